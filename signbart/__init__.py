@@ -1,0 +1,6 @@
+"""The framework-free core of SignBART: configuration, recordings, preprocessing, metrics.
+
+Nothing here imports a deep-learning framework; NumPy and PyYAML are enough.
+"""
+
+__version__ = "0.1.0"

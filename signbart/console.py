@@ -1,0 +1,63 @@
+"""How commands speak: errors on one line without a traceback, tables that survive a pipe."""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING
+
+from signbart.errors import SignBartError
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+
+def run_command(main: Callable[[], int | None]) -> None:
+    """Runs a command's ``main`` and ends the process with its exit status.
+
+    A `SignBartError` becomes ``error: …`` on stderr and exit status 2 (bad input); Ctrl-C becomes
+    130. Anything else is a defect of ours and keeps its traceback.
+    """
+    try:
+        status = main() or 0
+    except SignBartError as error:
+        print(f"error: {error}", file=sys.stderr)
+        status = 2
+    except KeyboardInterrupt:
+        print("interrupted", file=sys.stderr)
+        status = 130
+    raise SystemExit(status)
+
+
+def console() -> Console:
+    """A rich console: styled on a terminal, plain text in a pipe or under ``NO_COLOR``."""
+    from rich.console import Console
+
+    interactive = sys.stdout.isatty()
+    # Off a terminal rich assumes 80 columns and would fold the tables that logs are read for.
+    width = None if interactive else int(os.environ.get("COLUMNS", "160"))
+    return Console(width=width, highlight=False, soft_wrap=not interactive)
+
+
+def print_table(title: str, columns: Sequence[str], rows: Sequence[Sequence[object]]) -> None:
+    """Prints a table whose columns after the first are aligned to the right."""
+    from rich import box
+    from rich.table import Table
+
+    table = Table(title=title or None, title_justify="left", box=box.SIMPLE_HEAD)
+    for index, column in enumerate(columns):
+        table.add_column(column, justify="right" if index else "left", overflow="fold")
+    for row in rows:
+        table.add_row(*(str(cell) for cell in row))
+    console().print(table)
+
+
+def markdown_table(columns: Sequence[str], rows: Sequence[Sequence[object]]) -> str:
+    """The same table as GitHub Markdown, for reports and the README."""
+    lines = [
+        "| " + " | ".join(columns) + " |",
+        "|" + "|".join("---" if index == 0 else "---:" for index in range(len(columns))) + "|",
+    ]
+    lines += ["| " + " | ".join(str(cell) for cell in row) + " |" for row in rows]
+    return "\n".join(lines) + "\n"

@@ -1,0 +1,17 @@
+"""The errors that users meet. Each text says what failed, where, and what to do."""
+
+
+class SignBartError(Exception):
+    """Base of every error that a command reports without a traceback."""
+
+
+class ConfigError(SignBartError):
+    """A configuration file, or a ``--set`` override, cannot be used."""
+
+
+class ClipError(SignBartError):
+    """A recording, or a data set, cannot be read or does not fit the configuration."""
+
+
+class CheckpointError(SignBartError):
+    """A checkpoint cannot be read, or does not fit the model it is loaded into."""
