@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import dataclasses
 import difflib
+import re
 import types
 import typing
 from collections.abc import Mapping, Sequence
@@ -162,8 +163,13 @@ class TrainConfig:
 
 @dataclass(frozen=True)
 class RunConfig:
-    """Everything that determines a run, apart from the data."""
+    """Everything that determines a run, apart from the data.
 
+    Attributes:
+        name: What artifacts are called; the file's name by default.
+    """
+
+    name: str = "signbart"
     model: ModelConfig = field(default_factory=ModelConfig)
     data: DataConfig = field(default_factory=DataConfig)
     augment: AugmentConfig = field(default_factory=AugmentConfig)
@@ -201,29 +207,40 @@ def load_config(path: str | Path, overrides: Sequence[str] = ()) -> RunConfig:
         raise ConfigError(f"cannot read configuration {path}: {error.strerror}") from None
     except (yaml.YAMLError, UnicodeDecodeError) as error:
         raise ConfigError(f"{path} is not valid YAML: {' '.join(str(error).split())}") from None
-    return from_dict({} if tree is None else tree, source=str(path), overrides=overrides)
+    tree = {} if tree is None else tree
+    return from_dict(tree, source=str(path), overrides=overrides, name=Path(path).stem)
 
 
-def from_dict(tree: Any, *, source: str, overrides: Sequence[str] = ()) -> RunConfig:
+def from_dict(
+    tree: Any, *, source: str, overrides: Sequence[str] = (), name: str = "signbart"
+) -> RunConfig:
     """Builds and checks a `RunConfig` from plain containers.
 
     Args:
         tree: What `load_config` reads from a file, or `RunConfig.to_dict` returns.
         source: Where it came from, for error messages.
         overrides: As in `load_config`.
+        name: The run's name where `tree` has none.
 
     Raises:
         ConfigError: A key or value is wrong.
     """
     if not isinstance(tree, Mapping):
         raise ConfigError(f"{source}: expected keys and values, found {type(tree).__name__}")
+    tree = dict(tree)
+    name = tree.pop("name", name)
+    if not isinstance(name, str) or not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9._-]*", name):
+        raise ConfigError(
+            f"{source}: name is {name!r}; artifacts are named by it, so it must consist of "
+            "letters, digits, '.', '_' and '-'"
+        )
     tree = _in_sections(tree, source)
     for override in overrides:
         source = _apply_override(tree, override, source)
     sections = {
-        name: _build_section(cls, tree.get(name), name, source) for name, cls in SECTIONS.items()
+        key: _build_section(cls, tree.get(key), key, source) for key, cls in SECTIONS.items()
     }
-    return _resolve_joints(RunConfig(**sections), source)
+    return _resolve_joints(RunConfig(name=name, **sections), source)
 
 
 def _in_sections(tree: Mapping[str, Any], source: str) -> dict[str, dict[str, Any]]:

@@ -1,0 +1,1 @@
+"""From a PyTorch checkpoint to verified .tflite. Importing this loads no framework."""

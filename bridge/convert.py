@@ -1,0 +1,86 @@
+"""``python bridge/convert.py``: the command. The work is done by `bridge.conversion.convert`."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+if not __package__:
+    # Run as `python bridge/convert.py`: Python put bridge/ first on the path, and the project's
+    # root belongs there.
+    sys.path[0] = str(Path(__file__).resolve().parent.parent)
+
+from bridge.arguments import add_comparison_arguments
+from bridge.routes import ROUTES
+from signbart.console import run_command
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Runs the command; 0 if every artifact equals PyTorch, 1 if not."""
+    table = "\n".join(
+        f"  {route.name:8} {route.description} (also {', '.join(route.aliases)})"
+        for route in ROUTES.values()
+    )
+    parser = argparse.ArgumentParser(
+        prog="python bridge/convert.py",
+        description="Convert a checkpoint to .tflite and compare the result with PyTorch.",
+        epilog=f"routes:\n{table}\n\nexit status: 0 converted and equal, 1 not, 2 bad input",
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument(
+        "--checkpoint", required=True, metavar="FILE", help=".safetensors, or a published .pth"
+    )
+    parser.add_argument("--output", required=True, metavar="FOLDER", help="such as exports/NAME")
+    parser.add_argument(
+        "--route", action="append", metavar="NAME", help="may be repeated (default: litert)"
+    )
+    parser.add_argument("--config", metavar="YAML", help="configuration of a published .pth")
+    parser.add_argument("--labels", metavar="JSON", help="label2id.json of a published .pth")
+    add_comparison_arguments(parser)
+    parser.add_argument("-v", "--verbose", action="store_true", help="show the converters' output")
+    options = parser.parse_args(arguments)
+
+    from bridge.conversion import convert
+    from bridge.parity import print_parity
+
+    conversions = convert(
+        options.checkpoint,
+        options.output,
+        routes=options.route or ["litert"],
+        config=options.config,
+        labels=options.labels,
+        data=options.data,
+        samples=options.samples,
+        seed=options.seed,
+        verbose=options.verbose,
+    )
+    for conversion in conversions:
+        text = f"{conversion.route}: {conversion.seconds:.1f} s"
+        if conversion.path:
+            text += f", {conversion.path.stat().st_size:,} bytes, {conversion.path}"
+        print(text)
+    print_parity([conversion.parity for conversion in conversions])
+    output = Path(options.output)
+    failed = [conversion for conversion in conversions if not conversion.parity.passed]
+    if failed:
+        if any(conversion.path is None for conversion in failed) and not options.verbose:
+            print(f"the converters' output is in {output / 'convert.log'}")
+        return 1
+    print("next:")
+    print(f"  cat {output / 'MODEL_CARD.md'}")
+    print(
+        f"  python -m bridge.parity --reference {options.checkpoint} {conversions[0].path} "
+        "--data RECORDINGS"
+    )
+    return 0
+
+
+def command() -> None:
+    """The console script."""
+    run_command(main)
+
+
+if __name__ == "__main__":
+    command()

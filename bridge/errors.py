@@ -1,0 +1,19 @@
+"""What can go wrong between a checkpoint and a verified artifact."""
+
+from signbart.errors import SignBartError
+
+
+class BridgeError(SignBartError):
+    """Base of the bridge's errors."""
+
+
+class RuntimeInputError(BridgeError):
+    """Arrays do not fit what a model takes: names, shapes, dtypes, or the mask's contents."""
+
+
+class ArtifactError(BridgeError):
+    """An artifact cannot be read, or lacks what it has to carry."""
+
+
+class ConversionError(BridgeError):
+    """A route could not make its artifact."""

@@ -1,0 +1,126 @@
+"""What an artifact carries: labels, layout, preprocessing, origin. Written and read back.
+
+A .tflite gets a zip archive appended, as TFLite Metadata does for associated files: any zip reader
+opens it and the interpreter does not mind. It holds ``metadata.json`` and ``labels.txt``.
+"""
+
+from __future__ import annotations
+
+import importlib.metadata
+import io
+import json
+import platform
+import zipfile
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from bridge.errors import ArtifactError
+from bridge.spec import IOSpec
+from signbart import __version__
+from signbart.config import RunConfig
+from signbart.layouts import get_layout
+from signbart.preprocessing import BOX_MARGIN, joint_groups
+
+_JSON, _LABELS = "metadata.json", "labels.txt"
+_FORMAT = "signbart-artifact-1"
+# A fixed time stamp, so that the same conversion gives the same bytes.
+_EPOCH = (1980, 1, 1, 0, 0, 0)
+
+
+def build_metadata(
+    config: RunConfig,
+    class_names: Sequence[str],
+    spec: IOSpec,
+    *,
+    checkpoint_sha256: str,
+    route: str,
+    scheme: str,
+    packages: Sequence[str],
+) -> dict[str, Any]:
+    """Everything that a program needs to feed the artifact and to read what it says.
+
+    Args:
+        config: The run's configuration.
+        class_names: C labels, in the order of the logits.
+        spec: The artifact's inputs and outputs.
+        checkpoint_sha256: Hash of the checkpoint file.
+        route: Name of the route that made it.
+        scheme: Name of the quantization scheme.
+        packages: Distributions whose versions are recorded.
+    """
+    layout = get_layout(config.data.layout)
+    return {
+        "format": _FORMAT,
+        "name": config.name,
+        "route": route,
+        "scheme": scheme,
+        "labels": list(class_names),
+        "inputs": [_tensor(tensor) for tensor in spec.inputs],
+        "outputs": [_tensor(tensor) for tensor in spec.outputs],
+        "signature": spec.signature,
+        "preprocessing": {
+            "layout": layout.name,
+            "unit": layout.unit,
+            "joint_idx": list(config.model.joint_idx),
+            "joint_names": [layout.names[joint] for joint in config.model.joint_idx],
+            "groups": {name: list(members) for name, members in joint_groups(config).items()},
+            "max_frames": config.data.max_frames,
+            "normalization": config.data.normalization,
+            "box_margin": BOX_MARGIN,
+        },
+        "config": config.to_dict(),
+        "checkpoint_sha256": checkpoint_sha256,
+        "versions": versions(packages),
+    }
+
+
+def versions(packages: Sequence[str]) -> dict[str, str]:
+    """Installed versions of distributions, this project's and Python's own among them."""
+    found = {"signbart": __version__, "python": platform.python_version()}
+    for name in packages:
+        try:
+            found[name] = importlib.metadata.version(name)
+        except importlib.metadata.PackageNotFoundError:
+            found[name] = "not installed"
+    return found
+
+
+def embed_metadata(path: Path, metadata: dict[str, Any]) -> None:
+    """Appends the archive to a .tflite that has none yet."""
+    archive = io.BytesIO()
+    with zipfile.ZipFile(archive, "w", zipfile.ZIP_STORED) as file:
+        for name, text in (
+            (_JSON, json.dumps(metadata, indent=2, ensure_ascii=False)),
+            (_LABELS, "\n".join(metadata["labels"]) + "\n"),
+        ):
+            file.writestr(zipfile.ZipInfo(name, _EPOCH), text.encode())
+    with open(path, "ab") as file:
+        file.write(archive.getvalue())
+
+
+def read_metadata(path: str | Path) -> dict[str, Any]:
+    """What `embed_metadata` wrote.
+
+    Raises:
+        ArtifactError: The file is missing, or carries no metadata of this project.
+    """
+    try:
+        with zipfile.ZipFile(path) as file:
+            metadata = json.loads(file.read(_JSON))
+    except FileNotFoundError:
+        raise ArtifactError(f"no artifact at {path}") from None
+    except (zipfile.BadZipFile, KeyError, ValueError):
+        raise ArtifactError(
+            f"{path} carries no SignBART metadata: labels and preprocessing are unknown. Convert "
+            "the checkpoint with bridge/convert.py"
+        ) from None
+    if metadata.get("format") != _FORMAT:
+        raise ArtifactError(
+            f"{path}: metadata format {metadata.get('format')!r}, expected {_FORMAT!r}"
+        )
+    return metadata
+
+
+def _tensor(tensor: Any) -> dict[str, Any]:
+    return {"name": tensor.name, "shape": list(tensor.shape), "dtype": tensor.dtype}

@@ -1,0 +1,92 @@
+"""The ways from PyTorch to a float .tflite, as one table.
+
+The help text, the argument checks and the tests' parametrisation all read `ROUTES`. Adding a route
+is one file with an ``export`` function and one row here. Nothing is imported before it is used.
+"""
+
+from __future__ import annotations
+
+import importlib
+import importlib.util
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from bridge.errors import BridgeError, ConversionError
+
+if TYPE_CHECKING:
+    from bridge.spec import IOSpec
+    from signbart_torch.model import SignBart
+
+
+@dataclass(frozen=True)
+class Route:
+    """One way to convert.
+
+    Attributes:
+        name: Key in `ROUTES`, and part of the artifact's file name.
+        aliases: Other names that the command takes.
+        description: One line for help texts.
+        packages: Importable packages that it needs.
+        module: Where its ``export(model, spec, path)`` lives.
+    """
+
+    name: str
+    aliases: tuple[str, ...]
+    description: str
+    packages: tuple[str, ...]
+    module: str
+
+    def missing_packages(self) -> list[str]:
+        """Those of `packages` that are not installed."""
+        return [name for name in self.packages if importlib.util.find_spec(name) is None]
+
+    def export(self, model: SignBart, spec: IOSpec, path: Path) -> None:
+        """Writes the float .tflite.
+
+        Args:
+            model: In inference mode.
+            spec: Fixed shapes and the names that the artifact must have.
+            path: The file to write.
+
+        Raises:
+            ConversionError: A package is missing, or the converter failed.
+        """
+        missing = self.missing_packages()
+        if missing:
+            raise ConversionError(
+                f"route '{self.name}' needs the package {', '.join(missing)}, which is not "
+                "installed; pip install -r requirements.txt"
+            )
+        try:
+            importlib.import_module(self.module).export(model, spec, path)
+        except BridgeError:
+            raise
+        # Converters fail with every kind of exception; all of them mean the same to the user.
+        except Exception as error:
+            raise ConversionError(
+                f"route '{self.name}' failed: {type(error).__name__}: {error}"
+            ) from error
+
+
+ROUTES: dict[str, Route] = {
+    route.name: route
+    for route in (
+        Route(
+            name="litert",
+            aliases=("ai_edge_torch", "ai-edge-torch", "litert_torch"),
+            description="PyTorch straight to LiteRT, through torch.export",
+            packages=("litert_torch",),
+            module="bridge.routes.via_litert",
+        ),
+    )
+}
+
+
+def get_route(name: str) -> Route:
+    """The route of that name or alias; raises `BridgeError` listing the known ones."""
+    for route in ROUTES.values():
+        if name == route.name or name in route.aliases:
+            return route
+    known = "; ".join(f"{r.name} (also {', '.join(r.aliases)})" for r in ROUTES.values())
+    raise BridgeError(f"unknown route '{name}'; known: {known}")

@@ -1,0 +1,104 @@
+"""Every way to run a model behind one call: dict of arrays in, dict of arrays out, by name.
+
+Nothing is resampled, padded or cast on the way; what does not fit is refused.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Protocol
+
+import numpy as np
+
+from bridge.errors import ArtifactError
+from bridge.spec import SIGNATURE, IOSpec, TensorSpec, io_spec
+
+if TYPE_CHECKING:
+    from signbart.config import RunConfig
+    from signbart_torch.model import SignBart
+
+Arrays = Mapping[str, np.ndarray]
+
+
+class Runtime(Protocol):
+    """A model that can be called."""
+
+    name: str
+    spec: IOSpec
+
+    def __call__(self, inputs: Arrays) -> dict[str, np.ndarray]:
+        """Runs the model; raises `RuntimeInputError` where `inputs` do not fit `spec`."""
+
+
+class TorchRuntime:
+    """The reference, in inference mode, on the CPU."""
+
+    def __init__(self, model: SignBart, config: RunConfig, name: str = "torch"):
+        self.name = name
+        self.spec = io_spec(config, batch=None, frames=None)
+        self._model = model.eval()
+
+    def __call__(self, inputs: Arrays) -> dict[str, np.ndarray]:
+        """Runs the model; see `Runtime`."""
+        import torch
+
+        self.spec.check_inputs(inputs, self.name)
+        with torch.inference_mode():
+            tensors = {name: torch.from_numpy(array) for name, array in inputs.items()}
+            return {"logits": self._model(**tensors).numpy()}
+
+
+class TFLiteRuntime:
+    """A .tflite file, through its named signature.
+
+    Args:
+        path: The file.
+        num_threads: Threads of the interpreter.
+
+    Raises:
+        ArtifactError: The file is missing or damaged, needs operators that plain LiteRT does not
+            have, or has no named signature.
+    """
+
+    def __init__(self, path: str | Path, num_threads: int = 1):
+        from ai_edge_litert.interpreter import Interpreter
+
+        self.name = Path(path).name
+        if not Path(path).is_file():
+            raise ArtifactError(f"no .tflite at {path}")
+        try:
+            self._interpreter = Interpreter(model_path=str(path), num_threads=num_threads)
+            signatures = self._interpreter.get_signature_list()
+        except (ValueError, RuntimeError) as error:
+            raise ArtifactError(f"{path} cannot be loaded by LiteRT: {error}") from None
+        if SIGNATURE not in signatures:
+            found = ", ".join(signatures) or "none"
+            raise ArtifactError(
+                f"{path} has no signature '{SIGNATURE}' (found: {found}), so its inputs cannot be "
+                "told apart by name; convert it again"
+            )
+        try:
+            self._run = self._interpreter.get_signature_runner(SIGNATURE)
+        except (ValueError, RuntimeError) as error:
+            raise ArtifactError(f"{path} cannot be run by LiteRT: {error}") from None
+        self.spec = IOSpec(
+            inputs=_tensor_specs(self._run.get_input_details()),
+            outputs=_tensor_specs(self._run.get_output_details()),
+        )
+
+    def __call__(self, inputs: Arrays) -> dict[str, np.ndarray]:
+        """Runs the model; see `Runtime`."""
+        self.spec.check_inputs(inputs, self.name)
+        outputs = self._run(**inputs)
+        # Copies: the interpreter reuses its buffers in the next call.
+        return {name: np.array(array) for name, array in outputs.items()}
+
+
+def _tensor_specs(details: Mapping[str, Mapping]) -> tuple[TensorSpec, ...]:
+    return tuple(
+        TensorSpec(
+            name, tuple(int(size) for size in tensor["shape"]), np.dtype(tensor["dtype"]).name
+        )
+        for name, tensor in sorted(details.items())
+    )

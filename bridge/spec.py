@@ -1,0 +1,99 @@
+"""What goes in and what comes out: one object that every route and runtime works by.
+
+Legend: B batch, T frames, K keypoints, C classes.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import numpy as np
+
+from bridge.errors import RuntimeInputError
+from signbart.config import RunConfig
+
+SIGNATURE = "serving_default"
+KEYPOINTS, ATTENTION_MASK, LOGITS = "keypoints", "attention_mask", "logits"
+
+
+@dataclass(frozen=True)
+class TensorSpec:
+    """One named tensor; None in `shape` stands for any size."""
+
+    name: str
+    shape: tuple[int | None, ...]
+    dtype: str
+
+    def describe(self) -> str:
+        """For messages, for example ``keypoints float32 (1, 64, 90, 2)``."""
+        sizes = ", ".join("any" if size is None else str(size) for size in self.shape)
+        return f"{self.name} {self.dtype} ({sizes})"
+
+    def accepts_shape(self, shape: tuple[int, ...]) -> bool:
+        """Whether an array of `shape` fits."""
+        return len(shape) == len(self.shape) and all(
+            wanted in (None, found) for wanted, found in zip(self.shape, shape, strict=True)
+        )
+
+
+@dataclass(frozen=True)
+class IOSpec:
+    """A model's inputs and outputs, by name, under one signature."""
+
+    inputs: tuple[TensorSpec, ...]
+    outputs: tuple[TensorSpec, ...]
+    signature: str = SIGNATURE
+
+    def check_inputs(self, arrays: Mapping[str, np.ndarray], where: str) -> None:
+        """Refuses what the model was not made for; nothing is resampled, padded or cast.
+
+        Args:
+            arrays: Input name -> array.
+            where: The runtime or artifact, for the message.
+
+        Raises:
+            RuntimeInputError: Names, shapes or dtypes differ, the mask holds something but 0 and 1,
+                or a row of the mask holds no frame.
+        """
+        expected = "; ".join(spec.describe() for spec in self.inputs)
+        names = {spec.name for spec in self.inputs}
+        if set(arrays) != names:
+            raise RuntimeInputError(
+                f"{where} takes {expected}; it was given {', '.join(sorted(arrays)) or 'nothing'}"
+            )
+        for spec in self.inputs:
+            array = arrays[spec.name]
+            if not spec.accepts_shape(np.shape(array)) or str(array.dtype) != spec.dtype:
+                raise RuntimeInputError(
+                    f"{where} takes {spec.describe()}; it was given {spec.name} {array.dtype} "
+                    f"{np.shape(array)}"
+                )
+        mask = arrays.get(ATTENTION_MASK)
+        if mask is not None:
+            if not np.isin(mask, (0, 1)).all():
+                raise RuntimeInputError(f"{where}: {ATTENTION_MASK} must hold 0 and 1 only")
+            empty = np.flatnonzero(~mask.any(axis=1))
+            if len(empty):
+                raise RuntimeInputError(
+                    f"{where}: row {empty[0]} of {ATTENTION_MASK} has no frame; a clip needs at "
+                    "least one"
+                )
+
+
+def io_spec(config: RunConfig, *, batch: int | None = 1, frames: int | None = -1) -> IOSpec:
+    """The contract of a SignBART model.
+
+    Args:
+        config: The run's configuration, with `model.num_labels` set.
+        batch: B; None for any.
+        frames: T; None for any, -1 for `config.data.max_frames`.
+    """
+    frames = config.data.max_frames if frames == -1 else frames
+    return IOSpec(
+        inputs=(
+            TensorSpec(KEYPOINTS, (batch, frames, config.model.num_keypoints, 2), "float32"),
+            TensorSpec(ATTENTION_MASK, (batch, frames), "int32"),
+        ),
+        outputs=(TensorSpec(LOGITS, (batch, config.model.num_labels), "float32"),),
+    )

@@ -1,0 +1,141 @@
+"""Random changes to training clips, a whole batch at a time, drawn from an explicit generator.
+
+Applied between `preprocessing.prepare` and `preprocessing.normalize`. Landmarks at exactly (0, 0)
+are missing in image layouts and stay missing. Legend: B batch, T frames, K keypoints.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+
+from signbart.config import RunConfig
+from signbart.layouts import get_layout
+from signbart.preprocessing import joint_flip
+
+
+def augment(
+    points: np.ndarray, lengths: np.ndarray, config: RunConfig, rng: np.random.Generator
+) -> tuple[np.ndarray, np.ndarray]:
+    """Changes a share of a batch's clips as `config.augment` says.
+
+    Every random number is drawn for every clip, whether it is used or not, so that one setting
+    never shifts the numbers of another.
+
+    Args:
+        points: (B, T, K, 2) float32, zeros behind each clip.
+        lengths: (B,) valid frames of each clip, at least 1.
+        config: The run's configuration.
+        rng: The only source of randomness.
+
+    Returns:
+        New points (B, T', K, 2) and lengths (B,) with 1 ≤ lengths ≤ max_frames = T' at most.
+    """
+    settings = config.augment
+    batch = len(points)
+    chosen = rng.random(batch) < settings.probability
+    frames, new_lengths = warp_frames(
+        lengths,
+        rng,
+        drop=settings.drop_frames,
+        warp=settings.time_warp,
+        max_frames=config.data.max_frames,
+        chosen=chosen,
+    )
+    points = np.take_along_axis(points, frames[:, :, None, None], axis=1)
+    valid = np.arange(frames.shape[1]) < new_lengths[:, None]
+    detected = valid[:, :, None, None] & np.ones((1, 1, points.shape[2], 1), bool)
+    if get_layout(config.data.layout).unit == "image":
+        detected &= (points != 0.0).any(axis=-1, keepdims=True)
+
+    limit = np.radians(settings.rotation_degrees)
+    angles = np.where(chosen, rng.uniform(-limit, limit, batch), 0.0)
+    centres = _centres(points, detected)
+    mirrored = chosen & (rng.random(batch) < settings.flip)
+    noise = rng.normal(0.0, 1.0, points.shape) * (settings.noise * chosen[:, None, None, None])
+
+    points = rotate(points, angles, centres)
+    points = points + noise
+    points = np.where(
+        mirrored[:, None, None, None], flip(points, joint_flip(config), centres), points
+    )
+    # The flip carries each landmark, missing or not, to its partner's place.
+    flipped_detected = detected[:, :, joint_flip(config)]
+    detected = np.where(mirrored[:, None, None, None], flipped_detected, detected)
+    return np.where(detected, points, 0.0).astype(np.float32), new_lengths
+
+
+def warp_frames(
+    lengths: np.ndarray,
+    rng: np.random.Generator,
+    *,
+    drop: float,
+    warp: float,
+    max_frames: int,
+    chosen: np.ndarray,
+) -> tuple[np.ndarray, np.ndarray]:
+    """Which frames to show, and how many: speed changes, then dropped frames.
+
+    Args:
+        lengths: (B,) frames of each clip.
+        rng: Source of randomness.
+        drop: Up to this share of the frames is dropped at random places.
+        warp: The clip plays by a factor in [1 - warp, 1 + warp] slower.
+        max_frames: Longest result.
+        chosen: (B,) bool; the others keep all their frames.
+
+    Returns:
+        Indices (B, T') into the clip's frames, ascending and padded with the last one, and the new
+        lengths (B,), at least 1.
+    """
+    batch = len(lengths)
+    scale = np.where(chosen, rng.uniform(1.0 - warp, 1.0 + warp, batch), 1.0)
+    kept_share = np.where(chosen, 1.0 - rng.uniform(0.0, drop, batch), 1.0)
+    warped = np.clip(np.rint(lengths * scale), 1, max_frames).astype(np.int64)
+    kept = np.clip(np.ceil(warped * kept_share), 1, warped).astype(np.int64)
+
+    width = int(warped.max())
+    steps = np.arange(width)
+    source = steps * (lengths - 1)[:, None] // np.maximum(warped - 1, 1)[:, None]
+    # Drop by rank: the `warped - kept` valid positions with the largest random keys go.
+    keys = np.where(steps < warped[:, None], rng.random((batch, width)), np.inf)
+    keep = keys.argsort(axis=1).argsort(axis=1) < kept[:, None]
+    order = np.where(keep, steps, width).argsort(axis=1)[:, : int(kept.max())]
+    frames = np.take_along_axis(source, order, axis=1)
+    last = np.take_along_axis(frames, (kept - 1)[:, None], axis=1)
+    padded = np.arange(frames.shape[1]) >= kept[:, None]
+    return np.where(padded, last, frames), kept
+
+
+def rotate(points: np.ndarray, angles: np.ndarray, centres: np.ndarray) -> np.ndarray:
+    """Rotates each clip about its centre.
+
+    Args:
+        points: (B, T, K, 2).
+        angles: (B,) radians; positive turns x towards y.
+        centres: (B, 2).
+    """
+    cosine, sine = np.cos(angles), np.sin(angles)
+    matrix = np.stack([np.stack([cosine, sine], -1), np.stack([-sine, cosine], -1)], -2)
+    centres = centres[:, None, None, :]
+    return np.einsum("btki,bij->btkj", points - centres, matrix) + centres
+
+
+def flip(points: np.ndarray, exchange: np.ndarray, centres: np.ndarray) -> np.ndarray:
+    """Mirrors each clip about the vertical through its centre and exchanges left and right.
+
+    Without the exchange a mirrored right hand would arrive in the left hand's columns.
+
+    Args:
+        points: (B, T, K, 2).
+        exchange: (K,) from `preprocessing.joint_flip`.
+        centres: (B, 2).
+    """
+    mirrored = points.copy()
+    mirrored[..., 0] = 2 * centres[:, None, None, 0] - mirrored[..., 0]
+    return mirrored[:, :, exchange]
+
+
+def _centres(points: np.ndarray, detected: np.ndarray) -> np.ndarray:
+    """(B, 2) mean of each clip's detected landmarks; the origin where nothing was detected."""
+    count = np.maximum(detected.sum(axis=(1, 2)), 1)
+    return np.where(detected, points, 0.0).sum(axis=(1, 2)) / count

@@ -1,0 +1,176 @@
+"""From landmarks to model input: the contract that every checkpoint and artifact carries.
+
+In order: into the plane (image layouts: clip to [0, 1]; metres: body-centred), select joints,
+resample to at most `max_frames`, [augment,] normalise each group, pad. The published order.
+
+Legend: B batch, T frames, K keypoints, D coordinates (2 or 3).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+
+from signbart.config import RunConfig
+from signbart.layouts import Layout, get_layout
+
+BOX_MARGIN = 0.05  # published: 5 % of the longer side, on every side
+
+# Degenerate skeletons (every joint in one point) must not divide by zero; metres.
+_SHORTEST_TORSO = 1e-3
+
+
+def preprocess(landmarks: np.ndarray, config: RunConfig) -> np.ndarray:
+    """One recording as the model wants it, before padding.
+
+    Args:
+        landmarks: (T, K_layout, D) finite, in the layout that `config.data` names.
+        config: The run's configuration.
+
+    Returns:
+        (T', K, 2) float32 with T' = min(T, max_frames).
+    """
+    return normalize(prepare(landmarks, config), config)
+
+
+def prepare(landmarks: np.ndarray, config: RunConfig) -> np.ndarray:
+    """The steps that come before augmentation: plane, joints, length. (T', K, 2) float32."""
+    layout = get_layout(config.data.layout)
+    joints = np.asarray(config.model.joint_idx)
+    frames = frame_indices(len(landmarks), config.data.max_frames)
+    if layout.unit == "metres":
+        points = body_centred(landmarks, layout)[frames][:, joints]
+    else:
+        points = np.clip(landmarks[frames][:, joints, :2], 0.0, 1.0)
+    return np.ascontiguousarray(points, dtype=np.float32)
+
+
+def normalize(points: np.ndarray, config: RunConfig) -> np.ndarray:
+    """The step that comes after augmentation. (…, K, 2) -> the same shape, float32."""
+    if config.data.normalization == "body_centred":
+        return points  # done by `prepare`, where the whole skeleton is at hand
+    return normalize_boxes(
+        points,
+        joint_groups(config),
+        ignore_missing=config.data.normalization == "bbox_ignore_missing",
+    )
+
+
+def joint_groups(config: RunConfig) -> dict[str, tuple[int, ...]]:
+    """The layout's groups as positions among the selected joints; empty groups are left out."""
+    layout = get_layout(config.data.layout)
+    position = {joint: at for at, joint in enumerate(config.model.joint_idx)}
+    groups = {
+        name: tuple(position[joint] for joint in members if joint in position)
+        for name, members in layout.groups.items()
+    }
+    return {name: members for name, members in groups.items() if members}
+
+
+def joint_flip(config: RunConfig) -> np.ndarray:
+    """(K,) positions that exchange left and right among the selected joints.
+
+    A joint whose partner was not selected stays in its place.
+    """
+    layout = get_layout(config.data.layout)
+    position = {joint: at for at, joint in enumerate(config.model.joint_idx)}
+    return np.array([position.get(layout.flip[joint], at) for joint, at in position.items()])
+
+
+def frame_indices(num_frames: int, max_frames: int) -> np.ndarray:
+    """Which frames of a clip are kept: all, or `max_frames` evenly spaced with both ends.
+
+    Whole-number arithmetic, so that every device picks the same frames: floor(i (T-1) / (n-1)).
+    """
+    if num_frames <= max_frames:
+        return np.arange(num_frames)
+    return np.arange(max_frames) * (num_frames - 1) // max(max_frames - 1, 1)
+
+
+def normalize_boxes(
+    points: np.ndarray, groups: Mapping[str, Sequence[int]], *, ignore_missing: bool
+) -> np.ndarray:
+    """Maps each group, frame by frame, from its bounding box to [0, 1].
+
+    The box gets a 5 % margin and is made square about its centre, then cut at the image's edges;
+    a side of length zero leaves its coordinate as it is (SignBART's published preprocessing).
+
+    Args:
+        points: (…, K, 2), in [0, 1]; (0, 0) is a missing point.
+        groups: Group name -> positions along K.
+        ignore_missing: True: missing points neither widen the box nor move. False: they count as
+            points at the corner of the image.
+
+    Returns:
+        A new array of the same shape, float32.
+    """
+    result = np.array(points, dtype=np.float32)
+    for members in groups.values():
+        members = list(members)
+        group = points[..., members, :].astype(np.float32)
+        counted = np.ones((*group.shape[:-1], 1), bool)
+        if ignore_missing:
+            counted = (group != 0.0).any(axis=-1, keepdims=True)
+        low = np.where(counted, group, np.inf).min(axis=-2, keepdims=True)
+        high = np.where(counted, group, -np.inf).max(axis=-2, keepdims=True)
+        empty = ~counted.any(axis=-2, keepdims=True)
+        low, high = np.where(empty, 0.0, low), np.where(empty, 0.0, high)
+        sides = high - low
+        longer = sides.max(axis=-1, keepdims=True)
+        margin = BOX_MARGIN * longer + (longer - sides) / 2
+        start = np.clip(low - margin, 0.0, 1.0)
+        size = np.clip(high + margin, 0.0, 1.0) - start
+        flat = size == 0.0
+        scaled = np.where(flat, group, (group - start) / np.where(flat, 1.0, size))
+        result[..., members, :] = np.where(counted, scaled, group)
+    return result
+
+
+def body_centred(landmarks: np.ndarray, layout: Layout) -> np.ndarray:
+    """Joints in metres seen from the front of the body, independent of place, heading and build.
+
+    In each clip: the neck's mean position becomes the origin, the skeleton turns about the vertical
+    until the shoulders face the camera, the mean torso (neck to the base of the spine) gets length
+    1, and y points down as in images. One frame of reference for the whole clip, from means over
+    its frames, so that leaning and turning remain visible as motion.
+
+    Args:
+        landmarks: (T, K, 3), metres, x right, y up, z depth.
+        layout: A layout in metres with Kinect's joint names.
+
+    Returns:
+        (T, K, 2) float32, in torso lengths.
+    """
+    neck, base, left, right = (
+        landmarks[:, layout.index(name)].mean(axis=0)
+        for name in ("Neck", "SpineBase", "ShoulderLeft", "ShoulderRight")
+    )
+    torso = max(float(np.linalg.norm(neck - base)), _SHORTEST_TORSO)
+    across = right - left
+    width = float(np.hypot(across[0], across[2]))
+    cosine, sine = (across[0] / width, across[2] / width) if width > 0 else (1.0, 0.0)
+    centred = (landmarks - neck) / torso
+    x = cosine * centred[..., 0] + sine * centred[..., 2]
+    return np.stack([x, -centred[..., 1]], axis=-1).astype(np.float32)
+
+
+def pad(clips: Sequence[np.ndarray], length: int | None = None) -> tuple[np.ndarray, np.ndarray]:
+    """Stacks clips of different lengths.
+
+    Args:
+        clips: Arrays (T_i, K, 2).
+        length: T of the result; the longest clip's by default.
+
+    Returns:
+        ``keypoints`` (B, T, K, 2) float32, zeros behind each clip, and ``attention_mask`` (B, T)
+        int32, 1 a frame and 0 padding. The mask comes from lengths, never from coordinates: a frame
+        in which nothing was detected is still a frame.
+    """
+    lengths = np.array([len(clip) for clip in clips])
+    length = int(lengths.max()) if length is None else length
+    keypoints = np.zeros((len(clips), length, *clips[0].shape[1:]), np.float32)
+    for row, clip in zip(keypoints, clips, strict=True):
+        row[: len(clip)] = clip
+    mask = (np.arange(length) < lengths[:, None]).astype(np.int32)
+    return keypoints, mask

@@ -1,0 +1,83 @@
+"""Who is trained on, who chooses the best epoch, who is tested: by signer wherever possible."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from signbart.clips import ClipSet
+from signbart.config import TrainConfig
+from signbart.errors import ClipError
+
+
+@dataclass(frozen=True)
+class Split:
+    """Indices into a `ClipSet`; the three are disjoint, `val` and `test` may be empty."""
+
+    train: np.ndarray
+    val: np.ndarray
+    test: np.ndarray
+    val_signers: tuple[str, ...] = ()
+    test_signers: tuple[str, ...] = ()
+
+
+def split_clips(clips: ClipSet, config: TrainConfig, test_signers: Sequence[str] = ()) -> Split:
+    """Holds out the test signers, then validation clips from the rest.
+
+    Validation takes `config.val_signers` whole signers, those that follow the test signers in the
+    sorted order (so that in leave-one-signer-out each signer validates as often as any other). If
+    that would leave fewer than two signers to train on, a share `config.val_fraction` of the
+    clips, stratified by class, stands in.
+
+    Raises:
+        ClipError: A test signer is unknown, or nothing is left to train on.
+    """
+    names = clips.signer_names
+    for signer in test_signers:
+        if signer not in names:
+            raise ClipError(f"no clips by signer '{signer}'; the signers are {', '.join(names)}")
+    signers = np.array(clips.signers)
+    testing = np.isin(signers, list(test_signers))
+    rest = [name for name in names if name not in test_signers]
+    if not rest:
+        raise ClipError("every signer is held out for testing; leave at least one to train on")
+
+    val_signers: tuple[str, ...] = ()
+    if config.val_signers and len(rest) - config.val_signers >= 2:
+        after = names.index(test_signers[-1]) + 1 if test_signers else len(names) - 1
+        ring = [name for name in names[after:] + names[:after] if name in rest]
+        val_signers = tuple(ring[: config.val_signers])
+        validating = np.isin(signers, val_signers)
+    else:
+        validating = np.zeros(len(clips), bool)
+        if config.val_fraction:
+            validating[_stratified_share(clips, np.flatnonzero(~testing), config)] = True
+    return Split(
+        train=np.flatnonzero(~testing & ~validating),
+        val=np.flatnonzero(validating),
+        test=np.flatnonzero(testing),
+        val_signers=val_signers,
+        test_signers=tuple(test_signers),
+    )
+
+
+def _stratified_share(clips: ClipSet, candidates: np.ndarray, config: TrainConfig) -> np.ndarray:
+    """A share of `candidates`, of every class alike; classes of one clip stay in training."""
+    from sklearn.model_selection import train_test_split
+
+    labels = clips.labels[candidates]
+    counts = np.bincount(labels, minlength=len(clips.class_names))
+    enough = candidates[counts[labels] >= 2]
+    present = len(np.unique(clips.labels[enough]))
+    size = max(round(config.val_fraction * len(candidates)), present)
+    if present == 0 or len(enough) - size < present:
+        raise ClipError(
+            f"{len(candidates)} training clips in {present} classes are too few to set "
+            f"{size} aside for validation; record more, or set train.val_fraction=0"
+        )
+    _, held_out = train_test_split(
+        enough, test_size=size, stratify=clips.labels[enough], random_state=config.seed
+    )
+    return np.sort(held_out)

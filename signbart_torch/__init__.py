@@ -1,0 +1,1 @@
+"""The reference implementation of SignBART, in PyTorch. Import `signbart_torch.model` for it."""

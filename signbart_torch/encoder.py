@@ -1,0 +1,55 @@
+"""The encoder, which reads the x coordinates. Legend: B batch, T frames, D model width."""
+
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from signbart.config import ModelConfig
+from signbart_torch.attention import Attention
+from signbart_torch.layers import PositionalEmbedding, padding_bias
+
+
+class EncoderLayer(nn.Module):
+    """Self-attention and feed-forward, each with a residual and a LayerNorm behind it."""
+
+    def __init__(self, config: ModelConfig):
+        super().__init__()
+        self.dropout = config.dropout
+        self.activation_dropout = config.activation_dropout
+        self.self_attn = Attention(
+            config.d_model, config.encoder_attention_heads, config.attention_dropout
+        )
+        self.self_attn_layer_norm = nn.LayerNorm(config.d_model)
+        self.fc1 = nn.Linear(config.d_model, config.encoder_ffn_dim)
+        self.fc2 = nn.Linear(config.encoder_ffn_dim, config.d_model)
+        self.final_layer_norm = nn.LayerNorm(config.d_model)
+
+    def forward(self, hidden_states: Tensor, padding: Tensor) -> Tensor:
+        """(B, T, D) with the bias of `padding_bias` -> (B, T, D)."""
+        attended = self.self_attn(hidden_states, hidden_states, padding)
+        attended = F.dropout(attended, self.dropout, self.training)
+        hidden_states = self.self_attn_layer_norm(hidden_states + attended)
+
+        fed = F.gelu(self.fc1(hidden_states))
+        fed = F.dropout(fed, self.activation_dropout, self.training)
+        fed = F.dropout(self.fc2(fed), self.dropout, self.training)
+        return self.final_layer_norm(hidden_states + fed)
+
+
+class Encoder(nn.Module):
+    """Positions, LayerNorm, and a stack of `EncoderLayer`."""
+
+    def __init__(self, config: ModelConfig):
+        super().__init__()
+        self.dropout = config.dropout
+        self.embed_positions = PositionalEmbedding(config.max_position_embeddings, config.d_model)
+        self.layernorm_embedding = nn.LayerNorm(config.d_model)
+        self.layers = nn.ModuleList(EncoderLayer(config) for _ in range(config.encoder_layers))
+
+    def forward(self, x_embed: Tensor, attention_mask: Tensor) -> Tensor:
+        """(B, T, D) embedded x, (B, T) mask -> (B, T, D)."""
+        hidden_states = self.layernorm_embedding(x_embed + self.embed_positions(x_embed.shape[1]))
+        hidden_states = F.dropout(hidden_states, self.dropout, self.training)
+        padding = padding_bias(attention_mask, hidden_states.dtype)
+        for layer in self.layers:
+            hidden_states = layer(hidden_states, padding)
+        return hidden_states

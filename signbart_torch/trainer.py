@@ -1,0 +1,464 @@
+"""The training loop: one run folder, resumable at any moment, in one process or several.
+
+A run folder holds ``config.yaml`` (resolved), ``last.safetensors`` (everything needed to go on),
+``best.safetensors`` (the model alone), ``summary.csv`` (a row an epoch), ``results.json`` (written
+once, at the end) and ``tensorboard/``.
+
+All randomness of an epoch derives from (seed, epoch), so a resumed run needs no generator state and
+ends with the same bits as one that was never interrupted.
+"""
+
+from __future__ import annotations
+
+import csv
+import dataclasses
+import io
+import json
+import math
+import os
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+import torch.distributed as dist
+import yaml
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from signbart.clips import ClipSet
+from signbart.config import RunConfig, TrainConfig
+from signbart.errors import CheckpointError, ConfigError
+from signbart.metrics import score
+from signbart.splits import Split, split_clips
+from signbart_torch.checkpoint import Checkpoint, build_model, load_checkpoint, save_checkpoint
+from signbart_torch.data import (
+    PreparedClips,
+    evaluation_batches,
+    prepare_clips,
+    training_batches,
+)
+from signbart_torch.model import SignBart
+
+LAST, BEST, RESULTS = "last.safetensors", "best.safetensors", "results.json"
+
+
+@dataclass(frozen=True)
+class Workers:
+    """This process's place among those that train together (torchrun's environment)."""
+
+    rank: int
+    world_size: int
+    device: torch.device
+
+    @property
+    def is_main(self) -> bool:
+        """Whether this process writes files and prints."""
+        return self.rank == 0
+
+
+def train(
+    clips: ClipSet,
+    config: RunConfig,
+    output: str | Path,
+    *,
+    test_signers: Sequence[str] = (),
+    resume: bool = False,
+    device: str = "auto",
+    report: Callable[[Mapping[str, Any]], None] = lambda row: None,
+    data_name: str = "",
+) -> dict[str, Any]:
+    """Trains one model, picks its best epoch on held-out clips, and tests that one.
+
+    Args:
+        clips: The recordings.
+        config: The run's configuration; `model.num_labels` may be left to the data.
+        output: Run folder.
+        test_signers: Signers that take no part in training or in choosing the best epoch.
+        resume: Go on from the folder's last checkpoint, if there is one.
+        device: ``auto``, ``cpu`` or ``cuda``.
+        report: Called in the main process with each epoch's row.
+        data_name: How the results name the data.
+
+    Returns:
+        What ``results.json`` holds: split, best epoch, scores in percent.
+
+    Raises:
+        ConfigError: The folder holds another run, or the configuration does not fit the data.
+        ClipError: The recordings do not fit the configuration.
+    """
+    output = Path(output)
+    config = _with_labels(config, clips)
+    workers = _start_workers(device)
+    try:
+        split = split_clips(clips, config.train, test_signers)
+        state = _begin(output, config, clips.class_names, resume, workers)
+        if state.progress.get("finished") and (output / RESULTS).is_file():
+            return json.loads((output / RESULTS).read_text(encoding="utf-8"))
+        run = _Run(clips, config, output, split, workers, state)
+        run.fit(report)
+        results = {"data": data_name, **run.results()}
+        if workers.is_main:
+            _write_text(output / RESULTS, json.dumps(results, indent=2, ensure_ascii=False) + "\n")
+        return results
+    finally:
+        if dist.is_initialized():
+            dist.destroy_process_group()
+
+
+class _Run:
+    """One training in progress."""
+
+    def __init__(
+        self,
+        clips: ClipSet,
+        config: RunConfig,
+        output: Path,
+        split: Split,
+        workers: Workers,
+        state: Checkpoint,
+    ):
+        self.config, self.output, self.split, self.workers = config, output, split, workers
+        self.class_names = clips.class_names
+        self.data = {
+            name: prepare_clips(clips.select(getattr(split, name)), config)
+            for name in ("train", "val", "test")
+        }
+        torch.manual_seed(config.train.seed)
+        self.model = SignBart(config.model)
+        self.optimizer = torch.optim.AdamW(
+            self.model.parameters(),
+            lr=config.train.lr,
+            weight_decay=config.train.weight_decay,
+            fused=True,
+        )
+        self.plateau = torch.optim.lr_scheduler.ReduceLROnPlateau(
+            self.optimizer,
+            factor=config.train.plateau_factor,
+            patience=config.train.plateau_patience,
+        )
+        self.progress = dict(state.progress) or {
+            "epoch": 0, "history": [], "best": None, "finished": False
+        }  # fmt: skip
+        if state.tensors:
+            self.model.load_state_dict(build_model(state, config, output / LAST).state_dict())
+            self._load_optimizer(state.optimizer)
+        self.model.to(workers.device)
+        self.module: nn.Module = self.model
+        if workers.world_size > 1:
+            self.module = nn.parallel.DistributedDataParallel(self.model)
+        self.steps_per_epoch = math.ceil(len(self.data["train"]) / config.train.batch_size)
+
+    def fit(self, report: Callable[[Mapping[str, Any]], None]) -> None:
+        """Trains until the last epoch or until nothing has improved for `patience` epochs."""
+        board = self._tensorboard() if self.workers.is_main else None
+        while not self.progress["finished"]:
+            epoch = self.progress["epoch"]
+            started = time.perf_counter()
+            row = {"epoch": epoch + 1, **self._train_epoch(epoch), **self._validate()}
+            row["seconds"] = round(time.perf_counter() - started, 3)
+            improved = self._record(row)
+            if self.workers.is_main:
+                # Best before last: a kill between the two repeats this epoch, bit by bit.
+                if improved:
+                    save_checkpoint(self._checkpoint(resumable=False), self.output / BEST)
+                save_checkpoint(self._checkpoint(resumable=True), self.output / LAST)
+                _write_text(self.output / "summary.csv", _csv(self.progress["history"]))
+                for key, value in row.items():
+                    if key != "epoch" and board is not None:
+                        board.add_scalar(key, value, epoch + 1)
+                report(row)
+        if board is not None:
+            board.close()
+
+    def results(self) -> dict[str, Any]:
+        """Scores of the best checkpoint, and who was trained, validated and tested on."""
+        if self.workers.world_size > 1:
+            dist.barrier()  # the main process may still be writing
+        best = load_checkpoint(self.output / BEST)
+        model = build_model(best, self.config, self.output / BEST).to(self.workers.device)
+        outcome: dict[str, Any] = {
+            "clips": {name: len(data) for name, data in self.data.items()},
+            "val_signers": list(self.split.val_signers),
+            "test_signers": list(self.split.test_signers),
+            "epochs": self.progress["epoch"],
+            "best_epoch": self.progress["best"]["epoch"],
+            "parameters": model.num_parameters,
+        }
+        for name in ("val", "test"):
+            if len(self.data[name]):
+                scores = score(
+                    predict(model, self.data[name], self.config, self.workers.device),
+                    self.data[name].labels,
+                )
+                outcome[name] = {
+                    "accuracy": round(100 * scores.accuracy, 3),
+                    "top5": round(100 * scores.top5, 3),
+                    "mean_class_accuracy": round(100 * scores.mean_class_accuracy, 3),
+                }
+        return outcome
+
+    def _train_epoch(self, epoch: int) -> dict[str, float]:
+        """One pass over the training clips; their mean loss, accuracy and final learning rate."""
+        config, workers = self.config.train, self.workers
+        # Dropout differs between processes, and between epochs.
+        torch.manual_seed(_mixed_seed(config.seed, epoch, workers.rank))
+        self.module.train()
+        totals = torch.zeros(3, dtype=torch.float64, device=workers.device)
+        batches = training_batches(
+            self.data["train"],
+            self.config,
+            epoch,
+            rank=workers.rank,
+            world_size=workers.world_size,
+        )
+        sizes = torch.zeros((), device=workers.device)
+        for step, batch in enumerate(batches, start=epoch * self.steps_per_epoch):
+            self._set_learning_rate(step)
+            labels = batch.labels.to(workers.device)
+            sizes.fill_(len(labels))
+            if workers.world_size > 1:
+                dist.all_reduce(sizes)
+            self.optimizer.zero_grad(set_to_none=True)
+            logits = self._forward(batch.keypoints, batch.attention_mask)
+            losses = F.cross_entropy(
+                logits.float(), labels, label_smoothing=config.label_smoothing, reduction="sum"
+            )
+            # DDP averages gradients over processes; this makes the average the whole batch's mean
+            # however many clips each process was given.
+            (losses * workers.world_size / sizes).backward()
+            if config.grad_clip:
+                nn.utils.clip_grad_norm_(self.model.parameters(), config.grad_clip)
+            self.optimizer.step()
+            with torch.no_grad():
+                hits = (logits.argmax(dim=1) == labels).sum()
+                totals += torch.stack(
+                    [losses.double(), hits.double(), totals.new_tensor(len(labels))]
+                )
+        if workers.world_size > 1:
+            dist.all_reduce(totals)
+        loss, hits, count = totals.tolist()
+        if not math.isfinite(loss):
+            raise ConfigError(
+                f"the training loss is {loss} in epoch {epoch + 1}; lower train.lr "
+                f"(now {config.lr:g}) or set train.grad_clip. {self.output / LAST} is untouched"
+            )
+        return {
+            "lr": self.optimizer.param_groups[0]["lr"],
+            "train_loss": loss / count,
+            "train_accuracy": 100 * hits / count,
+        }
+
+    def _forward(self, keypoints: Tensor, attention_mask: Tensor) -> Tensor:
+        device = self.workers.device
+        with torch.autocast(
+            device.type, torch.bfloat16, enabled=self.config.train.precision == "bf16"
+        ):
+            return self.module(keypoints.to(device), attention_mask.to(device))
+
+    def _validate(self) -> dict[str, float]:
+        """Loss and scores on the validation clips; empty where there are none."""
+        data = self.data["val"]
+        if not len(data):
+            return {}
+        logits = predict(self.model, data, self.config, self.workers.device)
+        scores = score(logits, data.labels)
+        loss = F.cross_entropy(torch.from_numpy(logits), torch.from_numpy(data.labels))
+        return {
+            "val_loss": float(loss),
+            "val_accuracy": 100 * scores.accuracy,
+            "val_top5": 100 * scores.top5,
+        }
+
+    def _record(self, row: dict[str, Any]) -> bool:
+        """Adds an epoch to the progress; True where it is the best so far.
+
+        Best is the highest validation accuracy, then the lowest loss; without validation clips, the
+        latest.
+        """
+        config, progress = self.config.train, self.progress
+        best = progress["best"]
+        key = [row.get("val_accuracy", 0.0), -row.get("val_loss", -row["epoch"])]
+        improved = best is None or key > best["key"]
+        if improved:
+            progress["best"] = best = {"epoch": row["epoch"], "key": key}
+        progress["history"] = [*progress["history"], row]
+        progress["epoch"] = row["epoch"]
+        stale = row["epoch"] - best["epoch"]
+        stopped = bool(config.patience) and stale >= config.patience
+        progress["finished"] = row["epoch"] >= config.epochs or stopped
+        if config.scheduler == "plateau" and row["epoch"] >= config.warmup_epochs:
+            self.plateau.step(row.get("val_loss", row["train_loss"]))
+        progress["plateau"] = self.plateau.state_dict()
+        progress["lr"] = self.optimizer.param_groups[0]["lr"]
+        return improved
+
+    def _set_learning_rate(self, step: int) -> None:
+        rate = learning_rate(self.config.train, step, self.steps_per_epoch)
+        if rate is not None:
+            for group in self.optimizer.param_groups:
+                group["lr"] = rate
+
+    def _checkpoint(self, *, resumable: bool) -> Checkpoint:
+        optimizer = {}
+        progress = {"epoch": self.progress["epoch"], "best": self.progress["best"]}
+        if resumable:
+            progress = self.progress
+            names = [name for name, _ in self.model.named_parameters()]
+            optimizer = {
+                f"{names[index]}/{key}": value
+                for index, values in self.optimizer.state_dict()["state"].items()
+                for key, value in values.items()
+            }
+        return Checkpoint(
+            self.model.state_dict(), self.config, self.class_names, progress, optimizer
+        )
+
+    def _load_optimizer(self, flat: Mapping[str, Tensor]) -> None:
+        state: dict[int, dict[str, Tensor]] = {}
+        for index, (name, _) in enumerate(self.model.named_parameters()):
+            keys = ("step", "exp_avg", "exp_avg_sq")
+            try:
+                state[index] = {key: flat[f"{name}/{key}"] for key in keys}
+            except KeyError as error:
+                raise CheckpointError(
+                    f"{self.output / LAST} lacks the optimizer's {error}: it cannot be resumed"
+                ) from None
+        groups = self.optimizer.state_dict()["param_groups"]
+        groups[0]["lr"] = self.progress["lr"]
+        self.optimizer.load_state_dict({"state": state, "param_groups": groups})
+        self.plateau.load_state_dict(self.progress["plateau"])
+
+    def _tensorboard(self):
+        from signbart_torch.tensorboard_log import summary_writer
+
+        return summary_writer(self.output / "tensorboard", purge_step=self.progress["epoch"] + 1)
+
+
+def learning_rate(config: TrainConfig, step: int, steps_per_epoch: int) -> float | None:
+    """The rate of one optimiser step; None where ReduceLROnPlateau has the say.
+
+    Linear warm-up from lr / steps, then a half cosine to zero (SGDR, arXiv:1608.03983, one cycle),
+    or a constant.
+    """
+    warmup = round(config.warmup_epochs * steps_per_epoch)
+    if step < warmup:
+        return config.lr * (step + 1) / warmup
+    if config.scheduler == "constant":
+        return config.lr
+    if config.scheduler == "plateau":
+        return config.lr if step == 0 else None
+    total = max(config.epochs * steps_per_epoch - warmup, 1)
+    return config.lr * 0.5 * (1.0 + math.cos(math.pi * (step - warmup) / total))
+
+
+@torch.no_grad()
+def predict(
+    model: SignBart, data: PreparedClips, config: RunConfig, device: torch.device
+) -> np.ndarray:
+    """Logits (N, C) float32 of every prepared clip, in their order, in inference mode."""
+    model.eval()
+    logits = np.empty((len(data), config.model.num_labels), np.float32)
+    for batch in evaluation_batches(data, config):
+        scored = model(batch.keypoints.to(device), batch.attention_mask.to(device))
+        logits[batch.indices] = scored.cpu().numpy()
+    return logits
+
+
+def _with_labels(config: RunConfig, clips: ClipSet) -> RunConfig:
+    """`config` with the number of classes that the data has."""
+    found = len(clips.class_names)
+    wanted = config.model.num_labels
+    if wanted not in (None, found):
+        raise ConfigError(
+            f"model.num_labels is {wanted}, but the recordings have {found} classes; "
+            "leave the key out, or use the configuration that belongs to them"
+        )
+    return dataclasses.replace(config, model=dataclasses.replace(config.model, num_labels=found))
+
+
+def is_main_process() -> bool:
+    """Whether this process is the one that prints, by torchrun's environment."""
+    return os.environ.get("RANK", "0") == "0"
+
+
+def _start_workers(device: str) -> Workers:
+    """Joins the processes that torchrun started; alone without it."""
+    world_size = int(os.environ.get("WORLD_SIZE", "1"))
+    if device == "auto":
+        device = "cuda" if torch.cuda.is_available() else "cpu"
+    if device == "cuda" and not torch.cuda.is_available():
+        raise ConfigError("--device cuda: this PyTorch sees no CUDA device; use --device cpu")
+    if world_size > 1:
+        local_rank = int(os.environ.get("LOCAL_RANK", "0"))
+        if device == "cuda":
+            torch.cuda.set_device(local_rank)
+        dist.init_process_group("nccl" if device == "cuda" else "gloo")
+        return Workers(
+            dist.get_rank(),
+            world_size,
+            torch.device(device, local_rank if device == "cuda" else None),
+        )
+    return Workers(0, 1, torch.device(device))
+
+
+def _begin(
+    output: Path,
+    config: RunConfig,
+    class_names: Sequence[str],
+    resume: bool,
+    workers: Workers,
+) -> Checkpoint:
+    """Takes possession of the run folder: a new one, or the checkpoint to go on from."""
+    last = output / LAST
+    if last.is_file() and not resume:
+        raise ConfigError(
+            f"{output} already holds a run; pass --resume to go on with it, or choose another "
+            "--output"
+        )
+    if last.is_file():
+        state = load_checkpoint(last)
+        if state.config != config:
+            differing = ", ".join(_differences(state.config.to_dict(), config.to_dict()))
+            raise ConfigError(f"{output} holds a run with another configuration: {differing}")
+        if state.class_names != tuple(class_names):
+            raise ConfigError(f"{output} holds a run with other classes than these recordings")
+        return state
+    if workers.is_main:
+        output.mkdir(parents=True, exist_ok=True)
+        _write_text(output / "config.yaml", yaml.safe_dump(config.to_dict(), sort_keys=False))
+    return Checkpoint({})
+
+
+def _differences(old: Mapping[str, Any], new: Mapping[str, Any]) -> list[str]:
+    if old["name"] != new["name"]:
+        return [f"name is {old['name']!r} there and {new['name']!r} now"]
+    return [
+        f"{section}.{key} is {old[section][key]!r} there and {value!r} now"
+        for section, values in new.items()
+        if section != "name"
+        for key, value in values.items()
+        if old[section][key] != value
+    ]
+
+
+def _mixed_seed(*parts: int) -> int:
+    return int(np.random.SeedSequence(parts).generate_state(1)[0])
+
+
+def _csv(rows: Sequence[Mapping[str, Any]]) -> str:
+    text = io.StringIO()
+    writer = csv.DictWriter(text, fieldnames=list(rows[0]))
+    writer.writeheader()
+    writer.writerows(rows)
+    return text.getvalue()
+
+
+def _write_text(path: Path, text: str) -> None:
+    """Writes a file whole or not at all."""
+    beside = path.with_name(f".{path.name}.tmp")
+    beside.write_text(text, encoding="utf-8")
+    os.replace(beside, path)
