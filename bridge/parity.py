@@ -195,9 +195,9 @@ COLUMNS = (
     "artifact",
     "verdict",
     "samples",
-    "max |Δ|",
+    "max Δ",
     "rmse",
-    "max |Δ| / rms",
+    "max Δ / rms",
     "cosine",
     "arg-max",
 )

@@ -32,10 +32,12 @@ def augment(
     """
     settings = config.augment
     batch = len(points)
+    # How many numbers these two take depends on the settings; `rng` itself takes as many always.
+    frame_rng, noise_rng = rng.spawn(2)
     chosen = rng.random(batch) < settings.probability
     frames, new_lengths = warp_frames(
         lengths,
-        rng,
+        frame_rng,
         drop=settings.drop_frames,
         warp=settings.time_warp,
         max_frames=config.data.max_frames,
@@ -51,13 +53,14 @@ def augment(
     angles = np.where(chosen, rng.uniform(-limit, limit, batch), 0.0)
     centres = _centres(points, detected)
     mirrored = chosen & (rng.random(batch) < settings.flip)
-    noise = rng.normal(0.0, 1.0, points.shape) * (settings.noise * chosen[:, None, None, None])
+    # Frames first: a frame's noise is the same however many follow.
+    noise = settings.noise * noise_rng.normal(size=(frames.shape[1], batch, *points.shape[2:]))
 
-    points = rotate(points, angles, centres)
-    points = points + noise
-    points = np.where(
-        mirrored[:, None, None, None], flip(points, joint_flip(config), centres), points
+    changed = rotate(points, angles, centres) + noise.swapaxes(0, 1)
+    changed = np.where(
+        mirrored[:, None, None, None], flip(changed, joint_flip(config), centres), changed
     )
+    points = np.where(chosen[:, None, None, None], changed, points)
     # The flip carries each landmark, missing or not, to its partner's place.
     flipped_detected = detected[:, :, joint_flip(config)]
     detected = np.where(mirrored[:, None, None, None], flipped_detected, detected)
@@ -97,7 +100,7 @@ def warp_frames(
     steps = np.arange(width)
     source = steps * (lengths - 1)[:, None] // np.maximum(warped - 1, 1)[:, None]
     # Drop by rank: the `warped - kept` valid positions with the largest random keys go.
-    keys = np.where(steps < warped[:, None], rng.random((batch, width)), np.inf)
+    keys = np.where(steps < warped[:, None], rng.random((batch, max_frames))[:, :width], np.inf)
     keep = keys.argsort(axis=1).argsort(axis=1) < kept[:, None]
     order = np.where(keep, steps, width).argsort(axis=1)[:, : int(kept.max())]
     frames = np.take_along_axis(source, order, axis=1)

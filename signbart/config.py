@@ -35,6 +35,17 @@ NORMALIZATIONS = {
 SCHEDULERS = ("cosine", "plateau", "constant")
 PRECISIONS = ("float32", "bf16")
 
+# What both implementations of the model agree on.
+#
+# Added to an attention score to forbid it. Finite and small on purpose: finfo.min overflows when
+# two biases are added and gives static int8 a scale that flattens every other score, while
+# exp(-100) already lies below the smallest normal float32.
+MASK_BIAS = -100.0
+# BART keeps two rows in front of the positions (padding and a legacy offset); published
+# checkpoints have them.
+POSITION_OFFSET = 2
+LAYER_NORM_EPSILON = 1e-5  # PyTorch's default, which the published checkpoints were trained with
+
 # In published files and read by nothing, there or here: BART's layer drop is never applied.
 _IGNORED_MODEL_KEYS = ("encoder_layerdrop", "decoder_layerdrop")
 
@@ -49,7 +60,7 @@ def _positive() -> dict[str, Any]:
 
 _PROBABILITY = _range(0.0, 1.0, open_high=True)
 _SHARE = _range(0.0, 1.0)
-_NOT_NEGATIVE = _range(0.0, float("inf"))
+_NOT_NEGATIVE = _range(0.0, float("inf"), open_high=True)
 
 
 @dataclass(frozen=True)
@@ -191,6 +202,19 @@ SECTIONS: dict[str, type] = {
 }
 
 
+class _Loader(yaml.SafeLoader):
+    """YAML in which a key that stands twice is an error; PyYAML's own takes the last silently."""
+
+    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
+        seen = set()
+        for key, _ in node.value:
+            if isinstance(key, yaml.ScalarNode) and key.value in seen:
+                problem = f"key '{key.value}' stands more than once"
+                raise yaml.constructor.ConstructorError(None, None, problem, key.start_mark)
+            seen.add(key.value if isinstance(key, yaml.ScalarNode) else None)
+        return super().construct_mapping(node, deep=deep)
+
+
 def load_config(path: str | Path, overrides: Sequence[str] = ()) -> RunConfig:
     """Reads a run's configuration.
 
@@ -202,10 +226,10 @@ def load_config(path: str | Path, overrides: Sequence[str] = ()) -> RunConfig:
         ConfigError: The file cannot be read, or a key or value is wrong; names file and key.
     """
     try:
-        tree = yaml.safe_load(Path(path).read_text(encoding="utf-8"))
+        tree = yaml.load(Path(path).read_text(encoding="utf-8"), Loader=_Loader)
     except OSError as error:
         raise ConfigError(f"cannot read configuration {path}: {error.strerror}") from None
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
+    except (yaml.YAMLError, ValueError) as error:  # ValueError: not UTF-8, or an impossible date
         raise ConfigError(f"{path} is not valid YAML: {' '.join(str(error).split())}") from None
     tree = {} if tree is None else tree
     return from_dict(tree, source=str(path), overrides=overrides, name=Path(path).stem)
@@ -255,7 +279,7 @@ def _in_sections(tree: Mapping[str, Any], source: str) -> dict[str, dict[str, An
             )
         flat = dict(tree)
         data: dict[str, Any] = {}
-        joints = flat.get("joint_idx")
+        joints = _flatten(flat.get("joint_idx"))
         if isinstance(joints, list) and joints and all(type(j) is int for j in joints):
             layout = smallest_image_layout(max(joints))
             if layout is not None:
@@ -278,8 +302,8 @@ def _apply_override(tree: dict[str, dict[str, Any]], override: str, source: str)
     if section not in SECTIONS:
         raise ConfigError(f"--set {override!r}: {_unknown_key(section, list(SECTIONS))}")
     try:
-        value = yaml.safe_load(text)
-    except yaml.YAMLError:
+        value = yaml.load(text, Loader=_Loader)
+    except (yaml.YAMLError, ValueError):
         raise ConfigError(f"--set {override!r}: the value is not valid YAML") from None
     tree.setdefault(section, {})[name] = value
     return source if "with --set" in source else f"{source} with --set"
@@ -330,12 +354,18 @@ def _coerce(value: Any, hint: Any, where: str) -> Any:
     return value
 
 
+def _flatten(indices: Any) -> Any:
+    """Joins a list of lists, one a group, as published files nest them; else `indices` itself."""
+    if isinstance(indices, (list, tuple)) and all(isinstance(i, (list, tuple)) for i in indices):
+        return [index for group in indices for index in group]
+    return indices
+
+
 def _coerce_indices(value: Any, where: str) -> tuple[int, ...]:
-    """A list of indices; lists of lists, one a group, are joined as published files nest them."""
+    """A list of indices, or of groups of them."""
+    value = _flatten(value)
     if not isinstance(value, (list, tuple)) or not value:
         raise ConfigError(f"{where} must be a list of landmark indices, found {value!r}")
-    if all(isinstance(group, (list, tuple)) for group in value):
-        value = [index for group in value for index in group]
     for index in value:
         if type(index) is not int:
             raise ConfigError(f"{where} must hold whole numbers, found {index!r}")
@@ -355,7 +385,7 @@ def _check_range(value: Any, limits: Mapping[str, Any], where: str) -> None:
         low, high, open_high = limits["low"], limits["high"], limits["open_high"]
         if not (low <= value < high or (value == high and not open_high)):
             interval = (
-                f"at least {low:g}"
+                f"at least {low:g}{' and finite' if open_high else ''}"
                 if high == float("inf")
                 else f"in [{low:g}, {high:g}{')' if open_high else ']'}"
             )

@@ -10,8 +10,6 @@ from __future__ import annotations
 import hashlib
 import json
 import os
-import pickle
-import zipfile
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -19,7 +17,7 @@ from typing import Any
 
 import torch
 from safetensors import SafetensorError, safe_open
-from safetensors.torch import save_file
+from safetensors.torch import save as serialize
 from torch import Tensor
 
 from signbart.config import RunConfig, from_dict
@@ -51,7 +49,6 @@ class Checkpoint:
 
 def save_checkpoint(checkpoint: Checkpoint, path: Path) -> None:
     """Writes `checkpoint` to `path`, whole or not at all."""
-    assert checkpoint.config is not None  # only files that came from outside lack one
     tensors = {
         name: tensor.detach().cpu().contiguous() for name, tensor in checkpoint.tensors.items()
     }
@@ -65,8 +62,8 @@ def save_checkpoint(checkpoint: Checkpoint, path: Path) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
     beside = path.with_name(f".{path.name}.{os.getpid()}.tmp")
     try:
-        save_file(tensors, beside, metadata=header)
-        with open(beside, "rb") as file:
+        with open(beside, "wb") as file:
+            file.write(serialize(tensors, metadata=header))
             os.fsync(file.fileno())
         os.replace(beside, path)
     finally:
@@ -108,7 +105,7 @@ def _load_safetensors(path: Path) -> Checkpoint:
         config = from_dict(json.loads(header["config"]), source=f"{path} (header)")
         class_names = tuple(json.loads(header["class_names"]))
         progress = json.loads(header["progress"])
-    except (KeyError, ValueError, ConfigError) as error:
+    except (KeyError, ValueError, TypeError, ConfigError) as error:
         raise CheckpointError(f"{path}: damaged header: {error}") from None
     return Checkpoint(
         tensors={n: t for n, t in tensors.items() if not n.startswith(_OPTIMIZER_PREFIX)},
@@ -126,7 +123,8 @@ def _load_safetensors(path: Path) -> Checkpoint:
 def _load_pth(path: Path) -> Checkpoint:
     try:
         content = torch.load(path, map_location="cpu", weights_only=True)
-    except (pickle.UnpicklingError, RuntimeError, EOFError, OSError, zipfile.BadZipFile) as error:
+    # On damaged bytes the unpickler fails with every kind: KeyError, UnicodeError, struct.error.
+    except Exception as error:
         reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
         raise CheckpointError(
             f"{path} is not a checkpoint of plain tensors (nothing in it was executed): {reason}"

@@ -6,7 +6,7 @@ Legend: B batch, Q queries, T frames, D model width.
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from signbart.config import ModelConfig
+from signbart.config import LAYER_NORM_EPSILON, ModelConfig
 from signbart_torch.attention import Attention
 from signbart_torch.layers import (
     PositionalEmbedding,
@@ -25,12 +25,12 @@ class DecoderLayer(nn.Module):
         self.activation_dropout = config.activation_dropout
         heads = config.decoder_attention_heads
         self.self_attn = Attention(config.d_model, heads, config.attention_dropout)
-        self.self_attn_layer_norm = nn.LayerNorm(config.d_model)
+        self.self_attn_layer_norm = nn.LayerNorm(config.d_model, LAYER_NORM_EPSILON)
         self.encoder_attn = Attention(config.d_model, heads, config.attention_dropout)
-        self.encoder_attn_layer_norm = nn.LayerNorm(config.d_model)
+        self.encoder_attn_layer_norm = nn.LayerNorm(config.d_model, LAYER_NORM_EPSILON)
         self.fc1 = nn.Linear(config.d_model, config.decoder_ffn_dim)
         self.fc2 = nn.Linear(config.decoder_ffn_dim, config.d_model)
-        self.final_layer_norm = nn.LayerNorm(config.d_model)
+        self.final_layer_norm = nn.LayerNorm(config.d_model, LAYER_NORM_EPSILON)
 
     def forward(
         self,
@@ -73,7 +73,7 @@ class Decoder(nn.Module):
         super().__init__()
         self.dropout = config.dropout
         self.embed_positions = PositionalEmbedding(config.max_position_embeddings, config.d_model)
-        self.layernorm_embedding = nn.LayerNorm(config.d_model)
+        self.layernorm_embedding = nn.LayerNorm(config.d_model, LAYER_NORM_EPSILON)
         self.layers = nn.ModuleList(DecoderLayer(config) for _ in range(config.decoder_layers))
 
     def forward(

@@ -3,7 +3,7 @@
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from signbart.config import ModelConfig
+from signbart.config import LAYER_NORM_EPSILON, ModelConfig
 from signbart_torch.attention import Attention
 from signbart_torch.layers import PositionalEmbedding, padding_bias
 
@@ -18,10 +18,10 @@ class EncoderLayer(nn.Module):
         self.self_attn = Attention(
             config.d_model, config.encoder_attention_heads, config.attention_dropout
         )
-        self.self_attn_layer_norm = nn.LayerNorm(config.d_model)
+        self.self_attn_layer_norm = nn.LayerNorm(config.d_model, LAYER_NORM_EPSILON)
         self.fc1 = nn.Linear(config.d_model, config.encoder_ffn_dim)
         self.fc2 = nn.Linear(config.encoder_ffn_dim, config.d_model)
-        self.final_layer_norm = nn.LayerNorm(config.d_model)
+        self.final_layer_norm = nn.LayerNorm(config.d_model, LAYER_NORM_EPSILON)
 
     def forward(self, hidden_states: Tensor, padding: Tensor) -> Tensor:
         """(B, T, D) with the bias of `padding_bias` -> (B, T, D)."""
@@ -42,7 +42,7 @@ class Encoder(nn.Module):
         super().__init__()
         self.dropout = config.dropout
         self.embed_positions = PositionalEmbedding(config.max_position_embeddings, config.d_model)
-        self.layernorm_embedding = nn.LayerNorm(config.d_model)
+        self.layernorm_embedding = nn.LayerNorm(config.d_model, LAYER_NORM_EPSILON)
         self.layers = nn.ModuleList(EncoderLayer(config) for _ in range(config.encoder_layers))
 
     def forward(self, x_embed: Tensor, attention_mask: Tensor) -> Tensor:

@@ -6,14 +6,7 @@ Legend: B batch, T frames, K keypoints, D model width, C classes.
 import torch
 from torch import Tensor, nn
 
-# Added to an attention score to forbid it. Finite and small on purpose: finfo.min overflows when
-# two biases are added and gives static int8 a scale that flattens every other score, while
-# exp(-100) already lies below the smallest normal float32.
-MASK_BIAS = -100.0
-
-# BART keeps two rows in front of the positions (padding and a legacy offset); published
-# checkpoints have them.
-POSITION_OFFSET = 2
+from signbart.config import MASK_BIAS, POSITION_OFFSET
 
 
 class PositionalEmbedding(nn.Embedding):

@@ -68,7 +68,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     config = load_config(options.config, options.overrides)
     clips = read_clips(options.data, split=options.split, skip_bad=options.skip_bad)
 
-    from signbart_torch.trainer import is_main_process, train
+    from signbart_torch.trainer import train
+    from signbart_torch.workers import is_main_process
 
     with EpochReport(config.train.epochs, quiet=not is_main_process()) as report:
         results = train(

@@ -1,8 +1,4 @@
-"""The training loop: one run folder, resumable at any moment, in one process or several.
-
-A run folder holds ``config.yaml`` (resolved), ``last.safetensors`` (everything needed to go on),
-``best.safetensors`` (the model alone), ``summary.csv`` (a row an epoch), ``results.json`` (written
-once, at the end) and ``tensorboard/``.
+"""The training loop: resumable at any moment, in one process or several.
 
 All randomness of an epoch derives from (seed, epoch), so a resumed run needs no generator state and
 ends with the same bits as one that was never interrupted.
@@ -10,27 +6,22 @@ ends with the same bits as one that was never interrupted.
 
 from __future__ import annotations
 
-import csv
 import dataclasses
-import io
 import json
 import math
-import os
 import time
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
 import torch.distributed as dist
-import yaml
 from torch import Tensor, nn
 from torch.nn import functional as F
 
 from signbart.clips import ClipSet
-from signbart.config import RunConfig, TrainConfig
+from signbart.config import RunConfig
 from signbart.errors import CheckpointError, ConfigError
 from signbart.metrics import score
 from signbart.splits import Split, split_clips
@@ -42,22 +33,16 @@ from signbart_torch.data import (
     training_batches,
 )
 from signbart_torch.model import SignBart
-
-LAST, BEST, RESULTS = "last.safetensors", "best.safetensors", "results.json"
-
-
-@dataclass(frozen=True)
-class Workers:
-    """This process's place among those that train together (torchrun's environment)."""
-
-    rank: int
-    world_size: int
-    device: torch.device
-
-    @property
-    def is_main(self) -> bool:
-        """Whether this process writes files and prints."""
-        return self.rank == 0
+from signbart_torch.optimization import learning_rate
+from signbart_torch.run_folder import (
+    BEST,
+    LAST,
+    RESULTS,
+    csv_text,
+    take_possession,
+    write_text,
+)
+from signbart_torch.workers import Workers, start_workers
 
 
 def train(
@@ -92,17 +77,17 @@ def train(
     """
     output = Path(output)
     config = _with_labels(config, clips)
-    workers = _start_workers(device)
+    workers = start_workers(device)
     try:
         split = split_clips(clips, config.train, test_signers)
-        state = _begin(output, config, clips.class_names, resume, workers)
+        state = take_possession(output, config, clips.class_names, resume, workers)
         if state.progress.get("finished") and (output / RESULTS).is_file():
             return json.loads((output / RESULTS).read_text(encoding="utf-8"))
         run = _Run(clips, config, output, split, workers, state)
         run.fit(report)
         results = {"data": data_name, **run.results()}
         if workers.is_main:
-            _write_text(output / RESULTS, json.dumps(results, indent=2, ensure_ascii=False) + "\n")
+            write_text(output / RESULTS, json.dumps(results, indent=2, ensure_ascii=False) + "\n")
         return results
     finally:
         if dist.is_initialized():
@@ -166,7 +151,7 @@ class _Run:
                 if improved:
                     save_checkpoint(self._checkpoint(resumable=False), self.output / BEST)
                 save_checkpoint(self._checkpoint(resumable=True), self.output / LAST)
-                _write_text(self.output / "summary.csv", _csv(self.progress["history"]))
+                write_text(self.output / "summary.csv", csv_text(self.progress["history"]))
                 for key, value in row.items():
                     if key != "epoch" and board is not None:
                         board.add_scalar(key, value, epoch + 1)
@@ -338,23 +323,6 @@ class _Run:
         return summary_writer(self.output / "tensorboard", purge_step=self.progress["epoch"] + 1)
 
 
-def learning_rate(config: TrainConfig, step: int, steps_per_epoch: int) -> float | None:
-    """The rate of one optimiser step; None where ReduceLROnPlateau has the say.
-
-    Linear warm-up from lr / steps, then a half cosine to zero (SGDR, arXiv:1608.03983, one cycle),
-    or a constant.
-    """
-    warmup = round(config.warmup_epochs * steps_per_epoch)
-    if step < warmup:
-        return config.lr * (step + 1) / warmup
-    if config.scheduler == "constant":
-        return config.lr
-    if config.scheduler == "plateau":
-        return config.lr if step == 0 else None
-    total = max(config.epochs * steps_per_epoch - warmup, 1)
-    return config.lr * 0.5 * (1.0 + math.cos(math.pi * (step - warmup) / total))
-
-
 @torch.no_grad()
 def predict(
     model: SignBart, data: PreparedClips, config: RunConfig, device: torch.device
@@ -380,85 +348,5 @@ def _with_labels(config: RunConfig, clips: ClipSet) -> RunConfig:
     return dataclasses.replace(config, model=dataclasses.replace(config.model, num_labels=found))
 
 
-def is_main_process() -> bool:
-    """Whether this process is the one that prints, by torchrun's environment."""
-    return os.environ.get("RANK", "0") == "0"
-
-
-def _start_workers(device: str) -> Workers:
-    """Joins the processes that torchrun started; alone without it."""
-    world_size = int(os.environ.get("WORLD_SIZE", "1"))
-    if device == "auto":
-        device = "cuda" if torch.cuda.is_available() else "cpu"
-    if device == "cuda" and not torch.cuda.is_available():
-        raise ConfigError("--device cuda: this PyTorch sees no CUDA device; use --device cpu")
-    if world_size > 1:
-        local_rank = int(os.environ.get("LOCAL_RANK", "0"))
-        if device == "cuda":
-            torch.cuda.set_device(local_rank)
-        dist.init_process_group("nccl" if device == "cuda" else "gloo")
-        return Workers(
-            dist.get_rank(),
-            world_size,
-            torch.device(device, local_rank if device == "cuda" else None),
-        )
-    return Workers(0, 1, torch.device(device))
-
-
-def _begin(
-    output: Path,
-    config: RunConfig,
-    class_names: Sequence[str],
-    resume: bool,
-    workers: Workers,
-) -> Checkpoint:
-    """Takes possession of the run folder: a new one, or the checkpoint to go on from."""
-    last = output / LAST
-    if last.is_file() and not resume:
-        raise ConfigError(
-            f"{output} already holds a run; pass --resume to go on with it, or choose another "
-            "--output"
-        )
-    if last.is_file():
-        state = load_checkpoint(last)
-        if state.config != config:
-            differing = ", ".join(_differences(state.config.to_dict(), config.to_dict()))
-            raise ConfigError(f"{output} holds a run with another configuration: {differing}")
-        if state.class_names != tuple(class_names):
-            raise ConfigError(f"{output} holds a run with other classes than these recordings")
-        return state
-    if workers.is_main:
-        output.mkdir(parents=True, exist_ok=True)
-        _write_text(output / "config.yaml", yaml.safe_dump(config.to_dict(), sort_keys=False))
-    return Checkpoint({})
-
-
-def _differences(old: Mapping[str, Any], new: Mapping[str, Any]) -> list[str]:
-    if old["name"] != new["name"]:
-        return [f"name is {old['name']!r} there and {new['name']!r} now"]
-    return [
-        f"{section}.{key} is {old[section][key]!r} there and {value!r} now"
-        for section, values in new.items()
-        if section != "name"
-        for key, value in values.items()
-        if old[section][key] != value
-    ]
-
-
 def _mixed_seed(*parts: int) -> int:
     return int(np.random.SeedSequence(parts).generate_state(1)[0])
-
-
-def _csv(rows: Sequence[Mapping[str, Any]]) -> str:
-    text = io.StringIO()
-    writer = csv.DictWriter(text, fieldnames=list(rows[0]))
-    writer.writeheader()
-    writer.writerows(rows)
-    return text.getvalue()
-
-
-def _write_text(path: Path, text: str) -> None:
-    """Writes a file whole or not at all."""
-    beside = path.with_name(f".{path.name}.tmp")
-    beside.write_text(text, encoding="utf-8")
-    os.replace(beside, path)

@@ -1,0 +1,52 @@
+# make demo and make test do everything, set-up included.
+PYTHON ?= python3.11
+VENV := .venv
+BIN := $(VENV)/bin
+STAMP := $(VENV)/.installed
+CHECKPOINT := runs/demo/best.safetensors
+
+.PHONY: help demo test test-fast lint format bench clean
+
+help:
+	@echo "make demo       train on synthetic signs, convert, compare: runs/demo, exports/demo"
+	@echo "make test       lint and the whole test suite"
+	@echo "make test-fast  lint and the tests that neither train nor convert"
+	@echo "make lint       ruff check and format check;  make format applies them"
+	@echo "make bench      training speed as a share of this machine's matmul peak"
+	@echo "make clean      remove what demo made (the environment stays)"
+
+# The stamp is newer than what it was installed from, so a current environment is reused.
+$(STAMP): requirements.txt pyproject.toml
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --requirement requirements.txt
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --editable .
+	touch $(STAMP)
+
+runs/demo/signs.npz: $(STAMP)
+	$(BIN)/python -m signbart.synthetic $@
+
+demo: runs/demo/signs.npz
+	$(BIN)/python -m signbart_torch.train --config configs/demo.yaml --data runs/demo/signs.npz \
+		--output runs/demo --test-signers P06 --resume
+	$(BIN)/python bridge/convert.py --checkpoint $(CHECKPOINT) --route litert --output exports/demo \
+		--data runs/demo/signs.npz
+
+test: lint
+	$(BIN)/python -m pytest
+
+test-fast: lint
+	$(BIN)/python -m pytest -m "not slow"
+
+lint: $(STAMP)
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+
+format: $(STAMP)
+	$(BIN)/ruff check --fix .
+	$(BIN)/ruff format .
+
+bench: $(STAMP)
+	$(BIN)/python -m benchmarks.training_step
+
+clean:
+	rm -rf runs/demo exports/demo

@@ -1,0 +1,50 @@
+"""The processes that train together: one alone, or those that torchrun started."""
+
+from __future__ import annotations
+
+import os
+from dataclasses import dataclass
+
+import torch
+import torch.distributed as dist
+
+from signbart.errors import ConfigError
+
+
+@dataclass(frozen=True)
+class Workers:
+    """This process's place among those that train together (torchrun's environment)."""
+
+    rank: int
+    world_size: int
+    device: torch.device
+
+    @property
+    def is_main(self) -> bool:
+        """Whether this process writes files and prints."""
+        return self.rank == 0
+
+
+def is_main_process() -> bool:
+    """Whether this process is the one that prints, by torchrun's environment."""
+    return os.environ.get("RANK", "0") == "0"
+
+
+def start_workers(device: str) -> Workers:
+    """Joins the processes that torchrun started; alone without it."""
+    world_size = int(os.environ.get("WORLD_SIZE", "1"))
+    if device == "auto":
+        device = "cuda" if torch.cuda.is_available() else "cpu"
+    if device == "cuda" and not torch.cuda.is_available():
+        raise ConfigError("--device cuda: this PyTorch sees no CUDA device; use --device cpu")
+    if world_size > 1:
+        local_rank = int(os.environ.get("LOCAL_RANK", "0"))
+        if device == "cuda":
+            torch.cuda.set_device(local_rank)
+        dist.init_process_group("nccl" if device == "cuda" else "gloo")
+        return Workers(
+            dist.get_rank(),
+            world_size,
+            torch.device(device, local_rank if device == "cuda" else None),
+        )
+    return Workers(0, 1, torch.device(device))
