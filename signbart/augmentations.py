@@ -32,12 +32,10 @@ def augment(
     """
     settings = config.augment
     batch = len(points)
-    # How many numbers these two take depends on the settings; `rng` itself takes as many always.
-    frame_rng, noise_rng = rng.spawn(2)
     chosen = rng.random(batch) < settings.probability
     frames, new_lengths = warp_frames(
         lengths,
-        frame_rng,
+        rng,
         drop=settings.drop_frames,
         warp=settings.time_warp,
         max_frames=config.data.max_frames,
@@ -53,8 +51,10 @@ def augment(
     angles = np.where(chosen, rng.uniform(-limit, limit, batch), 0.0)
     centres = _centres(points, detected)
     mirrored = chosen & (rng.random(batch) < settings.flip)
-    # Frames first: a frame's noise is the same however many follow.
-    noise = settings.noise * noise_rng.normal(size=(frames.shape[1], batch, *points.shape[2:]))
+    # Of a generator of its own, because how much is drawn depends on the settings, and frames
+    # first, because a frame's noise must not depend on how many follow.
+    noise_shape = (frames.shape[1], batch, *points.shape[2:])
+    noise = settings.noise * rng.spawn(1)[0].normal(size=noise_shape)
 
     changed = rotate(points, angles, centres) + noise.swapaxes(0, 1)
     changed = np.where(

@@ -120,7 +120,8 @@ class AugmentConfig:
     Attributes:
         probability: Share of clips that are changed at all; 0 switches augmentation off.
         rotation_degrees: Rotation about the clip's centre, uniform in ± this many degrees.
-        noise: Standard deviation of Gaussian noise on detected points, in the recording's unit.
+        noise: Standard deviation of Gaussian noise on detected points, in the unit of the plane:
+            image sizes, or torso lengths where bodies are centred.
         drop_frames: Up to this share of a clip's frames is dropped; one frame always stays.
         time_warp: Speed changes by a factor uniform in [1 - this, 1 + this].
         flip: Share of the changed clips that are mirrored, left and right exchanged.

@@ -21,6 +21,7 @@ import os
 import zipfile
 import zlib
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -206,7 +207,8 @@ def save_packed(packed: Packed, path: Path) -> None:
     except OSError as error:
         raise ClipError(f"{path}: cannot be written: {error.strerror or error}") from None
     finally:
-        beside.unlink(missing_ok=True)
+        with suppress(OSError):  # its folder may be what could not be written to
+            beside.unlink(missing_ok=True)
 
 
 def _whole_numbers(values: Sequence[int]) -> np.ndarray:

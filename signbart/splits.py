@@ -80,4 +80,4 @@ def _stratified_share(clips: ClipSet, candidates: np.ndarray, config: TrainConfi
     _, held_out = train_test_split(
         enough, test_size=size, stratify=clips.labels[enough], random_state=config.seed
     )
-    return np.sort(held_out)
+    return held_out

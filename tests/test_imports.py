@@ -26,8 +26,10 @@ RULES: dict[str, tuple[set[str], set[str] | None]] = {
     "bridge": ({"signbart", "numpy", "yaml"}, None),
 }
 MODULES = sorted(
-    path.relative_to(REPOSITORY) for package in RULES for path in REPOSITORY.glob(f"{package}/**/*.py")
-)  # fmt: skip
+    path.relative_to(REPOSITORY)
+    for package in RULES
+    for path in REPOSITORY.glob(f"{package}/**/*.py")
+)
 
 
 def imports(code: ast.AST, deferred: bool = False) -> list[tuple[str, bool, int]]:
@@ -127,7 +129,7 @@ COMMANDS = [
 
 
 def loaded(arguments: list[str], **places: object) -> tuple[str, set[str]]:
-    """Runs Python; returns what it printed and the top-level names of the modules that it loaded."""
+    """Runs Python; returns what it printed and the top-level names of what it loaded."""
     process = subprocess.run(
         [sys.executable, "-X", "importtime", *arguments],
         capture_output=True, text=True, check=False, timeout=60, **places,

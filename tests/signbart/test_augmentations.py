@@ -246,6 +246,18 @@ def test_frames_are_ascending_and_never_none(drop, warp, max_frames):
             assert len(set(row[:count])) == count, "no frame twice"
 
 
+def test_frames_of_a_clip_do_not_depend_on_how_long_the_others_are():
+    def of_the_last(lengths: list[int]) -> tuple[list[int], float]:
+        rng = np.random.default_rng(0)
+        frames, kept = warp_frames(
+            np.array(lengths), rng, drop=0.6, warp=0.3, max_frames=24, chosen=np.ones(3, bool)
+        )
+        return frames[2, : kept[2]].tolist(), rng.random()
+
+    assert of_the_last([4, 9, 15]) == of_the_last([24, 9, 15])
+    assert of_the_last([4, 9, 15]) != of_the_last([4, 9, 14])
+
+
 def test_speed_changes_both_ways_and_evenly():
     lengths = np.full(400, 20)
     frames, kept = warp_frames(

@@ -1,5 +1,6 @@
 """Landmark layouts: what left and right, groups and edges point at is what their names say."""
 
+import itertools
 import json
 
 import pytest
@@ -113,13 +114,31 @@ def test_edges_join_landmarks_of_the_layout_and_mirror_each_other(layout):
         assert len([edge for edge in edges if edge <= set(hand)]) == len(hand)
 
 
+def named_edges(layout) -> set[frozenset[str]]:
+    return {frozenset(layout.names[index] for index in edge) for edge in layout.edges}
+
+
 def test_edges_of_the_hands_follow_the_fingers():
-    layout = get_layout("kp65")
-    named = {frozenset(layout.names[i] for i in edge) for edge in layout.edges}
-    for joints in ("mcp pip", "pip dip", "dip tip"):
-        one, other = joints.split()
-        assert {f"right_hand_ring_{one}", f"right_hand_ring_{other}"} in named
-    assert {"left_elbow", "left_wrist"} in named and {"left_elbow", "right_wrist"} not in named
+    palm = "thumb_cmc wrist index_mcp middle_mcp ring_mcp pinky_mcp wrist"
+    chains = ["thumb_cmc thumb_mcp thumb_ip thumb_tip", palm]
+    for finger in ("index", "middle", "ring", "pinky"):
+        chains.append(" ".join(f"{finger}_{joint}" for joint in ("mcp", "pip", "dip", "tip")))
+    pairs = [pair for chain in chains for pair in itertools.pairwise(chain.split())]
+    found = named_edges(get_layout("kp65"))
+    for side in ("left", "right"):
+        expected = {frozenset(f"{side}_hand_{joint}" for joint in pair) for pair in pairs}
+        assert {edge for edge in found if all(f"{side}_hand" in name for name in edge)} == expected
+    assert {"left_elbow", "left_wrist"} in found and {"left_elbow", "right_wrist"} not in found
+
+
+def test_edges_of_the_kinect_skeleton_follow_the_limbs():
+    chains = ["Head Neck SpineMid SpineBase"]
+    for side in ("Left", "Right"):
+        arm, leg = "Shoulder Elbow Wrist Hand", "Hip Knee Ankle Foot"
+        chains.append(" ".join(["Neck", *(f"{joint}{side}" for joint in arm.split())]))
+        chains.append(" ".join(["SpineBase", *(f"{joint}{side}" for joint in leg.split())]))
+    expected = {frozenset(pair) for chain in chains for pair in itertools.pairwise(chain.split())}
+    assert named_edges(get_layout("kinect20")) == expected
 
 
 @every_layout

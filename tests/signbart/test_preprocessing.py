@@ -108,7 +108,8 @@ def test_boxes_by_hand():
     expected = [[0.02 / 0.44, 0.12 / 0.44], [0.42 / 0.44, 0.32 / 0.44], [0.5, 0.5]]
     np.testing.assert_allclose(found[0], expected, atol=1e-6)
     # Near the edge the box is cut, and no longer square: x in [0.58, 1], y in [0.68, 1].
-    shifted = normalize_boxes(points + np.array([0.4, 0.5]), {"all": (0, 1, 2)}, ignore_missing=False)
+    points += np.array([0.4, 0.5])
+    shifted = normalize_boxes(points, {"all": (0, 1, 2)}, ignore_missing=False)
     expected = [[0.02 / 0.42, 0.12 / 0.32], [1.0, 1.0], [0.22 / 0.42, 0.22 / 0.32]]
     np.testing.assert_allclose(shifted[0][[0, 2]], [expected[0], expected[2]], atol=1e-6)
 
@@ -318,7 +319,8 @@ def test_preprocess_is_prepare_and_normalize_on_the_selected_joints(ignore_missi
     joints = [11, 12, 15, 16, *range(33, 54), 60, 54]
     config = make_config("kp75", scheme, joint_idx=joints, max_frames=8)
     landmarks = np.random.default_rng(0).uniform(0, 1, (12, 75, 2)).astype(np.float32)
-    landmarks[3, 33:54] = 0
+    landmarks[3, 33:40] = 0
+    landmarks[4, 33:54] = 0
     found = preprocess(landmarks, config)
     kept = landmarks[[0, 1, 3, 4, 6, 7, 9, 11]][:, joints].astype(float).tolist()
     groups = {"body": range(4), "left": range(4, 25), "right": (25, 26)}

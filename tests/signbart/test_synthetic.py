@@ -5,7 +5,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from signbart import synthetic
+from signbart import synthetic, synthetic_body
 from signbart.clips import ClipSet, read_clips
 from signbart.errors import ConfigError
 from signbart.layouts import get_layout
@@ -99,7 +99,7 @@ def test_families_share_what_they_should():
 def test_arms_keep_their_length_and_carry_the_hands(clips):
     signer, phase = draw_signer(0, 3), np.linspace(0, 1, 40)
     active = np.sin(np.pi * phase)
-    elbow, hand = synthetic._arm(draw_sign(0, 0).right, signer, active, phase)
+    elbow, hand = synthetic_body.place_arm(draw_sign(0, 0).right, signer, active, phase)
     np.testing.assert_allclose(np.linalg.norm(elbow - [-0.5, 0, 0], axis=1), signer.upper_arm)
     np.testing.assert_allclose(np.linalg.norm(hand[:, 0] - elbow, axis=1), signer.forearm)
     palm = np.linalg.norm(hand[:, 9] - hand[:, 0], axis=1) / signer.hand
