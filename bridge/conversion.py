@@ -124,7 +124,7 @@ def convert(
             except BridgeError as error:
                 parity, counted = Parity(beside.name, FAILED, str(error)), {}
             seconds = time.perf_counter() - started
-            path = _settle(beside, output, parity) if beside.is_file() else None
+            path = _settle(beside, output, parity)
             conversions.append(Conversion(route.name, path, parity, seconds, counted))
         comparison = {
             "reference": Path(checkpoint).name,
@@ -150,9 +150,18 @@ def _verify(
     return compare(reference, TFLiteRuntime(path), samples), counted
 
 
-def _settle(beside: Path, output: Path, parity: Parity) -> Path:
-    """Moves an artifact to where its verdict belongs; what an earlier run left there goes."""
+def _settle(beside: Path, output: Path, parity: Parity) -> Path | None:
+    """Moves an artifact to where its verdict belongs; what an earlier run left there goes.
+
+    Where the route made no file, an earlier run's goes to ``rejected/``: beside a manifest that
+    says "failed" it would be taken for this checkpoint's.
+    """
     good, bad = output / beside.name, output / "rejected" / beside.name
+    if not beside.is_file():
+        if good.is_file():
+            bad.parent.mkdir(exist_ok=True)
+            os.replace(good, bad)
+        return None
     target, other = (good, bad) if parity.passed else (bad, good)
     target.parent.mkdir(exist_ok=True)
     os.replace(beside, target)
@@ -190,8 +199,8 @@ def _read_labels(path: str | Path | None) -> tuple[str, ...]:
         return ()
     try:
         label2id = json.loads(Path(path).read_text(encoding="utf-8"))
-        names = sorted(label2id, key=label2id.__getitem__)
-        if [label2id[name] for name in names] != list(range(len(names))):
+        names = sorted(label2id.keys(), key=label2id.__getitem__)
+        if not names or [label2id[name] for name in names] != list(range(len(names))):
             raise ValueError("the ids are not 0, 1, 2, …")
     except (OSError, ValueError, TypeError, AttributeError) as error:
         raise BridgeError(f"{path} is no label2id.json (name -> id): {error}") from None

@@ -16,10 +16,12 @@ def operators(path: Path) -> Counter[str]:
     Read from the file itself: an interpreter refuses the files that this is most needed for.
 
     Raises:
-        ArtifactError: The file is not a .tflite.
+        ArtifactError: The file is missing, or is not a .tflite.
     """
     from ai_edge_litert import schema_py_generated as schema
 
+    if not Path(path).is_file():
+        raise ArtifactError(f"no .tflite at {path}")
     content = Path(path).read_bytes()
     if not schema.Model.ModelBufferHasIdentifier(content, 0):
         raise ArtifactError(f"{path} is not a .tflite file")

@@ -140,7 +140,9 @@ def judge(
     excess = difference - (atol + rtol * np.abs(expected))
     worst, column = (int(i) for i in np.unravel_index(excess.argmax(), excess.shape))
     norms = np.linalg.norm(expected, axis=1) * np.linalg.norm(found, axis=1)
-    cosines = (expected * found).sum(axis=1) / np.maximum(norms, np.finfo(np.float32).tiny)
+    tiny = np.finfo(np.float32).tiny  # a reference of zeros must not become NaN in a report
+    cosines = (expected * found).sum(axis=1) / np.maximum(norms, tiny)
+    scale = max(float(np.sqrt((expected.astype(np.float64) ** 2).mean())), float(tiny))
     top, other = expected.argmax(axis=1), found.argmax(axis=1)
     disagreements = tuple(
         {
@@ -158,7 +160,7 @@ def judge(
         max_abs=float(difference.max()),
         mean_abs=float(difference.mean()),
         rmse=float(np.sqrt((difference**2).mean())),
-        max_scaled=float(difference.max() / np.sqrt((expected.astype(np.float64) ** 2).mean())),
+        max_scaled=float(difference.max()) / scale,
         cosine=float(cosines.min()),
         argmax_agreement=float((top == other).mean()),
         worst_sample=descriptions[worst],

@@ -71,7 +71,7 @@ def make_samples(
             text = f"{source}, {length} of {frames} frames"
             if length is None:
                 mask[0] = rng.random(frames) < 0.6
-                mask[0, 0], mask[0, rng.integers(frames)] = 0, 1
+                mask[0, 0], mask[0, rng.integers(min(1, frames - 1), frames)] = 0, 1
                 text = f"{source}, mask with holes"
             garbage = np.float32(_GARBAGE[number % len(_GARBAGE)])
             keypoints[mask == 0] = garbage

@@ -6,7 +6,7 @@ Legend: B batch, T frames, K keypoints, D model width, C classes.
 import torch
 from torch import Tensor, nn
 
-from signbart.config import MASK_BIAS, POSITION_OFFSET
+from signbart.config import MASK_BIAS, POSITION_INIT_STD, POSITION_OFFSET
 
 
 class PositionalEmbedding(nn.Embedding):
@@ -14,6 +14,7 @@ class PositionalEmbedding(nn.Embedding):
 
     def __init__(self, max_position_embeddings: int, d_model: int):
         super().__init__(max_position_embeddings + POSITION_OFFSET, d_model)
+        nn.init.normal_(self.weight, std=POSITION_INIT_STD)
 
     def forward(self, num_frames: int) -> Tensor:
         """Embeddings (T, D) of the first `num_frames` positions."""
@@ -53,8 +54,8 @@ def padding_bias(attention_mask: Tensor, dtype: torch.dtype) -> Tensor:
 
 def causal_bias(num_frames: int, dtype: torch.dtype, device: torch.device) -> Tensor:
     """(T, T): query t sees the keys up to t."""
-    future = torch.ones(num_frames, num_frames, dtype=dtype, device=device).triu(1)
-    return future * MASK_BIAS
+    index = torch.arange(num_frames, device=device)
+    return (index > index[:, None]).to(dtype) * MASK_BIAS
 
 
 def last_frame_selector(attention_mask: Tensor, dtype: torch.dtype) -> Tensor:

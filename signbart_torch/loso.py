@@ -7,7 +7,6 @@ again. The table and ``summary.csv`` are made from the folds' ``results.json``.
 from __future__ import annotations
 
 import argparse
-import csv
 import json
 import statistics
 from collections.abc import Sequence
@@ -132,10 +131,9 @@ def _summarise(output: Path, signers: Sequence[str]) -> None:
             key: round(function([row[key] for row in rows[: len(signers)]]), 3) for key in _SCORES
         }
         rows.append({"signer": name, "clips": "", **values, "best_epoch": "", "epochs": ""})
-    with open(output / "summary.csv", "w", newline="", encoding="utf-8") as file:
-        writer = csv.DictWriter(file, fieldnames=list(rows[0]))
-        writer.writeheader()
-        writer.writerows(rows)
+    from signbart_torch.run_folder import csv_text, write_text
+
+    write_text(output / "summary.csv", csv_text(rows))
     print_table(
         f"Leave-one-signer-out, {len(signers)} folds, in percent",
         ["test signer", "clips", "accuracy", "top-5", "mean class accuracy", "best epoch"],

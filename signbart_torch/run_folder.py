@@ -38,6 +38,9 @@ def take_possession(
             one.
     """
     last = output / LAST
+    if workers.is_main and output.is_dir():
+        for left_over in output.glob(".*.tmp"):  # of a save that was killed
+            left_over.unlink(missing_ok=True)
     if last.is_file() and not resume:
         raise ConfigError(
             f"{output} already holds a run; pass --resume to go on with it, or choose another "
@@ -72,7 +75,7 @@ def _differences(old: Mapping[str, Any], new: Mapping[str, Any]) -> list[str]:
 def csv_text(rows: Sequence[Mapping[str, Any]]) -> str:
     """Rows of equal keys as CSV with a header."""
     text = io.StringIO()
-    writer = csv.DictWriter(text, fieldnames=list(rows[0]))
+    writer = csv.DictWriter(text, fieldnames=list(rows[0]), lineterminator="\n")
     writer.writeheader()
     writer.writerows(rows)
     return text.getvalue()

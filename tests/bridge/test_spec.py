@@ -1,0 +1,72 @@
+"""The contract of inputs: what does not fit is refused, in words that say expected and found."""
+
+import numpy as np
+import pytest
+
+from bridge.errors import RuntimeInputError
+from bridge.spec import ATTENTION_MASK, KEYPOINTS, LOGITS, SIGNATURE, io_spec
+
+
+def good(frames=12, batch=1) -> dict[str, np.ndarray]:
+    return {
+        KEYPOINTS: np.zeros((batch, frames, 41, 2), np.float32),
+        ATTENTION_MASK: np.ones((batch, frames), np.int32),
+    }
+
+
+def test_the_contract(config):
+    spec = io_spec(config)
+    assert spec.signature == SIGNATURE == "serving_default"
+    assert [tensor.describe() for tensor in (*spec.inputs, *spec.outputs)] == [
+        "keypoints float32 (1, 12, 41, 2)",
+        "attention_mask int32 (1, 12)",
+        "logits float32 (1, 5)",
+    ]
+    free = io_spec(config, batch=None, frames=None)
+    assert free.inputs[0].describe() == "keypoints float32 (any, any, 41, 2)"
+    assert free.outputs[0].name == LOGITS and free.outputs[0].shape == (None, 5)
+    assert io_spec(config, frames=7).inputs[1].shape == (1, 7)
+
+
+def test_what_fits_is_taken(config):
+    io_spec(config).check_inputs(good(), "x")
+    io_spec(config, batch=None, frames=None).check_inputs(good(frames=3, batch=4), "x")
+    holes = good()
+    holes[ATTENTION_MASK][0, ::2] = 0
+    holes[KEYPOINTS][0, ::2] = np.nan
+    io_spec(config).check_inputs(holes, "x")
+
+
+@pytest.mark.parametrize(
+    ("change", "texts"),
+    [
+        ({KEYPOINTS: None}, ["keypoints float32 (1, 12, 41, 2)", "it was given attention_mask"]),
+        ({KEYPOINTS: None, ATTENTION_MASK: None}, ["it was given nothing"]),
+        ({"args_0": np.zeros(1)}, ["it was given args_0, attention_mask, keypoints"]),
+        (
+            {KEYPOINTS: np.zeros((1, 12, 42, 2), np.float32)},
+            ["takes keypoints float32 (1, 12, 41, 2)", "given keypoints float32 (1, 12, 42, 2)"],
+        ),
+        ({KEYPOINTS: np.zeros((12, 41, 2), np.float32)}, ["float32 (12, 41, 2)"]),
+        ({KEYPOINTS: np.zeros((1, 11, 41, 2), np.float32)}, ["float32 (1, 11, 41, 2)"]),
+        ({KEYPOINTS: np.zeros((1, 12, 41, 2))}, ["takes keypoints float32", "keypoints float64"]),
+        ({ATTENTION_MASK: np.ones((1, 12), np.int64)}, ["takes attention_mask int32", "int64"]),
+        ({ATTENTION_MASK: np.ones((1, 12), bool)}, ["takes attention_mask int32", "bool"]),
+        ({ATTENTION_MASK: np.full((1, 12), 2, np.int32)}, ["attention_mask must hold 0 and 1"]),
+        ({ATTENTION_MASK: np.full((1, 12), -1, np.int32)}, ["attention_mask must hold 0 and 1"]),
+        ({ATTENTION_MASK: np.zeros((1, 12), np.int32)}, ["row 0 of attention_mask has no frame"]),
+    ],
+)
+def test_what_does_not_fit_is_refused(config, change, texts):
+    arrays = {name: array for name, array in (good() | change).items() if array is not None}
+    with pytest.raises(RuntimeInputError) as error:
+        io_spec(config).check_inputs(arrays, "model.tflite")
+    for text in ["model.tflite", *texts]:
+        assert text in str(error.value)
+
+
+def test_the_empty_row_is_the_one_named(config):
+    arrays = good(batch=3)
+    arrays[ATTENTION_MASK][2] = 0
+    with pytest.raises(RuntimeInputError, match="row 2 of attention_mask"):
+        io_spec(config, batch=None).check_inputs(arrays, "torch")

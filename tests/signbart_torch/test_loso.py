@@ -1,0 +1,131 @@
+"""Leave-one-signer-out: a fold a signer, a right mean, and no finished fold trained twice."""
+
+import csv
+import json
+import statistics
+
+import pytest
+import yaml
+
+from signbart.clips import ClipSet, write_packed
+from signbart.errors import ClipError, ConfigError
+from signbart_torch.checkpoint import load_checkpoint
+from signbart_torch.loso import main
+
+SIGNERS = ["anna", "ben", "cleo"]
+SCORES = ("accuracy", "top5", "mean_class_accuracy")
+
+
+@pytest.fixture(scope="module")
+def three_signers(tiny_clips) -> ClipSet:
+    return tiny_clips.select(i for i, s in enumerate(tiny_clips.signers) if s in SIGNERS)
+
+
+@pytest.fixture(scope="module")
+def arguments(tmp_path_factory, three_signers, tiny_config):
+    """`arguments(output)`: the command line, on three signers and for as many epochs."""
+    folder = tmp_path_factory.mktemp("recordings")
+    write_packed(three_signers, folder / "tiny.npz")
+    (folder / "tiny.yaml").write_text(yaml.safe_dump(tiny_config.to_dict()))
+
+    def made(output, *options):
+        return [
+            "--config", str(folder / "tiny.yaml"), "--data", str(folder / "tiny.npz"),
+            "--output", str(output), "--device", "cpu", "--set", "train.epochs=3", *options,
+        ]  # fmt: skip
+
+    return made
+
+
+def summary(folder) -> dict[str, dict[str, str]]:
+    with open(folder / "summary.csv", encoding="utf-8") as file:
+        return {row["signer"]: row for row in csv.DictReader(file)}
+
+
+@pytest.fixture(scope="module")
+def finished(tmp_path_factory, arguments):
+    folder = tmp_path_factory.mktemp("loso") / "run"
+    assert main(arguments(folder)) == 0
+    return folder
+
+
+def test_each_signer_is_tested_by_a_model_that_never_saw_it(finished):
+    for signer in SIGNERS:
+        results = json.loads((finished / signer / "results.json").read_text())
+        assert results["test_signers"] == [signer]
+        # Two signers are left, too few to set one of them apart: clips of theirs validate.
+        assert results["clips"]["test"] == 9
+        assert results["clips"]["train"] + results["clips"]["val"] == 18
+        assert (finished / signer / "best.safetensors").is_file()
+
+
+def test_the_summary_is_the_mean_and_the_deviation_of_the_folds(finished):
+    table = summary(finished)
+    assert list(table) == [*SIGNERS, "mean", "std"]
+    for key in SCORES:
+        folds = [
+            json.loads((finished / signer / "results.json").read_text())["test"][key]
+            for signer in SIGNERS
+        ]
+        assert [float(table[signer][key]) for signer in SIGNERS] == folds
+        assert float(table["mean"][key]) == pytest.approx(sum(folds) / 3, abs=1e-3)
+        assert float(table["std"][key]) == pytest.approx(statistics.pstdev(folds), abs=1e-3)
+
+
+def test_finished_folds_are_not_trained_again(arguments, finished, capsys):
+    stamps = {path: path.stat().st_mtime_ns for path in finished.glob("*/*.safetensors")}
+    before = summary(finished)
+    (finished / "ben" / "results.json").unlink()  # stopped just before the end
+    (finished / "summary.csv").unlink()
+    assert main(arguments(finished, "--resume")) == 0
+    assert summary(finished) == before
+    assert len(stamps) == 6
+    assert {path: path.stat().st_mtime_ns for path in stamps} == stamps
+    output = capsys.readouterr().out
+    assert "mean" in output and f"wrote {finished}/summary.csv" in output
+
+
+def test_folds_are_not_overwritten(arguments, finished):
+    with pytest.raises(ConfigError, match="already holds folds; pass --resume"):
+        main(arguments(finished))
+
+
+def test_another_configuration_is_not_mixed_in(arguments, finished):
+    with pytest.raises(ConfigError, match=r"train\.lr is 0\.01 there and 0\.02 now"):
+        main(arguments(finished, "--resume", "--set", "train.lr=0.02"))
+
+
+def test_some_folds_only(arguments, tmp_path):
+    assert main(arguments(tmp_path / "run", "--signers", "cleo")) == 0
+    assert list(summary(tmp_path / "run")) == ["cleo", "mean", "std"]
+
+
+@pytest.mark.parametrize(
+    ("options", "error", "text"),
+    [
+        (["--signers", "eve"], ClipError, "no clips by eve; the signers are anna, ben, cleo"),
+        (["--jobs", "0"], ConfigError, "--jobs 0"),
+    ],
+)
+def test_user_errors(arguments, tmp_path, options, error, text):
+    with pytest.raises(error, match=text):
+        main(arguments(tmp_path / "run", *options))
+
+
+def test_one_signer_is_not_enough(arguments, tmp_path, three_signers):
+    alone = three_signers.select(range(9))
+    write_packed(alone, tmp_path / "alone.npz")
+    with pytest.raises(ClipError, match="has one signer"):
+        main(arguments(tmp_path / "run", "--data", str(tmp_path / "alone.npz")))
+
+
+@pytest.mark.slow
+def test_folds_side_by_side_give_the_same_bits(arguments, finished, tmp_path):
+    assert main(arguments(tmp_path / "run", "--jobs", "2")) == 0
+    assert summary(tmp_path / "run") == summary(finished)
+    for signer in SIGNERS:
+        one, other = (
+            load_checkpoint(folder / signer / "best.safetensors").tensors
+            for folder in (finished, tmp_path / "run")
+        )
+        assert all(one[name].equal(other[name]) for name in one)
