@@ -9,6 +9,7 @@ share leaves that work out.
 from __future__ import annotations
 
 import argparse
+import dataclasses
 import statistics
 import time
 from collections.abc import Callable, Sequence
@@ -22,6 +23,7 @@ from signbart.console import print_table, run_command
 from signbart_torch.model import SignBart
 
 _PRODUCT_SIZE = 1024
+_CLASSES = 30  # where the configuration leaves them to the data
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -64,11 +66,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 def _training_step(config, batch_size: int, frames: int) -> Callable[[], None]:
     """One step as the trainer does it: forward, loss, backward, clipping, AdamW."""
-    model = SignBart(config.model).train()
+    num_labels = config.model.num_labels or _CLASSES
+    model = SignBart(dataclasses.replace(config.model, num_labels=num_labels)).train()
     optimizer = torch.optim.AdamW(model.parameters(), lr=config.train.lr, fused=True)
     keypoints = torch.rand(batch_size, frames, config.model.num_keypoints, 2)
     mask = torch.ones(batch_size, frames, dtype=torch.int32)
-    labels = torch.randint(config.model.num_labels, (batch_size,))
+    labels = torch.randint(num_labels, (batch_size,))
 
     def step() -> None:
         optimizer.zero_grad(set_to_none=True)
