@@ -10,6 +10,8 @@ from __future__ import annotations
 
 import argparse
 import dataclasses
+import hashlib
+import re
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
@@ -35,6 +37,10 @@ _FORMS = (
     "a packed .npz, a folder that holds one, or a tree of pickles "
     "(label2id.json and <split>/<class>/<name>.pkl)"
 )
+# Shares of the image may leave [0, 1] somewhat; most of a clip beyond this is another unit.
+_LARGEST_USUAL = 2.0
+# Names become folders, rows of tables and lines of label files.
+_SIGNER_NAME = re.compile(r"\w[\w.\- ]{0,63}")
 # Longer listings on the screen end in a count.
 _LISTED = 20
 
@@ -49,6 +55,7 @@ class Clip:
         signer: Who signs; ``unknown`` where nothing says.
         repetition: Which of the signer's repetitions; 0 where nothing says.
         source: Where it came from, for messages: ``x.npz[12]`` or the pickle's path.
+        split: ``train``, ``val`` or ``test`` where the recordings come divided, otherwise ``all``.
     """
 
     landmarks: np.ndarray
@@ -56,6 +63,7 @@ class Clip:
     signer: str
     repetition: int
     source: str
+    split: str = "all"
 
 
 @dataclass(frozen=True)
@@ -90,6 +98,18 @@ class ClipSet:
         """Every signer once, sorted."""
         return tuple(sorted(set(self.signers)))
 
+    def fingerprint(self) -> str:
+        """Hexadecimal SHA-256 of all that training depends on: landmarks, labels, signers, splits.
+
+        Sources do not count: the same recordings may be read from elsewhere.
+        """
+        digest = hashlib.sha256(repr(self.class_names).encode())
+        for clip in self.clips:
+            about = (clip.landmarks.shape, clip.label, clip.signer, clip.split)
+            digest.update(repr(about).encode())
+            digest.update(np.ascontiguousarray(clip.landmarks).tobytes())
+        return digest.hexdigest()
+
     def select(self, indices: Iterable[int]) -> ClipSet:
         """The clips at `indices`, in that order, under the same class names."""
         return ClipSet(tuple(self.clips[index] for index in indices), self.class_names)
@@ -122,7 +142,15 @@ def _landmarks_in(clip: Clip, layout: Layout) -> np.ndarray:
             )
         landmarks = landmarks[:, list(layout.holistic)]
     if layout.unit == "image":
-        return landmarks[..., :2]
+        landmarks = landmarks[..., :2]
+        detected = np.abs(landmarks[landmarks != 0.0])
+        if detected.size and np.median(detected) > _LARGEST_USUAL:
+            raise ClipError(
+                f"{clip.source}: landmarks are about {np.median(detected):.0f} in size and look "
+                f"like pixels; layout '{layout.name}' takes shares of the image: divide x by its "
+                "width and y by its height"
+            )
+        return landmarks
     if coordinates != 3:
         raise ClipError(
             f"{clip.source}: found {coordinates} coordinates a keypoint, but layout "
@@ -180,6 +208,9 @@ def write_packed(clip_set: ClipSet, path: str | Path) -> None:
         signers=clip_set.signers,
         repetitions=[clip.repetition for clip in clip_set.clips],
         class_names=clip_set.class_names,
+        splits=[clip.split for clip in clip_set.clips]
+        if any(clip.split != "all" for clip in clip_set.clips)
+        else None,
     )
     save_packed(columns, Path(path))
 
@@ -190,7 +221,8 @@ def _packed_clips(path: Path, split: str, columns: Packed) -> Iterator[Clip]:
     rows = zip(columns.landmarks, columns.labels, columns.signers, columns.repetitions, strict=True)
     for index, row in enumerate(rows):
         if split == "all" or columns.splits[index] == split:
-            yield Clip(*row, source=f"{path.name}[{index}]")
+            own = "all" if columns.splits is None else columns.splits[index]
+            yield Clip(*row, source=f"{path.name}[{index}]", split=own)
 
 
 def _tree_clips(root: Path, split: str, class_names: Sequence[str]) -> Iterator[Clip | ClipError]:
@@ -199,6 +231,10 @@ def _tree_clips(root: Path, split: str, class_names: Sequence[str]) -> Iterator[
     for path in find_pickles(root, split):
         folder = path.parent.name
         try:
+            if path.suffix != ".pkl":
+                raise ClipError(
+                    f"{path}: is no .pkl file; clips stand in <split>/<class>/<name>.pkl"
+                )
             if folder not in labels:
                 raise ClipError(f"{path}: class '{folder}' is not in label2id.json")
             pickled = read_pickle(path)
@@ -215,6 +251,7 @@ def _tree_clips(root: Path, split: str, class_names: Sequence[str]) -> Iterator[
             signer=pickled.user or signer_in_name(path.stem) or UNKNOWN_SIGNER,
             repetition=repetition_in_name(path.stem),
             source=str(path),
+            split=path.parent.parent.name,
         )
 
 
@@ -222,6 +259,11 @@ def _keep_good(
     outcomes: Iterable[Clip | ClipError], class_names: Sequence[str], where: str, skip_bad: bool
 ) -> ClipSet:
     """The set of the good clips; the others are skipped, or the first of them is raised."""
+    for name in class_names:
+        if not name.strip() or not name.isprintable():
+            raise ClipError(
+                f"{where}: class {name!r} is empty or has control characters; rename it"
+            )
     clips: list[Clip] = []
     skipped: list[str] = []
 
@@ -257,7 +299,12 @@ def _keep_good(
 
 
 def _fault(clip: Clip) -> str | None:
-    """What is wrong with a clip's landmarks, or None."""
+    """What is wrong with a clip, or None."""
+    if not _SIGNER_NAME.fullmatch(clip.signer):
+        return (
+            f"{clip.source}: signer {clip.signer[:80]!r}: a name takes up to 64 letters, digits, "
+            "'_', '-', '.' and spaces, and starts with one of the first three"
+        )
     shape = clip.landmarks.shape
     if len(shape) and shape[0] < 2:
         found = "one frame" if shape[0] else "no frames"

@@ -47,7 +47,8 @@ POSITION_OFFSET = 2
 LAYER_NORM_EPSILON = 1e-5  # PyTorch's default, which the published checkpoints were trained with
 
 # BART's standard deviation for new embeddings. PyTorch's is 1, against which the projected
-# coordinates are small: a run on isl_kinect30 then takes about twice the epochs.
+# coordinates are small: after 5 epochs on isl_kinect30 without S04 (seed 0, dropout 0.1) training
+# accuracy was 55 % with 1 and 75 % with 0.02.
 POSITION_INIT_STD = 0.02
 
 # In published files and read by nothing, there or here: BART's layer drop is never applied.
@@ -283,6 +284,10 @@ def _in_sections(tree: Mapping[str, Any], source: str) -> dict[str, dict[str, An
                 f"{source}: key '{unknown[0]}' stands beside sections; move it into 'model:'"
             )
         flat = dict(tree)
+        # Published files say both sides; one that leaves the decoder out means it to be alike.
+        for size in ("layers", "attention_heads", "ffn_dim"):
+            if f"encoder_{size}" in flat:
+                flat.setdefault(f"decoder_{size}", flat[f"encoder_{size}"])
         data: dict[str, Any] = {}
         joints = _flatten(flat.get("joint_idx"))
         if isinstance(joints, list) and joints and all(type(j) is int for j in joints):

@@ -24,6 +24,13 @@ def run_command(main: Callable[[], int | None]) -> None:
     except SignBartError as error:
         print(f"error: {error}", file=sys.stderr)
         status = 2
+    except BrokenPipeError:
+        # Whoever read the output has gone; Python would complain again when it flushes at exit.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        status = 1
+    except OSError as error:
+        print(f"error: {error.filename or 'system'}: {error.strerror or error}", file=sys.stderr)
+        status = 2
     except KeyboardInterrupt:
         print("interrupted", file=sys.stderr)
         status = 130
@@ -36,8 +43,10 @@ def console() -> Console:
 
     interactive = sys.stdout.isatty()
     # Off a terminal rich assumes 80 columns and would fold the tables that logs are read for.
-    width = None if interactive else int(os.environ.get("COLUMNS", "160"))
-    return Console(width=width, highlight=False, soft_wrap=not interactive)
+    columns = os.environ.get("COLUMNS", "")
+    width = None if interactive else int(columns) if columns.isdigit() and int(columns) else 160
+    # No markup: a name in brackets is a name.
+    return Console(width=width, highlight=False, markup=False, soft_wrap=not interactive)
 
 
 def print_table(title: str, columns: Sequence[str], rows: Sequence[Sequence[object]]) -> None:

@@ -9,7 +9,7 @@
 | signer | (N) whole numbers, optional | index into signer_names |
 | rep | (N) whole numbers, optional | repetition |
 | class_names, signer_names | text; the latter optional | |
-| split | (N) text, optional, never written | train, val or test |
+| split | (N) text, optional | train, val, test or all |
 
 Legend: N clips, T frames, K keypoints, D coordinates.
 """
@@ -17,17 +17,16 @@ Legend: N clips, T frames, K keypoints, D coordinates.
 from __future__ import annotations
 
 import itertools
-import os
 import zipfile
 import zlib
 from collections.abc import Sequence
-from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 
 from signbart.errors import ClipError
+from signbart.files import replacing
 
 UNKNOWN_SIGNER = "unknown"
 # A tenth of a millimetre, or a ten-thousandth of the image: finer than any tracker.
@@ -199,16 +198,10 @@ def save_packed(packed: Packed, path: Path) -> None:
         "class_names": np.array(packed.class_names),
         "signer_names": np.array(signer_names),
     }
-    beside = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-    try:
-        with beside.open("wb") as file:
-            np.savez_compressed(file, **arrays)
-        os.replace(beside, path)
-    except OSError as error:
-        raise ClipError(f"{path}: cannot be written: {error.strerror or error}") from None
-    finally:
-        with suppress(OSError):  # its folder may be what could not be written to
-            beside.unlink(missing_ok=True)
+    if packed.splits is not None:
+        arrays["split"] = np.array(packed.splits)
+    with replacing(path) as beside, beside.open("wb") as file:
+        np.savez_compressed(file, **arrays)
 
 
 def _whole_numbers(values: Sequence[int]) -> np.ndarray:

@@ -40,7 +40,7 @@ def repetition_in_name(stem: str) -> int:
 
 
 def find_pickles(root: Path, split: str) -> list[Path]:
-    """The pickles of a split, sorted; other files and hidden ones are no clips, at any level.
+    """What should be the pickles of a split, sorted; hidden files and folders are no clips.
 
     Args:
         root: The tree.
@@ -64,7 +64,7 @@ def find_pickles(root: Path, split: str) -> list[Path]:
             for folder in (root / name).iterdir()
             if folder.is_dir() and not folder.name.startswith(".")
             for file in folder.iterdir()
-            if file.suffix == ".pkl" and not file.name.startswith(".") and file.is_file()
+            if not file.name.startswith(".") and file.is_file()
         )
     except OSError as error:
         raise ClipError(f"{error.filename}: cannot be listed: {error.strerror}") from None

@@ -3,9 +3,9 @@
 `pickletools` cuts the file into opcodes, and the loop here understands only those that plain
 containers and NumPy arrays are written with. No unpickler runs, so nothing is imported and nothing
 is called but the functions of `_CONSTRUCTORS`, all of them below. An `Unpickler` with a strict
-``find_class`` would not do: in ten bytes its memo opcode asks for 32 GB, nested tuples as a
-dictionary key overflow the C stack, and NumPy's own ``dtype.__setstate__`` believes any memory
-layout that it is told, pointers to objects included.
+``find_class`` would not do: a few bytes of its memo opcode ask for any amount of memory, nested
+tuples as a dictionary key overflow the C stack, and NumPy's own ``dtype.__setstate__`` believes any
+memory layout that it is told, pointers to objects included.
 
 Legend: T frames, K keypoints, D coordinates.
 """

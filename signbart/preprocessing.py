@@ -1,7 +1,8 @@
 """From landmarks to model input: the contract that every checkpoint and artifact carries.
 
 In order: into the plane (image layouts: clip to [0, 1]; metres: body-centred), select joints,
-resample to at most `max_frames`, [augment,] normalise each group, pad. The published order.
+resample to at most `max_frames`, [augment,] normalise each group, pad. The published order. As
+there, a landmark beyond both the left and the upper edge is clipped to (0, 0), which is missing.
 
 Legend: B batch, T frames, K keypoints, D coordinates (2 or 3).
 """
@@ -81,7 +82,9 @@ def joint_flip(config: RunConfig) -> np.ndarray:
 def frame_indices(num_frames: int, max_frames: int) -> np.ndarray:
     """Which frames of a clip are kept: all, or `max_frames` evenly spaced with both ends.
 
-    Whole-number arithmetic, so that every device picks the same frames: floor(i (T-1) / (n-1)).
+    Whole-number arithmetic, so that every device picks the same frames: floor(i (T-1) / (n-1)). The
+    published code rounds the same numbers down in floating point, which at some lengths (154, 162,
+    178, …) falls one frame short of a whole number.
     """
     if num_frames <= max_frames:
         return np.arange(num_frames)

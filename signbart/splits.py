@@ -24,12 +24,19 @@ class Split:
 
 
 def split_clips(clips: ClipSet, config: TrainConfig, test_signers: Sequence[str] = ()) -> Split:
-    """Holds out the test signers, then validation clips from the rest.
+    """Holds out clips to test on, then clips to choose the best epoch by.
 
-    Validation takes `config.val_signers` whole signers, those that follow the test signers in the
-    sorted order (so that in leave-one-signer-out each signer validates as often as any other). If
-    that would leave fewer than two signers to train on, a share `config.val_fraction` of the
-    clips, stratified by class, stands in.
+    The test signers' clips are tested on; without any, those that the recordings themselves mark
+    ``test``. Recordings marked ``val`` then validate. Otherwise validation takes
+    `config.val_signers` whole signers, those that follow the test signers in the sorted order (so
+    that in leave-one-signer-out each signer validates as often as any other). If that would leave
+    fewer than two signers to train on, a share `config.val_fraction` of the clips, stratified by
+    class, stands in.
+
+    Args:
+        clips: The recordings.
+        config: Says how many signers or clips validate.
+        test_signers: Signers to test on, whatever the recordings mark.
 
     Raises:
         ClipError: A test signer is unknown, or nothing is left to train on.
@@ -39,13 +46,17 @@ def split_clips(clips: ClipSet, config: TrainConfig, test_signers: Sequence[str]
         if signer not in names:
             raise ClipError(f"no clips by signer '{signer}'; the signers are {', '.join(names)}")
     signers = np.array(clips.signers)
-    testing = np.isin(signers, list(test_signers))
-    rest = [name for name in names if name not in test_signers]
-    if not rest:
-        raise ClipError("every signer is held out for testing; leave at least one to train on")
+    marked = np.array([clip.split for clip in clips.clips])
+    testing = np.isin(signers, list(test_signers)) if test_signers else marked == "test"
+    # A signer with clips on both sides of a marked division cannot validate without leaking.
+    rest = [name for name in names if name not in set(signers[testing])]
+    if testing.all():
+        raise ClipError("every clip is held out for testing; leave some to train on")
 
     val_signers: tuple[str, ...] = ()
-    if config.val_signers and len(rest) - config.val_signers >= 2:
+    if not test_signers and (marked == "val").any():
+        validating = marked == "val"
+    elif config.val_signers and len(rest) - config.val_signers >= 2:
         after = names.index(test_signers[-1]) + 1 if test_signers else len(names) - 1
         ring = [name for name in names[after:] + names[:after] if name in rest]
         val_signers = tuple(ring[: config.val_signers])

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -22,6 +21,7 @@ from torch import Tensor
 
 from signbart.config import RunConfig, from_dict
 from signbart.errors import CheckpointError, ConfigError
+from signbart.files import make_folder, replacing
 from signbart_torch.model import SignBart
 
 _FORMAT = "signbart-1"
@@ -59,15 +59,9 @@ def save_checkpoint(checkpoint: Checkpoint, path: Path) -> None:
         "class_names": json.dumps(list(checkpoint.class_names), ensure_ascii=False),
         "progress": json.dumps(checkpoint.progress),
     }
-    path.parent.mkdir(parents=True, exist_ok=True)
-    beside = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-    try:
-        with open(beside, "wb") as file:
-            file.write(serialize(tensors, metadata=header))
-            os.fsync(file.fileno())
-        os.replace(beside, path)
-    finally:
-        beside.unlink(missing_ok=True)
+    make_folder(path.parent)
+    with replacing(path) as beside:
+        beside.write_bytes(serialize(tensors, metadata=header))
 
 
 def load_checkpoint(path: str | Path) -> Checkpoint:
@@ -105,6 +99,8 @@ def _load_safetensors(path: Path) -> Checkpoint:
         config = from_dict(json.loads(header["config"]), source=f"{path} (header)")
         class_names = tuple(json.loads(header["class_names"]))
         progress = json.loads(header["progress"])
+        if len(class_names) != config.model.num_labels or not isinstance(progress, dict):
+            raise ValueError(f"{len(class_names)} labels, {config.model.num_labels} classes")
     except (KeyError, ValueError, TypeError, ConfigError) as error:
         raise CheckpointError(f"{path}: damaged header: {error}") from None
     return Checkpoint(

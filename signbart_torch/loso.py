@@ -8,13 +8,15 @@ from __future__ import annotations
 
 import argparse
 import json
+import signal
 import statistics
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 from signbart.console import print_table, run_command
-from signbart_torch.train import add_run_arguments
+from signbart.files import make_folder, write_text
+from signbart_torch.train import add_run_arguments, print_skipped
 
 _SCORES = ("accuracy", "top5", "mean_class_accuracy")
 
@@ -59,6 +61,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     if not options.resume and any((output / s / "last.safetensors").is_file() for s in signers):
         raise ConfigError(f"{output} already holds folds; pass --resume to go on with them")
 
+    print_skipped(clips.skipped)
+    make_folder(output)
     folds = [_Fold(clips, config, output / s, s, options.device, options.data) for s in signers]
     for results in _run_folds(folds, options.jobs):
         print(f"{results['test_signers'][0]}: {results['test']['accuracy']:.2f} %", flush=True)
@@ -87,10 +91,14 @@ class _Fold:
         )
 
 
-def _single_thread() -> None:
-    """Threads of parallel folds would wait for each other's cores."""
+def _start_worker() -> None:
+    """One thread each: threads of parallel folds would wait for each other's cores.
+
+    Ctrl-C reaches every process of a terminal; the main one answers it and ends the others.
+    """
     import torch
 
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
     torch.set_num_threads(1)
 
 
@@ -107,9 +115,16 @@ def _run_folds(folds: Sequence[_Fold], jobs: int):
     from concurrent.futures import ProcessPoolExecutor, as_completed
 
     context = multiprocessing.get_context("spawn")  # forked PyTorch threads can hang
-    with ProcessPoolExecutor(jobs, mp_context=context, initializer=_single_thread) as pool:
-        for future in as_completed([pool.submit(_call, fold) for fold in folds]):
-            yield future.result()
+    with ProcessPoolExecutor(jobs, mp_context=context, initializer=_start_worker) as pool:
+        try:
+            for future in as_completed([pool.submit(_call, fold) for fold in folds]):
+                yield future.result()
+        except BaseException:
+            # Leaving the block waits for what runs; folds go on from their checkpoints next time.
+            pool.shutdown(wait=False, cancel_futures=True)
+            for worker in multiprocessing.active_children():
+                worker.terminate()
+            raise
 
 
 def _summarise(output: Path, signers: Sequence[str]) -> None:
@@ -131,7 +146,7 @@ def _summarise(output: Path, signers: Sequence[str]) -> None:
             key: round(function([row[key] for row in rows[: len(signers)]]), 3) for key in _SCORES
         }
         rows.append({"signer": name, "clips": "", **values, "best_epoch": "", "epochs": ""})
-    from signbart_torch.run_folder import csv_text, write_text
+    from signbart_torch.run_folder import csv_text
 
     write_text(output / "summary.csv", csv_text(rows))
     print_table(

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import csv
 import io
-import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -18,6 +17,7 @@ import yaml
 
 from signbart.config import RunConfig
 from signbart.errors import ConfigError
+from signbart.files import make_folder, remove_left_overs, write_text
 from signbart_torch.checkpoint import Checkpoint, load_checkpoint
 from signbart_torch.workers import Workers
 
@@ -28,34 +28,53 @@ def take_possession(
     output: Path,
     config: RunConfig,
     class_names: Sequence[str],
+    recordings: Mapping[str, Any],
     resume: bool,
     workers: Workers,
 ) -> Checkpoint:
     """Makes a new run folder, or returns the checkpoint to go on from.
 
+    Args:
+        output: The folder.
+        config: The run's configuration.
+        class_names: The recordings' classes.
+        recordings: What identifies them and their division; kept in the checkpoint's progress.
+        resume: Whether an existing run may be gone on with.
+        workers: Only the main process writes.
+
     Raises:
         ConfigError: The folder holds a run and `resume` was not asked for, or another run than this
             one.
+        SignBartError: The folder cannot be made.
     """
     last = output / LAST
-    if workers.is_main and output.is_dir():
-        for left_over in output.glob(".*.tmp"):  # of a save that was killed
-            left_over.unlink(missing_ok=True)
+    remedy = "choose another --output, or remove that folder"
     if last.is_file() and not resume:
         raise ConfigError(
-            f"{output} already holds a run; pass --resume to go on with it, or choose another "
-            "--output"
+            f"{output} already holds a run; pass --resume to go on with it, or {remedy}"
         )
     if last.is_file():
         state = load_checkpoint(last)
         if state.config != config:
             differing = ", ".join(_differences(state.config.to_dict(), config.to_dict()))
-            raise ConfigError(f"{output} holds a run with another configuration: {differing}")
+            raise ConfigError(
+                f"{output} holds a run with another configuration: {differing}; {remedy}"
+            )
         if state.class_names != tuple(class_names):
-            raise ConfigError(f"{output} holds a run with other classes than these recordings")
+            raise ConfigError(
+                f"{output} holds a run with other classes than these recordings; {remedy}"
+            )
+        before = state.progress.get("recordings", {})
+        for key, value in recordings.items():
+            if before.get(key) != value:
+                raise ConfigError(
+                    f"{output} holds a run on other recordings or another division of them: {key} "
+                    f"was {before.get(key)!r} and is {value!r} now; {remedy}"
+                )
         return state
     if workers.is_main:
-        output.mkdir(parents=True, exist_ok=True)
+        make_folder(output)
+        remove_left_overs(output)
         write_text(output / "config.yaml", yaml.safe_dump(config.to_dict(), sort_keys=False))
     return Checkpoint({})
 
@@ -79,10 +98,3 @@ def csv_text(rows: Sequence[Mapping[str, Any]]) -> str:
     writer.writeheader()
     writer.writerows(rows)
     return text.getvalue()
-
-
-def write_text(path: Path, text: str) -> None:
-    """Writes a file whole or not at all."""
-    beside = path.with_name(f".{path.name}.tmp")
-    beside.write_text(text, encoding="utf-8")
-    os.replace(beside, path)

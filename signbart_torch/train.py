@@ -51,7 +51,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
     )
     add_run_arguments(parser)
     parser.add_argument(
-        "--split", default="all", help="split of a pickle tree to train on (default: %(default)s)"
+        "--split",
+        default="all",
+        choices=("train", "val", "test", "all"),
+        help="read this split of the recordings only; of all, what is marked test is tested on and "
+        "what is marked val validates (default: %(default)s)",
     )
     parser.add_argument(
         "--test-signers",
@@ -80,6 +84,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
             resume=options.resume,
             device=options.device,
             report=report,
+            announce=lambda text: print(text, flush=True),
             data_name=options.data,
         )
     if is_main_process():
@@ -132,13 +137,18 @@ class EpochReport:
             self._console.print(f"epoch {row['epoch']}/{self._epochs}  {text}")
 
 
+def print_skipped(skipped: Sequence[str]) -> None:
+    """Says how many clips were left out, and why."""
+    if skipped:
+        print(f"{len(skipped)} clips left out:")
+        for message in skipped:
+            print(f"  {message}")
+
+
 def _summarise(results: Mapping[str, Any], skipped: Sequence[str], output: str) -> None:
     from signbart.console import print_table
 
-    if skipped:
-        print(f"\n{len(skipped)} clips left out:")
-        for message in skipped:
-            print(f"  {message}")
+    print_skipped(skipped)
     rows = [
         [name, results["clips"][name], *(f"{results[name][key]:.2f}" for key in _COLUMNS)]
         for name in ("val", "test")
@@ -153,7 +163,8 @@ def _summarise(results: Mapping[str, Any], skipped: Sequence[str], output: str) 
     print(f"wrote {output}/best.safetensors")
     print("next:")
     print(
-        f"  python bridge/convert.py --checkpoint {output}/best.safetensors --output exports/NAME"
+        f"  python bridge/convert.py --checkpoint {output}/best.safetensors --route litert "
+        "--output exports/NAME"
     )
     print(f"  tensorboard --logdir {output}/tensorboard")
 

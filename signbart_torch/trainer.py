@@ -23,6 +23,7 @@ from torch.nn import functional as F
 from signbart.clips import ClipSet
 from signbart.config import RunConfig
 from signbart.errors import CheckpointError, ConfigError
+from signbart.files import write_text
 from signbart.metrics import score
 from signbart.splits import Split, split_clips
 from signbart_torch.checkpoint import Checkpoint, build_model, load_checkpoint, save_checkpoint
@@ -40,9 +41,8 @@ from signbart_torch.run_folder import (
     RESULTS,
     csv_text,
     take_possession,
-    write_text,
 )
-from signbart_torch.workers import Workers, start_workers
+from signbart_torch.workers import Workers, check_precision, start_workers
 
 
 def train(
@@ -54,6 +54,7 @@ def train(
     resume: bool = False,
     device: str = "auto",
     report: Callable[[Mapping[str, Any]], None] = lambda row: None,
+    announce: Callable[[str], None] = lambda text: None,
     data_name: str = "",
 ) -> dict[str, Any]:
     """Trains one model, picks its best epoch on held-out clips, and tests that one.
@@ -66,6 +67,7 @@ def train(
         resume: Go on from the folder's last checkpoint, if there is one.
         device: ``auto``, ``cpu`` or ``cuda``.
         report: Called in the main process with each epoch's row.
+        announce: Called once in the main process with what is about to be trained, and on what.
         data_name: How the results name the data.
 
     Returns:
@@ -79,11 +81,20 @@ def train(
     config = _with_labels(config, clips)
     workers = start_workers(device)
     try:
+        check_precision(config.train.precision, workers.device)
         split = split_clips(clips, config.train, test_signers)
-        state = take_possession(output, config, clips.class_names, resume, workers)
+        recordings = {
+            "fingerprint": clips.fingerprint(),
+            "clips": len(clips),
+            "test_signers": list(split.test_signers),
+        }
+        state = take_possession(output, config, clips.class_names, recordings, resume, workers)
         if state.progress.get("finished") and (output / RESULTS).is_file():
             return json.loads((output / RESULTS).read_text(encoding="utf-8"))
         run = _Run(clips, config, output, split, workers, state)
+        run.progress["recordings"] = recordings
+        if workers.is_main:
+            announce(run.describe())
         run.fit(report)
         results = {"data": data_name, **run.results()}
         if workers.is_main:
@@ -113,7 +124,8 @@ class _Run:
             for name in ("train", "val", "test")
         }
         torch.manual_seed(config.train.seed)
-        self.model = SignBart(config.model)
+        # On its device before the optimizer is made or loaded, whose state follows the parameters.
+        self.model = SignBart(config.model).to(workers.device)
         self.optimizer = torch.optim.AdamW(
             self.model.parameters(),
             lr=config.train.lr,
@@ -131,11 +143,27 @@ class _Run:
         if state.tensors:
             self.model.load_state_dict(build_model(state, config, output / LAST).state_dict())
             self._load_optimizer(state.optimizer)
-        self.model.to(workers.device)
         self.module: nn.Module = self.model
         if workers.world_size > 1:
             self.module = nn.parallel.DistributedDataParallel(self.model)
         self.steps_per_epoch = math.ceil(len(self.data["train"]) / config.train.batch_size)
+
+    def describe(self) -> str:
+        """What is trained, on which clips, and what the others are for."""
+        config, split = self.config, self.split
+        how = ""
+        if len(self.data["val"]):
+            how = f" ({', '.join(split.val_signers) or 'of the training signers'})"
+        tested = f" ({', '.join(split.test_signers)})" if split.test_signers else ""
+        return (
+            f"{config.name}: {self.model.num_parameters:,} parameters, "
+            f"{len(self.class_names)} classes, {config.model.num_keypoints} keypoints of layout "
+            f"{config.data.layout}, up to {config.data.max_frames} frames, normalisation "
+            f"{config.data.normalization}; seed {config.train.seed}, {self.workers.world_size} x "
+            f"{self.workers.device}\n"
+            f"clips: {len(self.data['train'])} to train on, {len(self.data['val'])} to choose the "
+            f"best epoch by{how}, {len(self.data['test'])} to test on{tested}"
+        )
 
     def fit(self, report: Callable[[Mapping[str, Any]], None]) -> None:
         """Trains until the last epoch or until nothing has improved for `patience` epochs."""

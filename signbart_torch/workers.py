@@ -30,6 +30,12 @@ def is_main_process() -> bool:
     return os.environ.get("RANK", "0") == "0"
 
 
+def check_precision(precision: str, device: torch.device) -> None:
+    """Raises `ConfigError` where the device lacks bf16 and `precision` asks for it."""
+    if precision == "bf16" and device.type == "cuda" and not torch.cuda.is_bf16_supported():
+        raise ConfigError(f"train.precision: {device} has no bf16; set it to float32")
+
+
 def start_workers(device: str) -> Workers:
     """Joins the processes that torchrun started; alone without it."""
     world_size = int(os.environ.get("WORLD_SIZE", "1"))

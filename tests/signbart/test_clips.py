@@ -1,5 +1,6 @@
 """Data sets on disk: both forms read, whatever is malformed is named, and packing loses nothing."""
 
+import dataclasses
 import json
 import pickle
 import subprocess
@@ -10,7 +11,7 @@ import numpy as np
 import pytest
 
 from signbart.clips import Clip, ClipSet, main, read_clips, write_packed
-from signbart.errors import ClipError
+from signbart.errors import ClipError, SignBartError
 from signbart.layouts import LAYOUTS, get_layout
 
 K, D = 5, 2
@@ -246,15 +247,21 @@ def test_the_folder_all_stands_for_every_split(tmp_path):
 
 def test_stray_files_are_no_clips(tmp_path):
     root = make_tree(tmp_path / "data")
-    for stray in (".DS_Store", "train/.DS_Store", "train/x.pkl", "train/hello/notes.txt",
+    for stray in (".DS_Store", "train/.DS_Store", "train/x.pkl", 
                   "train/hello/._user12_G10_R10.pkl", "train/hello/deeper/x.pkl",
-                  "train/.cache/x.pkl", "train/empty/readme.md"):  # fmt: skip
+                  "train/.cache/x.pkl", "train/hello/.DS_Store"):  # fmt: skip
         (root / stray).parent.mkdir(exist_ok=True)
         (root / stray).write_bytes(b"stray")
     assert in_order(read_clips(root)) == TEST + TRAIN
-    (root / "train/hello/counted.pkl").write_bytes(b"stray")
-    with pytest.raises(ClipError, match=r"counted\.pkl: not a pickle"):
-        read_clips(root)
+    for counted, what in (
+        ("notes.txt", r"notes\.txt: is no \.pkl"),
+        ("x.pkl", r"x\.pkl: not a pickle"),
+    ):
+        (root / "train/hello" / counted).write_bytes(b"stray")
+        with pytest.raises(ClipError, match=what):
+            read_clips(root)
+        assert len(read_clips(root, skip_bad=True).skipped) == 1
+        (root / "train/hello" / counted).unlink()
 
 
 @pytest.mark.parametrize("place", ["data_LOSO_user12", "data"])
@@ -311,6 +318,7 @@ def with_nan(value: float) -> np.ndarray:
 
 
 BAD_CLIPS = {
+    "a path for a signer": (points(4), {"user": "../../escaped"}, r"signer '\.\./\.\./escaped'"),
     "no frames": (points(0), {}, "no frames"),
     "no frames, a list": ([], {}, "no frames"),
     "one frame": (points(1), {}, "one frame"),
@@ -474,7 +482,7 @@ def test_a_failed_write_leaves_the_old_file(tmp_path, monkeypatch):
         file.write(b"half")
         raise OSError(28, "No space left on device")
 
-    with monkeypatch.context() as patched, pytest.raises(ClipError, match="No space left"):
+    with monkeypatch.context() as patched, pytest.raises(SignBartError, match="No space left"):
         patched.setattr(np, "savez_compressed", disk_full)
         write_packed(clips, path)
     assert path.read_bytes() == b"old"
@@ -489,7 +497,7 @@ def test_sets_that_cannot_be_packed(tmp_path):
     for clips, pattern in (((a, b), "5 × 2, 6 × 2"), ((), "no clips"), ((a, bad), "NaN")):
         with pytest.raises(ClipError, match=pattern):
             write_packed(ClipSet(clips, ("hello",)), tmp_path / "x.npz")
-    with pytest.raises(ClipError, match=r"absent.x\.npz: cannot be written: No such file"):
+    with pytest.raises(SignBartError, match=r"absent.x\.npz: cannot be written: No such file"):
         write_packed(ClipSet((a,), ("hello",)), tmp_path / "absent" / "x.npz")
     assert not list(tmp_path.iterdir())
 
@@ -542,3 +550,32 @@ def test_the_command_reports_errors_on_one_line_and_starts_light(tmp_path):
     )
     helped = run("-c", code)
     assert "usage: signbart-clips" in helped.stdout and "loaded []" in helped.stdout
+
+
+def test_pixels_are_not_taken_for_shares_of_the_image():
+    layout = get_layout("kp63")
+    landmarks = points(4, layout.num_keypoints, 2)
+    ClipSet((Clip(landmarks, 0, "a", 0, "fine"),), ("hello",)).to_layout(layout)
+    pixels = ClipSet((Clip(640 * landmarks, 0, "a", 0, "raw"),), ("hello",))
+    with pytest.raises(
+        ClipError, match=r"raw: landmarks are about \d+ in size and look like pixels"
+    ):
+        pixels.to_layout(layout)
+
+
+def test_a_division_survives_packing(tmp_path):
+    clips = read_clips(make_tree(tmp_path / "data"))
+    write_packed(clips, tmp_path / "x.npz")
+    assert [clip.split for clip in read_clips(tmp_path / "x.npz").clips] == [
+        clip.split for clip in clips.clips
+    ]
+    assert {clip.split for clip in clips.clips} == {"train", "test"}
+
+
+def test_the_fingerprint_is_of_the_recordings_and_not_of_their_place(tmp_path):
+    clips = read_clips(make_tree(tmp_path / "data"))
+    assert read_clips(make_tree(tmp_path / "copy")).fingerprint() == clips.fingerprint()
+    changed = [dataclasses.replace(clip) for clip in clips.clips]
+    changed[0] = dataclasses.replace(changed[0], landmarks=changed[0].landmarks + 1e-3)
+    others = dataclasses.replace(clips, clips=tuple(changed))
+    assert others.fingerprint() != clips.fingerprint()

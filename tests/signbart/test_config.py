@@ -324,3 +324,20 @@ def test_a_configuration_cannot_change_after_it_was_checked(section):
     frozen = getattr(config, section) if section else config
     with pytest.raises(dataclasses.FrozenInstanceError):
         setattr(frozen, dataclasses.fields(frozen)[0].name, None)
+
+
+def test_a_flat_file_without_the_decoder_means_it_to_be_like_the_encoder():
+    flat = {
+        "d_model": 48,
+        "encoder_attention_heads": 16,
+        "encoder_ffn_dim": 96,
+        "encoder_layers": 3,
+    }
+    model = from_dict({**flat, "joint_idx": [0, 1]}, source="flat").model
+    assert (model.decoder_attention_heads, model.decoder_ffn_dim, model.decoder_layers) == (
+        16,
+        96,
+        3,
+    )
+    both = {**flat, "decoder_attention_heads": 8, "joint_idx": [0, 1]}
+    assert from_dict(both, source="flat").model.decoder_attention_heads == 8

@@ -155,8 +155,8 @@ def test_nothing_is_held_out_where_nothing_is_asked_for():
     [
         (FIVE, {}, ["S9"], "'S9'; the signers are S1, S2, S3, S4, S5"),
         (FIVE, {}, ["S1", "s2"], "'s2'"),
-        (FIVE, {}, ["S1", "S2", "S3", "S4", "S5"], "every signer is held out"),
-        (ONE, {}, ["S1"], "every signer is held out"),
+        (FIVE, {}, ["S1", "S2", "S3", "S4", "S5"], "every clip is held out"),
+        (ONE, {}, ["S1"], "every clip is held out"),
         (make_clips({"S1": [1, 1, 1]}), {}, [], "3 training clips"),
         (make_clips({"S1": [2, 1]}), {"val_fraction": 0.9}, [], "train.val_fraction=0"),
     ],
@@ -165,3 +165,25 @@ def test_what_cannot_be_split_is_said(clips, settings, test_signers, expected):
     with pytest.raises(ClipError) as raised:
         split_clips(clips, TrainConfig(**settings), test_signers)
     assert expected in str(raised.value)
+
+
+def marked(split: str, label: int, signer: str) -> Clip:
+    return Clip(np.zeros((2, 3, 2), np.float32), label, signer, 0, "x", split)
+
+
+def test_recordings_that_come_divided_stay_divided():
+    clips = ClipSet(
+        tuple(
+            marked(split, label, "unknown")
+            for split in ("train", "val", "test")
+            for label in (0, 1)
+            for _ in range(4)
+        ),
+        ("a", "b"),
+    )
+    split = split_clips(clips, TrainConfig())
+    assert [len(split.train), len(split.val), len(split.test)] == [8, 8, 8]
+    assert {clips.clips[i].split for i in split.test} == {"test"}
+    assert {clips.clips[i].split for i in split.val} == {"val"}
+    undivided = ClipSet(tuple(marked("all", c.label, c.signer) for c in clips.clips), ("a", "b"))
+    assert len(split_clips(undivided, TrainConfig()).test) == 0

@@ -2,7 +2,12 @@
 
 import csv
 import json
+import os
+import signal
 import statistics
+import subprocess
+import sys
+import time
 
 import pytest
 import yaml
@@ -129,3 +134,29 @@ def test_folds_side_by_side_give_the_same_bits(arguments, finished, tmp_path):
             for folder in (finished, tmp_path / "run")
         )
         assert all(one[name].equal(other[name]) for name in one)
+
+
+@pytest.mark.slow
+def test_ctrl_c_ends_parallel_folds(tmp_path, arguments):
+    command = [
+        sys.executable,
+        "-m",
+        "signbart_torch.loso",
+        *arguments(tmp_path / "run"),
+        "--jobs",
+        "2",
+    ]
+    process = subprocess.Popen(
+        [*command, "--set", "train.epochs=100000", "--set", "train.patience=0"],
+        start_new_session=True,
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    deadline = time.monotonic() + 120
+    while not list((tmp_path / "run").glob("*/last.safetensors")) and time.monotonic() < deadline:
+        time.sleep(0.5)
+    os.killpg(process.pid, signal.SIGINT)  # as a terminal sends it: to every process
+    _, errors = process.communicate(timeout=60)
+    assert process.returncode == 130, errors
+    assert errors.strip().endswith("interrupted")

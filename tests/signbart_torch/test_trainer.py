@@ -2,6 +2,7 @@
 
 import csv
 import dataclasses
+import inspect
 import json
 import math
 import os
@@ -19,7 +20,7 @@ import yaml
 
 from signbart.clips import read_clips, write_packed
 from signbart.config import TrainConfig, load_config
-from signbart.errors import CheckpointError, ClipError, ConfigError
+from signbart.errors import CheckpointError, ClipError, ConfigError, SignBartError
 from signbart_torch import run_folder, trainer
 from signbart_torch.checkpoint import load_checkpoint, load_model, save_checkpoint
 from signbart_torch.data import prepare_clips
@@ -224,6 +225,35 @@ def test_a_run_is_not_resumed_on_other_classes(fit, tiny_clips):
     others = dataclasses.replace(tiny_clips, class_names=("left", "right", "neither"))
     with pytest.raises(ConfigError, match="other classes"):
         fit(clips=others, resume=True)
+
+
+@pytest.mark.parametrize("finished", [True, False])
+def test_a_run_is_not_resumed_on_other_recordings_or_another_division(
+    fit, tiny_clips, finished, monkeypatch
+):
+    _, folder = fit()
+    if not finished:
+        (folder / "results.json").unlink()
+    with pytest.raises(ConfigError, match=r"another division.*test_signers was \['dan'\]"):
+        fit(test_signers=["anna"], resume=True)
+    moved = dataclasses.replace(tiny_clips.clips[0], landmarks=tiny_clips.clips[0].landmarks + 0.01)
+    others = dataclasses.replace(tiny_clips, clips=(moved, *tiny_clips.clips[1:]))
+    with pytest.raises(ConfigError, match=r"other recordings.*fingerprint"):
+        fit(clips=others, resume=True)
+    fit(resume=True)
+
+
+def test_the_optimizer_is_where_the_model_is(fit):
+    fit()
+    # Nothing here has a GPU; what can go wrong is the order: state made before the parameters move.
+    source = inspect.getsource(trainer._Run.__init__)
+    assert source.index(".to(workers.device)") < source.index("AdamW(")
+
+
+def test_the_output_must_be_able_to_be_a_folder(fit, tmp_path):
+    (tmp_path / "run").write_text("a file")
+    with pytest.raises(SignBartError, match="cannot be made a folder"):
+        fit()
 
 
 def test_recordings_must_fit_the_configuration(fit, tiny_config):

@@ -1,0 +1,61 @@
+"""Files that appear whole or not at all."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+
+from signbart.errors import SignBartError
+
+_BESIDE = ".writing-"
+
+
+@contextmanager
+def replacing(path: Path) -> Iterator[Path]:
+    """Gives a path beside `path` to write to, and renames it to `path` when the block ends well.
+
+    The name keeps its ending, which some libraries insist on. What a killed process leaves behind,
+    `remove_left_overs` removes.
+
+    Raises:
+        SignBartError: The file cannot be written; says why.
+    """
+    beside = path.with_name(f"{_BESIDE}{os.getpid()}-{path.name}")
+    try:
+        yield beside
+        with open(beside, "rb") as file:
+            os.fsync(file.fileno())
+        os.replace(beside, path)
+    except OSError as error:
+        raise SignBartError(f"{path}: cannot be written: {error.strerror or error}") from None
+    finally:
+        with suppress(OSError):  # its folder may be what could not be written to
+            beside.unlink(missing_ok=True)
+
+
+def write_text(path: Path, text: str) -> None:
+    """Writes a text file, UTF-8, whole or not at all."""
+    with replacing(path) as beside:
+        beside.write_text(text, encoding="utf-8")
+
+
+def make_folder(path: Path) -> None:
+    """Makes a folder and its parents.
+
+    Raises:
+        SignBartError: There is a file of that name, or it cannot be made.
+    """
+    try:
+        path.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise SignBartError(
+            f"{path}: cannot be made a folder: {error.strerror or error}; choose another --output"
+        ) from None
+
+
+def remove_left_overs(folder: Path) -> None:
+    """Removes what `replacing` left in a folder when its process was killed."""
+    for left_over in folder.glob(f"{_BESIDE}*"):
+        left_over.unlink(missing_ok=True)
