@@ -3,8 +3,30 @@
 from __future__ import annotations
 
 import argparse
+from collections.abc import Callable
 
 MIN_SAMPLES = 8
+
+
+def _at_least(lowest: int) -> Callable[[str], int]:
+    """An argparse type: a whole number no smaller than `lowest`."""
+
+    def number(text: str) -> int:
+        value = int(text)
+        if value < lowest:
+            raise argparse.ArgumentTypeError(f"{value} is less than {lowest}")
+        return value
+
+    number.__name__ = "whole number"
+    return number
+
+
+def not_negative(text: str) -> float:
+    """An argparse type: a finite number that is not negative."""
+    value = float(text)
+    if not 0 <= value < float("inf"):
+        raise argparse.ArgumentTypeError(f"{text} is not a finite number of at least 0")
+    return value
 
 
 def add_comparison_arguments(parser: argparse.ArgumentParser) -> None:
@@ -17,8 +39,8 @@ def add_comparison_arguments(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument(
         "--samples",
-        type=int,
+        type=_at_least(MIN_SAMPLES),
         default=MIN_SAMPLES,
         help=f"inputs a length, at least {MIN_SAMPLES} (default: %(default)s)",
     )
-    parser.add_argument("--seed", type=int, default=0, help="default: %(default)s")
+    parser.add_argument("--seed", type=_at_least(0), default=0, help="default: %(default)s")

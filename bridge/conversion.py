@@ -1,4 +1,4 @@
-"""From a checkpoint to verified .tflite: `convert`, what the command of that name does."""
+"""From a checkpoint to verified artifacts: `convert`, what the command of that name does."""
 
 from __future__ import annotations
 
@@ -6,49 +6,55 @@ import contextlib
 import hashlib
 import json
 import os
+import shutil
 import sys
 import tempfile
 import time
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from bridge.arguments import MIN_SAMPLES
 from bridge.describe import foreign_operators, operators
 from bridge.errors import BridgeError, ConversionError
-from bridge.metadata import build_metadata, embed_metadata
+from bridge.metadata import build_metadata, embed_metadata, tensors_of
 from bridge.model_card import model_card
-from bridge.parity import (
-    FAILED,
-    FLOAT32_ATOL,
-    FLOAT32_RTOL,
-    Parity,
-    compare,
-    parity_json,
-    parity_markdown,
-)
-from bridge.routes import get_route
-from bridge.runtimes import Runtime, TFLiteRuntime, TorchRuntime
-from bridge.samples import Sample, make_samples, read_recordings
-from bridge.spec import io_spec
-from signbart.config import load_config
+from bridge.parity import FAILED, WRONG, Parity, compare_artifact, diagnose, save_repro
+from bridge.parity_report import write_reports
+from bridge.routes import Route, select_routes
+from bridge.runtimes import Runtime, TorchRuntime
+from bridge.samples import Sample, describe_samples, make_samples, read_recordings
+from bridge.spec import IOSpec, io_spec
+from bridge.tolerances import Tolerance, load_tolerance
+from signbart.config import RunConfig, load_config
+from signbart.files import make_folder
+
+if TYPE_CHECKING:
+    from signbart_torch.model import SignBart
 
 SCHEME = "fp32"
-_PACKAGES = ("torch", "litert-torch", "ai-edge-litert", "numpy")
+_WORKSHOP = ".converting-"
+_PACKAGES = (
+    *("torch", "litert-torch", "ai-edge-litert", "onnx", "onnx2tf", "onnxruntime"),
+    *("tensorflow", "keras", "numpy"),
+)
 
 
 @dataclass(frozen=True)
 class Conversion:
-    """One route's outcome.
+    """One artifact of one route.
 
     Attributes:
         route: The route's name.
         path: The artifact; None where there is none. What does not agree with PyTorch goes into
             ``rejected/``, so that it cannot be shipped by accident.
         parity: The comparison with PyTorch.
-        seconds: Duration of the export.
+        seconds: Duration of the route's export, which may have made several artifacts.
         operators: Operator -> count; empty where the export failed.
+        preprocessing: What the artifact says of it.
+        inputs: How many inputs it was compared on, and where they came from.
+        repro: A command that repeats the comparison on the worst input; empty on a pass.
     """
 
     route: str
@@ -56,6 +62,9 @@ class Conversion:
     parity: Parity
     seconds: float
     operators: dict[str, int]
+    preprocessing: dict[str, Any]
+    inputs: str
+    repro: str = ""
 
 
 def convert(
@@ -64,6 +73,7 @@ def convert(
     *,
     routes: Sequence[str] = ("litert",),
     config: str | Path | None = None,
+    overrides: Sequence[str] = (),
     labels: str | Path | None = None,
     data: str | None = None,
     samples: int = MIN_SAMPLES,
@@ -77,77 +87,154 @@ def convert(
     Args:
         checkpoint: .safetensors of `signbart_torch.train`, or a published .pth.
         output: Folder that receives the artifacts, manifest, parity report, model card and log.
-        routes: Names or aliases of `ROUTES`.
+        routes: Names or aliases of `ROUTES`; ``all`` for every one.
         config: Configuration of a published .pth.
+        overrides: ``section.key=value`` texts on top of it.
         labels: label2id.json of a published .pth.
         data: Recordings to compare on.
-        samples: Inputs a length; see `parity.make_samples`.
+        samples: Inputs a length; see `samples.make_samples`.
         seed: Of the comparison's inputs.
         verbose: Show the converters' own output.
 
     Raises:
         SignBartError: The input cannot be used. A failing route is no exception but a verdict.
     """
-    chosen = [get_route(name) for name in routes]
+    chosen = select_routes(routes)
+    output = Path(output)
+    make_folder(output)
+    for left_over in output.glob(f"{_WORKSHOP}*"):  # of a conversion that was killed
+        shutil.rmtree(left_over, ignore_errors=True)
 
     from signbart_torch.checkpoint import file_sha256, load_model
 
     model, run_config, class_names = load_model(
-        checkpoint, load_config(config) if config else None, _read_labels(labels)
+        checkpoint, load_config(config, overrides) if config else None, read_labels(labels)
     )
     made = make_samples(run_config, clips=read_recordings(data), samples=samples, seed=seed)
     reference = TorchRuntime(model, run_config)
-    spec = io_spec(run_config)
-    sha256 = file_sha256(checkpoint)
-
-    output = Path(output)
-    output.mkdir(parents=True, exist_ok=True)
-    conversions = []
-    with tempfile.TemporaryDirectory(dir=output, prefix=".converting-") as folder:
-        log = Path(folder) / "convert.log"
-        for route in chosen:
-            beside = Path(folder) / f"{run_config.name}_{route.name}_{SCHEME}.tflite"
-            metadata = build_metadata(
+    job = _Job(
+        model=model,
+        spec=io_spec(run_config),
+        reference=reference,
+        samples=made,
+        tolerance=load_tolerance(SCHEME),
+        checkpoint=checkpoint,
+        metadata={
+            route.name: build_metadata(
                 run_config,
                 class_names,
-                spec,
-                checkpoint_sha256=sha256,
+                io_spec(run_config),
+                checkpoint_sha256=file_sha256(checkpoint),
                 route=route.name,
                 scheme=SCHEME,
                 packages=_PACKAGES,
             )
+            for route in chosen
+        },
+    )
+    conversions = []
+    with tempfile.TemporaryDirectory(dir=output, prefix=_WORKSHOP) as folder:
+        log = Path(folder) / "convert.log"
+        for route in chosen:
             started = time.perf_counter()
+            paths = {ending: Path(folder) / _file_name(run_config, route, ending)
+                     for ending in route.produces}  # fmt: skip
             try:
                 with _chatter_to(log, verbose):
-                    route.export(model, spec, beside)
-                    parity, counted = _verify(beside, metadata, reference, made)
+                    route.export(model, job.spec, paths)
+                problem = ""
             except BridgeError as error:
-                parity, counted = Parity(beside.name, FAILED, str(error)), {}
+                problem = str(error)
             seconds = time.perf_counter() - started
-            path = _settle(beside, output, parity)
-            conversions.append(Conversion(route.name, path, parity, seconds, counted))
+            for path in paths.values():
+                with _chatter_to(log, verbose):
+                    parity, counted = job.verify(path, route, problem)
+                settled = _settle(path, output, parity)
+                repro = ""
+                if settled is not None and parity.verdict == WRONG:
+                    given = ["--config", str(config)] if config else []
+                    repro = save_repro(
+                        checkpoint, settled, parity, job.tried, settled.parent, given
+                    )
+                conversions.append(
+                    Conversion(
+                        route.name,
+                        settled,
+                        parity,
+                        seconds,
+                        counted,
+                        job.metadata[route.name]["preprocessing"],
+                        describe_samples(made, data),
+                        repro,
+                    )
+                )
         comparison = {
             "reference": Path(checkpoint).name,
-            "atol": FLOAT32_ATOL,
-            "rtol": FLOAT32_RTOL,
+            "atol": job.tolerance.atol,
+            "rtol": job.tolerance.rtol,
             "inputs": len(made),
             "seed": seed,
-            "recordings": data or "synthetic where the layout is kp90",
+            "inputs from": describe_samples(made, data),
         }
-        _write_reports(output, Path(folder), conversions, metadata, comparison)
+        _write_reports(output, Path(folder), conversions, job, comparison)
     return conversions
 
 
-def _verify(
-    path: Path, metadata: dict[str, Any], reference: Runtime, samples: Sequence[Sample]
-) -> tuple[Parity, dict[str, int]]:
-    """Completes a fresh .tflite and compares it with PyTorch: the very file that is shipped."""
-    counted = dict(operators(path).most_common())
-    foreign = foreign_operators(path)
-    if foreign:
-        raise ConversionError(f"plain LiteRT cannot run the artifact's {', '.join(foreign)}")
-    embed_metadata(path, metadata)
-    return compare(reference, TFLiteRuntime(path), samples), counted
+def _file_name(config: RunConfig, route: Route, ending: str) -> str:
+    """An .onnx is the model's own, whatever is made from it."""
+    if ending == ".onnx":
+        return f"{config.name}.onnx"
+    return f"{config.name}_{route.name}_{SCHEME}{ending}"
+
+
+class _Job:
+    """What all routes of one conversion share."""
+
+    def __init__(
+        self,
+        *,
+        model: SignBart,
+        spec: IOSpec,
+        reference: Runtime,
+        samples: Sequence[Sample],
+        tolerance: Tolerance,
+        checkpoint: str | Path,
+        metadata: dict[str, dict[str, Any]],
+    ):
+        self.model, self.spec, self.reference = model, spec, reference
+        self.samples, self.tolerance = samples, tolerance
+        self.checkpoint, self.metadata = checkpoint, metadata
+        self.tried: Sequence[Sample] = samples
+
+    def verify(self, path: Path, route: Route, problem: str) -> tuple[Parity, dict[str, int]]:
+        """Completes a fresh artifact and compares it with PyTorch: the very file that is shipped.
+
+        Args:
+            path: The artifact.
+            route: What made it.
+            problem: Why there is none; empty where there is one.
+        """
+        if problem or not path.is_file():
+            return Parity(path.name, FAILED, problem or "the route wrote no such file"), {}
+        try:
+            counted = dict(operators(path).most_common())
+            foreign = foreign_operators(path)
+            if foreign:
+                raise ConversionError(f"a plain runtime lacks the artifact's {', '.join(foreign)}")
+            metadata = self.metadata[route.name]
+            if path.suffix == ".onnx":
+                metadata = metadata | tensors_of(self.reference.spec)  # any batch, any length
+            embed_metadata(path, metadata)
+            parity, self.tried = compare_artifact(
+                self.reference,
+                path,
+                self.samples,
+                atol=self.tolerance.atol,
+                rtol=self.tolerance.rtol,
+            )
+            return diagnose(self.model, path, parity, self.tried), counted
+        except BridgeError as error:
+            return Parity(path.name, FAILED, str(error)), {}
 
 
 def _settle(beside: Path, output: Path, parity: Parity) -> Path | None:
@@ -166,6 +253,8 @@ def _settle(beside: Path, output: Path, parity: Parity) -> Path | None:
     target.parent.mkdir(exist_ok=True)
     os.replace(beside, target)
     other.unlink(missing_ok=True)
+    if parity.passed:
+        bad.with_name(f"repro_{bad.name}.npz").unlink(missing_ok=True)
     with contextlib.suppress(OSError):  # not empty: another route's artifact was rejected
         (output / "rejected").rmdir()
     return target
@@ -193,8 +282,12 @@ def _chatter_to(log: Path, verbose: bool) -> Iterator[None]:
             os.close(kept)
 
 
-def _read_labels(path: str | Path | None) -> tuple[str, ...]:
-    """Class names in the order of their ids, from a label2id.json."""
+def read_labels(path: str | Path | None) -> tuple[str, ...]:
+    """Class names in the order of their ids, from a label2id.json; none without a path.
+
+    Raises:
+        BridgeError: The file cannot be read, or its ids are not 0, 1, 2, …
+    """
     if path is None:
         return ()
     try:
@@ -211,10 +304,11 @@ def _write_reports(
     output: Path,
     folder: Path,
     conversions: Sequence[Conversion],
-    metadata: dict[str, Any],
+    job: _Job,
     comparison: dict[str, Any],
 ) -> None:
     """Manifest, parity report, model card and log; each whole or not at all."""
+    metadata = next(iter(job.metadata.values()))
     parities = [conversion.parity for conversion in conversions]
     manifest = {
         "comparison": comparison,
@@ -229,21 +323,20 @@ def _write_reports(
                 "seconds": round(conversion.seconds, 1),
                 **(_file_facts(conversion.path, output) if conversion.path else {}),
                 "operators": conversion.operators,
+                **({"repro": conversion.repro} if conversion.repro else {}),
             }
             for conversion in conversions
         ],
     }
     reports = {
         "manifest.json": json.dumps(manifest, indent=2, ensure_ascii=False) + "\n",
-        "parity.json": parity_json(parities, comparison),
-        "parity.md": parity_markdown(parities, comparison),
         "MODEL_CARD.md": model_card(metadata, parities),
     }
     for name, text in reports.items():
         (folder / name).write_text(text, encoding="utf-8")
-        os.replace(folder / name, output / name)
-    if (folder / "convert.log").is_file():
-        os.replace(folder / "convert.log", output / "convert.log")
+    write_reports(parities, comparison, folder, job.tolerance.atol)
+    for file in folder.iterdir():
+        os.replace(file, output / file.name)
 
 
 def _file_facts(path: Path, output: Path) -> dict[str, Any]:

@@ -34,44 +34,66 @@ def main(arguments: Sequence[str] | None = None) -> int:
     )
     parser.add_argument("--output", required=True, metavar="FOLDER", help="such as exports/NAME")
     parser.add_argument(
-        "--route", action="append", metavar="NAME", help="may be repeated (default: litert)"
+        "--route",
+        action="append",
+        metavar="NAME",
+        help="may be repeated; all for every one (default: litert)",
     )
     parser.add_argument("--config", metavar="YAML", help="configuration of a published .pth")
+    parser.add_argument(
+        "--set",
+        dest="overrides",
+        action="append",
+        default=[],
+        metavar="KEY=VALUE",
+        help="override that configuration, for example --set data.layout=kp75",
+    )
     parser.add_argument("--labels", metavar="JSON", help="label2id.json of a published .pth")
     add_comparison_arguments(parser)
     parser.add_argument("-v", "--verbose", action="store_true", help="show the converters' output")
     options = parser.parse_args(arguments)
 
     from bridge.conversion import convert
-    from bridge.parity import print_parity
+    from bridge.parity_report import print_parity
 
     conversions = convert(
         options.checkpoint,
         options.output,
         routes=options.route or ["litert"],
         config=options.config,
+        overrides=options.overrides,
         labels=options.labels,
         data=options.data,
         samples=options.samples,
         seed=options.seed,
         verbose=options.verbose,
     )
+    preprocessing = conversions[0].preprocessing
+    print(
+        f"layout {preprocessing['layout']}, {len(preprocessing['joint_idx'])} keypoints, "
+        f"normalisation {preprocessing['normalization']}"
+        + (" (a published file does not say: check them)" if options.config else "")
+    )
     for conversion in conversions:
         text = f"{conversion.route}: {conversion.seconds:.1f} s"
         if conversion.path:
             text += f", {conversion.path.stat().st_size:,} bytes, {conversion.path}"
         print(text)
+    print(f"compared on {conversions[0].inputs}")
     print_parity([conversion.parity for conversion in conversions])
     output = Path(options.output)
     failed = [conversion for conversion in conversions if not conversion.parity.passed]
+    for conversion in failed:
+        if conversion.repro:
+            print(f"the worst input alone: {conversion.repro}")
     if failed:
-        if any(conversion.path is None for conversion in failed) and not options.verbose:
+        if not options.verbose:
             print(f"the converters' output is in {output / 'convert.log'}")
         return 1
     print("next:")
     print(f"  cat {output / 'MODEL_CARD.md'}")
     print(
-        f"  python -m bridge.parity --reference {options.checkpoint} {conversions[0].path} "
+        f"  python -m bridge.parity --reference {options.checkpoint} {conversions[-1].path} "
         "--data RECORDINGS"
     )
     return 0

@@ -1,4 +1,4 @@
-"""What is inside a .tflite: its operators, and whether plain LiteRT can run them."""
+"""What is inside an artifact: its operators, and whether a plain runtime has them all."""
 
 from __future__ import annotations
 
@@ -10,14 +10,16 @@ from bridge.errors import ArtifactError
 _CUSTOM = "custom "
 
 
-def operators(path: Path) -> Counter[str]:
-    """How often each operator occurs; custom ones as ``custom FlexErf``, for example.
+def operators(path: str | Path) -> Counter[str]:
+    """How often each operator of a .tflite or .onnx occurs; others as ``custom FlexErf``, say.
 
     Read from the file itself: an interpreter refuses the files that this is most needed for.
 
     Raises:
-        ArtifactError: The file is missing, or is not a .tflite.
+        ArtifactError: The file is missing, or is neither.
     """
+    if Path(path).suffix == ".onnx":
+        return _onnx_operators(path)
     from ai_edge_litert import schema_py_generated as schema
 
     if not Path(path).is_file():
@@ -37,6 +39,16 @@ def operators(path: Path) -> Counter[str]:
     return Counter(names[op.opcodeIndex] for graph in model.subgraphs for op in graph.operators)
 
 
-def foreign_operators(path: Path) -> list[str]:
-    """Operators that plain LiteRT lacks: TensorFlow's (Flex) and custom ones."""
+def _onnx_operators(path: str | Path) -> Counter[str]:
+    import onnx
+
+    try:
+        graph = onnx.load(str(path)).graph
+    except (OSError, ValueError, onnx.onnx_cpp2py_export.checker.ValidationError) as error:
+        raise ArtifactError(f"{path} is not an .onnx file: {error}") from None
+    return Counter(_CUSTOM * bool(node.domain) + node.op_type for node in graph.node)
+
+
+def foreign_operators(path: str | Path) -> list[str]:
+    """Operators that plain LiteRT or ONNX lacks: TensorFlow's (Flex) and custom ones."""
     return sorted(name for name in operators(path) if name.startswith(_CUSTOM))

@@ -1,7 +1,8 @@
 """What an artifact carries: labels, layout, preprocessing, origin. Written and read back.
 
 A .tflite gets a zip archive appended, as TFLite Metadata does for associated files: any zip reader
-opens it and the interpreter does not mind. It holds ``metadata.json`` and ``labels.txt``.
+opens it and the interpreter does not mind. It holds ``metadata.json`` and ``labels.txt``. An .onnx
+keeps the same JSON in its metadata properties.
 """
 
 from __future__ import annotations
@@ -20,7 +21,7 @@ from bridge.spec import IOSpec
 from signbart import __version__
 from signbart.config import RunConfig
 from signbart.layouts import get_layout
-from signbart.preprocessing import BOX_MARGIN, joint_groups
+from signbart.preprocessing import BOX_MARGIN, describe_steps, joint_groups
 
 _JSON, _LABELS = "metadata.json", "labels.txt"
 _FORMAT = "signbart-artifact-1"
@@ -56,8 +57,7 @@ def build_metadata(
         "route": route,
         "scheme": scheme,
         "labels": list(class_names),
-        "inputs": [_tensor(tensor) for tensor in spec.inputs],
-        "outputs": [_tensor(tensor) for tensor in spec.outputs],
+        **tensors_of(spec),
         "signature": spec.signature,
         "preprocessing": {
             "layout": layout.name,
@@ -68,6 +68,11 @@ def build_metadata(
             "max_frames": config.data.max_frames,
             "normalization": config.data.normalization,
             "box_margin": BOX_MARGIN,
+            "steps": [
+                *describe_steps(config),
+                f"Put the T frames first in arrays of {config.data.max_frames}; attention_mask is "
+                "1 for them and 0 behind.",
+            ],
         },
         "config": config.to_dict(),
         "checkpoint_sha256": checkpoint_sha256,
@@ -87,14 +92,19 @@ def versions(packages: Sequence[str]) -> dict[str, str]:
 
 
 def embed_metadata(path: Path, metadata: dict[str, Any]) -> None:
-    """Appends the archive to a .tflite that has none yet."""
+    """Puts the metadata into a .tflite or .onnx that has none yet."""
+    text = json.dumps(metadata, indent=2, ensure_ascii=False)
+    if path.suffix == ".onnx":
+        import onnx
+
+        model = onnx.load(str(path))
+        onnx.helper.set_model_props(model, {_JSON: text})
+        onnx.save(model, str(path))
+        return
     archive = io.BytesIO()
     with zipfile.ZipFile(archive, "w", zipfile.ZIP_STORED) as file:
-        for name, text in (
-            (_JSON, json.dumps(metadata, indent=2, ensure_ascii=False)),
-            (_LABELS, "\n".join(metadata["labels"]) + "\n"),
-        ):
-            file.writestr(zipfile.ZipInfo(name, _EPOCH), text.encode())
+        for name, content in ((_JSON, text), (_LABELS, "\n".join(metadata["labels"]) + "\n")):
+            file.writestr(zipfile.ZipInfo(name, _EPOCH), content.encode())
     with open(path, "ab") as file:
         file.write(archive.getvalue())
 
@@ -105,11 +115,10 @@ def read_metadata(path: str | Path) -> dict[str, Any]:
     Raises:
         ArtifactError: The file is missing, or carries no metadata of this project.
     """
+    if not Path(path).is_file():
+        raise ArtifactError(f"no artifact at {path}")
     try:
-        with zipfile.ZipFile(path) as file:
-            metadata = json.loads(file.read(_JSON))
-    except FileNotFoundError:
-        raise ArtifactError(f"no artifact at {path}") from None
+        metadata = json.loads(_read_text(Path(path)))
     except (zipfile.BadZipFile, KeyError, ValueError):
         raise ArtifactError(
             f"{path} carries no SignBART metadata: labels and preprocessing are unknown. Convert "
@@ -122,5 +131,25 @@ def read_metadata(path: str | Path) -> dict[str, Any]:
     return metadata
 
 
-def _tensor(tensor: Any) -> dict[str, Any]:
-    return {"name": tensor.name, "shape": list(tensor.shape), "dtype": tensor.dtype}
+def _read_text(path: Path) -> str:
+    if path.suffix == ".onnx":
+        import onnx
+
+        try:
+            properties = onnx.load(str(path)).metadata_props
+        except Exception as error:  # protobuf's DecodeError has no common base
+            raise ValueError(str(error)) from None
+        return {entry.key: entry.value for entry in properties}[_JSON]
+    with zipfile.ZipFile(path) as file:
+        return file.read(_JSON).decode()
+
+
+def tensors_of(spec: IOSpec) -> dict[str, list[dict[str, Any]]]:
+    """The metadata's ``inputs`` and ``outputs``; null stands for any size."""
+    return {
+        side: [
+            {"name": tensor.name, "shape": list(tensor.shape), "dtype": tensor.dtype}
+            for tensor in getattr(spec, side)
+        ]
+        for side in ("inputs", "outputs")
+    }

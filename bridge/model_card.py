@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from bridge.parity import COLUMNS, Parity, table_row
-from signbart.config import NORMALIZATIONS
+from bridge.parity import Parity
+from bridge.parity_report import COLUMNS, table_row
 from signbart.console import markdown_table
 
 
@@ -19,7 +19,6 @@ def model_card(metadata: dict[str, Any], parities: Sequence[Parity]) -> str:
         for tensor in metadata[name]
     ]
     groups = ", ".join(f"{name} {len(joints)}" for name, joints in preprocessing["groups"].items())
-    normalization = preprocessing["normalization"]
     return "\n".join(
         [
             f"# {metadata['name']}",
@@ -39,9 +38,9 @@ def model_card(metadata: dict[str, Any], parities: Sequence[Parity]) -> str:
             "",
             f"- layout `{preprocessing['layout']}`, {len(preprocessing['joint_idx'])} keypoints "
             f"({groups}), {preprocessing['unit']} coordinates",
-            f"- at most {preprocessing['max_frames']} frames; of a longer clip of T frames, those "
-            "at floor(i (T - 1) / (n - 1)) for i = 0 … n - 1",
-            f"- normalisation `{normalization}`: {NORMALIZATIONS[normalization]}",
+            f"- normalisation `{preprocessing['normalization']}`",
+            "",
+            *(f"{at}. {step}" for at, step in enumerate(preprocessing["steps"], start=1)),
             "",
             "The artifact carries all of this, machine-readable, in `metadata.json` of a zip "
             "archive appended to the file.",

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import argparse
 import dataclasses
-import json
+import shlex
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,17 +15,16 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from bridge.arguments import add_comparison_arguments
-from bridge.errors import ArtifactError, RuntimeInputError
-from bridge.samples import Sample, make_samples, read_recordings
+from bridge.arguments import add_comparison_arguments, not_negative
+from bridge.errors import BridgeError, RuntimeInputError
 from bridge.spec import LOGITS
-from signbart.console import markdown_table, print_table, run_command
+from signbart.console import run_command
+from signbart.errors import SignBartError
 
 if TYPE_CHECKING:
     from bridge.runtimes import Runtime
-
-# Float32 on another backend: the published operators reorder sums, which costs some 1e-6 here.
-FLOAT32_ATOL, FLOAT32_RTOL = 1e-5, 1e-5
+    from bridge.samples import Sample
+    from signbart_torch.model import SignBart
 
 PASS, WRONG, FAILED = "pass", "exported but wrong", "failed"
 
@@ -50,6 +49,7 @@ class Parity:
         worst_sample: Description of the sample with the largest excess over the tolerance.
         disagreements: For each sample whose highest class differs: its description, both classes,
             and the reference's margin between them.
+        errors: (samples, C) absolute differences, for pictures.
     """
 
     artifact: str
@@ -64,6 +64,7 @@ class Parity:
     argmax_agreement: float | None = None
     worst_sample: str = ""
     disagreements: tuple[Mapping[str, Any], ...] = ()
+    errors: np.ndarray | None = dataclasses.field(default=None, repr=False, compare=False)
 
     @property
     def passed(self) -> bool:
@@ -76,8 +77,8 @@ def compare(
     candidate: Runtime,
     samples: Sequence[Sample],
     *,
-    atol: float = FLOAT32_ATOL,
-    rtol: float = FLOAT32_RTOL,
+    atol: float,
+    rtol: float,
 ) -> Parity:
     """Runs both on every sample and judges the candidate.
 
@@ -86,26 +87,28 @@ def compare(
     problem = _first_mismatch_of_names(reference, candidate)
     if problem:
         return Parity(candidate.name, FAILED, problem)
-    expected, found = [], []
+    expected, found, descriptions = [], [], []
     for sample in samples:
         wanted = reference(sample.inputs)[LOGITS]
         try:
             got = candidate(sample.inputs)[LOGITS]
-        except RuntimeInputError as error:
-            return Parity(candidate.name, FAILED, str(error))
+        # Inputs that do not fit, or a runtime that breaks off: LiteRT raises plain exceptions.
+        except (RuntimeInputError, RuntimeError, ValueError) as error:
+            return Parity(candidate.name, FAILED, f"{error} ({sample.description})")
         for problem in (
             got.shape != wanted.shape and f"shape {got.shape}, expected {wanted.shape}",
             got.dtype != wanted.dtype and f"dtype {got.dtype}, expected {wanted.dtype}",
         ):
             if problem:
                 return Parity(candidate.name, FAILED, f"{LOGITS}: {problem} ({sample.description})")
-        expected.append(wanted[0])
-        found.append(got[0])
+        expected.append(wanted)
+        found.append(got)
+        descriptions += [sample.description] * len(wanted)
     return judge(
         candidate.name,
-        np.array(expected),
-        np.array(found),
-        [sample.description for sample in samples],
+        np.concatenate(expected),
+        np.concatenate(found),
+        descriptions,
         atol=atol,
         rtol=rtol,
     )
@@ -165,6 +168,7 @@ def judge(
         argmax_agreement=float((top == other).mean()),
         worst_sample=descriptions[worst],
         disagreements=disagreements,
+        errors=difference,
     )
     if excess.max() <= 0:
         return result
@@ -193,59 +197,55 @@ def _first_mismatch_of_names(reference: Runtime, candidate: Runtime) -> str:
     return ""
 
 
-COLUMNS = (
-    "artifact",
-    "verdict",
-    "samples",
-    "max Δ",
-    "rmse",
-    "max Δ / rms",
-    "cosine",
-    "arg-max",
-)
+def diagnose(
+    model: SignBart, path: str | Path, result: Parity, samples: Sequence[Sample]
+) -> Parity:
+    """Adds the first diverging layer to the reason of an artifact that runs but disagrees.
+
+    Args:
+        model: The reference.
+        path: The artifact: .tflite, .onnx or .keras.
+        result: What `compare` said of it.
+        samples: What it was compared on; the worst one is looked at.
+    """
+    if result.verdict != WRONG:
+        return result
+    from bridge.divergence import artifact_tensors, first_divergence, reference_layers
+
+    worst = next(sample for sample in samples if sample.description == result.worst_sample)
+    divergence = first_divergence(
+        reference_layers(model, worst.inputs), artifact_tensors(path, worst.inputs)
+    )
+    if divergence is None:
+        return result
+    return dataclasses.replace(result, reason=f"{result.reason}; {divergence.describe()}")
 
 
-def table_row(parity: Parity) -> list[str]:
-    """Cells of `COLUMNS`; what was not measured says so."""
+def save_repro(
+    checkpoint: str | Path,
+    path: Path,
+    result: Parity,
+    samples: Sequence[Sample],
+    folder: Path,
+    options: Sequence[str] = (),
+) -> str:
+    """Saves the worst input and returns the command that compares on it alone.
 
-    def cell(value: float | None, form: str) -> str:
-        return "not run" if value is None else format(value, form)
-
-    return [
-        parity.artifact,
-        parity.verdict,
-        str(parity.samples),
-        cell(parity.max_abs, ".2e"),
-        cell(parity.rmse, ".2e"),
-        cell(parity.max_scaled, ".2e"),
-        cell(parity.cosine, ".7f"),
-        cell(parity.argmax_agreement, ".1%"),
-    ]
-
-
-def print_parity(results: Sequence[Parity], title: str = "Parity with PyTorch") -> None:
-    """Prints the table, and a sentence for each artifact that did not pass."""
-    print_table(title, COLUMNS, [table_row(parity) for parity in results])
-    for parity in results:
-        if not parity.passed:
-            print(f"{parity.artifact}: {parity.verdict}: {parity.reason}")
-
-
-def parity_json(results: Sequence[Parity], settings: Mapping[str, Any]) -> str:
-    """The content of ``parity.json``."""
-    tree = {"settings": dict(settings), "results": [dataclasses.asdict(r) for r in results]}
-    return json.dumps(tree, indent=2, ensure_ascii=False, allow_nan=False) + "\n"
-
-
-def parity_markdown(results: Sequence[Parity], settings: Mapping[str, Any]) -> str:
-    """The content of ``parity.md``."""
-    lines = [
-        "# Parity with PyTorch\n",
-        markdown_table(COLUMNS, [table_row(parity) for parity in results]),
-        *(f"- **{r.artifact}**: {r.verdict}: {r.reason}" for r in results if not r.passed),
-        "\nSettings: " + ", ".join(f"{key} {value}" for key, value in settings.items()) + ".",
-    ]
-    return "\n".join(lines) + "\n"
+    Args:
+        checkpoint: The reference.
+        path: The artifact.
+        result: What `compare` said of it.
+        samples: What it was compared on.
+        folder: Receives the input.
+        options: What else the command needs, such as the configuration of a published .pth.
+    """
+    worst = next(sample for sample in samples if sample.description == result.worst_sample)
+    folder.mkdir(parents=True, exist_ok=True)
+    inputs = folder / f"repro_{path.name}.npz"
+    np.savez_compressed(inputs, **worst.inputs)
+    command = ["python", "-m", "bridge.parity", "--reference", checkpoint, *options]
+    command += ["--inputs", inputs, path]
+    return shlex.join(map(str, command))
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -255,38 +255,111 @@ def main(arguments: Sequence[str] | None = None) -> int:
         description="Compare artifacts with the PyTorch checkpoint that they were made from.",
     )
     parser.add_argument("--reference", required=True, metavar="CKPT", help="the checkpoint")
-    parser.add_argument("artifacts", nargs="+", metavar="ARTIFACT", help=".tflite files")
+    parser.add_argument(
+        "artifacts", nargs="+", metavar="ARTIFACT", help=".tflite, .onnx or .keras files"
+    )
     add_comparison_arguments(parser)
-    parser.add_argument("--atol", type=float, default=FLOAT32_ATOL, help="default: %(default)s")
-    parser.add_argument("--rtol", type=float, default=FLOAT32_RTOL, help="default: %(default)s")
+    parser.add_argument("--inputs", metavar="NPZ", help="compare on the arrays of this file alone")
+    parser.add_argument("--atol", type=not_negative, help="instead of configs/parity.yaml's")
+    parser.add_argument("--rtol", type=not_negative, help="instead of configs/parity.yaml's")
     parser.add_argument("--config", metavar="YAML", help="configuration of a published .pth")
+    parser.add_argument(
+        "--output", metavar="FOLDER", help="write parity.json, parity.md, pictures and repros here"
+    )
     parser.add_argument("--json", action="store_true", help="print JSON instead of a table")
     options = parser.parse_args(arguments)
 
-    from bridge.runtimes import TFLiteRuntime, TorchRuntime
+    from bridge.parity_report import parity_json, print_parity, write_reports
+    from bridge.runtimes import TorchRuntime
+    from bridge.samples import (
+        describe_samples,
+        make_samples,
+        read_recordings,
+        read_sample,
+    )
+    from bridge.tolerances import load_tolerance
     from signbart.config import load_config
     from signbart_torch.checkpoint import load_model
 
     given = load_config(options.config) if options.config else None
     model, config, _ = load_model(options.reference, given)
-    samples = make_samples(
-        config, clips=read_recordings(options.data), samples=options.samples, seed=options.seed
-    )
+    tolerance = load_tolerance("fp32")
+    atol = tolerance.atol if options.atol is None else options.atol
+    rtol = tolerance.rtol if options.rtol is None else options.rtol
+    if options.inputs:
+        samples = [read_sample(options.inputs)]
+    else:
+        samples = make_samples(
+            config,
+            clips=read_recordings(options.data),
+            samples=options.samples,
+            seed=options.seed,
+        )
     reference = TorchRuntime(model, config)
-    results = []
-    for path in options.artifacts:
-        try:
-            candidate = TFLiteRuntime(path)
-        except ArtifactError as error:
-            results.append(Parity(Path(path).name, FAILED, str(error)))
-            continue
-        results.append(compare(reference, candidate, samples, atol=options.atol, rtol=options.rtol))
-    settings = {key: getattr(options, key) for key in ("atol", "rtol", "samples", "seed", "data")}
+    results, repros = [], []
+    again = [
+        f"--{name}={value}"
+        for name in ("config", "atol", "rtol")
+        if (value := getattr(options, name)) is not None
+    ]
+    for path in map(Path, options.artifacts):
+        result, tried = compare_artifact(reference, path, samples, atol=atol, rtol=rtol)
+        result = diagnose(model, path, result, tried)
+        if not result.passed:
+            result = _name_other_origin(result, path, options.reference)
+        results.append(result)
+        if options.output and result.verdict == WRONG:
+            folder = Path(options.output)
+            repros.append(save_repro(options.reference, path, result, tried, folder, again))
+    settings = {"atol": atol, "rtol": rtol, "inputs": len(samples), "seed": options.seed}
+    settings |= {
+        "reference": options.reference,
+        "inputs from": describe_samples(samples, options.data),
+    }
+    if options.output:
+        write_reports(results, settings, Path(options.output), atol)
     if options.json:
         print(parity_json(results, settings), end="")
     else:
         print_parity(results)
-    return 0 if all(parity.passed for parity in results) else 1
+        for repro in repros:
+            print(f"the worst input alone: {repro}")
+    return 0 if all(result.passed for result in results) else 1
+
+
+def _name_other_origin(result: Parity, path: Path, checkpoint: str) -> Parity:
+    """Adds to the reason that the artifact says it was made from another checkpoint."""
+    from bridge.metadata import read_metadata
+    from signbart_torch.checkpoint import file_sha256
+
+    try:
+        origin = read_metadata(path)["checkpoint_sha256"]
+    except (BridgeError, KeyError):
+        return result
+    if origin == file_sha256(checkpoint):
+        return result
+    reason = f"{result.reason}; it was made from another checkpoint (SHA-256 {origin[:12]}…)"
+    return dataclasses.replace(result, reason=reason)
+
+
+def compare_artifact(
+    reference: Runtime, path: Path, samples: Sequence[Sample], *, atol: float, rtol: float
+) -> tuple[Parity, Sequence[Sample]]:
+    """Opens an artifact and compares it, on more inputs where its sizes are open.
+
+    Returns:
+        The comparison, `FAILED` where the artifact cannot be opened, and the inputs it was made on.
+    """
+    from bridge.runtimes import open_runtime
+    from bridge.samples import open_samples
+
+    try:
+        candidate = open_runtime(path)
+    except SignBartError as error:
+        return Parity(path.name, FAILED, str(error)), samples
+    if len(samples) > 1 and None in candidate.spec.inputs[0].shape:
+        samples = [*samples, *open_samples(samples)]
+    return compare(reference, candidate, samples, atol=atol, rtol=rtol), samples
 
 
 def command() -> None:

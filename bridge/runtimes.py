@@ -5,7 +5,7 @@ Nothing is resampled, padded or cast on the way; what does not fit is refused.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Protocol
 
@@ -16,6 +16,7 @@ from bridge.spec import SIGNATURE, IOSpec, TensorSpec, io_spec
 
 if TYPE_CHECKING:
     from signbart.config import RunConfig
+    from signbart_tf.model import SignBart as KerasSignBart
     from signbart_torch.model import SignBart
 
 Arrays = Mapping[str, np.ndarray]
@@ -95,10 +96,100 @@ class TFLiteRuntime:
         return {name: np.array(array) for name, array in outputs.items()}
 
 
+class OnnxRuntime:
+    """An .onnx file in ONNX Runtime, on the CPU.
+
+    Args:
+        path: The file.
+        num_threads: Threads within an operator.
+
+    Raises:
+        ArtifactError: The file is missing or damaged.
+    """
+
+    def __init__(self, path: str | Path, num_threads: int = 1):
+        import onnxruntime
+
+        self.name = Path(path).name
+        if not Path(path).is_file():
+            raise ArtifactError(f"no .onnx at {path}")
+        options = onnxruntime.SessionOptions()
+        options.intra_op_num_threads = num_threads
+        try:
+            self._session = onnxruntime.InferenceSession(
+                str(path), options, providers=["CPUExecutionProvider"]
+            )
+        # ONNX Runtime raises classes of its own that derive from nothing narrower.
+        except Exception as error:
+            raise ArtifactError(f"{path} cannot be loaded by ONNX Runtime: {error}") from None
+        self.spec = IOSpec(
+            inputs=_onnx_specs(self._session.get_inputs()),
+            outputs=_onnx_specs(self._session.get_outputs()),
+        )
+
+    def __call__(self, inputs: Arrays) -> dict[str, np.ndarray]:
+        """Runs the model; see `Runtime`."""
+        self.spec.check_inputs(inputs, self.name)
+        names = [tensor.name for tensor in self.spec.outputs]
+        return dict(zip(names, self._session.run(names, dict(inputs)), strict=True))
+
+
+class KerasRuntime:
+    """The Keras twin, in inference mode."""
+
+    def __init__(self, model: KerasSignBart, config: RunConfig, name: str = "keras"):
+        self.name = name
+        self.spec = io_spec(config, batch=None, frames=None)
+        self._model = model
+
+    def __call__(self, inputs: Arrays) -> dict[str, np.ndarray]:
+        """Runs the model; see `Runtime`."""
+        self.spec.check_inputs(inputs, self.name)
+        outputs = self._model(dict(inputs), training=False)
+        return {name: output.numpy() for name, output in outputs.items()}
+
+
+# File ending -> runtime, for what `open_runtime` opens.
+_BY_SUFFIX = {".tflite": TFLiteRuntime, ".onnx": OnnxRuntime}
+
+
+def open_runtime(path: str | Path) -> Runtime:
+    """The runtime that an artifact's ending calls for.
+
+    Raises:
+        ArtifactError: The ending is none that a runtime exists for, or the file cannot be opened.
+    """
+    suffix = Path(path).suffix
+    if suffix == ".keras":
+        from signbart_tf.checkpoint import load_checkpoint
+
+        model, config, _ = load_checkpoint(path)
+        return KerasRuntime(model, config, Path(path).name)
+    if suffix not in _BY_SUFFIX:
+        known = ", ".join((*_BY_SUFFIX, ".keras"))
+        raise ArtifactError(f"{path}: no runtime for '{suffix}' files; known: {known}")
+    return _BY_SUFFIX[suffix](path)
+
+
 def _tensor_specs(details: Mapping[str, Mapping]) -> tuple[TensorSpec, ...]:
     return tuple(
         TensorSpec(
             name, tuple(int(size) for size in tensor["shape"]), np.dtype(tensor["dtype"]).name
         )
         for name, tensor in sorted(details.items())
+    )
+
+
+_ONNX_DTYPES = {"tensor(float)": "float32", "tensor(int32)": "int32"}
+
+
+def _onnx_specs(nodes: Sequence) -> tuple[TensorSpec, ...]:
+    """Named sizes are open ones; None stands for them."""
+    return tuple(
+        TensorSpec(
+            node.name,
+            tuple(size if isinstance(size, int) else None for size in node.shape),
+            _ONNX_DTYPES.get(node.type, node.type),
+        )
+        for node in nodes
     )

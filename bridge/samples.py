@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import dataclasses
+import zipfile
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
 
 from bridge.arguments import MIN_SAMPLES
+from bridge.errors import ArtifactError, BridgeError
 from bridge.spec import ATTENTION_MASK, KEYPOINTS
 
 if TYPE_CHECKING:
@@ -25,6 +29,7 @@ class Sample:
 
     inputs: Mapping[str, np.ndarray]
     description: str
+    recorded: bool = False  # whether its poses are a recording's, and not random
 
 
 def make_samples(
@@ -46,7 +51,8 @@ def make_samples(
     from signbart.layouts import get_layout
     from signbart.preprocessing import pad, preprocess
 
-    samples = max(samples, MIN_SAMPLES)
+    if samples < MIN_SAMPLES:
+        raise BridgeError(f"{samples} inputs a length are too few; at least {MIN_SAMPLES}")
     rng = np.random.default_rng(seed)
     clips = clips if clips is not None else _synthetic_clips(config, seed)
     recordings = []
@@ -61,7 +67,8 @@ def make_samples(
     made = []
     for length in [*lengths, None]:
         for number in range(samples):
-            if recordings and number % 2 == 0:
+            recorded = bool(recordings) and number % 2 == 0
+            if recorded:
                 points, source = recordings[len(made) // 2 % len(recordings)]
                 # Repeated where it is too short: what counts is that real poses come in.
                 points = np.resize(points, (frames, joints, 2))
@@ -75,25 +82,78 @@ def make_samples(
                 text = f"{source}, mask with holes"
             garbage = np.float32(_GARBAGE[number % len(_GARBAGE)])
             keypoints[mask == 0] = garbage
-            made.append(
-                Sample({KEYPOINTS: keypoints, ATTENTION_MASK: mask}, f"{text}, {garbage:g} behind")
-            )
+            # Numbered: the worst input is found again by its description.
+            text = f"{text}, {garbage:g} behind, input {len(made)}"
+            made.append(Sample({KEYPOINTS: keypoints, ATTENTION_MASK: mask}, text, recorded))
     return made
 
 
 def _synthetic_clips(config: RunConfig, seed: int) -> ClipSet | None:
     """Synthetic recordings in the run's layout; None where they do not have its landmarks."""
-    if config.data.layout != "kp90":
+    from signbart.layouts import get_layout
+
+    made_in = get_layout("kp90")
+    wanted = get_layout(config.data.layout).holistic
+    if wanted is None or not set(wanted) <= set(made_in.holistic):
         return None
     from signbart.synthetic import make_clips
 
-    return make_clips(num_classes=4, num_signers=2, repetitions=2, seed=seed)
+    clips = make_clips(num_classes=4, num_signers=2, repetitions=2, seed=seed)
+    columns = [made_in.holistic.index(landmark) for landmark in wanted]
+    return dataclasses.replace(
+        clips,
+        clips=tuple(
+            dataclasses.replace(clip, landmarks=clip.landmarks[:, columns]) for clip in clips.clips
+        ),
+    )
+
+
+def describe_samples(samples: Sequence[Sample], data: str | None) -> str:
+    """How many inputs came from where, for reports."""
+    recorded = sum(sample.recorded for sample in samples)
+    source = f"recordings ({data})" if data else "synthetic recordings"
+    parts = [f"{len(samples) - recorded} random"]
+    if recorded:
+        parts.insert(0, f"{recorded} from {source}")
+    return ", ".join(parts)
 
 
 def read_recordings(path: str | None) -> ClipSet | None:
-    """The recordings at `path`, bad ones left out; None without a path."""
+    """The recordings at `path`, bad ones left out and counted aloud; None without a path."""
     if path is None:
         return None
     from signbart.clips import read_clips
 
-    return read_clips(path, skip_bad=True)
+    clips = read_clips(path, skip_bad=True)
+    if clips.skipped:
+        print(f"{len(clips.skipped)} bad clips of {path} left out, first {clips.skipped[0]}")
+    return clips
+
+
+def open_samples(samples: Sequence[Sample]) -> list[Sample]:
+    """More inputs for a model with open sizes: a batch of three, one frame, an odd length."""
+    first = samples[0].inputs
+    frames = first[ATTENTION_MASK].shape[1]
+    batch = {name: np.concatenate([s.inputs[name] for s in samples[-3:]]) for name in first}
+    made = [Sample(batch, "batch of three: " + samples[-1].description)]
+    whole = next(sample for sample in samples if sample.inputs[ATTENTION_MASK].all())
+    for length in {1, frames // 3 + 1}:
+        cut = {name: array[:, :length] for name, array in whole.inputs.items()}
+        made.append(Sample(cut, f"{length} frames without padding"))
+    return made
+
+
+def read_sample(path: str | Path) -> Sample:
+    """One input from an .npz whose arrays have the inputs' names.
+
+    Raises:
+        ArtifactError: The file cannot be read, or lacks an input.
+    """
+    try:
+        with np.load(path, allow_pickle=False) as arrays:
+            inputs = {name: arrays[name] for name in (KEYPOINTS, ATTENTION_MASK)}
+    except (OSError, KeyError, ValueError, zipfile.BadZipFile) as error:
+        raise ArtifactError(
+            f"{path} does not hold the arrays {KEYPOINTS} and {ATTENTION_MASK}: {error}"
+        ) from None
+    return Sample(inputs, str(path))

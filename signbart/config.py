@@ -273,6 +273,11 @@ def from_dict(
     return _resolve_joints(RunConfig(name=name, **sections), source)
 
 
+def model_from_dict(values: Mapping[str, Any], *, source: str) -> ModelConfig:
+    """Builds and checks a `ModelConfig` alone, without a landmark layout to check it against."""
+    return _build_section(ModelConfig, values, "model", source)
+
+
 def _in_sections(tree: Mapping[str, Any], source: str) -> dict[str, dict[str, Any]]:
     """A copy of `tree` in sections; a flat file becomes its ``model`` section."""
     unknown = [key for key in tree if key not in SECTIONS]

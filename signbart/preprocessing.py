@@ -22,6 +22,39 @@ BOX_MARGIN = 0.05  # published: 5 % of the longer side, on every side
 _SHORTEST_TORSO = 1e-3
 
 
+def describe_steps(config: RunConfig) -> list[str]:
+    """The preprocessing of a run in words, in order, exact enough to be written again elsewhere."""
+    data = config.data
+    steps = [
+        f"Of a clip of T > {data.max_frames} frames keep those at floor(i (T - 1) / (n - 1)), "
+        f"i = 0 … n - 1, n = {data.max_frames}; keep shorter clips whole."
+    ]
+    if data.normalization == "body_centred":
+        steps.insert(
+            0,
+            "In metres, x right, y up, z depth, per clip from means over its frames: subtract the "
+            "mean Neck; divide by the distance of the mean Neck and the mean SpineBase; with "
+            "(dx, dz) the mean ShoulderRight minus the mean ShoulderLeft and w its length, the new "
+            "x is (dx x + dz z) / w and the new y is -y.",
+        )
+        steps.insert(1, "Select the joints `joint_idx`, in that order.")
+        return steps
+    missing = (
+        "Points at exactly (0, 0) are missing: they do not count for the box and stay (0, 0)."
+        if data.normalization == "bbox_ignore_missing"
+        else "Points at (0, 0), which are missing ones, count like any other."
+    )
+    return [
+        "x and y as shares of the image's width and height, y down, (0, 0) for what was not "
+        "detected. Select the joints `joint_idx`, in that order, and clip to [0, 1].",
+        *steps,
+        "In each frame and each of `groups`: take the bounding box; widen it on every side by "
+        f"{BOX_MARGIN:g} of its longer side, and the shorter side to the longer about its centre; "
+        "cut it at 0 and 1; map it to [0, 1]. A box side of length 0 leaves its coordinate as it "
+        f"is. {missing}",
+    ]
+
+
 def preprocess(landmarks: np.ndarray, config: RunConfig) -> np.ndarray:
     """One recording as the model wants it, before padding.
 

@@ -99,7 +99,7 @@ class Decoder(nn.Module):
             (B, 1, D), the last valid frame's state, or (B, T, D).
         """
         num_frames, dtype = y_embed.shape[1], y_embed.dtype
-        hidden_states = self.layernorm_embedding(y_embed + self.embed_positions(num_frames))
+        hidden_states = self.layernorm_embedding(self.embed_positions(y_embed))
         hidden_states = F.dropout(hidden_states, self.dropout, self.training)
         padding = padding_bias(attention_mask, dtype)
         causal = padding + causal_bias(num_frames, dtype, y_embed.device)

@@ -47,7 +47,7 @@ class Encoder(nn.Module):
 
     def forward(self, x_embed: Tensor, attention_mask: Tensor) -> Tensor:
         """(B, T, D) embedded x, (B, T) mask -> (B, T, D)."""
-        hidden_states = self.layernorm_embedding(x_embed + self.embed_positions(x_embed.shape[1]))
+        hidden_states = self.layernorm_embedding(self.embed_positions(x_embed))
         hidden_states = F.dropout(hidden_states, self.dropout, self.training)
         padding = padding_bias(attention_mask, hidden_states.dtype)
         for layer in self.layers:

@@ -16,9 +16,9 @@ class PositionalEmbedding(nn.Embedding):
         super().__init__(max_position_embeddings + POSITION_OFFSET, d_model)
         nn.init.normal_(self.weight, std=POSITION_INIT_STD)
 
-    def forward(self, num_frames: int) -> Tensor:
-        """Embeddings (T, D) of the first `num_frames` positions."""
-        return self.weight[POSITION_OFFSET : POSITION_OFFSET + num_frames]
+    def forward(self, states: Tensor) -> Tensor:
+        """Adds to each frame of (B, T, D) its position's embedding."""
+        return states + self.weight[POSITION_OFFSET : POSITION_OFFSET + states.shape[1]]
 
 
 class Projection(nn.Module):

@@ -12,7 +12,15 @@ import pytest
 REPOSITORY = Path(__file__).resolve().parent.parent
 FRAMEWORKS = {
     *("torch", "torchao", "tensorflow", "keras", "tf_keras", "sklearn", "onnx", "onnxruntime"),
-    *("onnx2tf", "litert_torch", "ai_edge_torch", "ai_edge_litert", "ai_edge_quantizer"),
+    *(
+        "onnx2tf",
+        "h5py",
+        "matplotlib",
+        "litert_torch",
+        "ai_edge_torch",
+        "ai_edge_litert",
+        "ai_edge_quantizer",
+    ),
 }
 # The table of the architecture: package -> what its modules may import when they are loaded, and
 # what besides inside functions and under TYPE_CHECKING (None: anything).
@@ -22,7 +30,10 @@ RULES: dict[str, tuple[set[str], set[str] | None]] = {
         {"signbart", "torch", "torchao", "tensorboard", "safetensors", "numpy", "yaml"},
         {"rich"},
     ),
-    "signbart_tf": ({"signbart", "tensorflow", "keras", "numpy", "yaml"}, {"rich"}),
+    "signbart_tf": (
+        {"signbart", "tensorflow", "keras", "h5py", "numpy", "yaml"},  # h5py: .weights.h5
+        {"rich"},
+    ),
     "bridge": ({"signbart", "numpy", "yaml"}, None),
 }
 MODULES = sorted(
@@ -69,7 +80,7 @@ def test_modules_import_what_their_package_may(path):
 
 
 def test_every_package_was_looked_at():
-    assert {path.parts[0] for path in MODULES} >= {"signbart", "signbart_torch", "bridge"}
+    assert {path.parts[0] for path in MODULES} == set(RULES)
     assert Path("bridge/routes/via_litert.py") in MODULES
 
 
@@ -90,6 +101,10 @@ def test_every_package_was_looked_at():
             "def f():\n    from signbart_torch import model",
             "signbart_torch",
         ),
+        ("signbart_tf/checkpoint.py", "import h5py, torch", "torch when it is loaded"),
+        ("signbart_tf/model.py", "if TYPE_CHECKING:\n    import bridge.weight_map", "bridge"),
+        ("signbart_torch/checkpoint.py", "import h5py", "h5py when it is loaded"),
+        ("bridge/weight_map.py", "from signbart_tf.model import SignBart", "signbart_tf when"),
         ("bridge/parity.py", "import onnx", "onnx when it is loaded"),
         ("bridge/parity.py", "from signbart_torch.model import SignBart", "signbart_torch when"),
         ("bridge/routes/table.py", "import litert_torch", "litert_torch when"),
@@ -108,6 +123,7 @@ def test_an_offence_is_caught(path, text, culprit):
         ("signbart_torch/model.py", "import os.path\nfrom torch import nn\nfrom . import layers"),
         ("bridge/parity.py", "def f():\n    def g():\n        import torch, onnx"),
         ("bridge/routes/via_onnx.py", "import torch, onnx"),
+        ("signbart_tf/checkpoint.py", "import h5py, keras"),
     ],
 )
 def test_what_is_allowed_is_not_an_offence(path, text):
@@ -152,7 +168,7 @@ def test_help_loads_no_framework(arguments, tmp_path):
     assert "argparse" in modules and not modules & FRAMEWORKS
 
 
-@pytest.mark.parametrize("package", ["signbart", "signbart_torch", "bridge"])
+@pytest.mark.parametrize("package", ["signbart", "signbart_torch", "signbart_tf", "bridge"])
 def test_importing_a_package_loads_no_framework(package):
     _, modules = loaded(["-c", f"import {package}"], cwd=REPOSITORY)
     assert package in modules and not modules & FRAMEWORKS

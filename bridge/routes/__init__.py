@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import importlib
 import importlib.util
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -28,7 +29,8 @@ class Route:
         aliases: Other names that the command takes.
         description: One line for help texts.
         packages: Importable packages that it needs.
-        module: Where its ``export(model, spec, path)`` lives.
+        module: Where its ``export(model, spec, paths)`` lives.
+        produces: Endings of the files that it writes; the float .tflite is always among them.
     """
 
     name: str
@@ -36,18 +38,19 @@ class Route:
     description: str
     packages: tuple[str, ...]
     module: str
+    produces: tuple[str, ...] = (".tflite",)
 
     def missing_packages(self) -> list[str]:
         """Those of `packages` that are not installed."""
         return [name for name in self.packages if importlib.util.find_spec(name) is None]
 
-    def export(self, model: SignBart, spec: IOSpec, path: Path) -> None:
-        """Writes the float .tflite.
+    def export(self, model: SignBart, spec: IOSpec, paths: Mapping[str, Path]) -> None:
+        """Writes the float .tflite, and whatever else the route produces.
 
         Args:
             model: In inference mode.
             spec: Fixed shapes and the names that the artifact must have.
-            path: The file to write.
+            paths: For each ending in `produces`, the file to write.
 
         Raises:
             ConversionError: A package is missing, or the converter failed.
@@ -59,7 +62,7 @@ class Route:
                 "installed; pip install -r requirements.txt"
             )
         try:
-            importlib.import_module(self.module).export(model, spec, path)
+            importlib.import_module(self.module).export(model, spec, paths)
         except BridgeError:
             raise
         # Converters fail with every kind of exception; all of them mean the same to the user.
@@ -79,8 +82,36 @@ ROUTES: dict[str, Route] = {
             packages=("litert_torch",),
             module="bridge.routes.via_litert",
         ),
+        Route(
+            name="onnx",
+            aliases=("onnx2tf",),
+            description="PyTorch to ONNX (any batch, any length), and that to LiteRT by onnx2tf",
+            packages=("onnx", "onnxscript", "onnxruntime", "onnx2tf", "tensorflow", "tf_keras"),
+            module="bridge.routes.via_onnx",
+            produces=(".onnx", ".tflite"),
+        ),
+        Route(
+            name="keras",
+            aliases=("tf", "tensorflow"),
+            description="weight map into the Keras twin, and that to LiteRT by Keras",
+            packages=("keras", "tensorflow"),
+            module="bridge.routes.via_keras",
+        ),
     )
 }
+
+
+def select_routes(names: Sequence[str]) -> list[Route]:
+    """The routes of these names or aliases, each once; ``all`` stands for every one.
+
+    Raises:
+        BridgeError: A name is unknown.
+    """
+    chosen: dict[str, Route] = {}
+    for name in names:
+        for route in ROUTES.values() if name == "all" else [get_route(name)]:
+            chosen[route.name] = route
+    return list(chosen.values())
 
 
 def get_route(name: str) -> Route:

@@ -6,6 +6,7 @@ Shapes are fixed: dynamic batch and dynamic length fail in LiteRT Torch (its iss
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -29,7 +30,7 @@ class _Named(nn.Module):
         return {LOGITS: self.model(keypoints, attention_mask)}
 
 
-def export(model: SignBart, spec: IOSpec, path: Path) -> None:
+def export(model: SignBart, spec: IOSpec, paths: Mapping[str, Path]) -> None:
     """Writes the float .tflite; see `bridge.routes.Route.export`."""
     import litert_torch
 
@@ -38,4 +39,4 @@ def export(model: SignBart, spec: IOSpec, path: Path) -> None:
         tensor.name: torch.ones(tensor.shape, dtype=getattr(torch, tensor.dtype))
         for tensor in spec.inputs
     }
-    litert_torch.convert(_Named(model).eval(), sample_kwargs=example).export(str(path))
+    litert_torch.convert(_Named(model).eval(), sample_kwargs=example).export(str(paths[".tflite"]))

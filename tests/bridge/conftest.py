@@ -1,4 +1,7 @@
-"""One small SignBART of random weights, its recordings, and one conversion for all tests."""
+"""One small SignBART of random weights, its recordings, and one conversion a route for all tests.
+
+Every test that names `converted` or `artifact` is slow.
+"""
 
 import os
 import subprocess
@@ -11,6 +14,7 @@ import numpy as np
 import pytest
 import torch
 
+from bridge.routes import ROUTES
 from bridge.runtimes import TorchRuntime
 from signbart.clips import Clip, ClipSet, write_packed
 from signbart.config import RunConfig, from_dict
@@ -30,7 +34,7 @@ def one_thread():
 
 @pytest.fixture(scope="session")
 def config() -> RunConfig:
-    """T 12, K 41, d_model 24, 4 and 3 heads, 2 + 2 layers, 5 classes: no two sizes alike."""
+    """T 12, K 41, d_model 24, 4 and 6 heads, 2 + 3 layers, 5 classes: no two of a kind alike."""
     return from_dict(
         {
             "name": "small",
@@ -38,8 +42,10 @@ def config() -> RunConfig:
                 "joint_idx": list(range(5, 46)),
                 "num_labels": 5,
                 "d_model": 24,
+                "encoder_layers": 2,
+                "decoder_layers": 3,
                 "encoder_attention_heads": 4,
-                "decoder_attention_heads": 3,
+                "decoder_attention_heads": 6,
                 "encoder_ffn_dim": 20,
                 "decoder_ffn_dim": 28,
                 "max_position_embeddings": 16,
@@ -89,11 +95,19 @@ def reference(model, config) -> TorchRuntime:
 
 @dataclass(frozen=True)
 class Converted:
-    """What ``python bridge/convert.py`` left behind."""
+    """What ``python bridge/convert.py --route all`` left behind."""
 
     folder: Path
-    artifact: Path
     output: str
+
+    @property
+    def artifact(self) -> Path:
+        """That of the default route."""
+        return self.path("litert", ".tflite")
+
+    def path(self, route: str, ending: str) -> Path:
+        """What a route made."""
+        return self.folder / ("small.onnx" if ending == ".onnx" else f"small_{route}_fp32{ending}")
 
     def plain(self) -> bytes:
         """The artifact before metadata was appended to it."""
@@ -104,20 +118,39 @@ class Converted:
 
 @pytest.fixture(scope="session")
 def converted(tmp_path_factory, checkpoint, recordings) -> Converted:
-    """One real conversion, by the command, on recordings. Takes about 15 s: only for slow tests."""
+    """One real conversion by each route, by the command, on recordings. Takes about 70 s."""
     folder = tmp_path_factory.mktemp("exports") / "small"
     data = folder.parent / "recordings.npz"
     write_packed(recordings, data)
     process = subprocess.run(
         [
             sys.executable, "bridge/convert.py", "--checkpoint", str(checkpoint),
-            "--route", "litert", "--output", str(folder), "--data", str(data),
+            "--route", "all", "--output", str(folder), "--data", str(data),
         ],
         cwd=REPOSITORY,
         env={**os.environ, "OMP_NUM_THREADS": "1"},
         capture_output=True,
         text=True,
-        timeout=300,
+        timeout=500,
     )  # fmt: skip
     assert process.returncode == 0, process.stdout + process.stderr
-    return Converted(folder, folder / "small_litert_fp32.tflite", process.stdout)
+    return Converted(folder, process.stdout)
+
+
+@pytest.fixture(scope="session")
+def twin_file(tmp_path_factory, checkpoint) -> Path:
+    """The checkpoint as a .keras file, made by the weight map's command."""
+    from bridge.weight_map import main
+
+    path = tmp_path_factory.mktemp("twin") / "small.keras"
+    assert main(["to-keras", str(checkpoint), str(path)]) == 0
+    return path
+
+
+PRODUCTS = [(route.name, ending) for route in ROUTES.values() for ending in route.produces]
+
+
+@pytest.fixture(params=PRODUCTS, ids="".join)
+def artifact(request, converted) -> Path:
+    """Each file that a route makes."""
+    return converted.path(*request.param)

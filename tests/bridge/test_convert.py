@@ -1,16 +1,19 @@
 """Conversion, end to end: what agrees with PyTorch is shipped, what does not is held back.
 
-The negative controls compare one real artifact with a reference that was altered on purpose.
+The negative controls compare real artifacts with a reference that was altered on purpose.
 """
 
 import dataclasses
 import hashlib
 import importlib.metadata
+import importlib.util
 import json
 import os
 import re
+import shlex
 import subprocess
 import sys
+import types
 from pathlib import Path
 
 import numpy as np
@@ -25,45 +28,73 @@ from bridge.conversion import convert
 from bridge.errors import BridgeError, ConversionError
 from bridge.metadata import build_metadata, read_metadata
 from bridge.parity import FAILED, PASS, WRONG, Parity, compare
-from bridge.routes import ROUTES, Route, get_route
-from bridge.runtimes import TFLiteRuntime, TorchRuntime
+from bridge.routes import ROUTES, Route, get_route, select_routes
+from bridge.runtimes import TFLiteRuntime, TorchRuntime, open_runtime
 from bridge.samples import make_samples
 from bridge.spec import LOGITS, io_spec
+from bridge.tolerances import Tolerance
 from signbart.console import run_command
 from signbart_torch import decoder, encoder
 from signbart_torch.checkpoint import file_sha256, load_checkpoint
 from signbart_torch.model import SignBart
 
 REPOSITORY = Path(__file__).resolve().parents[2]
+LIMITS = {"atol": 1e-5, "rtol": 1e-5}
+PRODUCTS = [(route.name, ending) for route in ROUTES.values() for ending in route.produces]
+LINEARS = 2 * 6 + 3 * 10 + 2 + 1  # encoder layers, decoder layers, projections, head
+PAPERS = ["MODEL_CARD.md", "convert.log", "manifest.json", "parity.json", "parity.md"]
 
 
 # The command
 
 
 @pytest.mark.slow
-def test_the_command_leaves_a_verified_artifact_and_its_papers(converted, checkpoint):
-    assert sorted(os.listdir(converted.folder)) == [
-        "MODEL_CARD.md", "convert.log", "manifest.json", "parity.json", "parity.md",
-        "small_litert_fp32.tflite",
-    ]  # fmt: skip
+def test_the_command_leaves_verified_artifacts_and_their_papers(converted, checkpoint):
+    names = [f"small_{route}_fp32.tflite" for route in ROUTES] + ["small.onnx"]
+    pictures = [f"parity_{name}.png" for name in names]
+    assert sorted(os.listdir(converted.folder)) == sorted([*PAPERS, *names, *pictures])
     manifest = json.loads((converted.folder / "manifest.json").read_text())
     assert manifest["checkpoint_sha256"] == file_sha256(checkpoint)
     assert manifest["versions"]["torch"] == importlib.metadata.version("torch")
-    (artifact,) = manifest["artifacts"]
-    content = converted.artifact.read_bytes()
-    assert (artifact["route"], artifact["scheme"]) == ("litert", "fp32")
-    assert (artifact["verdict"], artifact["reason"]) == (PASS, "")
-    assert artifact["file"] == converted.artifact.name
-    assert artifact["bytes"] == len(content)
-    assert artifact["sha256"] == hashlib.sha256(content).hexdigest()
-    assert artifact["operators"]["FULLY_CONNECTED"] == 35
-
-    (result,) = json.loads((converted.folder / "parity.json").read_text())["results"]
-    # 8 inputs for each of the lengths 1, 2, 6, 11 and 12, and 8 with holes.
-    assert result["verdict"] == PASS and result["samples"] == 48
-    assert 0 < result["max_abs"] < 1e-5 + 1e-5 * 10 and result["argmax_agreement"] == 1
-    assert "pass" in (converted.folder / "parity.md").read_text()
+    assert {entry["file"] for entry in manifest["artifacts"]} == set(names)
     assert "hello, thank you, naïve" in (converted.folder / "MODEL_CARD.md").read_text()
+
+
+@pytest.mark.slow
+def test_every_artifact_passes_and_the_papers_say_so(converted, artifact):
+    manifest = json.loads((converted.folder / "manifest.json").read_text())
+    (entry,) = (entry for entry in manifest["artifacts"] if entry["file"] == artifact.name)
+    content = artifact.read_bytes()
+    made_by = [route.name for route in ROUTES.values() if artifact.suffix in route.produces]
+    assert entry["route"] in made_by and entry["scheme"] == "fp32" and entry["seconds"] > 0
+    assert (entry["verdict"], entry["reason"]) == (PASS, "") and "repro" not in entry
+    assert (entry["bytes"], entry["sha256"]) == (len(content), hashlib.sha256(content).hexdigest())
+    assert read_metadata(artifact)["route"] == entry["route"]
+
+    results = json.loads((converted.folder / "parity.json").read_text())["results"]
+    (result,) = (result for result in results if result["artifact"] == artifact.name)
+    # 8 inputs for each of the lengths 1, 2, 6, 11 and 12, and 8 with holes; where sizes are open
+    # one batch of three and two other lengths.
+    assert result["samples"] == 48 + (artifact.suffix == ".onnx") * 5
+    assert result["verdict"] == PASS and result["argmax_agreement"] == 1
+    assert 0 < result["max_abs"] < 1e-5 + 1e-5 * 10
+    rows = (converted.folder / "parity.md").read_text().splitlines()
+    assert any(artifact.name in row and "pass" in row for row in rows)
+
+
+@pytest.mark.slow
+def test_the_onnx_is_valid_and_open(converted):
+    import onnx
+
+    path = converted.path("onnx", ".onnx")
+    onnx.checker.check_model(str(path), full_check=True)
+    model = onnx.load(path)
+    assert [(entry.domain, entry.version) for entry in model.opset_import] == [("", 20)]
+    # One operator each: below opset 20 GELU is Erf and more, which LiteRT cannot run.
+    assert sum(node.op_type == "Gelu" for node in model.graph.node) == 5
+    assert not {"Erf", "Tanh"} & {node.op_type for node in model.graph.node}
+    shapes = {tensor.name: tensor.shape for tensor in open_runtime(path).spec.inputs}
+    assert shapes == {"keypoints": (None, None, 41, 2), "attention_mask": (None, None)}
 
 
 @pytest.mark.slow
@@ -71,7 +102,9 @@ def test_the_command_says_where_the_results_are_and_what_comes_next(converted, c
     assert str(converted.artifact) in converted.output and "pass" in converted.output
     following = converted.output.split("next:")[1]
     assert "MODEL_CARD.md" in following and "python -m bridge.parity" in following
-    assert len(converted.output.splitlines()) < 20, "the converter's chatter belongs in the log"
+    assert re.search(r"onnx: \d+\.\d s, [\d,]+ bytes, .*small\.onnx", converted.output)
+    assert len(converted.output.splitlines()) < 25, "the converters' chatter belongs in the log"
+    assert len((converted.folder / "convert.log").read_text()) > 1000
 
 
 @pytest.mark.slow
@@ -79,14 +112,15 @@ def test_parity_can_be_checked_again(converted, checkpoint):
     process = subprocess.run(
         [
             sys.executable, "-m", "bridge.parity", "--reference", str(checkpoint),
-            str(converted.artifact), "--seed", "7",
+            *(str(converted.path(*product)) for product in PRODUCTS), "--seed", "7",
         ],
         # Not inherited: pytest loads readline, which sets a width that os.environ does not show.
         env={**os.environ, "OMP_NUM_THREADS": "1"},
         cwd=REPOSITORY, capture_output=True, text=True, timeout=200,
     )  # fmt: skip
     assert process.returncode == 0, process.stdout + process.stderr
-    assert "pass" in process.stdout and converted.artifact.name in process.stdout
+    for product in PRODUCTS:
+        assert re.search(rf"{converted.path(*product).name}\s+pass", process.stdout)
 
 
 # Negative controls
@@ -158,7 +192,7 @@ def test_a_model_that_differs_fails_with_what_and_by_how_much(
 ):
     reference = altered(alter, model, config, monkeypatch)
     candidate = TFLiteRuntime(converted.artifact)
-    result = compare(reference, candidate, samples)
+    result = compare(reference, candidate, samples, **LIMITS)
     assert result.verdict == WRONG
     said = re.fullmatch(
         r"(\d+) of 48 samples are out of tolerance; worst logits\[(\d)\] is (\S+), expected (\S+): "
@@ -181,28 +215,31 @@ def test_a_model_that_differs_fails_with_what_and_by_how_much(
 
 
 @pytest.mark.slow
-def test_the_unaltered_model_passes_the_same_comparison(
-    converted, model, config, samples, monkeypatch
-):
-    reference = altered(unchanged, model, config, monkeypatch)
-    result = compare(reference, TFLiteRuntime(converted.artifact), samples)
+def test_the_unaltered_model_passes_the_same_comparison(artifact, reference, samples):
+    result = compare(reference, open_runtime(artifact), samples, **LIMITS)
     assert result.passed and result.max_abs < 1e-5 + 1e-5 * 10
+
+
+def with_one_wrong_weight(content: bytes, checkpoint: Path) -> bytes:
+    """A .tflite in which the largest weight of the encoder's last fc2 has the other sign."""
+    weight = load_checkpoint(checkpoint).tensors["encoder.layers.1.fc2.weight"].numpy()
+    start = content.find(weight.tobytes())
+    assert start > 0 and content.count(weight.tobytes()) == 1
+    changed = bytearray(content)
+    changed[start + 4 * int(np.abs(weight).argmax()) + 3] ^= 0x80
+    return bytes(changed)
 
 
 @pytest.mark.slow
 def test_one_wrong_weight_in_the_file_is_found(converted, checkpoint, tmp_path, capsys):
-    weight = load_checkpoint(checkpoint).tensors["encoder.layers.1.fc2.weight"].numpy()
-    content = bytearray(converted.artifact.read_bytes())
-    start = content.find(weight.tobytes())
-    assert start > 0 and content.count(weight.tobytes()) == 1
-    content[start + 4 * int(np.abs(weight).argmax()) + 3] ^= 0x80  # the sign of one float32
     wrong = tmp_path / "wrong.tflite"
-    wrong.write_bytes(content)
+    wrong.write_bytes(with_one_wrong_weight(converted.artifact.read_bytes(), checkpoint))
     arguments = ["--reference", str(checkpoint), str(wrong), str(converted.artifact), "--json"]
     assert parity.main(arguments) == 1
     bad, good = json.loads(capsys.readouterr().out)["results"]
     assert (bad["verdict"], good["verdict"]) == (WRONG, PASS)
     assert re.search(r"out of tolerance; worst logits\[\d\] is .* off by \d", bad["reason"])
+    assert "first diverging layer: encoder.layers.1.fc2 (encoder.layers.1.fc1" in bad["reason"]
     assert bad["max_abs"] > 1e-3
 
 
@@ -221,7 +258,10 @@ def test_an_artifact_of_another_model_does_not_fit(converted, config, samples):
     narrower = dataclasses.replace(config.model, num_labels=4)
     other = dataclasses.replace(config, model=narrower)
     result = compare(
-        TorchRuntime(SignBart(narrower), other), TFLiteRuntime(converted.artifact), samples
+        TorchRuntime(SignBart(narrower), other),
+        TFLiteRuntime(converted.artifact),
+        samples,
+        **LIMITS,
     )
     assert result.verdict == FAILED
     assert "logits float32 (1, 5); expected logits float32 (any, 4)" in result.reason
@@ -233,7 +273,7 @@ def test_an_artifact_of_another_model_does_not_fit(converted, config, samples):
 @pytest.mark.slow
 @pytest.mark.parametrize("alter", [exchange_classes, unchanged], ids=lambda alter: alter.__name__)
 def test_only_what_agrees_is_shipped(
-    converted, model, config, samples, monkeypatch, tmp_path, alter
+    converted, checkpoint, model, config, samples, monkeypatch, tmp_path, alter
 ):
     fresh = tmp_path / "converting" / "small_litert_fp32.tflite"
     fresh.parent.mkdir()
@@ -243,13 +283,18 @@ def test_only_what_agrees_is_shipped(
         packages=(),
     )  # fmt: skip
     reference = altered(alter, model, config, monkeypatch)
-    result, counted = conversion._verify(fresh, metadata, reference, samples)
-    assert counted["FULLY_CONNECTED"] == 35
+    job = conversion._Job(
+        model=model, spec=io_spec(config), reference=reference, samples=samples,
+        tolerance=Tolerance(**LIMITS), checkpoint=checkpoint, metadata={"litert": metadata},
+    )  # fmt: skip
+    result, counted = job.verify(fresh, ROUTES["litert"], "")
+    assert counted["FULLY_CONNECTED"] == LINEARS
     path = conversion._settle(fresh, tmp_path, result)
     if alter is unchanged:
         assert result.passed and path == tmp_path / fresh.name
     else:
         assert not result.passed and path == tmp_path / "rejected" / fresh.name
+        assert "first diverging layer: classification_head.out_proj" in result.reason
         assert not (tmp_path / fresh.name).exists()
     assert read_metadata(path) == metadata and not fresh.exists()
 
@@ -273,12 +318,20 @@ def test_a_verdict_replaces_what_an_earlier_run_left(tmp_path, bad):
     assert files(tmp_path) == ["rejected/a.tflite", "rejected/other.tflite"]
     settle(tmp_path, PASS)
     assert files(tmp_path) == ["a.tflite", "rejected/other.tflite"]
+    (tmp_path / "rejected" / "repro_other.tflite.npz").touch()
     settle(tmp_path, PASS, "other.tflite")
     assert files(tmp_path) == ["a.tflite", "other.tflite"]
     assert not (tmp_path / "rejected").exists()
 
 
-# Routes that cannot be taken. Real ones: a package that is not installed, a module that fails.
+def test_what_an_earlier_run_left_is_no_artifact_of_a_run_that_made_none(tmp_path):
+    settle(tmp_path, PASS)
+    nothing = tmp_path / "converting" / "a.tflite"
+    assert conversion._settle(nothing, tmp_path, Parity("a.tflite", FAILED)) is None
+    assert files(tmp_path) == ["rejected/a.tflite"]
+
+
+# Routes that cannot be taken: a package that is not installed, a module that fails.
 
 
 @pytest.fixture
@@ -292,7 +345,12 @@ def broken_routes(monkeypatch):
 
 
 def test_routes_are_found_by_name_and_alias():
+    assert list(ROUTES) == ["litert", "onnx", "keras"]
     assert get_route("litert") is get_route("ai_edge_torch") is ROUTES["litert"]
+    assert get_route("ai-edge-torch") is ROUTES["litert"] and get_route("onnx2tf") is ROUTES["onnx"]
+    assert select_routes(["onnx2tf", "all", "onnx"]) == [
+        ROUTES[name] for name in ("onnx", "litert", "keras")
+    ]
     with pytest.raises(BridgeError, match=r"unknown route 'lite'; known: litert \(also ai_edge"):
         get_route("lite")
     names = [name for route in ROUTES.values() for name in (route.name, *route.aliases)]
@@ -301,9 +359,9 @@ def test_routes_are_found_by_name_and_alias():
 
 def test_a_route_says_what_it_lacks(broken_routes, model, config, tmp_path):
     with pytest.raises(ConversionError, match="'absent' needs the package no_such_package_here"):
-        ROUTES["absent"].export(model, io_spec(config), tmp_path / "a.tflite")
+        ROUTES["absent"].export(model, io_spec(config), {".tflite": tmp_path / "a.tflite"})
     with pytest.raises(ConversionError, match="'failing' failed: AttributeError"):
-        ROUTES["failing"].export(model, io_spec(config), tmp_path / "a.tflite")
+        ROUTES["failing"].export(model, io_spec(config), {".tflite": tmp_path / "a.tflite"})
 
 
 def test_a_route_that_fails_is_a_verdict_and_stops_no_other(
@@ -318,18 +376,102 @@ def test_a_route_that_fails_is_a_verdict_and_stops_no_other(
     output = capsys.readouterr().out
     assert "no_such_package_here" in output and "AttributeError" in output
     assert "next:" not in output
-    assert sorted(os.listdir(tmp_path)) == [
-        "MODEL_CARD.md", "convert.log", "manifest.json", "parity.json", "parity.md",
+    assert sorted(os.listdir(tmp_path)) == PAPERS
+
+
+def test_a_missing_package_disables_one_route_only(monkeypatch, model, config, tmp_path):
+    find = importlib.util.find_spec
+    monkeypatch.setattr(
+        importlib.util, "find_spec", lambda name: None if name == "onnx2tf" else find(name)
+    )
+    lacking = {name: route.missing_packages() for name, route in ROUTES.items()}
+    assert lacking == {"litert": [], "onnx": ["onnx2tf"], "keras": []}
+    with pytest.raises(ConversionError, match=r"'onnx' needs the package onnx2tf.*pip install"):
+        ROUTES["onnx"].export(model, io_spec(config), {})
+
+
+def published(checkpoint, config, folder: Path) -> list[str]:
+    """The same weights as a published .pth, and the options that it needs."""
+    torch.save(dict(load_checkpoint(checkpoint).tensors), folder / "published.pth")
+    (folder / "small.yaml").write_text(yaml.safe_dump(config.to_dict()))
+    names = {"no": 4, "yes": 0, "naïve": 2, "maybe": 1, "often": 3}
+    (folder / "label2id.json").write_text(json.dumps(names))
+    return [
+        "--checkpoint", f"{folder}/published.pth", "--config", f"{folder}/small.yaml",
+        "--labels", f"{folder}/label2id.json",
     ]  # fmt: skip
+
+
+@pytest.fixture
+def ready_made(monkeypatch):
+    """`ready_made(name=content)`: the only routes, beside broken ones, each with a .tflite."""
+    kept = dict(ROUTES)
+
+    def routes(**contents: bytes):
+        for name in ("litert", "onnx", "keras"):
+            del ROUTES[name]
+        for name, content in contents.items():
+            module = types.ModuleType(f"route_{name}")
+            module.export = lambda model, spec, paths, content=content: paths[
+                ".tflite"
+            ].write_bytes(content)
+            monkeypatch.setitem(sys.modules, module.__name__, module)
+            ROUTES[name] = Route(name, (), "", (), module.__name__)
+
+    yield routes
+    ROUTES.clear()  # by hand, since monkeypatch would change the order
+    ROUTES.update(kept)
+
+
+@pytest.mark.slow
+def test_all_goes_on_past_failing_routes_and_a_repro_reproduces(
+    broken_routes, ready_made, converted, checkpoint, config, tmp_path, capsys
+):
+    ready_made(wrong=with_one_wrong_weight(converted.plain(), checkpoint), right=converted.plain())
+    out = tmp_path / "out"
+    options = published(checkpoint, config, tmp_path)
+    assert command.main([*options, "--route", "all", "--output", str(out)]) == 1
+    manifest = json.loads((out / "manifest.json").read_text())
+    verdicts = {entry["route"]: entry["verdict"] for entry in manifest["artifacts"]}
+    assert verdicts == {"absent": FAILED, "failing": FAILED, "wrong": WRONG, "right": PASS}
+    assert files(out) == sorted([
+        *PAPERS, "small_right_fp32.tflite", "parity_small_right_fp32.tflite.png",
+        "parity_small_wrong_fp32.tflite.png", "rejected/small_wrong_fp32.tflite",
+        "rejected/repro_small_wrong_fp32.tflite.npz",
+    ])  # fmt: skip
+    (repro,) = (entry["repro"] for entry in manifest["artifacts"] if "repro" in entry)
+    printed = capsys.readouterr().out
+    assert f"the worst input alone: {repro}" in printed
+    named = "first diverging layer: encoder.layers.1.fc2 (encoder.layers.1.fc1 still agrees"
+    assert named in printed and named in (out / "parity.md").read_text()
+
+    # The very command, and the same input on the artifact that is right.
+    words = [sys.executable, *shlex.split(repro)[1:]]
+    right = str(out / "small_right_fp32.tflite")
+    for arguments, status in ((words, 1), ([*words[:-1], right], 0)):
+        process = subprocess.run(
+            arguments, env={**os.environ, "OMP_NUM_THREADS": "1"},
+            cwd=REPOSITORY, capture_output=True, text=True, timeout=200,
+        )  # fmt: skip
+        assert process.returncode == status, process.stdout + process.stderr
+        assert (named in process.stdout) == bool(status)
+
+
+@pytest.mark.slow
+def test_nothing_foreign_is_shipped(ready_made, converted, monkeypatch, checkpoint, tmp_path):
+    ready_made(right=converted.plain())
+    monkeypatch.setattr(conversion, "foreign_operators", lambda path: ["custom FlexErf"])
+    (result,) = convert(checkpoint, tmp_path, routes=["right"])
+    assert result.parity.verdict == FAILED and "lacks the artifact's custom FlexErf" in (
+        result.parity.reason
+    )
+    assert not (tmp_path / "small_right_fp32.tflite").exists()
 
 
 def test_a_published_checkpoint_converts_with_its_configuration_and_labels(
     broken_routes, checkpoint, config, tmp_path
 ):
-    torch.save(dict(load_checkpoint(checkpoint).tensors), tmp_path / "published.pth")
-    (tmp_path / "small.yaml").write_text(yaml.safe_dump(config.to_dict()))
-    names = {"no": 4, "yes": 0, "naïve": 2, "maybe": 1, "often": 3}
-    (tmp_path / "label2id.json").write_text(json.dumps(names))
+    published(checkpoint, config, tmp_path)
     convert(
         tmp_path / "published.pth", tmp_path / "out", routes=["absent"],
         config=tmp_path / "small.yaml", labels=tmp_path / "label2id.json",
@@ -345,7 +487,7 @@ def test_labels_must_be_numbered_without_gaps(tmp_path, content):
     path = tmp_path / "label2id.json"
     path.write_text(content)
     with pytest.raises(BridgeError, match=r"label2id\.json"):
-        conversion._read_labels(path)
+        conversion.read_labels(path)
 
 
 # Usage

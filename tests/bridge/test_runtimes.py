@@ -1,13 +1,18 @@
-"""One call for every runtime: by name, nothing cast, and files that cannot be run are refused."""
+"""One call for every runtime: by name, nothing cast, and files that cannot be run are refused.
+
+The smallest possible .onnx, made here, shows what ONNX Runtime is given; the slow tests take real
+artifacts.
+"""
 
 import numpy as np
 import pytest
 import torch
 
 from bridge.errors import ArtifactError, RuntimeInputError
-from bridge.runtimes import TFLiteRuntime, TorchRuntime
+from bridge.runtimes import KerasRuntime, OnnxRuntime, TFLiteRuntime, TorchRuntime, open_runtime
 from bridge.samples import make_samples
 from bridge.spec import ATTENTION_MASK, KEYPOINTS, LOGITS, io_spec
+from signbart.errors import SignBartError
 
 
 def inputs(frames=12, batch=1) -> dict[str, np.ndarray]:
@@ -54,6 +59,124 @@ def test_a_file_of_another_kind_is_refused(tmp_path, content):
     path.write_bytes(content)
     with pytest.raises(ArtifactError, match=r"odd\.tflite cannot be loaded"):
         TFLiteRuntime(path)
+
+
+# Keras
+
+
+def test_keras_says_what_torch_says_and_takes_the_same(twin_file, reference, config):
+    runtime = open_runtime(twin_file)
+    assert isinstance(runtime, KerasRuntime) and runtime.name == "small.keras"
+    assert runtime.spec == reference.spec == io_spec(config, batch=None, frames=None)
+    for arrays in (inputs(), inputs(frames=3, batch=4)):
+        arrays[KEYPOINTS][arrays[ATTENTION_MASK] == 0] = np.nan
+        found, kept = runtime(arrays), {name: array.copy() for name, array in arrays.items()}
+        assert found.keys() == {LOGITS} and type(found[LOGITS]) is np.ndarray
+        np.testing.assert_allclose(found[LOGITS], reference(arrays)[LOGITS], rtol=1e-5, atol=1e-5)
+        np.testing.assert_array_equal(runtime(arrays)[LOGITS], found[LOGITS])  # no dropout
+        for name, array in kept.items():
+            np.testing.assert_array_equal(arrays[name], array)
+    with pytest.raises(RuntimeInputError, match=r"small\.keras takes keypoints float32 \(any, any"):
+        runtime({**arrays, KEYPOINTS: arrays[KEYPOINTS].astype(np.float16)})
+
+
+# ONNX
+
+
+@pytest.fixture
+def onnx_file(tmp_path):
+    """logits = the sum of a clip's keypoints, and the mask is an input that nothing reads."""
+    import onnx
+    from onnx import TensorProto, helper
+
+    graph = helper.make_graph(
+        [helper.make_node("ReduceSum", ["keypoints", "axes"], ["logits"], keepdims=0)],
+        "sum",
+        [
+            helper.make_tensor_value_info("keypoints", TensorProto.FLOAT, ["b", "t", 41, 2]),
+            helper.make_tensor_value_info("attention_mask", TensorProto.INT32, ["b", "t"]),
+        ],
+        [helper.make_tensor_value_info("logits", TensorProto.FLOAT, ["b", 2])],
+        [helper.make_tensor("axes", TensorProto.INT64, [2], [1, 2])],
+    )
+    path = tmp_path / "sum.onnx"
+    opsets = [helper.make_opsetid("", 20)]
+    onnx.save(helper.make_model(graph, opset_imports=opsets, ir_version=10), path)
+    return path
+
+
+def test_onnx_answers_by_name_with_open_sizes(onnx_file):
+    runtime = open_runtime(onnx_file)
+    assert isinstance(runtime, OnnxRuntime) and runtime.name == "sum.onnx"
+    assert [tensor.describe() for tensor in (*runtime.spec.inputs, *runtime.spec.outputs)] == [
+        "keypoints float32 (any, any, 41, 2)",
+        "attention_mask int32 (any, any)",
+        "logits float32 (any, 2)",
+    ]
+    for arrays in (inputs(), inputs(frames=3, batch=4)):
+        wanted = arrays[KEYPOINTS].sum(axis=(1, 2))
+        for order in (arrays, dict(reversed(arrays.items()))):
+            np.testing.assert_allclose(runtime(order)[LOGITS], wanted, rtol=1e-5)
+
+
+@pytest.mark.parametrize(
+    ("change", "text"),
+    [
+        ({"args_0": np.zeros(1, np.float32)}, r"sum\.onnx takes .*given args_0, attention_mask"),
+        ({KEYPOINTS: np.zeros((1, 12, 42, 2), np.float32)}, r"\(any, any, 41, 2\); .*12, 42, 2\)"),
+        ({KEYPOINTS: np.zeros((1, 12, 41, 2))}, r"takes keypoints float32 .*keypoints float64"),
+        ({ATTENTION_MASK: np.ones((1, 12), np.int64)}, r"takes attention_mask int32 .* int64"),
+        ({ATTENTION_MASK: np.zeros((1, 12), np.int32)}, "row 0 of attention_mask has no frame"),
+    ],
+)
+def test_onnx_refuses_what_does_not_fit(onnx_file, change, text):
+    with pytest.raises(RuntimeInputError, match=text):
+        open_runtime(onnx_file)({**inputs(), **change})
+
+
+@pytest.mark.parametrize("content", [b"", b"no model at all", bytes(64)])
+def test_an_onnx_of_another_kind_is_refused(tmp_path, content):
+    path = tmp_path / "odd.onnx"
+    path.write_bytes(content)
+    with pytest.raises(ArtifactError, match=r"odd\.onnx cannot be loaded by ONNX Runtime"):
+        open_runtime(path)
+
+
+# By ending
+
+
+@pytest.mark.parametrize("ending", [".tflite", ".onnx", ".keras"])
+def test_a_missing_artifact_is_named_whatever_its_kind(tmp_path, ending):
+    with pytest.raises(SignBartError, match=rf"no \S+ at .*absent\{ending}"):
+        open_runtime(tmp_path / f"absent{ending}")
+
+
+@pytest.mark.parametrize("name", ["model.pb", "model", "model.tflite.zip", "model.weights.h5"])
+def test_an_ending_that_no_runtime_takes_is_refused(tmp_path, name):
+    with pytest.raises(ArtifactError, match=r"no runtime for .* known: \.tflite, \.onnx, \.keras"):
+        open_runtime(tmp_path / name)
+
+
+@pytest.mark.slow
+def test_every_artifact_says_what_torch_says(artifact, config, reference, recordings):
+    runtime = open_runtime(artifact)
+    fixed = artifact.suffix == ".tflite"
+    assert runtime.name == artifact.name
+    sizes = {} if fixed else {"batch": None, "frames": None}
+    assert set(runtime.spec.inputs) == set(io_spec(config, **sizes).inputs)
+    assert runtime.spec.outputs == io_spec(config, **sizes).outputs
+    for arrays in (inputs(), inputs(frames=3, batch=4), inputs(frames=16), inputs(frames=1)):
+        arrays[ATTENTION_MASK][:, 0] = 1
+        if fixed and arrays[ATTENTION_MASK].shape != (1, 12):
+            with pytest.raises(RuntimeInputError, match=r"takes .*\(1, 12"):
+                runtime(arrays)
+            continue
+        np.testing.assert_allclose(
+            runtime(arrays)[LOGITS], reference(arrays)[LOGITS], rtol=1e-5, atol=1e-5
+        )
+
+
+# LiteRT
 
 
 @pytest.mark.slow
@@ -106,8 +229,8 @@ def test_tflite_has_the_contract_and_answers_by_name(converted, config, referenc
 
 
 @pytest.mark.slow
-def test_padded_frames_change_no_bit_of_the_artifact_either(converted):
-    runtime, arrays = TFLiteRuntime(converted.artifact), inputs()
+def test_padded_frames_change_no_bit_of_the_artifact_either(artifact):
+    runtime, arrays = open_runtime(artifact), inputs()
     wanted = runtime(arrays)[LOGITS]
     for garbage in (np.nan, np.inf, 1e30):
         arrays[KEYPOINTS][arrays[ATTENTION_MASK] == 0] = garbage

@@ -5,9 +5,11 @@ import dataclasses
 import numpy as np
 import pytest
 
-from bridge.samples import make_samples, read_recordings
+from bridge.errors import BridgeError
+from bridge.samples import describe_samples, make_samples, read_recordings
 from bridge.spec import ATTENTION_MASK, KEYPOINTS, io_spec
 from signbart.clips import write_packed
+from signbart.config import from_dict
 from signbart.preprocessing import preprocess
 
 
@@ -32,7 +34,22 @@ def test_every_length_is_covered(config, recordings, samples):
 
 
 def test_no_fewer_samples_than_promised(config, recordings):
-    assert len(make_samples(config, clips=recordings, samples=1)) == 6 * 8
+    assert len(make_samples(config, clips=recordings, samples=8)) == 6 * 8
+    with pytest.raises(BridgeError, match="7 inputs a length are too few; at least 8"):
+        make_samples(config, clips=recordings, samples=7)
+
+
+def test_it_is_said_how_many_inputs_are_recordings(config, recordings):
+    made = make_samples(config, clips=recordings)
+    assert describe_samples(made, "clips.npz") == "24 from recordings (clips.npz), 24 random"
+    assert not any(sample.recorded for sample in made[1::2])
+
+
+def test_layouts_within_the_synthetic_one_are_compared_on_poses():
+    kp65 = from_dict({"model": {"num_labels": 3}, "data": {"layout": "kp65"}}, source="kp65")
+    assert describe_samples(make_samples(kp65), None) == "24 from synthetic recordings, 24 random"
+    kp75 = from_dict({"model": {"num_labels": 3}, "data": {"layout": "kp75"}}, source="kp75")
+    assert describe_samples(make_samples(kp75), None) == "48 random"
 
 
 @pytest.mark.parametrize(("frames", "distinct"), [(1, {1}), (2, {1, 2}), (3, {1, 2, 3})])

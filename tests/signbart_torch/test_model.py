@@ -14,6 +14,7 @@ from signbart.errors import ConfigError
 from signbart_torch.model import SignBart
 
 CONFIGS = Path(__file__).resolve().parents[2] / "configs"
+RUNS = sorted(path for path in CONFIGS.glob("*.yaml") if path.stem != "parity")  # tolerances
 
 # (K, d_model, FFN, heads, positions, C) -> parameters of 2 + 2 layers, as published.
 PUBLISHED = {
@@ -68,7 +69,7 @@ def test_shipped_configurations_have_the_published_counts(name, parameters):
     assert SignBart(config.model).num_parameters == parameters
 
 
-@pytest.mark.parametrize("path", sorted(CONFIGS.glob("*.yaml")), ids=lambda path: path.stem)
+@pytest.mark.parametrize("path", RUNS, ids=lambda path: path.stem)
 def test_every_shipped_configuration_builds(path):
     model = load_config(path).model
     network = SignBart(dataclasses.replace(model, num_labels=model.num_labels or 10))

@@ -1,0 +1,90 @@
+"""Comparisons for people and for programs: a table, ``parity.json``, ``parity.md``, pictures."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from bridge.parity import Parity
+from signbart.console import markdown_table, print_table
+
+COLUMNS = (
+    "artifact",
+    "verdict",
+    "samples",
+    "max Δ",
+    "rmse",
+    "max Δ / rms",
+    "cosine",
+    "arg-max",
+)
+
+
+def table_row(parity: Parity) -> list[str]:
+    """Cells of `COLUMNS`; what was not measured says so."""
+
+    def cell(value: float | None, form: str) -> str:
+        return "not run" if value is None else format(value, form)
+
+    return [
+        parity.artifact,
+        parity.verdict,
+        str(parity.samples),
+        cell(parity.max_abs, ".2e"),
+        cell(parity.rmse, ".2e"),
+        cell(parity.max_scaled, ".2e"),
+        cell(parity.cosine, ".7f"),
+        cell(parity.argmax_agreement, ".1%"),
+    ]
+
+
+def print_parity(results: Sequence[Parity], title: str = "Parity with PyTorch") -> None:
+    """Prints the table, and a sentence for each artifact that did not pass."""
+    print_table(title, COLUMNS, [table_row(parity) for parity in results])
+    for parity in results:
+        if not parity.passed:
+            print(f"{parity.artifact}: {parity.verdict}: {parity.reason}")
+
+
+def parity_json(results: Sequence[Parity], settings: Mapping[str, Any]) -> str:
+    """The content of ``parity.json``."""
+    fields = [f.name for f in dataclasses.fields(Parity) if f.name != "errors"]
+    listed = [{name: getattr(result, name) for name in fields} for result in results]
+    tree = {"settings": dict(settings), "results": listed}
+    return json.dumps(tree, indent=2, ensure_ascii=False, allow_nan=False) + "\n"
+
+
+def parity_markdown(results: Sequence[Parity], settings: Mapping[str, Any]) -> str:
+    """The content of ``parity.md``."""
+    lines = [
+        "# Parity with PyTorch\n",
+        markdown_table(COLUMNS, [table_row(parity) for parity in results]),
+        *(f"- **{r.artifact}**: {r.verdict}: {r.reason}" for r in results if not r.passed),
+        "\nSettings: " + ", ".join(f"{key} {value}" for key, value in settings.items()) + ".",
+    ]
+    return "\n".join(lines) + "\n"
+
+
+def write_reports(
+    results: Sequence[Parity], settings: Mapping[str, Any], folder: Path, limit: float
+) -> None:
+    """Writes ``parity.json``, ``parity.md`` and ``parity_<artifact>.png`` into `folder`.
+
+    Args:
+        results: The comparisons.
+        settings: What they were made with.
+        folder: Made if need be.
+        limit: The absolute part of the tolerance, for the pictures.
+    """
+    from bridge.pictures import draw_errors
+
+    folder.mkdir(parents=True, exist_ok=True)
+    for result in results:
+        if result.errors is not None:
+            title = f"{result.artifact}: {result.verdict}, {result.samples} inputs"
+            draw_errors(result.errors, limit, title, folder / f"parity_{result.artifact}.png")
+    (folder / "parity.json").write_text(parity_json(results, settings), encoding="utf-8")
+    (folder / "parity.md").write_text(parity_markdown(results, settings), encoding="utf-8")

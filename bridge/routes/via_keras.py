@@ -1,0 +1,25 @@
+"""PyTorch -> Keras twin, through the weight map -> .tflite, through Keras's LiteRT export."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import keras
+
+from bridge.spec import IOSpec
+from bridge.weight_map import build_twin
+
+if TYPE_CHECKING:
+    from signbart_torch.model import SignBart
+
+
+def export(model: SignBart, spec: IOSpec, paths: Mapping[str, Path]) -> None:
+    """Writes the float .tflite; see `bridge.routes.Route.export`."""
+    twin = build_twin(model)
+    signature = {
+        tensor.name: keras.InputSpec(shape=tensor.shape, dtype=tensor.dtype, name=tensor.name)
+        for tensor in spec.inputs
+    }
+    twin.export(str(paths[".tflite"]), format="litert", input_signature=[signature], verbose=False)

@@ -1,0 +1,49 @@
+"""Pictures are small PNG files that show something, whatever the errors are."""
+
+import struct
+
+import numpy as np
+import pytest
+
+from bridge.parity import FAILED, Parity, judge
+from bridge.parity_report import write_reports
+from bridge.pictures import draw_errors
+
+
+def size(path) -> tuple[int, int]:
+    """Width and height from the PNG header."""
+    content = path.read_bytes()
+    assert content.startswith(b"\x89PNG\r\n\x1a\n") and content.endswith(b"IEND\xaeB`\x82")
+    return struct.unpack(">II", content[16:24])
+
+
+def colours(path) -> set[tuple[int, ...]]:
+    from matplotlib.image import imread
+
+    pixels = (imread(path)[..., :3] * 255).round().astype(int)
+    return {tuple(pixel) for pixel in np.unique(pixels.reshape(-1, 3), axis=0).tolist()}
+
+
+BARS, LIMIT = (48, 99, 142), (209, 73, 91)
+
+
+@pytest.mark.parametrize(
+    "errors",
+    [np.zeros((3, 2)), np.full((2, 2), 1e-7), np.full((1, 1), 1e6), 10.0 ** -np.arange(12)],
+    ids=["exact", "alike", "huge", "spread"],
+)
+def test_errors_of_every_size_are_drawn(tmp_path, errors):
+    path = tmp_path / "errors.png"
+    draw_errors(errors, 1e-5, "a.tflite: pass", path)
+    assert size(path) == (600, 312) and 5_000 < path.stat().st_size < 60_000
+    assert {BARS, LIMIT} <= colours(path)
+
+
+def test_what_ran_gets_a_picture_and_what_did_not_gets_none(tmp_path):
+    logits = np.eye(3, dtype=np.float32)
+    ran = judge("a.tflite", logits, logits + 1, ["x"] * 3, atol=1e-5, rtol=0)
+    write_reports([ran, Parity("b.onnx", FAILED, "it broke")], {"seed": 0}, tmp_path, 1e-5)
+    assert sorted(path.name for path in tmp_path.iterdir()) == [
+        "parity.json", "parity.md", "parity_a.tflite.png",
+    ]  # fmt: skip
+    assert size(tmp_path / "parity_a.tflite.png") == (600, 312)
