@@ -2,10 +2,15 @@
 
 from __future__ import annotations
 
+import argparse
+import json
 from collections import Counter
+from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 from bridge.errors import ArtifactError
+from signbart.console import run_command
 
 _CUSTOM = "custom "
 
@@ -52,3 +57,84 @@ def _onnx_operators(path: str | Path) -> Counter[str]:
 def foreign_operators(path: str | Path) -> list[str]:
     """Operators that plain LiteRT or ONNX lacks: TensorFlow's (Flex) and custom ones."""
     return sorted(name for name in operators(path) if name.startswith(_CUSTOM))
+
+
+def describe(path: str | Path) -> dict[str, Any]:
+    """What a .tflite or .onnx is: size, signature, operators, and what it says of itself.
+
+    Returns:
+        JSON containers; ``metadata`` is None where the file carries none of this project's.
+
+    Raises:
+        ArtifactError: The file is missing, damaged, or of another kind.
+    """
+    from bridge.metadata import read_metadata
+    from bridge.runtimes import open_runtime
+
+    path = Path(path)
+    if path.suffix not in (".tflite", ".onnx"):
+        raise ArtifactError(f"{path}: expected a .tflite or .onnx file")
+    counted = operators(path)
+    foreign = foreign_operators(path)
+    # A plain runtime refuses what it lacks operators for; then the file's own word must do.
+    spec = None if foreign else open_runtime(path).spec
+    try:
+        metadata = read_metadata(path)
+    except ArtifactError:
+        metadata = None
+    return {
+        "file": str(path),
+        "bytes": path.stat().st_size,
+        "signature": spec and spec.signature,
+        "inputs": [tensor.describe() for tensor in spec.inputs] if spec else [],
+        "outputs": [tensor.describe() for tensor in spec.outputs] if spec else [],
+        "operators": dict(counted.most_common()),
+        "foreign_operators": foreign,
+        "metadata": metadata,
+    }
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Runs the command; returns its exit status."""
+    parser = argparse.ArgumentParser(
+        prog="python -m bridge.describe", description="Print what is inside an artifact."
+    )
+    parser.add_argument("artifact", metavar="FILE", help=".tflite or .onnx")
+    parser.add_argument("--json", action="store_true", help="print everything, as JSON")
+    options = parser.parse_args(arguments)
+
+    found = describe(options.artifact)
+    if options.json:
+        print(json.dumps(found, indent=2, ensure_ascii=False))
+        return 0
+    print(f"{found['file']}: {found['bytes']:,} bytes, signature {found['signature']}")
+    for side in ("inputs", "outputs"):
+        print(f"{side}: {'; '.join(found[side])}")
+    counted = ", ".join(f"{name} {count}" for name, count in found["operators"].items())
+    print(f"{sum(found['operators'].values())} operators: {counted}")
+    print(f"beyond a plain runtime: {', '.join(found['foreign_operators']) or 'none'}")
+    metadata = found["metadata"]
+    if metadata is None:
+        print("metadata: none of this project's; labels and preprocessing are unknown")
+        return 0
+    preprocessing = metadata["preprocessing"]
+    print(
+        f"route {metadata['route']}, scheme {metadata['scheme']}, {len(metadata['labels'])} labels:"
+    )
+    print(f"  {', '.join(metadata['labels'])}")
+    print(
+        f"layout {preprocessing['layout']}, {len(preprocessing['joint_idx'])} keypoints, up to "
+        f"{preprocessing['max_frames']} frames, normalisation {preprocessing['normalization']}"
+    )
+    print(f"checkpoint SHA-256 {metadata['checkpoint_sha256']}")
+    print("versions: " + ", ".join(f"{k} {v}" for k, v in metadata["versions"].items()))
+    return 0
+
+
+def command() -> None:
+    """The console script."""
+    run_command(main)
+
+
+if __name__ == "__main__":
+    command()

@@ -21,6 +21,16 @@ def model_card(metadata: dict[str, Any], parities: Sequence[Parity]) -> str:
     groups = ", ".join(f"{name} {len(joints)}" for name, joints in preprocessing["groups"].items())
     return "\n".join(
         [
+            "---",
+            "license: other  # the weights' owner decides",
+            "library_name: litert",
+            "tags:",
+            "- sign-language-recognition",
+            "- keypoints",
+            "- signbart",
+            "- tflite",
+            "---",
+            "",
             f"# {metadata['name']}",
             "",
             "An isolated-sign classifier (SignBART). It scores one clip of keypoints against "

@@ -149,6 +149,8 @@ def test_ctrl_c_ends_parallel_folds(tmp_path, arguments):
     process = subprocess.Popen(
         [*command, "--set", "train.epochs=100000", "--set", "train.patience=0"],
         start_new_session=True,
+        # A shell starts what runs in the background deaf to Ctrl-C, and children inherit that.
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
         stdout=subprocess.DEVNULL,
         stderr=subprocess.PIPE,
         text=True,
