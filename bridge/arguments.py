@@ -44,3 +44,24 @@ def add_comparison_arguments(parser: argparse.ArgumentParser) -> None:
         help=f"inputs a length, at least {MIN_SAMPLES} (default: %(default)s)",
     )
     parser.add_argument("--seed", type=_at_least(0), default=0, help="default: %(default)s")
+
+
+def add_published_arguments(parser: argparse.ArgumentParser) -> None:
+    """What a published .pth does not say of itself."""
+    parser.add_argument("--config", metavar="YAML", help="configuration of a published .pth")
+    parser.add_argument(
+        "--set",
+        dest="overrides",
+        action="append",
+        default=[],
+        metavar="KEY=VALUE",
+        help="override that configuration, for example --set data.layout=kp75",
+    )
+
+
+def published_options(options: argparse.Namespace) -> list[str]:
+    """Those arguments again, for a command that is printed."""
+    given = ["--config", options.config] if options.config else []
+    for override in options.overrides:
+        given += ["--set", override]
+    return given

@@ -10,6 +10,7 @@ import shutil
 import sys
 import tempfile
 import time
+import traceback
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,12 +19,12 @@ from typing import TYPE_CHECKING, Any
 from bridge.arguments import MIN_SAMPLES
 from bridge.describe import foreign_operators, operators
 from bridge.errors import BridgeError, ConversionError
-from bridge.metadata import build_metadata, embed_metadata, tensors_of
+from bridge.metadata import build_metadata, embed_metadata, read_metadata, tensors_of
 from bridge.model_card import model_card
 from bridge.parity import FAILED, WRONG, Parity, compare_artifact, diagnose, save_repro
 from bridge.parity_report import write_reports
 from bridge.routes import Route, select_routes
-from bridge.runtimes import Runtime, TorchRuntime
+from bridge.runtimes import Runtime, TorchRuntime, open_runtime
 from bridge.samples import Sample, describe_samples, make_samples, read_recordings
 from bridge.spec import IOSpec, io_spec
 from bridge.tolerances import Tolerance, load_tolerance
@@ -112,6 +113,7 @@ def convert(
     )
     made = make_samples(run_config, clips=read_recordings(data), samples=samples, seed=seed)
     reference = TorchRuntime(model, run_config)
+    sha256 = file_sha256(checkpoint)
     job = _Job(
         model=model,
         spec=io_spec(run_config),
@@ -124,7 +126,7 @@ def convert(
                 run_config,
                 class_names,
                 io_spec(run_config),
-                checkpoint_sha256=file_sha256(checkpoint),
+                checkpoint_sha256=sha256,
                 route=route.name,
                 scheme=SCHEME,
                 packages=_PACKAGES,
@@ -153,6 +155,7 @@ def convert(
                 repro = ""
                 if settled is not None and parity.verdict == WRONG:
                     given = ["--config", str(config)] if config else []
+                    given += [text for override in overrides for text in ("--set", override)]
                     repro = save_repro(
                         checkpoint, settled, parity, job.tried, settled.parent, given
                     )
@@ -168,6 +171,9 @@ def convert(
                         repro,
                     )
                 )
+        _set_others_aside(
+            output, {conversion.parity.artifact for conversion in conversions}, sha256
+        )
         comparison = {
             "reference": Path(checkpoint).name,
             "atol": job.tolerance.atol,
@@ -225,6 +231,13 @@ class _Job:
             if path.suffix == ".onnx":
                 metadata = metadata | tensors_of(self.reference.spec)  # any batch, any length
             embed_metadata(path, metadata)
+            promised = self.reference.spec if path.suffix == ".onnx" else self.spec
+            found = open_runtime(path).spec
+            if not found.keeps(promised):
+                raise ConversionError(
+                    f"the artifact takes and gives {found.describe()}; it had to be "
+                    f"{promised.describe()}"
+                )
             parity, self.tried = compare_artifact(
                 self.reference,
                 path,
@@ -235,6 +248,10 @@ class _Job:
             return diagnose(self.model, path, parity, self.tried), counted
         except BridgeError as error:
             return Parity(path.name, FAILED, str(error)), {}
+        # Reading what a converter wrote can fail in any way; that too is a verdict on one artifact.
+        except Exception as error:
+            traceback.print_exc()
+            return Parity(path.name, FAILED, f"{type(error).__name__}: {error}"), {}
 
 
 def _settle(beside: Path, output: Path, parity: Parity) -> Path | None:
@@ -258,6 +275,22 @@ def _settle(beside: Path, output: Path, parity: Parity) -> Path | None:
     with contextlib.suppress(OSError):  # not empty: another route's artifact was rejected
         (output / "rejected").rmdir()
     return target
+
+
+def _set_others_aside(output: Path, listed: set[str], sha256: str) -> None:
+    """Moves another checkpoint's artifacts to ``rejected/``: the new papers are not theirs."""
+    for path in [*output.glob("*.tflite"), *output.glob("*.onnx")]:
+        if path.name in listed:
+            continue
+        try:
+            same = read_metadata(path)["checkpoint_sha256"] == sha256
+        except (BridgeError, KeyError):
+            continue  # not this command's
+        if not same:
+            (output / "rejected").mkdir(exist_ok=True)
+            os.replace(path, output / "rejected" / path.name)
+    for picture in output.glob("parity_*.png"):
+        picture.unlink()
 
 
 @contextlib.contextmanager

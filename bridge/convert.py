@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import shlex
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -12,9 +13,16 @@ if not __package__:
     # root belongs there.
     sys.path[0] = str(Path(__file__).resolve().parent.parent)
 
-from bridge.arguments import add_comparison_arguments
+from bridge.arguments import (
+    add_comparison_arguments,
+    add_published_arguments,
+    published_options,
+)
 from bridge.routes import ROUTES
 from signbart.console import run_command
+
+# Lines of the log that a failure shows.
+_LOG_TAIL = 15
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -39,15 +47,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         metavar="NAME",
         help="may be repeated; all for every one (default: litert)",
     )
-    parser.add_argument("--config", metavar="YAML", help="configuration of a published .pth")
-    parser.add_argument(
-        "--set",
-        dest="overrides",
-        action="append",
-        default=[],
-        metavar="KEY=VALUE",
-        help="override that configuration, for example --set data.layout=kp75",
-    )
+    add_published_arguments(parser)
     parser.add_argument("--labels", metavar="JSON", help="label2id.json of a published .pth")
     add_comparison_arguments(parser)
     parser.add_argument("-v", "--verbose", action="store_true", help="show the converters' output")
@@ -87,15 +87,17 @@ def main(arguments: Sequence[str] | None = None) -> int:
         if conversion.repro:
             print(f"the worst input alone: {conversion.repro}")
     if failed:
-        if not options.verbose:
-            print(f"the converters' output is in {output / 'convert.log'}")
+        log = output / "convert.log"
+        if not options.verbose and log.is_file():
+            print(f"the end of the converters' output, all of it in {log}:")
+            for line in log.read_text(encoding="utf-8", errors="replace").splitlines()[-_LOG_TAIL:]:
+                print(f"  {line}")
         return 1
     print("next:")
     print(f"  cat {output / 'MODEL_CARD.md'}")
-    print(
-        f"  python -m bridge.parity --reference {options.checkpoint} {conversions[-1].path} "
-        "--data RECORDINGS"
-    )
+    again = ["python", "-m", "bridge.parity", "--reference", options.checkpoint]
+    again += [*published_options(options), str(conversions[-1].path)]
+    print(f"  {shlex.join(again)} --data RECORDINGS")
     return 0
 
 

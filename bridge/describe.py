@@ -32,7 +32,11 @@ def operators(path: str | Path) -> Counter[str]:
     content = Path(path).read_bytes()
     if not schema.Model.ModelBufferHasIdentifier(content, 0):
         raise ArtifactError(f"{path} is not a .tflite file")
-    model = schema.ModelT.InitFromPackedBuf(content, 0)
+    try:
+        model = schema.ModelT.InitFromPackedBuf(content, 0)
+    # A flatbuffer is offsets; damaged ones lead anywhere.
+    except Exception as error:
+        raise ArtifactError(f"{path} is a damaged .tflite file: {error}") from None
     builtin = {
         value: name for name, value in vars(schema.BuiltinOperator).items() if name.isupper()
     }
@@ -47,9 +51,12 @@ def operators(path: str | Path) -> Counter[str]:
 def _onnx_operators(path: str | Path) -> Counter[str]:
     import onnx
 
+    if not Path(path).is_file():
+        raise ArtifactError(f"no .onnx at {path}")
     try:
         graph = onnx.load(str(path)).graph
-    except (OSError, ValueError, onnx.onnx_cpp2py_export.checker.ValidationError) as error:
+    # protobuf's DecodeError, among others, has no narrower base.
+    except Exception as error:
         raise ArtifactError(f"{path} is not an .onnx file: {error}") from None
     return Counter(_CUSTOM * bool(node.domain) + node.op_type for node in graph.node)
 

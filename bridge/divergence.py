@@ -19,7 +19,7 @@ import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -62,6 +62,8 @@ class Divergence:
         distance = "it computes no tensor of that size"
         if self.nearest is not None:
             distance = f"its most similar tensor is off by up to {self.nearest:.3g}"
+        if self.layer.endswith("attn.out_proj"):
+            distance += "; q, k and v are all there: look at which is used as which, and the mask"
         return f"first diverging layer: {self.layer} ({before}; {distance})"
 
 
@@ -95,8 +97,10 @@ def reference_layers(model: SignBart, inputs: Mapping[str, np.ndarray]) -> dict[
     return outputs
 
 
-def artifact_tensors(path: str | Path, inputs: Mapping[str, np.ndarray]) -> list[np.ndarray]:
-    """Every float tensor that a .tflite, .onnx or .keras computes on `inputs`."""
+def artifact_tensors(
+    path: str | Path, inputs: Mapping[str, np.ndarray]
+) -> list[np.ndarray] | dict[str, np.ndarray]:
+    """Every float tensor that a .tflite or .onnx computes on `inputs`; a .keras's by layer."""
     readers = {".tflite": tflite_tensors, ".onnx": onnx_tensors, ".keras": keras_tensors}
     return readers[Path(path).suffix](path, inputs)
 
@@ -139,58 +143,85 @@ def onnx_tensors(path: str | Path, inputs: Mapping[str, np.ndarray]) -> list[np.
     return [array for array in computed if getattr(array, "dtype", None) == np.float32]
 
 
-def keras_tensors(path: str | Path, inputs: Mapping[str, np.ndarray]) -> list[np.ndarray]:
-    """Every layer's output of a Keras twin on `inputs`; its layers are the reference's."""
+def keras_tensors(path: str | Path, inputs: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
+    """Every layer's output of a Keras twin on `inputs`, by the attribute path it shares."""
     from signbart_tf.checkpoint import load_checkpoint
 
     model, _, _ = load_checkpoint(path)
-    found = []
-    layers = [layer for layer in model._flatten_layers() if layer is not model]
-    # As in `reference_layers`: q is compared scaled.
-    scales = {id(layer.q_proj): layer.scaling for layer in layers if hasattr(layer, "q_proj")}
-    originals = [layer.call for layer in layers]
-    for layer, call in zip(layers, originals, strict=True):
-        factor = scales.get(id(layer), 1.0)
+    found: dict[str, np.ndarray] = {}
+    layers = _named_layers(model)
+    originals = {name: layer.call for name, layer in layers.items()}
+    for name, layer in layers.items():
+        # As in `reference_layers`: q is compared scaled.
+        owner = layers.get(name.rpartition(".")[0])
+        factor = owner.scaling if name.endswith(".q_proj") else 1.0
 
-        def keep(*args, call=call, scale=factor, **kwargs):
+        def keep(*args, name=name, call=layer.call, scale=factor, **kwargs):
             output = call(*args, **kwargs)
-            for tensor in output if isinstance(output, tuple) else (output,):
-                found.append(np.array(tensor) * np.float32(scale))
+            if not isinstance(output, tuple):
+                found[name] = np.array(output) * np.float32(scale)
             return output
 
         layer.call = keep
-    outputs = model(dict(inputs), training=False)
-    for layer, call in zip(layers, originals, strict=True):
-        layer.call = call
-    return found + [np.array(output) for output in outputs.values()]
+    try:
+        outputs = model(dict(inputs), training=False)
+    finally:
+        for name, layer in layers.items():
+            layer.call = originals[name]
+    return found | {name: np.array(output) for name, output in outputs.items()}
+
+
+def _named_layers(layer: Any, prefix: str = "") -> dict[str, Any]:
+    """A Keras layer's sublayers by attribute path, as `Module.named_modules` has PyTorch's."""
+    import keras
+
+    named = {}
+    for name, value in vars(layer).items():
+        if isinstance(value, keras.layers.Layer):
+            children = {name: value}
+        elif name == "layers":
+            children = {f"{name}.{index}": child for index, child in enumerate(value)}
+        else:
+            continue
+        for path, child in children.items():
+            named[prefix + path] = child
+            named |= _named_layers(child, f"{prefix}{path}.")
+    return named
 
 
 def first_divergence(
-    layers: Mapping[str, np.ndarray], tensors: Sequence[np.ndarray]
+    layers: Mapping[str, np.ndarray], tensors: Sequence[np.ndarray] | Mapping[str, np.ndarray]
 ) -> Divergence | None:
     """Looks for the reference's layers among an artifact's tensors.
 
     Args:
         layers: From `reference_layers`.
-        tensors: From `tflite_tensors` or `onnx_tensors`, on the same inputs.
+        tensors: From `artifact_tensors`, on the same inputs: nameless ones are searched by value,
+            named ones compared with the layer of that name.
 
     Returns:
         None where the logits, and so everything that matters, are found.
     """
     by_size: dict[int, list[np.ndarray]] = {}
-    for tensor in tensors:
+    for tensor in () if isinstance(tensors, Mapping) else tensors:
         by_size.setdefault(tensor.size, []).append(tensor)
+
+    def candidates(name: str) -> list[np.ndarray]:
+        if isinstance(tensors, Mapping):
+            return [tensors[name]] if name in tensors else []
+        return by_size.get(layers[name].size, [])
+
     distances: dict[str, float | None] = {}
     found = set()
     for name, values in layers.items():
-        differences = _differences(values, by_size)
+        differences = _differences(values, candidates(name))
         furthest = [float(np.abs(difference).max()) for difference in differences]
         distances[name] = min((d if d == d else np.inf for d in furthest), default=None)
         limits = LAYER_ATOL + LAYER_RTOL * np.abs(values)
         if any((np.abs(difference) <= limits).all() for difference in differences):
             found.add(name)
     for name, following in _PROJECTIONS.items():
-        sums = _differences(layers[following], by_size)
+        sums = _differences(layers[following], candidates(following))
         if name + _PRODUCT in found and not any(map(_same_in_every_frame, sums)):
             found.add(name)
     names = [name for name in layers if not name.endswith(_PRODUCT)]
@@ -212,9 +243,9 @@ def first_divergence(
     return Divergence(layer, agreeing[-1] if agreeing else "", distances[layer])
 
 
-def _differences(values: np.ndarray, by_size: Mapping[int, list[np.ndarray]]) -> list[np.ndarray]:
+def _differences(values: np.ndarray, tensors: Sequence[np.ndarray]) -> list[np.ndarray]:
     with np.errstate(invalid="ignore"):  # infinity stands in padded frames, and in wrong artifacts
-        return [tensor.reshape(values.shape) - values for tensor in by_size.get(values.size, [])]
+        return [t.reshape(values.shape) - values for t in tensors if t.size == values.size]
 
 
 def _same_in_every_frame(difference: np.ndarray) -> bool:

@@ -12,6 +12,7 @@ import io
 import json
 import platform
 import zipfile
+import zlib
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -66,6 +67,7 @@ def build_metadata(
             "joint_names": [layout.names[joint] for joint in config.model.joint_idx],
             "groups": {name: list(members) for name, members in joint_groups(config).items()},
             "max_frames": config.data.max_frames,
+            "max_positions": config.model.max_position_embeddings,
             "normalization": config.data.normalization,
             "box_margin": BOX_MARGIN,
             "steps": [
@@ -119,11 +121,13 @@ def read_metadata(path: str | Path) -> dict[str, Any]:
         raise ArtifactError(f"no artifact at {path}")
     try:
         metadata = json.loads(_read_text(Path(path)))
-    except (zipfile.BadZipFile, KeyError, ValueError):
+    except (zipfile.BadZipFile, zlib.error, KeyError, ValueError, RuntimeError):
         raise ArtifactError(
             f"{path} carries no SignBART metadata: labels and preprocessing are unknown. Convert "
             "the checkpoint with bridge/convert.py"
         ) from None
+    if not isinstance(metadata, dict):
+        raise ArtifactError(f"{path}: its metadata is no JSON object")
     if metadata.get("format") != _FORMAT:
         raise ArtifactError(
             f"{path}: metadata format {metadata.get('format')!r}, expected {_FORMAT!r}"

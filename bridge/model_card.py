@@ -52,8 +52,9 @@ def model_card(metadata: dict[str, Any], parities: Sequence[Parity]) -> str:
             "",
             *(f"{at}. {step}" for at, step in enumerate(preprocessing["steps"], start=1)),
             "",
-            "The artifact carries all of this, machine-readable, in `metadata.json` of a zip "
-            "archive appended to the file.",
+            "The artifact carries all of this, machine-readable: a .tflite in `metadata.json` of a "
+            "zip archive appended to the file, an .onnx, whose batch and frames are open, in its "
+            "metadata properties.",
             "",
             "## Agreement with PyTorch",
             "",

@@ -15,8 +15,13 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from bridge.arguments import add_comparison_arguments, not_negative
-from bridge.errors import BridgeError, RuntimeInputError
+from bridge.arguments import (
+    add_comparison_arguments,
+    add_published_arguments,
+    not_negative,
+    published_options,
+)
+from bridge.errors import BridgeError
 from bridge.spec import LOGITS
 from signbart.console import run_command
 from signbart.errors import SignBartError
@@ -92,8 +97,9 @@ def compare(
         wanted = reference(sample.inputs)[LOGITS]
         try:
             got = candidate(sample.inputs)[LOGITS]
-        # Inputs that do not fit, or a runtime that breaks off: LiteRT raises plain exceptions.
-        except (RuntimeInputError, RuntimeError, ValueError) as error:
+        # Inputs that do not fit, or a runtime that breaks off: each raises classes of its own, ONNX
+        # Runtime's deriving from Exception alone.
+        except Exception as error:
             return Parity(candidate.name, FAILED, f"{error} ({sample.description})")
         for problem in (
             got.shape != wanted.shape and f"shape {got.shape}, expected {wanted.shape}",
@@ -142,9 +148,11 @@ def judge(
     difference = np.abs(found.astype(np.float64) - expected)
     excess = difference - (atol + rtol * np.abs(expected))
     worst, column = (int(i) for i in np.unravel_index(excess.argmax(), excess.shape))
-    norms = np.linalg.norm(expected, axis=1) * np.linalg.norm(found, axis=1)
+    # In float64: neither the metric's own rounding nor an overflow belongs into a report.
+    wide, other_wide = expected.astype(np.float64), found.astype(np.float64)
+    norms = np.linalg.norm(wide, axis=1) * np.linalg.norm(other_wide, axis=1)
     tiny = np.finfo(np.float32).tiny  # a reference of zeros must not become NaN in a report
-    cosines = (expected * found).sum(axis=1) / np.maximum(norms, tiny)
+    cosines = (wide * other_wide).sum(axis=1) / np.maximum(norms, tiny)
     scale = max(float(np.sqrt((expected.astype(np.float64) ** 2).mean())), float(tiny))
     top, other = expected.argmax(axis=1), found.argmax(axis=1)
     disagreements = tuple(
@@ -213,12 +221,16 @@ def diagnose(
     from bridge.divergence import artifact_tensors, first_divergence, reference_layers
 
     worst = next(sample for sample in samples if sample.description == result.worst_sample)
-    divergence = first_divergence(
-        reference_layers(model, worst.inputs), artifact_tensors(path, worst.inputs)
-    )
-    if divergence is None:
-        return result
-    return dataclasses.replace(result, reason=f"{result.reason}; {divergence.describe()}")
+    try:
+        divergence = first_divergence(
+            reference_layers(model, worst.inputs), artifact_tensors(path, worst.inputs)
+        )
+    # The verdict stands, whatever keeps a broken artifact from being looked into.
+    except Exception as error:
+        where = f"its layers could not be compared ({type(error).__name__}: {error})"
+    else:
+        where = divergence.describe() if divergence else "run step by step, no layer differs"
+    return dataclasses.replace(result, reason=f"{result.reason}; {where}")
 
 
 def save_repro(
@@ -262,7 +274,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--inputs", metavar="NPZ", help="compare on the arrays of this file alone")
     parser.add_argument("--atol", type=not_negative, help="instead of configs/parity.yaml's")
     parser.add_argument("--rtol", type=not_negative, help="instead of configs/parity.yaml's")
-    parser.add_argument("--config", metavar="YAML", help="configuration of a published .pth")
+    add_published_arguments(parser)
     parser.add_argument(
         "--output", metavar="FOLDER", help="write parity.json, parity.md, pictures and repros here"
     )
@@ -281,7 +293,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     from signbart.config import load_config
     from signbart_torch.checkpoint import load_model
 
-    given = load_config(options.config) if options.config else None
+    given = load_config(options.config, options.overrides) if options.config else None
     model, config, _ = load_model(options.reference, given)
     tolerance = load_tolerance("fp32")
     atol = tolerance.atol if options.atol is None else options.atol
@@ -297,9 +309,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
         )
     reference = TorchRuntime(model, config)
     results, repros = [], []
-    again = [
+    again = published_options(options)
+    again += [
         f"--{name}={value}"
-        for name in ("config", "atol", "rtol")
+        for name in ("atol", "rtol")
         if (value := getattr(options, name)) is not None
     ]
     for path in map(Path, options.artifacts):
@@ -358,7 +371,7 @@ def compare_artifact(
     except SignBartError as error:
         return Parity(path.name, FAILED, str(error)), samples
     if len(samples) > 1 and None in candidate.spec.inputs[0].shape:
-        samples = [*samples, *open_samples(samples)]
+        samples = [*samples, *open_samples(samples, reference.spec.longest)]
     return compare(reference, candidate, samples, atol=atol, rtol=rtol), samples
 
 

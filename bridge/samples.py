@@ -130,16 +130,26 @@ def read_recordings(path: str | None) -> ClipSet | None:
     return clips
 
 
-def open_samples(samples: Sequence[Sample]) -> list[Sample]:
-    """More inputs for a model with open sizes: a batch of three, one frame, an odd length."""
+def open_samples(samples: Sequence[Sample], longest: int | None) -> list[Sample]:
+    """More inputs for a model with open sizes.
+
+    A batch of three, one frame, an odd length, and more frames than training used, up to the
+    `longest` that positions exist for.
+    """
     first = samples[0].inputs
     frames = first[ATTENTION_MASK].shape[1]
     batch = {name: np.concatenate([s.inputs[name] for s in samples[-3:]]) for name in first}
     made = [Sample(batch, "batch of three: " + samples[-1].description)]
     whole = next(sample for sample in samples if sample.inputs[ATTENTION_MASK].all())
-    for length in {1, frames // 3 + 1}:
-        cut = {name: array[:, :length] for name, array in whole.inputs.items()}
-        made.append(Sample(cut, f"{length} frames without padding"))
+    lengths = {1, frames // 3 + 1}
+    if longest is not None:
+        lengths |= {min(frames + 1, longest), longest}
+    for length in sorted(lengths):
+        inputs = {
+            name: np.resize(array, (1, length, *array.shape[2:]))
+            for name, array in whole.inputs.items()
+        }
+        made.append(Sample(inputs, f"{length} frames without padding"))
     return made
 
 

@@ -39,11 +39,31 @@ class TensorSpec:
 
 @dataclass(frozen=True)
 class IOSpec:
-    """A model's inputs and outputs, by name, under one signature."""
+    """A model's inputs and outputs, by name, under one signature.
+
+    Attributes:
+        inputs: What goes in.
+        outputs: What comes out.
+        signature: What the artifact calls the pair.
+        longest: Most frames that positions exist for, where their number is open; None: not known.
+    """
 
     inputs: tuple[TensorSpec, ...]
     outputs: tuple[TensorSpec, ...]
     signature: str = SIGNATURE
+    longest: int | None = None
+
+    def keeps(self, promised: IOSpec) -> bool:
+        """Whether names, shapes and dtypes are those that were promised, in whatever order."""
+        return all(
+            sorted(getattr(self, side), key=str) == sorted(getattr(promised, side), key=str)
+            for side in ("inputs", "outputs")
+        )
+
+    def describe(self) -> str:
+        """For messages."""
+        inputs = "; ".join(tensor.describe() for tensor in self.inputs)
+        return f"{inputs} -> {'; '.join(tensor.describe() for tensor in self.outputs)}"
 
     def check_inputs(self, arrays: Mapping[str, np.ndarray], where: str) -> None:
         """Refuses what the model was not made for; nothing is resampled, padded or cast.
@@ -71,6 +91,10 @@ class IOSpec:
                 )
         mask = arrays.get(ATTENTION_MASK)
         if mask is not None:
+            if self.longest is not None and mask.shape[1] > self.longest:
+                raise RuntimeInputError(
+                    f"{where} has positions for {self.longest} frames; it was given {mask.shape[1]}"
+                )
             if not np.isin(mask, (0, 1)).all():
                 raise RuntimeInputError(f"{where}: {ATTENTION_MASK} must hold 0 and 1 only")
             empty = np.flatnonzero(~mask.any(axis=1))
@@ -96,4 +120,5 @@ def io_spec(config: RunConfig, *, batch: int | None = 1, frames: int | None = -1
             TensorSpec(ATTENTION_MASK, (batch, frames), "int32"),
         ),
         outputs=(TensorSpec(LOGITS, (batch, config.model.num_labels), "float32"),),
+        longest=config.model.max_position_embeddings,
     )

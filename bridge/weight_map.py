@@ -104,12 +104,22 @@ def keras_variables(model: keras.Model, rules: Sequence[Rule]) -> dict[str, kera
     for rule in rules:
         found: object = model
         for step in rule.keras_path.split("/"):
-            found = found[int(step)] if step.isdigit() else getattr(found, step, None)
+            if step.isdigit():
+                found = found[int(step)] if int(step) < len(found) else None
+            else:
+                found = getattr(found, step, None)
             if found is None:
                 break
         else:
             reached[rule.keras_path] = found
-    known = {id(variable) for variable in reached.values()}
+    paths: dict[int, str] = {}
+    for path, variable in reached.items():
+        other = paths.setdefault(id(variable), path)
+        if other != path:
+            raise WeightMapError(
+                f"the weight map does not fit:\n  {other} and {path} are one Keras variable"
+            )
+    known = set(paths)
     missed = {v.path: v for v in model.weights if id(v) not in known}
     return reached | missed
 

@@ -157,8 +157,10 @@ def build_model(checkpoint: Checkpoint, config: RunConfig, source: str | Path) -
                 f"shape of {name}: {tuple(found[name].shape)} in the file, "
                 f"{tuple(expected[name].shape)} by the configuration"
             )
-        elif not found[name].is_floating_point():
-            problems.append(f"dtype of {name}: {found[name].dtype}, expected floating point")
+        elif expected[name].dtype != found[name].dtype:
+            problems.append(
+                f"dtype of {name}: {found[name].dtype}, expected {expected[name].dtype}"
+            )
     if problems:
         shown = "\n  ".join(sorted(problems)[:8])
         more = f"\n  … and {len(problems) - 8} more" if len(problems) > 8 else ""

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import importlib
 import importlib.util
+import traceback
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -65,8 +66,10 @@ class Route:
             importlib.import_module(self.module).export(model, spec, paths)
         except BridgeError:
             raise
-        # Converters fail with every kind of exception; all of them mean the same to the user.
-        except Exception as error:
+        # Converters fail with every kind of exception, and onnx2tf by leaving the process; all of
+        # them mean the same to the user.
+        except (Exception, SystemExit) as error:
+            traceback.print_exc()
             raise ConversionError(
                 f"route '{self.name}' failed: {type(error).__name__}: {error}"
             ) from error
@@ -79,14 +82,17 @@ ROUTES: dict[str, Route] = {
             name="litert",
             aliases=("ai_edge_torch", "ai-edge-torch", "litert_torch"),
             description="PyTorch straight to LiteRT, through torch.export",
-            packages=("litert_torch",),
+            packages=("litert_torch", "ai_edge_litert"),
             module="bridge.routes.via_litert",
         ),
         Route(
             name="onnx",
             aliases=("onnx2tf",),
             description="PyTorch to ONNX (any batch, any length), and that to LiteRT by onnx2tf",
-            packages=("onnx", "onnxscript", "onnxruntime", "onnx2tf", "tensorflow", "tf_keras"),
+            packages=(
+                *("onnx", "onnxscript", "onnxruntime", "onnx2tf", "tensorflow", "tf_keras"),
+                "ai_edge_litert",
+            ),
             module="bridge.routes.via_onnx",
             produces=(".onnx", ".tflite"),
         ),
@@ -94,7 +100,7 @@ ROUTES: dict[str, Route] = {
             name="keras",
             aliases=("tf", "tensorflow"),
             description="weight map into the Keras twin, and that to LiteRT by Keras",
-            packages=("keras", "tensorflow"),
+            packages=("keras", "tensorflow", "ai_edge_litert"),
             module="bridge.routes.via_keras",
         ),
     )
