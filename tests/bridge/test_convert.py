@@ -11,6 +11,7 @@ import json
 import os
 import re
 import shlex
+import shutil
 import subprocess
 import sys
 import types
@@ -75,7 +76,7 @@ def test_every_artifact_passes_and_the_papers_say_so(converted, artifact):
     (result,) = (result for result in results if result["artifact"] == artifact.name)
     # 8 inputs for each of the lengths 1, 2, 6, 11 and 12, and 8 with holes; where sizes are open
     # one batch of three and two other lengths.
-    assert result["samples"] == 48 + (artifact.suffix == ".onnx") * 5
+    assert result["samples"] == 48 + (artifact.suffix == ".onnx") * 7
     assert result["verdict"] == PASS and result["argmax_agreement"] == 1
     assert 0 < result["max_abs"] < 1e-5 + 1e-5 * 10
     rows = (converted.folder / "parity.md").read_text().splitlines()
@@ -567,3 +568,17 @@ except ValueError:
     else:
         assert (process.stdout, process.stderr) == ("before\nafterwards\n", "")
         assert sorted(log.read_text().splitlines()) == ["from C++", "from Python"]
+
+
+@pytest.mark.slow
+def test_artifacts_of_another_checkpoint_do_not_stay_beside_new_papers(converted, tmp_path):
+    ours, other = tmp_path / "small_litert_fp32.tflite", tmp_path / "small.onnx"
+    shutil.copy(converted.path("litert", ".tflite"), ours)
+    shutil.copy(converted.path("onnx", ".onnx"), other)
+    (tmp_path / "foreign.onnx").write_bytes(b"not of this project")
+    (tmp_path / "parity_small.onnx.png").touch()
+    sha256 = read_metadata(ours)["checkpoint_sha256"]
+    conversion._set_others_aside(tmp_path, {ours.name}, sha256)
+    assert files(tmp_path) == ["foreign.onnx", "small.onnx", "small_litert_fp32.tflite"]
+    conversion._set_others_aside(tmp_path, {ours.name}, "another")
+    assert files(tmp_path) == ["foreign.onnx", "rejected/small.onnx", "small_litert_fp32.tflite"]

@@ -1,5 +1,7 @@
 """The contract of inputs: what does not fit is refused, in words that say expected and found."""
 
+import dataclasses
+
 import numpy as np
 import pytest
 
@@ -70,3 +72,26 @@ def test_the_empty_row_is_the_one_named(config):
     arrays[ATTENTION_MASK][2] = 0
     with pytest.raises(RuntimeInputError, match="row 2 of attention_mask"):
         io_spec(config, batch=None).check_inputs(arrays, "torch")
+
+
+def test_a_promise_is_kept_to_the_last_size(config):
+    promised = io_spec(config)
+    turned = dataclasses.replace(promised, inputs=promised.inputs[::-1])
+    assert turned.keeps(promised)
+    assert not io_spec(config, frames=11).keeps(promised)
+    assert not promised.keeps(io_spec(config, batch=None, frames=None))
+
+
+def test_more_frames_than_positions_are_refused(config):
+    spec = io_spec(config, batch=None, frames=None)
+    frames = config.model.max_position_embeddings
+    for length, fits in ((frames, True), (frames + 1, False)):
+        arrays = {
+            "keypoints": np.zeros((1, length, config.model.num_keypoints, 2), np.float32),
+            "attention_mask": np.ones((1, length), np.int32),
+        }
+        if fits:
+            spec.check_inputs(arrays, "torch")
+        else:
+            with pytest.raises(RuntimeInputError, match="positions for 16 frames; it was given 17"):
+                spec.check_inputs(arrays, "torch")

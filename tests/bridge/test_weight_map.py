@@ -353,3 +353,34 @@ def test_bad_usage_exits_with_2_and_says_why(
     assert exit.value.code == 2
     assert text in capsys.readouterr().err
     assert sorted(tmp_path.iterdir()) == before
+
+
+def test_two_paths_to_one_variable_are_refused(model):
+    twin = KerasSignBart(model.config)
+    twin.encoder.layers[1].fc1 = twin.encoder.layers[0].fc1
+    with pytest.raises(WeightMapError, match=r"layers/0/fc1/\w+ and .*layers/1/fc1/\w+ are one"):
+        torch_to_keras(signbart_rules(model.config), torch_arrays(model), twin)
+
+
+def test_a_map_of_more_layers_than_there_are_is_said(model):
+    deeper = dataclasses.replace(model.config, encoder_layers=model.config.encoder_layers + 1)
+    with pytest.raises(WeightMapError, match=r"layers/2/self_attn/q_proj/kernel does not exist"):
+        torch_to_keras(
+            signbart_rules(deeper),
+            torch_arrays(SignBart(deeper)),
+            KerasSignBart(model.config),
+        )
+
+
+def test_k_and_v_exchanged_are_told_apart_by_name(model, config, recordings, tmp_path, reference):
+    twin = build_twin(model)
+    attention = twin.encoder.layers[0].self_attn
+    k, v = attention.k_proj.get_weights(), attention.v_proj.get_weights()
+    attention.k_proj.set_weights(v)
+    attention.v_proj.set_weights(k)
+    save_keras(twin, config, tuple("abcde"), tmp_path / "x.keras")
+    samples = make_samples(config, clips=recordings)
+    result = compare(reference, KerasRuntime(twin, config), samples, atol=1e-5, rtol=1e-5)
+    assert result.verdict == WRONG
+    named = diagnose(model, tmp_path / "x.keras", result, samples).reason
+    assert "first diverging layer: encoder.layers.0.self_attn.k_proj" in named
