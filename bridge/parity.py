@@ -276,7 +276,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--rtol", type=not_negative, help="instead of configs/parity.yaml's")
     add_published_arguments(parser)
     parser.add_argument(
-        "--output", metavar="FOLDER", help="write parity.json, parity.md, pictures and repros here"
+        "--output",
+        metavar="FOLDER",
+        help="write parity.json, parity.md and pictures here; the worst input of an artifact that "
+        "disagrees is always saved (without this in parity/)",
     )
     parser.add_argument("--json", action="store_true", help="print JSON instead of a table")
     options = parser.parse_args(arguments)
@@ -321,8 +324,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         if not result.passed:
             result = _name_other_origin(result, path, options.reference)
         results.append(result)
-        if options.output and result.verdict == WRONG:
-            folder = Path(options.output)
+        if result.verdict == WRONG:
+            folder = Path(options.output or "parity")
             repros.append(save_repro(options.reference, path, result, tried, folder, again))
     settings = {"atol": atol, "rtol": rtol, "inputs": len(samples), "seed": options.seed}
     settings |= {
