@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import argparse
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from pathlib import Path
 
 MIN_SAMPLES = 8
 
@@ -34,8 +35,8 @@ def add_comparison_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--data",
         metavar="PATH",
-        help="recordings to compare on (default: synthetic ones where the layout is kp90, and "
-        "random inputs)",
+        help="recordings to compare on, beside random inputs (default: synthetic ones, where they "
+        "have the layout's landmarks)",
     )
     parser.add_argument(
         "--samples",
@@ -59,9 +60,9 @@ def add_published_arguments(parser: argparse.ArgumentParser) -> None:
     )
 
 
-def published_options(options: argparse.Namespace) -> list[str]:
+def published_options(config: str | Path | None, overrides: Sequence[str]) -> list[str]:
     """Those arguments again, for a command that is printed."""
-    given = ["--config", options.config] if options.config else []
-    for override in options.overrides:
+    given = ["--config", str(config)] if config else []
+    for override in overrides:
         given += ["--set", override]
     return given

@@ -16,7 +16,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from bridge.arguments import MIN_SAMPLES
+from bridge.arguments import MIN_SAMPLES, published_options
 from bridge.describe import foreign_operators, operators
 from bridge.errors import BridgeError, ConversionError
 from bridge.metadata import build_metadata, embed_metadata, read_metadata, tensors_of
@@ -114,18 +114,20 @@ def convert(
     made = make_samples(run_config, clips=read_recordings(data), samples=samples, seed=seed)
     reference = TorchRuntime(model, run_config)
     sha256 = file_sha256(checkpoint)
+    spec = io_spec(run_config)
+    inputs = describe_samples(made, data)
+    published = published_options(config, overrides)
     job = _Job(
         model=model,
-        spec=io_spec(run_config),
+        spec=spec,
         reference=reference,
         samples=made,
         tolerance=load_tolerance(SCHEME),
-        checkpoint=checkpoint,
         metadata={
             route.name: build_metadata(
                 run_config,
                 class_names,
-                io_spec(run_config),
+                spec,
                 checkpoint_sha256=sha256,
                 route=route.name,
                 scheme=SCHEME,
@@ -154,10 +156,8 @@ def convert(
                 settled = _settle(path, output, parity)
                 repro = ""
                 if settled is not None and parity.verdict == WRONG:
-                    given = ["--config", str(config)] if config else []
-                    given += [text for override in overrides for text in ("--set", override)]
                     repro = save_repro(
-                        checkpoint, settled, parity, job.tried, settled.parent, given
+                        checkpoint, settled, parity, job.tried, settled.parent, published
                     )
                 conversions.append(
                     Conversion(
@@ -167,7 +167,7 @@ def convert(
                         seconds,
                         counted,
                         job.metadata[route.name]["preprocessing"],
-                        describe_samples(made, data),
+                        inputs,
                         repro,
                     )
                 )
@@ -180,7 +180,7 @@ def convert(
             "rtol": job.tolerance.rtol,
             "inputs": len(made),
             "seed": seed,
-            "inputs from": describe_samples(made, data),
+            "inputs from": inputs,
         }
         _write_reports(output, Path(folder), conversions, job, comparison)
     return conversions
@@ -204,12 +204,11 @@ class _Job:
         reference: Runtime,
         samples: Sequence[Sample],
         tolerance: Tolerance,
-        checkpoint: str | Path,
         metadata: dict[str, dict[str, Any]],
     ):
         self.model, self.spec, self.reference = model, spec, reference
         self.samples, self.tolerance = samples, tolerance
-        self.checkpoint, self.metadata = checkpoint, metadata
+        self.metadata = metadata
         self.tried: Sequence[Sample] = samples
 
     def verify(self, path: Path, route: Route, problem: str) -> tuple[Parity, dict[str, int]]:

@@ -96,7 +96,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     print("next:")
     print(f"  cat {output / 'MODEL_CARD.md'}")
     again = ["python", "-m", "bridge.parity", "--reference", options.checkpoint]
-    again += [*published_options(options), str(conversions[-1].path)]
+    again += [*published_options(options.config, options.overrides), str(conversions[-1].path)]
     print(f"  {shlex.join(again)} --data RECORDINGS")
     return 0
 

@@ -25,6 +25,7 @@ from bridge.errors import BridgeError
 from bridge.spec import LOGITS
 from signbart.console import run_command
 from signbart.errors import SignBartError
+from signbart.files import make_folder, replacing
 
 if TYPE_CHECKING:
     from bridge.runtimes import Runtime
@@ -252,9 +253,10 @@ def save_repro(
         options: What else the command needs, such as the configuration of a published .pth.
     """
     worst = next(sample for sample in samples if sample.description == result.worst_sample)
-    folder.mkdir(parents=True, exist_ok=True)
+    make_folder(folder)
     inputs = folder / f"repro_{path.name}.npz"
-    np.savez_compressed(inputs, **worst.inputs)
+    with replacing(inputs) as beside:
+        np.savez_compressed(beside, **worst.inputs)
     command = ["python", "-m", "bridge.parity", "--reference", checkpoint, *options]
     command += ["--inputs", inputs, path]
     return shlex.join(map(str, command))
@@ -312,7 +314,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         )
     reference = TorchRuntime(model, config)
     results, repros = [], []
-    again = published_options(options)
+    again = published_options(options.config, options.overrides)
     again += [
         f"--{name}={value}"
         for name in ("atol", "rtol")

@@ -10,6 +10,7 @@ from typing import Any
 
 from bridge.parity import Parity
 from signbart.console import markdown_table, print_table
+from signbart.files import make_folder, write_text
 
 COLUMNS = (
     "artifact",
@@ -81,10 +82,10 @@ def write_reports(
     """
     from bridge.pictures import draw_errors
 
-    folder.mkdir(parents=True, exist_ok=True)
+    make_folder(folder)
     for result in results:
         if result.errors is not None:
             title = f"{result.artifact}: {result.verdict}, {result.samples} inputs"
             draw_errors(result.errors, limit, title, folder / f"parity_{result.artifact}.png")
-    (folder / "parity.json").write_text(parity_json(results, settings), encoding="utf-8")
-    (folder / "parity.md").write_text(parity_markdown(results, settings), encoding="utf-8")
+    write_text(folder / "parity.json", parity_json(results, settings))
+    write_text(folder / "parity.md", parity_markdown(results, settings))

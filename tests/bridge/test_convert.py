@@ -286,7 +286,7 @@ def test_only_what_agrees_is_shipped(
     reference = altered(alter, model, config, monkeypatch)
     job = conversion._Job(
         model=model, spec=io_spec(config), reference=reference, samples=samples,
-        tolerance=Tolerance(**LIMITS), checkpoint=checkpoint, metadata={"litert": metadata},
+        tolerance=Tolerance(**LIMITS), metadata={"litert": metadata},
     )  # fmt: skip
     result, counted = job.verify(fresh, ROUTES["litert"], "")
     assert counted["FULLY_CONNECTED"] == LINEARS
