@@ -29,6 +29,7 @@ from bridge.parity import FAILED, WRONG, Parity, compare_artifact, diagnose, sav
 from bridge.parity_report import write_reports
 from bridge.quantization_job import QuantizationJob, QuantizationOptions, prepare
 from bridge.quantize import FLOAT, Scheme, select_schemes
+from bridge.quantized_parity import with_scores
 from bridge.routes import Route, select_routes
 from bridge.runtimes import Runtime, TorchRuntime, open_runtime
 from bridge.samples import Sample, describe_samples, make_samples, read_recordings
@@ -296,8 +297,12 @@ class _Job:
                 atol=self.tolerance.atol,
                 rtol=self.tolerance.rtol,
             )
+            parity = diagnose(self.model, path, parity, tried)
             products = multiply_accumulates(path) if path.suffix == ".tflite" else {}
-            return _Judged(diagnose(self.model, path, parity, tried), counted, products, tried)
+            if parity.passed and self.quantization and path.suffix == ".tflite":
+                # What its quantized forms will be seen beside.
+                parity = with_scores(parity, path, self.quantization.clips)
+            return _Judged(parity, counted, products, tried)
         except BridgeError as error:
             return _Judged(Parity(path.name, FAILED, str(error)))
         # Reading what a converter wrote can fail in any way; that too is a verdict on one artifact.
@@ -400,6 +405,7 @@ def _write_reports(
     metadata = job.metadata(route, FLOAT, job.spec)
     parities = [conversion.parity for conversion in conversions]
     manifest = {
+        "name": job.config.name,
         "comparison": comparison,
         "checkpoint_sha256": job.sha256,
         "versions": metadata["versions"],
@@ -414,6 +420,7 @@ def _write_reports(
                 **(_file_facts(conversion.path, output) if conversion.path else {}),
                 "operators": conversion.operators,
                 "multiply_accumulates": dict(conversion.multiply_accumulates),
+                "parity": _measured(conversion.parity),
                 **({"repro": conversion.repro} if conversion.repro else {}),
             }
             for conversion in conversions
@@ -434,6 +441,12 @@ def _write_reports(
     write_reports(parities, comparison, folder, job.tolerance.atol)
     for file in folder.iterdir():
         os.replace(file, output / file.name)
+
+
+def _measured(parity: Parity) -> dict[str, Any]:
+    """The numbers of a comparison."""
+    found = {field.name: getattr(parity, field.name) for field in dataclasses.fields(parity)}
+    return {name: value for name, value in found.items() if isinstance(value, int | float)}
 
 
 def _file_facts(path: Path, output: Path) -> dict[str, Any]:

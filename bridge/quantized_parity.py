@@ -133,28 +133,19 @@ def judge_on_clips(
 
     `limits` may be broken by one clip, however few there are; the error of the logits may not.
     """
-    from signbart.metrics import score
-
     expected = clips.reference
     result = judge(artifact, expected, found, clips.descriptions, atol=0.0, rtol=0.0)
     result = dataclasses.replace(result, scheme=scheme)
     if result.max_abs is None:  # not finite
         return result
     problems = []
-    if clips.labels is not None:
-        ours, theirs = score(found, clips.labels), score(expected, clips.labels)
-        result = dataclasses.replace(
-            result,
-            accuracy=100 * ours.accuracy,
-            top5=100 * ours.top5,
-            reference_accuracy=100 * theirs.accuracy,
-            reference_top5=100 * theirs.top5,
-        )
-        lost = 100 * (theirs.accuracy - ours.accuracy)
+    result = dataclasses.replace(result, **_scores(clips, found))
+    if result.accuracy is not None:
+        lost = result.reference_accuracy - result.accuracy
         if lost > _at_least_one_clip(limits.accuracy_drop, len(clips)):
             problems.append(
-                f"accuracy {100 * ours.accuracy:.2f} %, {lost:.2f} points below float32's "
-                f"{100 * theirs.accuracy:.2f} % (limit {limits.accuracy_drop:g})"
+                f"accuracy {result.accuracy:.2f} %, {lost:.2f} points below float32's "
+                f"{result.reference_accuracy:.2f} % (limit {limits.accuracy_drop:g})"
             )
     missing = 100 * (1 - result.argmax_agreement)
     if missing > _at_least_one_clip(100 - limits.agreement, len(clips)):
@@ -171,6 +162,29 @@ def judge_on_clips(
         return dataclasses.replace(result, verdict=PASS, reason="")
     reason = f"{'; '.join(problems)}; worst on: {result.worst_sample}"
     return dataclasses.replace(result, verdict=WRONG, reason=reason)
+
+
+def with_scores(parity: Parity, path: Path, clips: JudgedClips) -> Parity:
+    """Adds an artifact's accuracies on the clips to a comparison that was made otherwise."""
+    from bridge.runtimes import open_runtime
+
+    found = predict(open_runtime(path), clips.keypoints, clips.attention_mask)
+    return dataclasses.replace(parity, **_scores(clips, found))
+
+
+def _scores(clips: JudgedClips, found: np.ndarray) -> dict[str, float]:
+    """The fields of `Parity` that need labels, in percent; none without them."""
+    from signbart.metrics import score
+
+    if clips.labels is None:
+        return {}
+    ours, theirs = score(found, clips.labels), score(clips.reference, clips.labels)
+    return {
+        "accuracy": 100 * ours.accuracy,
+        "top5": 100 * ours.top5,
+        "reference_accuracy": 100 * theirs.accuracy,
+        "reference_top5": 100 * theirs.top5,
+    }
 
 
 def _at_least_one_clip(limit: float, count: int) -> float:
