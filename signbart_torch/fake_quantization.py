@@ -47,6 +47,7 @@ class FakeQuantization:
 
     def __init__(self, calibration: tuple[np.ndarray, np.ndarray] | None = None):
         self.calibration = calibration
+        self.count = 0  # Linears that `prepare` swapped
 
     @property
     def scheme(self) -> str:
@@ -68,6 +69,7 @@ class FakeQuantization:
                 f"{len(swapped)} of {len(before)} Linear layers are fake-quantized; missed: "
                 f"{', '.join(missed) or 'all'}"
             )
+        self.count = len(swapped)
         for name, linear in _quantized(model):
             linear.bias_follows = name.startswith("projection.")
 
@@ -95,11 +97,6 @@ class FakeQuantization:
             linear.weight_fake_quantizer.enabled = True
         for quantizer in quantizers:
             quantizer.stop_measuring()
-
-
-def count_fake_quantized(model: nn.Module) -> int:
-    """How many Linears of a prepared model are fake-quantized."""
-    return sum(1 for _ in _quantized(model))
 
 
 def _quantized(model: nn.Module) -> Iterator[tuple[str, FakeQuantizedLinear]]:
