@@ -95,9 +95,8 @@ class Fold:
 
     def _fine_tune(self, best: Path, name: str) -> Path:
         """Trains on, fake-quantized; the new checkpoint."""
-        from signbart_torch.qat import default_overrides, train_quantized, training_config
-
         from signbart_torch.checkpoint import load_checkpoint
+        from signbart_torch.qat import default_overrides, train_quantized, training_config
         from signbart_torch.run_folder import BEST
 
         checkpoint = load_checkpoint(best)

@@ -23,6 +23,7 @@ if TYPE_CHECKING:
 # What may differ from the original run: nothing that changes the network, what it is fed, or who is
 # trained on.
 _DROPOUTS = ("dropout", "activation_dropout", "attention_dropout", "classifier_dropout")
+DEFAULTS = {"epochs": "10", "lr": "5e-5", "batch_size": "4", "grad_clip": "1.0", "patience": "10"}
 _DIVISION = ("seed", "val_signers", "val_fraction")
 
 
@@ -52,7 +53,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
             )
         checkpoint = dataclasses.replace(checkpoint, config=load_config(options.config))
     clips = read_clips(options.data, split=options.split, skip_bad=options.skip_bad)
-    config = training_config(checkpoint.config, _overrides(options), source=options.checkpoint)
+    overrides = default_overrides(**{name: getattr(options, name) for name in DEFAULTS})
+    config = training_config(
+        checkpoint.config, [*overrides, *options.overrides], source=options.checkpoint
+    )
 
     from signbart_torch.train import EpochReport, print_skipped
     from signbart_torch.workers import is_main_process
@@ -233,13 +237,18 @@ def _add_arguments(parser: argparse.ArgumentParser) -> None:
         action="store_true",
         help="train for static int8; without it, for dynamic_int8",
     )
-    add("--epochs", default="10", metavar="N", help="default: %(default)s")
-    add("--lr", default="5e-5", metavar="RATE", help="peak learning rate; default: %(default)s")
-    add("--batch-size", default="4", metavar="N", help="default: %(default)s")
-    add("--grad-clip", default="1.0", metavar="NORM", help="default: %(default)s")
+    add("--epochs", default=DEFAULTS["epochs"], metavar="N", help="default: %(default)s")
+    add(
+        "--lr",
+        default=DEFAULTS["lr"],
+        metavar="RATE",
+        help="peak learning rate; default: %(default)s",
+    )
+    add("--batch-size", default=DEFAULTS["batch_size"], metavar="N", help="default: %(default)s")
+    add("--grad-clip", default=DEFAULTS["grad_clip"], metavar="NORM", help="default: %(default)s")
     add(
         "--patience",
-        default="10",
+        default=DEFAULTS["patience"],
         metavar="N",
         help="stop after this many epochs without a better one; default: %(default)s",
     )
@@ -268,14 +277,17 @@ def _add_arguments(parser: argparse.ArgumentParser) -> None:
     add("--device", default="auto", choices=("auto", "cpu", "cuda"), help="default: %(default)s")
 
 
-def _overrides(options: argparse.Namespace) -> list[str]:
-    """The options as configuration overrides, which `training_config` checks."""
-    named = ("epochs", "lr", "batch_size", "grad_clip", "patience")
+def default_overrides(**given: str) -> list[str]:
+    """The settings of this training as overrides of the original run's configuration.
+
+    Args:
+        given: Instead of `DEFAULTS`; `training_config` checks them.
+    """
+    settings = DEFAULTS | given
     return [
         "train.scheduler=cosine",
         "train.warmup_epochs=0",
-        *(f"train.{name}={getattr(options, name)}" for name in named),
-        *options.overrides,
+        *(f"train.{name}={value}" for name, value in settings.items()),
     ]
 
 
