@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import argparse
 import dataclasses
+import logging
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -155,6 +156,10 @@ def train_quantized(
     from signbart.errors import CheckpointError
     from signbart.splits import split_clips
     from signbart_torch.checkpoint import build_model, file_sha256
+
+    # Importing torchao warns of its kernels for GPUs, and of its own use of PyTorch.
+    for chatty in ("torchao", "torch.utils._pytree"):
+        logging.getLogger(chatty).setLevel(logging.ERROR)
     from signbart_torch.fake_quantization import FakeQuantization
     from signbart_torch.trainer import Start, train
 
