@@ -23,6 +23,7 @@ import numpy as np
 from bridge.arguments import add_test_signers_argument
 from bridge.describe import operators
 from bridge.latency import Latency, interleaved
+from bridge.tensor_errors import COLUMNS, tensor_errors
 from signbart.console import markdown_table, print_table, run_command
 
 # Each: operators in int8, besides inputs and outputs.
@@ -34,7 +35,15 @@ _GRAPHS = {
     "+ BATCH_MATMUL, SOFTMAX": ["FULLY_CONNECTED", "BATCH_MATMUL", "SOFTMAX"],
     "every operator": ["ALL_SUPPORTED"],
 }
-_COLUMNS = ["setting", "accuracy", "agreement", "rmse / rms", "max Δ / rms", "operators", "latency"]
+_SETTINGS = [
+    "setting",
+    "accuracy",
+    "agreement",
+    "rmse / rms",
+    "max Δ / rms",
+    "operators",
+    "latency",
+]
 _ROUNDS = 100
 
 
@@ -100,6 +109,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
     from bridge.calibration import Calibration, calibrate_on, calibrate_on_noise
     from bridge.chatter import chatter_to
+    from bridge.compaction import compact
     from bridge.quantization_job import clips_to_judge
     from bridge.quantized_parity import judge_on_clips, predict
     from bridge.routes.via_litert import export
@@ -126,6 +136,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     short_expected = predict(reference, clips.keypoints, short_mask)
     limits = load_data_tolerance("int8")
     rows: dict[str, list[Any]] = {}
+    paths: dict[str, Path] = {}
     runtimes: dict[str, TFLiteRuntime] = {}
 
     def calibration(count: int) -> Calibration:
@@ -141,6 +152,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
                 if not _survives(path):
                     rows[title] = [title, "aborts", *["not run"] * 3, "", "not run"]
                     return
+                paths[title] = path
                 runtimes[title] = runtime = TFLiteRuntime(path)
                 found = predict(runtime, clips.keypoints, clips.attention_mask)
                 cut_short = predict(runtime, clips.keypoints, short_mask)
@@ -159,6 +171,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         source = folder / "float.tflite"
         with chatter_to(log):
             export(model, io_spec(config), {".tflite": source})
+            compact(source)
         given = list(calibration(100).inputs())
         measure("float32", lambda path: source)
         for title, names in _GRAPHS.items():
@@ -171,18 +184,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
                     source, given, path, names, moving_average=True
                 ),
             )
-        for count in (100, 200, 400):
-            some = list(calibration(count).inputs())
-            for part in (10, 30) if count == 100 else ():
-                measure(
-                    f"FULLY_CONNECTED, {part} clips",
-                    lambda path, some=some[:part]: _quantize(source, some, path, linear),
-                )
-            if count > 100:
-                measure(
-                    f"FULLY_CONNECTED, {count} clips",
-                    lambda path, some=some: _quantize(source, some, path, linear),
-                )
+        for count in (10, 30, 200, 400):
+            some = list(calibration(max(count, 100)).inputs())[:count]
+            measure(
+                f"FULLY_CONNECTED, {len(some)} clips",
+                lambda path, some=some: _quantize(source, some, path, linear),
+            )
         whole = [one for one in given if one[ATTENTION_MASK].all()]
         measure(
             f"FULLY_CONNECTED, {len(whole)} clips, none of them padded",
@@ -209,14 +216,24 @@ def main(arguments: Sequence[str] | None = None) -> int:
             KEYPOINTS: np.nan_to_num(clips.keypoints[:1]),
             ATTENTION_MASK: clips.attention_mask[:1],
         }
+        cut = tensor_errors(
+            source,
+            paths["FULLY_CONNECTED, ranges by moving average"],
+            (
+                {KEYPOINTS: points[None], ATTENTION_MASK: mask[None]}
+                for points, mask in zip(clips.keypoints, clips.attention_mask, strict=True)
+            ),
+        )
         latencies = interleaved(
             {title: lambda r=runtime: r(inputs) for title, runtime in runtimes.items()},
             rounds=_ROUNDS,
         )
     table = [[*row, _ratio(latencies, title)] for title, row in rows.items()]
-    columns = [*_COLUMNS[:-1], "rmse / rms, first third", "latency to float32"]
-    print_table(f"Static int8 of {options.checkpoint}, {clips.source}", columns, table)
-    print(markdown_table(columns, table))
+    print_table(f"Static int8 of {options.checkpoint}, {clips.source}", _COLUMNS, table)
+    print(markdown_table(_COLUMNS, table))
+    print("Ranges by moving average, the five tensors that lose most of their numbers:\n")
+    worst = sorted(cut, key=lambda row: -row.cut)[:5]
+    print(markdown_table(COLUMNS, [row.cells() for row in worst]))
     return 0
 
 

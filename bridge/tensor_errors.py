@@ -20,6 +20,8 @@ from bridge.errors import BridgeError
 from bridge.spec import ATTENTION_MASK, KEYPOINTS
 from signbart.console import print_table, run_command
 
+COLUMNS = ("tensor", "range of the integers", "computed in float32", "cut off", "rmse / rms")
+
 
 @dataclass(frozen=True)
 class TensorError:
@@ -42,6 +44,16 @@ class TensorError:
     highest: float
     cut: float
     error: float
+
+    def cells(self) -> list[str]:
+        """Cells of `COLUMNS`."""
+        return [
+            self.name,
+            f"{self.low:.3f} … {self.high:.3f}",
+            f"{self.lowest:.3f} … {self.highest:.3f}",
+            f"{self.cut:.3%}",
+            f"{self.error:.4f}",
+        ]
 
 
 def tensor_errors(
@@ -182,17 +194,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         rows = sorted(rows, key=lambda row: -row.error)[: options.worst]
     print_table(
         f"{Path(options.quantized_model).name} on {len(clips)} clips",
-        ["tensor", "range of the integers", "computed in float32", "cut off", "rmse / rms"],
-        [
-            [
-                row.name,
-                f"{row.low:.3f} … {row.high:.3f}",
-                f"{row.lowest:.3f} … {row.highest:.3f}",
-                f"{row.cut:.3%}",
-                f"{row.error:.4f}",
-            ]
-            for row in rows
-        ],
+        COLUMNS,
+        [row.cells() for row in rows],
     )
     return 0
 
