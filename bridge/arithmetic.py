@@ -58,13 +58,17 @@ def multiply_accumulates(
                 axis = -2 if operator.builtinOptions.adjX else -1
                 summed = _size(graph.tensors[operator.inputs[0]], axis, path)
             given, weights = (kinds[graph.tensors[at].type] for at in operator.inputs[:2])
-            results = math.prod(int(size) for size in graph.tensors[operator.outputs[0]].shape)
+            made = graph.tensors[operator.outputs[0]]
+            results = math.prod(_size(made, axis, path) for axis in range(len(made.shape)))
             counted[_FORMATS.get((given, weights), f"{given} x {weights}")] += results * summed
     return counted
 
 
 def _size(tensor: Any, axis: int, path: str | Path) -> int:
-    size = int(tensor.shape[axis])
+    # An open size is -1 in the signature, where there is one, and 1 in the shape.
+    signature = tensor.shapeSignature
+    sizes = tensor.shape if signature is None or not len(signature) else signature
+    size = int(sizes[axis])
     if size < 1:
         raise ArtifactError(f"{path}: tensor {tensor.name.decode()} has no fixed size")
     return size
