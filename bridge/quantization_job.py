@@ -244,6 +244,13 @@ def quantize_artifact(
     Raises:
         SignBartError: `source` is no such file, or the recordings do not fit it.
     """
+    for path in (source, target):
+        if path.suffix != ".tflite":
+            raise BridgeError(f"{path} is no .tflite file; only those are quantized")
+    if target.resolve() == source.resolve():
+        raise BridgeError(f"{source} would be overwritten; choose another --output")
+    if options.int8_io and not scheme.calibrated:
+        raise BridgeError(f"integer inputs and outputs need int8 or int16x8, not {scheme.name}")
     metadata = read_metadata(source)
     if metadata["scheme"] != FLOAT:
         raise BridgeError(
