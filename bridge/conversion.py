@@ -199,6 +199,10 @@ def _convert_by(
             shutil.copyfile(paths[".tflite"], plain)
         except BridgeError as error:
             problem = str(error)
+        # Compaction reads what a converter wrote, which can fail in any way.
+        except Exception as error:
+            traceback.print_exc()
+            problem = f"{type(error).__name__}: {error}"
     seconds = time.perf_counter() - started
     conversions = []
     float_parity = None
