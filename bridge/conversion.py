@@ -212,7 +212,8 @@ def _convert_by(
         if ending == ".tflite":
             float_parity = artifact.parity
             if artifact.parity.passed and all(scheme.name != FLOAT for scheme in schemes):
-                continue  # nobody asked for it
+                path.unlink()  # nobody asked for it
+                continue
         conversions.append(job.settle(artifact, route, FLOAT, seconds, path, output))
     for scheme in schemes:
         if scheme.name == FLOAT:
