@@ -14,6 +14,7 @@ import torch
 from torch import Tensor, nn
 
 from bridge.spec import LOGITS, IOSpec
+from signbart_torch.export_graph import for_export
 
 if TYPE_CHECKING:
     from signbart_torch.model import SignBart
@@ -22,7 +23,7 @@ if TYPE_CHECKING:
 class _Named(nn.Module):
     """Gives the output its name: the converter names outputs by the keys of a returned dict."""
 
-    def __init__(self, model: SignBart):
+    def __init__(self, model: nn.Module):
         super().__init__()
         self.model = model
 
@@ -39,4 +40,5 @@ def export(model: SignBart, spec: IOSpec, paths: Mapping[str, Path]) -> None:
         tensor.name: torch.ones(tensor.shape, dtype=getattr(torch, tensor.dtype))
         for tensor in spec.inputs
     }
-    litert_torch.convert(_Named(model).eval(), sample_kwargs=example).export(str(paths[".tflite"]))
+    named = _Named(for_export(model)).eval()
+    litert_torch.convert(named, sample_kwargs=example).export(str(paths[".tflite"]))
