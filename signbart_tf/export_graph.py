@@ -120,7 +120,9 @@ def _feed_forward(layer: EncoderLayer | DecoderLayer, states):
 def _layer_norm(norm: keras.layers.LayerNormalization, states):
     centred = states - ops.mean(states, axis=-1, keepdims=True)
     variance = ops.mean(centred * centred, axis=-1, keepdims=True)
-    return centred * ops.rsqrt(variance + norm.epsilon) * norm.gamma + norm.beta
+    # Of rank 2, so that no converter folds them into the FULLY_CONNECTED behind; see the mirror.
+    gamma, beta = ops.expand_dims(norm.gamma, axis=0), ops.expand_dims(norm.beta, axis=0)
+    return centred * ops.rsqrt(variance + norm.epsilon) * gamma + beta
 
 
 def _attend(attention: Attention, states, key_values, bias):

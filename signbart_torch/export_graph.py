@@ -135,7 +135,7 @@ def _feed_forward(layer: EncoderLayer | DecoderLayer, states: Tensor) -> Tensor:
 def _layer_norm(norm: nn.LayerNorm, states: Tensor) -> Tensor:
     centred = states - states.mean(dim=-1, keepdim=True)
     variance = (centred * centred).mean(dim=-1, keepdim=True)
-    # Of rank 2: LiteRT Torch folds factors of rank 1 into the FULLY_CONNECTED behind them, though the
+    # Of rank 2: converters fold factors of rank 1 into the FULLY_CONNECTED behind them, though the
     # residual needs the product too. That saves nothing, and puts int8 weights on another grid than
     # the checkpoint's, which is the one that quantization-aware training trains for.
     weight, bias = norm.weight.unsqueeze(0), norm.bias.unsqueeze(0)
