@@ -134,6 +134,7 @@ class LogitsAlone(keras.Model):
         self.built = True
 
     def call(self, inputs, training=None):
+        """Logits (B, C) of the model's inputs."""
         return self.model(inputs, training=training)["logits"]
 
 
