@@ -9,11 +9,14 @@ Legend: B batch, T frames, K keypoints.
 from __future__ import annotations
 
 import math
+from collections import deque
 from collections.abc import Callable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
 
 import tensorflow as tf
 
 from signbart.batches import (
+    Batch,
     PreparedClips,
     Rows,
     evaluation_rows,
@@ -21,6 +24,8 @@ from signbart.batches import (
     training_rows,
 )
 from signbart.config import RunConfig
+
+_THREADS = 2  # that make batches; a batch takes a fraction of the time of its step
 
 
 def input_signature(config: RunConfig) -> dict[str, tf.TensorSpec]:
@@ -49,31 +54,31 @@ def evaluation_dataset(prepared: PreparedClips, config: RunConfig) -> tf.data.Da
 
 
 def _dataset(rows: Callable[[], Iterator[Rows]], count: int, config: RunConfig) -> tf.data.Dataset:
-    keypoints = input_signature(config)["keypoints"]
-    whole = tf.TensorSpec((None,), tf.int64)
+    inputs, whole = input_signature(config), tf.TensorSpec((None,), tf.int64)
 
-    def drawn():
-        for batch in rows():
-            yield batch.points, batch.lengths, batch.labels, batch.indices
+    def elements():
+        for batch in _make_ahead(rows(), config):
+            arrays = {"keypoints": batch.keypoints, "attention_mask": batch.attention_mask}
+            yield arrays, batch.labels, batch.indices
 
-    def made(points, lengths, labels, indices):
-        batch = make_batch(Rows(points, lengths, labels, indices), config)
-        return batch.keypoints, batch.attention_mask
-
-    def shaped(points, lengths, labels, indices):
-        # Not stateful, or TensorFlow's determinism would have the batches made one after another.
-        arrays = tf.numpy_function(
-            made, (points, lengths, labels, indices), (tf.float32, tf.int32), stateful=False
-        )
-        inputs = {
-            name: tf.ensure_shape(array, spec.shape)
-            for array, (name, spec) in zip(arrays, input_signature(config).items(), strict=True)
-        }
-        return inputs, labels, indices
-
-    dataset = tf.data.Dataset.from_generator(
-        drawn, output_signature=(keypoints, whole, whole, whole)
-    )
-    dataset = dataset.map(shaped, num_parallel_calls=tf.data.AUTOTUNE, deterministic=True)
+    dataset = tf.data.Dataset.from_generator(elements, output_signature=(inputs, whole, whole))
     steps = math.ceil(count / config.train.batch_size)
     return dataset.apply(tf.data.experimental.assert_cardinality(steps)).prefetch(tf.data.AUTOTUNE)
+
+
+def _make_ahead(rows: Iterator[Rows], config: RunConfig) -> Iterator[Batch]:
+    """The rows' batches, in order and ahead of their use: drawn by one thread, made by several.
+
+    Not by a parallel `map` of tf.data's: where TensorFlow is to be deterministic it makes those
+    sequential that call Python, and drops what was to be fetched ahead.
+    """
+    with ThreadPoolExecutor(1) as drawing, ThreadPoolExecutor(_THREADS) as making:
+
+        def draw() -> Future[Batch] | None:
+            drawn = next(rows, None)
+            return None if drawn is None else making.submit(make_batch, drawn, config)
+
+        ahead = deque(drawing.submit(draw) for _ in range(2 * _THREADS))
+        while (batch := ahead.popleft().result()) is not None:
+            ahead.append(drawing.submit(draw))
+            yield batch.result()

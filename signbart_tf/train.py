@@ -33,7 +33,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     config = load_config(options.config, options.overrides)
     clips = read_clips(options.data, split=options.split, skip_bad=options.skip_bad)
 
-    silence_tensorflow()
+    import_tensorflow()
     from signbart_tf.trainer import BEST, train
 
     with EpochReport(config.train.epochs) as report:
@@ -66,9 +66,19 @@ def add_loop_argument(parser: argparse.ArgumentParser) -> None:
     )
 
 
-def silence_tensorflow() -> None:
-    """Keeps TensorFlow's start-up messages off the terminal; its errors are exceptions."""
-    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+def import_tensorflow() -> None:
+    """Starts TensorFlow without its messages, which no setting of its own keeps away."""
+    stderr = os.dup(2)
+    nothing = os.open(os.devnull, os.O_WRONLY)
+    os.dup2(nothing, 2)
+    try:
+        import tensorflow as tf
+
+        tf.config.list_physical_devices()
+    finally:
+        os.dup2(stderr, 2)
+        os.close(stderr)
+        os.close(nothing)
 
 
 def command() -> None:

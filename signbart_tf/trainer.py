@@ -118,8 +118,7 @@ def train(
     )
     if state and state.progress.get("finished") and (output / RESULTS).is_file():
         return json.loads((output / RESULTS).read_text(encoding="utf-8"))
-    tf.config.experimental.enable_op_determinism()
-    keras.utils.set_random_seed(config.train.seed)
+    make_deterministic(config.train.seed)
     with tf.device(place):
         run = _Run(clips, config, output, split, LOOPS[loop], arithmetic, state, start)
         run.progress["recordings"] = identity
@@ -311,6 +310,15 @@ def seed_dropout(model: SignBart, *parts: int) -> None:
     for index, layer in enumerate(layers_of(model, keras.layers.Dropout)):
         if layer.rate:
             layer.seed_generator.state.assign([mixed_seed(*parts, index), 0])
+
+
+def make_deterministic(seed: int) -> None:
+    """Makes what this process computes from now on a function of the seed."""
+    tf.config.experimental.enable_op_determinism()
+    # It reassociates products, and not alike in the graphs of the two loops, whose weights would
+    # differ in their last bits.
+    tf.config.optimizer.set_experimental_options({"constant_folding": False})
+    keras.utils.set_random_seed(seed)
 
 
 class _Board:
