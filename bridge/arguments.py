@@ -6,10 +6,12 @@ import argparse
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
+from signbart.calibration import MIN_CLIPS as MIN_CALIBRATION_CLIPS
+
 MIN_SAMPLES = 8
 
 
-def _at_least(lowest: int) -> Callable[[str], int]:
+def at_least(lowest: int) -> Callable[[str], int]:
     """An argparse type: a whole number no smaller than `lowest`."""
 
     def number(text: str) -> int:
@@ -40,11 +42,11 @@ def add_comparison_arguments(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument(
         "--samples",
-        type=_at_least(MIN_SAMPLES),
+        type=at_least(MIN_SAMPLES),
         default=MIN_SAMPLES,
         help=f"inputs a length, at least {MIN_SAMPLES} (default: %(default)s)",
     )
-    parser.add_argument("--seed", type=_at_least(0), default=0, help="default: %(default)s")
+    parser.add_argument("--seed", type=at_least(0), default=0, help="default: %(default)s")
 
 
 def add_published_arguments(parser: argparse.ArgumentParser) -> None:
@@ -66,3 +68,41 @@ def published_options(config: str | Path | None, overrides: Sequence[str]) -> li
     for override in overrides:
         given += ["--set", override]
     return given
+
+
+def add_quantization_arguments(parser: argparse.ArgumentParser) -> None:
+    """What quantizers are shown, and what quantized artifacts are judged on."""
+    parser.add_argument(
+        "--calibration-data",
+        metavar="PATH",
+        help="recordings that fix the ranges of int8 and int16x8 (default: those of --data that "
+        "were trained on)",
+    )
+    parser.add_argument(
+        "--calibration-clips",
+        type=at_least(MIN_CALIBRATION_CLIPS),
+        default=MIN_CALIBRATION_CLIPS,
+        metavar="N",
+        help=f"how many, at least {MIN_CALIBRATION_CLIPS} (default: %(default)s)",
+    )
+    parser.add_argument(
+        "--allow-random-calibration",
+        action="store_true",
+        help="without recordings take random numbers: for trying things out, not for use",
+    )
+    parser.add_argument(
+        "--int8-io",
+        action="store_true",
+        help="integer inputs and outputs for int8 and int16x8 (default: float32)",
+    )
+
+
+def add_test_signers_argument(parser: argparse.ArgumentParser) -> None:
+    """Who was not trained on, where the checkpoint does not say."""
+    parser.add_argument(
+        "--test-signers",
+        nargs="+",
+        metavar="SIGNER",
+        help="signers of --data that were not trained on: quantized artifacts are judged on them, "
+        "and not calibrated (default: as the checkpoint says)",
+    )

@@ -16,8 +16,11 @@ if not __package__:
 from bridge.arguments import (
     add_comparison_arguments,
     add_published_arguments,
+    add_quantization_arguments,
+    add_test_signers_argument,
     published_options,
 )
+from bridge.quantize import FLOAT, SCHEMES
 from bridge.routes import ROUTES
 from signbart.console import run_command
 
@@ -31,10 +34,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
         f"  {route.name:8} {route.description} (also {', '.join(route.aliases)})"
         for route in ROUTES.values()
     )
+    schemes = "\n".join(f"  {scheme.name:16} {scheme.description}" for scheme in SCHEMES.values())
     parser = argparse.ArgumentParser(
         prog="python bridge/convert.py",
         description="Convert a checkpoint to .tflite and compare the result with PyTorch.",
-        epilog=f"routes:\n{table}\n\nexit status: 0 converted and equal, 1 not, 2 bad input",
+        epilog=f"routes:\n{table}\n\nschemes:\n{schemes}\n\n"
+        "exit status: 0 converted and equal, 1 not, 2 bad input",
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     parser.add_argument(
@@ -47,19 +52,36 @@ def main(arguments: Sequence[str] | None = None) -> int:
         metavar="NAME",
         help="may be repeated; all for every one (default: litert)",
     )
+    parser.add_argument(
+        "--quantize",
+        action="append",
+        metavar="SCHEMES",
+        help="parted by commas, or all (default: fp32)",
+    )
     add_published_arguments(parser)
     parser.add_argument("--labels", metavar="JSON", help="label2id.json of a published .pth")
     add_comparison_arguments(parser)
+    add_quantization_arguments(parser)
+    add_test_signers_argument(parser)
     parser.add_argument("-v", "--verbose", action="store_true", help="show the converters' output")
     options = parser.parse_args(arguments)
 
     from bridge.conversion import convert
     from bridge.parity_report import print_parity
+    from bridge.quantization_job import QuantizationOptions
 
     conversions = convert(
         options.checkpoint,
         options.output,
         routes=options.route or ["litert"],
+        quantization=QuantizationOptions(
+            schemes=options.quantize or [FLOAT],
+            calibration_data=options.calibration_data,
+            calibration_clips=options.calibration_clips,
+            allow_random_calibration=options.allow_random_calibration,
+            test_signers=options.test_signers,
+            int8_io=options.int8_io,
+        ),
         config=options.config,
         overrides=options.overrides,
         labels=options.labels,
@@ -75,11 +97,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
         + (" (a published file does not say: check them)" if options.config else "")
     )
     for conversion in conversions:
-        text = f"{conversion.route}: {conversion.seconds:.1f} s"
+        text = f"{conversion.route} {conversion.scheme}: {conversion.seconds:.1f} s"
         if conversion.path:
             text += f", {conversion.path.stat().st_size:,} bytes, {conversion.path}"
         print(text)
-    print(f"compared on {conversions[0].inputs}")
+    for scheme, inputs in {c.scheme == FLOAT: c.inputs for c in conversions}.items():
+        print(f"{'compared' if scheme else 'quantized: judged'} on {inputs}")
     print_parity([conversion.parity for conversion in conversions])
     output = Path(options.output)
     failed = [conversion for conversion in conversions if not conversion.parity.passed]

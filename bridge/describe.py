@@ -75,6 +75,7 @@ def describe(path: str | Path) -> dict[str, Any]:
     Raises:
         ArtifactError: The file is missing, damaged, or of another kind.
     """
+    from bridge.arithmetic import multiply_accumulates
     from bridge.metadata import read_metadata
     from bridge.runtimes import open_runtime
 
@@ -97,6 +98,9 @@ def describe(path: str | Path) -> dict[str, Any]:
         "outputs": [tensor.describe() for tensor in spec.outputs] if spec else [],
         "operators": dict(counted.most_common()),
         "foreign_operators": foreign,
+        "multiply_accumulates": (
+            dict(multiply_accumulates(path)) if path.suffix == ".tflite" and not foreign else {}
+        ),
         "metadata": metadata,
     }
 
@@ -120,6 +124,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
     counted = ", ".join(f"{name} {count}" for name, count in found["operators"].items())
     print(f"{sum(found['operators'].values())} operators: {counted}")
     print(f"beyond a plain runtime: {', '.join(found['foreign_operators']) or 'none'}")
+    products = found["multiply_accumulates"]
+    if products:
+        shares = ", ".join(
+            f"{name} {count / sum(products.values()):.1%}" for name, count in products.items()
+        )
+        print(f"{sum(products.values()):,} multiply-accumulates: {shares}")
     metadata = found["metadata"]
     if metadata is None:
         print("metadata: none of this project's; labels and preprocessing are unknown")
@@ -134,6 +144,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
         f"{preprocessing['max_frames']} frames, normalisation {preprocessing['normalization']}"
     )
     print(f"checkpoint SHA-256 {metadata['checkpoint_sha256']}")
+    calibration = metadata.get("quantization", {}).get("calibration")
+    if calibration:
+        kind = "random inputs" if calibration["random"] else f"clips ({calibration['data']})"
+        print(f"calibrated on {calibration['clips']} {kind}, seed {calibration['seed']}")
     print("versions: " + ", ".join(f"{k} {v}" for k, v in metadata["versions"].items()))
     return 0
 

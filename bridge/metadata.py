@@ -104,9 +104,9 @@ def embed_metadata(path: Path, metadata: dict[str, Any]) -> None:
         onnx.save(model, str(path))
         return
     archive = io.BytesIO()
-    with zipfile.ZipFile(archive, "w", zipfile.ZIP_STORED) as file:
+    with zipfile.ZipFile(archive, "w", zipfile.ZIP_DEFLATED) as file:
         for name, content in ((_JSON, text), (_LABELS, "\n".join(metadata["labels"]) + "\n")):
-            file.writestr(zipfile.ZipInfo(name, _EPOCH), content.encode())
+            file.writestr(zipfile.ZipInfo(name, _EPOCH), content.encode(), zipfile.ZIP_DEFLATED)
     with open(path, "ab") as file:
         file.write(archive.getvalue())
 
@@ -152,7 +152,14 @@ def tensors_of(spec: IOSpec) -> dict[str, list[dict[str, Any]]]:
     """The metadata's ``inputs`` and ``outputs``; null stands for any size."""
     return {
         side: [
-            {"name": tensor.name, "shape": list(tensor.shape), "dtype": tensor.dtype}
+            {
+                "name": tensor.name,
+                "shape": list(tensor.shape),
+                "dtype": tensor.dtype,
+                **(
+                    {"scale": tensor.scale, "zero_point": tensor.zero_point} if tensor.scale else {}
+                ),
+            }
             for tensor in getattr(spec, side)
         ]
         for side in ("inputs", "outputs")

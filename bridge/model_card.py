@@ -2,16 +2,28 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from bridge.parity import Parity
-from bridge.parity_report import COLUMNS, table_row
+from bridge.parity_report import parity_tables
 from signbart.console import markdown_table
 
 
-def model_card(metadata: dict[str, Any], parities: Sequence[Parity]) -> str:
-    """Markdown from what `metadata.build_metadata` made and from the comparison with PyTorch."""
+def model_card(
+    metadata: dict[str, Any],
+    parities: Sequence[Parity],
+    products: Mapping[str, Mapping[str, int]],
+    calibration: Mapping[str, Any] | None,
+) -> str:
+    """Markdown from what is known of a conversion.
+
+    Args:
+        metadata: From `metadata.build_metadata`.
+        parities: The comparisons with PyTorch.
+        products: Artifact -> number format -> multiply-accumulates of one run.
+        calibration: Record of what quantizers were shown; None where nothing was.
+    """
     preprocessing = metadata["preprocessing"]
     tensors = [
         [tensor["name"], f"({', '.join(map(str, tensor['shape']))})", tensor["dtype"], role]
@@ -56,9 +68,8 @@ def model_card(metadata: dict[str, Any], parities: Sequence[Parity]) -> str:
             "zip archive appended to the file, an .onnx, whose batch and frames are open, in its "
             "metadata properties.",
             "",
-            "## Agreement with PyTorch",
-            "",
-            markdown_table(COLUMNS, [table_row(parity) for parity in parities]),
+            parity_tables(parities, level=2),
+            *_arithmetic(products, calibration),
             "## Labels",
             "",
             ", ".join(metadata["labels"]),
@@ -71,3 +82,37 @@ def model_card(metadata: dict[str, Any], parities: Sequence[Parity]) -> str:
             "",
         ]
     )
+
+
+def _arithmetic(
+    products: Mapping[str, Mapping[str, int]], calibration: Mapping[str, Any] | None
+) -> list[str]:
+    """Which share of the work runs in which number format, and what fixed the ranges."""
+    if not products:
+        return []
+    formats = sorted({name for counted in products.values() for name in counted})
+    rows = [
+        [artifact, *(f"{counted.get(name, 0) / sum(counted.values()):.1%}" for name in formats)]
+        for artifact, counted in products.items()
+    ]
+    lines = [
+        "## Arithmetic",
+        "",
+        "Shares of the multiply-accumulates of one run by number format; LayerNorm, softmax and "
+        "GELU, which are none, stay in float32.",
+        "",
+        markdown_table(["artifact", *formats], rows),
+    ]
+    if calibration and calibration["random"]:
+        lines.append(
+            f"**Calibrated on {calibration['clips']} random inputs: not for use.** Their ranges "
+            "fit no real clip.\n"
+        )
+    elif calibration:
+        frames = calibration["frames"]
+        lines.append(
+            f"Calibrated on {calibration['clips']} of {calibration['of']} clips "
+            f"({calibration['classes']} classes, {len(calibration['signers'])} signers, "
+            f"{frames['shortest']} to {frames['longest']} of {frames['input']} frames).\n"
+        )
+    return lines

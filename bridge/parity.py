@@ -18,6 +18,7 @@ import numpy as np
 from bridge.arguments import (
     add_comparison_arguments,
     add_published_arguments,
+    add_test_signers_argument,
     not_negative,
     published_options,
 )
@@ -56,6 +57,12 @@ class Parity:
         disagreements: For each sample whose highest class differs: its description, both classes,
             and the reference's margin between them.
         errors: (samples, C) absolute differences, for pictures.
+        scheme: The artifact's quantization scheme; all but fp32 are judged on clips.
+        scaled_rmse: `rmse` over the root mean square of the reference's logits.
+        accuracy: Percent of labelled clips recognised; None without labels.
+        top5: Percent whose label is among the five highest.
+        reference_accuracy: The reference's accuracy on the same clips.
+        reference_top5: The reference's top-5 on the same clips.
     """
 
     artifact: str
@@ -71,6 +78,12 @@ class Parity:
     worst_sample: str = ""
     disagreements: tuple[Mapping[str, Any], ...] = ()
     errors: np.ndarray | None = dataclasses.field(default=None, repr=False, compare=False)
+    scheme: str = "fp32"
+    scaled_rmse: float | None = None
+    accuracy: float | None = None
+    top5: float | None = None
+    reference_accuracy: float | None = None
+    reference_top5: float | None = None
 
     @property
     def passed(self) -> bool:
@@ -173,6 +186,7 @@ def judge(
         mean_abs=float(difference.mean()),
         rmse=float(np.sqrt((difference**2).mean())),
         max_scaled=float(difference.max()) / scale,
+        scaled_rmse=float(np.sqrt((difference**2).mean())) / scale,
         cosine=float(cosines.min()),
         argmax_agreement=float((top == other).mean()),
         worst_sample=descriptions[worst],
@@ -277,6 +291,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--atol", type=not_negative, help="instead of configs/parity.yaml's")
     parser.add_argument("--rtol", type=not_negative, help="instead of configs/parity.yaml's")
     add_published_arguments(parser)
+    add_test_signers_argument(parser)
     parser.add_argument(
         "--output",
         metavar="FOLDER",
@@ -287,6 +302,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     options = parser.parse_args(arguments)
 
     from bridge.parity_report import parity_json, print_parity, write_reports
+    from bridge.quantization_job import clips_to_judge
+    from bridge.quantized_parity import compare_on_clips
     from bridge.runtimes import TorchRuntime
     from bridge.samples import (
         describe_samples,
@@ -294,21 +311,22 @@ def main(arguments: Sequence[str] | None = None) -> int:
         read_recordings,
         read_sample,
     )
-    from bridge.tolerances import load_tolerance
+    from bridge.tolerances import load_data_tolerance, load_tolerance
     from signbart.config import load_config
     from signbart_torch.checkpoint import load_model
 
     given = load_config(options.config, options.overrides) if options.config else None
-    model, config, _ = load_model(options.reference, given)
+    model, config, class_names = load_model(options.reference, given)
     tolerance = load_tolerance("fp32")
     atol = tolerance.atol if options.atol is None else options.atol
     rtol = tolerance.rtol if options.rtol is None else options.rtol
+    recordings = read_recordings(options.data)
     if options.inputs:
         samples = [read_sample(options.inputs)]
     else:
         samples = make_samples(
             config,
-            clips=read_recordings(options.data),
+            clips=recordings,
             samples=options.samples,
             seed=options.seed,
         )
@@ -320,9 +338,27 @@ def main(arguments: Sequence[str] | None = None) -> int:
         for name in ("atol", "rtol")
         if (value := getattr(options, name)) is not None
     ]
+    clips = None
     for path in map(Path, options.artifacts):
-        result, tried = compare_artifact(reference, path, samples, atol=atol, rtol=rtol)
-        result = diagnose(model, path, result, tried)
+        scheme = scheme_of(path)
+        if scheme != "fp32" and options.atol is None and options.rtol is None:
+            if clips is None:
+                _, clips = clips_to_judge(
+                    options.reference,
+                    config,
+                    class_names,
+                    reference,
+                    samples,
+                    options.data,
+                    recordings,
+                    options.test_signers,
+                    seed=options.seed,
+                )
+            result = compare_on_clips(path, scheme, clips, load_data_tolerance(scheme))
+            tried = clips.samples()
+        else:
+            result, tried = compare_artifact(reference, path, samples, atol=atol, rtol=rtol)
+            result = diagnose(model, path, result, tried)
         if not result.passed:
             result = _name_other_origin(result, path, options.reference)
         results.append(result)
@@ -330,6 +366,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
             folder = Path(options.output or "parity")
             repros.append(save_repro(options.reference, path, result, tried, folder, again))
     settings = {"atol": atol, "rtol": rtol, "inputs": len(samples), "seed": options.seed}
+    if clips is not None:
+        settings["quantized judged on"] = clips.source
     settings |= {
         "reference": options.reference,
         "inputs from": describe_samples(samples, options.data),
@@ -343,6 +381,16 @@ def main(arguments: Sequence[str] | None = None) -> int:
         for repro in repros:
             print(f"the worst input alone: {repro}")
     return 0 if all(result.passed for result in results) else 1
+
+
+def scheme_of(path: Path) -> str:
+    """The quantization scheme that an artifact names; fp32 where it names none."""
+    from bridge.metadata import read_metadata
+
+    try:
+        return str(read_metadata(path).get("scheme", "fp32"))
+    except BridgeError:
+        return "fp32"
 
 
 def _name_other_origin(result: Parity, path: Path, checkpoint: str) -> Parity:

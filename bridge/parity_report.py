@@ -22,6 +22,17 @@ COLUMNS = (
     "cosine",
     "arg-max",
 )
+QUANTIZED_COLUMNS = (
+    "artifact",
+    "verdict",
+    "clips",
+    "accuracy",
+    "to float32",
+    "top-5",
+    "agreement",
+    "rmse / rms",
+    "max Δ / rms",
+)
 
 
 def table_row(parity: Parity) -> list[str]:
@@ -42,9 +53,43 @@ def table_row(parity: Parity) -> list[str]:
     ]
 
 
-def print_parity(results: Sequence[Parity], title: str = "Parity with PyTorch") -> None:
-    """Prints the table, and a sentence for each artifact that did not pass."""
-    print_table(title, COLUMNS, [table_row(parity) for parity in results])
+def quantized_row(parity: Parity) -> list[str]:
+    """Cells of `QUANTIZED_COLUMNS`; what was not measured says so."""
+
+    def cell(value: float | None, form: str) -> str:
+        return "not run" if value is None else format(value, form)
+
+    lost = None
+    if parity.accuracy is not None:
+        lost = parity.accuracy - parity.reference_accuracy
+    return [
+        parity.artifact,
+        parity.verdict,
+        str(parity.samples),
+        cell(parity.accuracy, ".2f"),
+        cell(lost, "+.2f"),
+        cell(parity.top5, ".2f"),
+        cell(parity.argmax_agreement, ".2%"),
+        cell(parity.scaled_rmse, ".4f"),
+        cell(parity.max_scaled, ".3f"),
+    ]
+
+
+def _tables(results: Sequence[Parity]) -> list[tuple[str, Sequence[str], list[list[str]]]]:
+    """Title, columns and rows: float artifacts input by input, quantized ones on clips."""
+    floats = [table_row(parity) for parity in results if parity.scheme == "fp32"]
+    quantized = [quantized_row(parity) for parity in results if parity.scheme != "fp32"]
+    tables = [
+        ("Parity with PyTorch", COLUMNS, floats),
+        ("Quantized, judged on clips; accuracies in percent", QUANTIZED_COLUMNS, quantized),
+    ]
+    return [table for table in tables if table[2]]
+
+
+def print_parity(results: Sequence[Parity]) -> None:
+    """Prints the tables, and a sentence for each artifact that did not pass."""
+    for title, columns, rows in _tables(results):
+        print_table(title, columns, rows)
     for parity in results:
         if not parity.passed:
             print(f"{parity.artifact}: {parity.verdict}: {parity.reason}")
@@ -58,11 +103,18 @@ def parity_json(results: Sequence[Parity], settings: Mapping[str, Any]) -> str:
     return json.dumps(tree, indent=2, ensure_ascii=False, allow_nan=False) + "\n"
 
 
+def parity_tables(results: Sequence[Parity], level: int) -> str:
+    """The tables as Markdown, each under a heading of `level`."""
+    return "\n".join(
+        f"{'#' * level} {title}\n\n{markdown_table(columns, rows)}"
+        for title, columns, rows in _tables(results)
+    )
+
+
 def parity_markdown(results: Sequence[Parity], settings: Mapping[str, Any]) -> str:
     """The content of ``parity.md``."""
     lines = [
-        "# Parity with PyTorch\n",
-        markdown_table(COLUMNS, [table_row(parity) for parity in results]),
+        parity_tables(results, level=1),
         *(f"- **{r.artifact}**: {r.verdict}: {r.reason}" for r in results if not r.passed),
         "\nSettings: " + ", ".join(f"{key} {value}" for key, value in settings.items()) + ".",
     ]
@@ -74,6 +126,8 @@ def write_reports(
 ) -> None:
     """Writes ``parity.json``, ``parity.md`` and ``parity_<artifact>.png`` into `folder`.
 
+    Pictures are drawn of float artifacts: quantized ones have no limit for a single logit.
+
     Args:
         results: The comparisons.
         settings: What they were made with.
@@ -84,7 +138,7 @@ def write_reports(
 
     make_folder(folder)
     for result in results:
-        if result.errors is not None:
+        if result.errors is not None and result.scheme == "fp32":
             title = f"{result.artifact}: {result.verdict}, {result.samples} inputs"
             draw_errors(result.errors, limit, title, folder / f"parity_{result.artifact}.png")
     write_text(folder / "parity.json", parity_json(results, settings))

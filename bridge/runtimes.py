@@ -5,6 +5,7 @@ Nothing is resampled, padded or cast on the way; what does not fit is refused.
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Protocol
@@ -96,6 +97,37 @@ class TFLiteRuntime:
         return {name: np.array(array) for name, array in outputs.items()}
 
 
+class FloatView:
+    """A runtime with integer inputs and outputs, called with real numbers.
+
+    For comparisons: programs feed the integers themselves.
+    """
+
+    def __init__(self, runtime: Runtime):
+        self.name = runtime.name
+        self._runtime = runtime
+        self._tensors = {t.name: t for t in (*runtime.spec.inputs, *runtime.spec.outputs)}
+
+        def real(tensors: tuple[TensorSpec, ...]) -> tuple[TensorSpec, ...]:
+            return tuple(TensorSpec(t.name, t.shape, "float32") if t.scale else t for t in tensors)
+
+        self.spec = dataclasses.replace(
+            runtime.spec, inputs=real(runtime.spec.inputs), outputs=real(runtime.spec.outputs)
+        )
+
+    def __call__(self, inputs: Arrays) -> dict[str, np.ndarray]:
+        """Runs the model; see `Runtime`."""
+        self.spec.check_inputs(inputs, self.name)
+        given = {
+            name: self._tensors[name].quantize(array) if self._tensors[name].scale else array
+            for name, array in inputs.items()
+        }
+        return {
+            name: self._tensors[name].dequantize(array) if self._tensors[name].scale else array
+            for name, array in self._runtime(given).items()
+        }
+
+
 class OnnxRuntime:
     """An .onnx file in ONNX Runtime, on the CPU.
 
@@ -154,7 +186,7 @@ _BY_SUFFIX = {".tflite": TFLiteRuntime, ".onnx": OnnxRuntime}
 
 
 def open_runtime(path: str | Path) -> Runtime:
-    """The runtime that an artifact's ending calls for.
+    """The runtime that an artifact's ending calls for, its inputs and outputs as they are.
 
     Raises:
         ArtifactError: The ending is none that a runtime exists for, or the file cannot be opened.
@@ -174,10 +206,18 @@ def open_runtime(path: str | Path) -> Runtime:
 def _tensor_specs(details: Mapping[str, Mapping]) -> tuple[TensorSpec, ...]:
     return tuple(
         TensorSpec(
-            name, tuple(int(size) for size in tensor["shape"]), np.dtype(tensor["dtype"]).name
+            name,
+            tuple(int(size) for size in tensor["shape"]),
+            np.dtype(tensor["dtype"]).name,
+            *map(_plain_number, tensor["quantization"]),
         )
         for name, tensor in sorted(details.items())
     )
+
+
+def _plain_number(value: float) -> float:
+    """Python's own number, which JSON can hold."""
+    return value.item() if isinstance(value, np.generic) else value
 
 
 _ONNX_DTYPES = {"tensor(float)": "float32", "tensor(int32)": "int32"}

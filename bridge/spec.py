@@ -5,6 +5,7 @@ Legend: B batch, T frames, K keypoints, C classes.
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Mapping
 from dataclasses import dataclass
 
@@ -19,16 +20,34 @@ KEYPOINTS, ATTENTION_MASK, LOGITS = "keypoints", "attention_mask", "logits"
 
 @dataclass(frozen=True)
 class TensorSpec:
-    """One named tensor; None in `shape` stands for any size."""
+    """One named tensor; None in `shape` stands for any size.
+
+    Where integers stand for real numbers, ``real = (integer - zero_point) * scale``; otherwise
+    `scale` is 0.
+    """
 
     name: str
     shape: tuple[int | None, ...]
     dtype: str
+    scale: float = 0.0
+    zero_point: int = 0
 
     def describe(self) -> str:
         """For messages, for example ``keypoints float32 (1, 64, 90, 2)``."""
         sizes = ", ".join("any" if size is None else str(size) for size in self.shape)
-        return f"{self.name} {self.dtype} ({sizes})"
+        real = f", real = (integer - {self.zero_point}) * {self.scale:g}" if self.scale else ""
+        return f"{self.name} {self.dtype} ({sizes}){real}"
+
+    def quantize(self, array: np.ndarray) -> np.ndarray:
+        """Real numbers as this tensor's integers, the nearest ones; what is beyond is cut off."""
+        limits = np.iinfo(self.dtype)
+        integers = np.rint(np.nan_to_num(array) / self.scale) + self.zero_point
+        return np.clip(integers, limits.min, limits.max).astype(self.dtype)
+
+    def dequantize(self, array: np.ndarray) -> np.ndarray:
+        """This tensor's integers as real numbers, float32."""
+        wide = array.astype(np.int64) - self.zero_point
+        return (wide * np.float64(self.scale)).astype(np.float32)
 
     def accepts_shape(self, shape: tuple[int, ...]) -> bool:
         """Whether an array of `shape` fits."""
@@ -55,8 +74,12 @@ class IOSpec:
 
     def keeps(self, promised: IOSpec) -> bool:
         """Whether names, shapes and dtypes are those that were promised, in whatever order."""
+
+        def told(tensors: tuple[TensorSpec, ...]) -> list[str]:
+            return sorted(str((tensor.name, tensor.shape, tensor.dtype)) for tensor in tensors)
+
         return all(
-            sorted(getattr(self, side), key=str) == sorted(getattr(promised, side), key=str)
+            told(getattr(self, side)) == told(getattr(promised, side))
             for side in ("inputs", "outputs")
         )
 
@@ -103,6 +126,18 @@ class IOSpec:
                     f"{where}: row {empty[0]} of {ATTENTION_MASK} has no frame; a clip needs at "
                     "least one"
                 )
+
+
+def with_integers(spec: IOSpec, dtype: str) -> IOSpec:
+    """`spec` with integers of `dtype` for every float tensor; the scales are the artifact's."""
+
+    def replaced(tensors: tuple[TensorSpec, ...]) -> tuple[TensorSpec, ...]:
+        return tuple(
+            dataclasses.replace(tensor, dtype=dtype) if tensor.dtype == "float32" else tensor
+            for tensor in tensors
+        )
+
+    return dataclasses.replace(spec, inputs=replaced(spec.inputs), outputs=replaced(spec.outputs))
 
 
 def io_spec(config: RunConfig, *, batch: int | None = 1, frames: int | None = -1) -> IOSpec:

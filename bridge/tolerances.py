@@ -1,9 +1,11 @@
-"""The limits that artifacts are judged by, one a scheme, from ``configs/parity.yaml``."""
+"""The limits that artifacts are judged by, one set a scheme, from ``configs/parity.yaml``."""
 
 from __future__ import annotations
 
+import dataclasses
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TypeVar
 
 import yaml
 
@@ -20,21 +22,54 @@ class Tolerance:
     rtol: float
 
 
+@dataclass(frozen=True)
+class DataTolerance:
+    """What a quantized artifact may lose on labelled clips.
+
+    Attributes:
+        accuracy_drop: Percentage points below the reference's accuracy.
+        agreement: Percent of clips with the reference's highest class, at least.
+        scaled_rmse: Root mean square of the differences over that of the reference's logits.
+    """
+
+    accuracy_drop: float
+    agreement: float
+    scaled_rmse: float
+
+
+_Kind = TypeVar("_Kind", Tolerance, DataTolerance)
+
+
 def load_tolerance(scheme: str, path: str | Path = DEFAULT_FILE) -> Tolerance:
-    """The limits of one scheme.
+    """The limits of a scheme that is compared logit by logit.
 
     Raises:
         BridgeError: The file cannot be read, or has no valid entry for the scheme.
     """
+    return _load(Tolerance, scheme, path)
+
+
+def load_data_tolerance(scheme: str, path: str | Path = DEFAULT_FILE) -> DataTolerance:
+    """The limits of a scheme that is judged on clips.
+
+    Raises:
+        BridgeError: The file cannot be read, or has no valid entry for the scheme.
+    """
+    return _load(DataTolerance, scheme, path)
+
+
+def _load(kind: type[_Kind], scheme: str, path: str | Path) -> _Kind:
+    names = [field.name for field in dataclasses.fields(kind)]
     try:
         entry = yaml.safe_load(Path(path).read_text(encoding="utf-8"))[scheme]
-        tolerance = Tolerance(float(entry["atol"]), float(entry["rtol"]))
+        limits = kind(**{name: float(entry[name]) for name in names})
     except (OSError, KeyError, TypeError, ValueError, yaml.YAMLError) as error:
         reason = " ".join(str(error).split())  # YAML's own takes several lines
         raise BridgeError(
             f"{path}: no limits for scheme '{scheme}' ({type(error).__name__}: {reason}); it needs "
-            "numbers atol and rtol"
+            f"numbers {', '.join(names[:-1])} and {names[-1]}"
         ) from None
-    if not (0 <= tolerance.atol < float("inf") and 0 <= tolerance.rtol < float("inf")):
-        raise BridgeError(f"{path}: {scheme}: atol and rtol must be finite and not negative")
-    return tolerance
+    for name in names:
+        if not 0 <= getattr(limits, name) < float("inf"):
+            raise BridgeError(f"{path}: {scheme}: {name} must be finite and not negative")
+    return limits

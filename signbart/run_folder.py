@@ -43,12 +43,17 @@ class Resumable(Protocol):
 
 State = TypeVar("State", bound=Resumable)
 
+_IDENTITY = {
+    "recordings": "on other recordings or another division of them",
+    "start": "that started from another model",
+}
+
 
 def take_possession(
     output: Path,
     config: RunConfig,
     class_names: Sequence[str],
-    recordings: Mapping[str, Any],
+    identity: Mapping[str, Mapping[str, Any]],
     resume: bool,
     *,
     last: str,
@@ -61,7 +66,8 @@ def take_possession(
         output: The folder.
         config: The run's configuration.
         class_names: The recordings' classes.
-        recordings: What identifies them and their division; kept in the checkpoint's progress.
+        identity: ``recordings``: what identifies them and their division; ``start``, where the run
+            goes on from a trained model: what identifies that. Kept in the checkpoint's progress.
         resume: Whether an existing run may be gone on with.
         last: The checkpoint to go on from, one of `LAST_CHECKPOINTS`.
         load: Reads it.
@@ -96,13 +102,14 @@ def take_possession(
             raise ConfigError(
                 f"{output} holds a run with other classes than these recordings; {remedy}"
             )
-        before = state.progress.get("recordings", {})
-        for key, value in recordings.items():
-            if before.get(key) != value:
-                raise ConfigError(
-                    f"{output} holds a run on other recordings or another division of them: {key} "
-                    f"was {before.get(key)!r} and is {value!r} now; {remedy}"
-                )
+        for part, what in _IDENTITY.items():
+            before, now = (found.get(part, {}) for found in (state.progress, identity))
+            for key in {**now, **before}:
+                if before.get(key) != now.get(key):
+                    raise ConfigError(
+                        f"{output} holds a run {what}: {key} was {before.get(key)!r} and is "
+                        f"{now.get(key)!r} now; {remedy}"
+                    )
         return state
     if is_main:
         make_folder(output)

@@ -74,6 +74,8 @@ def new_progress() -> dict[str, Any]:
 def record_epoch(progress: dict[str, Any], row: Mapping[str, Any], config: TrainConfig) -> bool:
     """Adds an epoch to the progress; True where it is the best so far.
 
+    Epoch 0, a trained model before it is trained on, can only be the best.
+
     Best is the highest validation accuracy, then the lowest loss; without validation clips, the
     latest. Training is finished after the last epoch, or when nothing has improved for
     `config.patience` epochs.
@@ -83,6 +85,8 @@ def record_epoch(progress: dict[str, Any], row: Mapping[str, Any], config: Train
     improved = best is None or key > best["key"]
     if improved:
         progress["best"] = best = {"epoch": row["epoch"], "key": key}
+    if row["epoch"] == 0:
+        return improved
     progress["history"] = [*progress["history"], row]
     progress["epoch"] = row["epoch"]
     stale = row["epoch"] - best["epoch"]

@@ -102,7 +102,9 @@ class EpochReport:
         self._bar.stop()
 
     def _report(self, row: Mapping[str, Any]) -> None:
-        text = f"loss {row['train_loss']:.4f}  accuracy {row['train_accuracy']:.1f} %"
+        text = "before training"  # epoch 0, of a run that starts from a trained model
+        if "train_loss" in row:
+            text = f"loss {row['train_loss']:.4f}  accuracy {row['train_accuracy']:.1f} %"
         if "val_loss" in row:
             text += f"  val loss {row['val_loss']:.4f}  val accuracy {row['val_accuracy']:.1f} %"
         if self._quiet:

@@ -10,13 +10,16 @@ import argparse
 import json
 import signal
 import statistics
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from signbart.console import print_table, run_command
 from signbart.files import make_folder, write_text
 from signbart.training_command import add_run_arguments, print_skipped
+
+if TYPE_CHECKING:
+    from signbart.clips import ClipSet
 
 _SCORES = ("accuracy", "top5", "mean_class_accuracy")
 
@@ -42,21 +45,13 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
     from signbart.clips import read_clips
     from signbart.config import load_config
-    from signbart.errors import ClipError, ConfigError
+    from signbart.errors import ConfigError
 
     if options.jobs < 1:
         raise ConfigError(f"--jobs {options.jobs}: it must be at least 1")
     config = load_config(options.config, options.overrides)
     clips = read_clips(options.data, skip_bad=options.skip_bad)
-    signers = options.signers or clips.signer_names
-    if len(clips.signer_names) < 2:
-        raise ClipError(f"{options.data} has one signer; leave-one-signer-out needs at least two")
-    unknown = sorted(set(signers) - set(clips.signer_names))
-    if unknown:
-        raise ClipError(
-            f"no clips by {unknown[0]}; the signers are {', '.join(clips.signer_names)}"
-        )
-
+    signers = select_signers(clips, options.signers, options.data)
     output = Path(options.output)
     if not options.resume and any((output / s / "last.safetensors").is_file() for s in signers):
         raise ConfigError(f"{output} already holds folds; pass --resume to go on with them")
@@ -64,10 +59,28 @@ def main(arguments: Sequence[str] | None = None) -> int:
     print_skipped(clips.skipped)
     make_folder(output)
     folds = [_Fold(clips, config, output / s, s, options.device, options.data) for s in signers]
-    for results in _run_folds(folds, options.jobs):
+    for results in run_folds(folds, options.jobs):
         print(f"{results['test_signers'][0]}: {results['test']['accuracy']:.2f} %", flush=True)
     _summarise(output, signers)
     return 0
+
+
+def select_signers(clips: ClipSet, wanted: Sequence[str], data: str) -> list[str]:
+    """The folds: the `wanted` signers, or all.
+
+    Raises:
+        ClipError: There is one signer only, or no clip by one that is wanted.
+    """
+    from signbart.errors import ClipError
+
+    if len(clips.signer_names) < 2:
+        raise ClipError(f"{data} has one signer; leave-one-signer-out needs at least two")
+    unknown = sorted(set(wanted) - set(clips.signer_names))
+    if unknown:
+        raise ClipError(
+            f"no clips by {unknown[0]}; the signers are {', '.join(clips.signer_names)}"
+        )
+    return list(wanted or clips.signer_names)
 
 
 class _Fold:
@@ -102,12 +115,17 @@ def _start_worker() -> None:
     torch.set_num_threads(1)
 
 
-def _call(fold: _Fold) -> dict[str, Any]:
+def _call(fold: Callable[[], dict[str, Any]]) -> dict[str, Any]:
     return fold()
 
 
-def _run_folds(folds: Sequence[_Fold], jobs: int):
-    """Yields each fold's results as it ends."""
+def run_folds(folds: Sequence[Callable[[], dict[str, Any]]], jobs: int) -> Iterator[dict[str, Any]]:
+    """Yields each fold's results as it ends.
+
+    Args:
+        folds: Picklable callables.
+        jobs: How many run at a time, in processes of one thread each if more than one.
+    """
     if jobs == 1:
         yield from map(_call, folds)
         return

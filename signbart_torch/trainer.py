@@ -10,8 +10,9 @@ import json
 import math
 import time
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 import torch
@@ -45,6 +46,32 @@ from signbart_torch.workers import Workers, check_precision, start_workers
 LAST, BEST = "last.safetensors", "best.safetensors"
 
 
+class Preparation(Protocol):
+    """Changes what a model computes while it trains, but not what its checkpoints hold."""
+
+    def prepare(self, model: SignBart) -> None:
+        """Changes `model` in place; its parameters stay the same objects under the same names."""
+
+    def refresh(self, model: SignBart) -> None:
+        """Brings what was prepared up to date with the weights, after each epoch."""
+
+
+@dataclass(frozen=True)
+class Start:
+    """A trained model to go on from; the model as it starts is a candidate for the best epoch.
+
+    Attributes:
+        checkpoint: The model.
+        identity: What tells this start from others, in JSON containers: a run is resumed only from
+            the same one, and its checkpoints carry it.
+        preparation: Applied to the model that trains, validates and is tested.
+    """
+
+    checkpoint: Checkpoint
+    identity: Mapping[str, Any]
+    preparation: Preparation
+
+
 def train(
     clips: ClipSet,
     config: RunConfig,
@@ -56,6 +83,7 @@ def train(
     report: Callable[[Mapping[str, Any]], None] = lambda row: None,
     announce: Callable[[str], None] = lambda text: None,
     data_name: str = "",
+    start: Start | None = None,
 ) -> dict[str, Any]:
     """Trains one model, picks its best epoch on held-out clips, and tests that one.
 
@@ -69,6 +97,7 @@ def train(
         report: Called in the main process with each epoch's row.
         announce: Called once in the main process with what is about to be trained, and on what.
         data_name: How the results name the data.
+        start: What to go on from; by default training begins with random weights.
 
     Returns:
         What ``results.json`` holds: split, best epoch, scores in percent.
@@ -83,15 +112,17 @@ def train(
     try:
         check_precision(config.train.precision, workers.device)
         split = split_clips(clips, config.train, test_signers)
-        recordings = identify_recordings(clips, split)
+        identity: dict[str, Any] = {"recordings": identify_recordings(clips, split)}
+        if start is not None:
+            identity["start"] = dict(start.identity)
         state = take_possession(
-            output, config, clips.class_names, recordings, resume,
+            output, config, clips.class_names, identity, resume,
             last=LAST, load=load_checkpoint, is_main=workers.is_main,
         ) or Checkpoint({})  # fmt: skip
         if state.progress.get("finished") and (output / RESULTS).is_file():
             return json.loads((output / RESULTS).read_text(encoding="utf-8"))
-        run = _Run(clips, config, output, split, workers, state)
-        run.progress["recordings"] = recordings
+        run = _Run(clips, config, output, split, workers, state, start)
+        run.progress |= identity
         if workers.is_main:
             announce(run.describe())
         run.fit(report)
@@ -115,8 +146,10 @@ class _Run:
         split: Split,
         workers: Workers,
         state: Checkpoint,
+        start: Start | None,
     ):
         self.config, self.output, self.split, self.workers = config, output, split, workers
+        self.start = start
         self.class_names = clips.class_names
         self.data = {
             name: prepare_clips(clips.select(getattr(split, name)), config)
@@ -140,6 +173,11 @@ class _Run:
         if state.tensors:
             self.model.load_state_dict(build_model(state, config, output / LAST).state_dict())
             self._load_optimizer(state.optimizer)
+        elif start is not None:
+            self.model.load_state_dict(start.checkpoint.tensors)
+        if start is not None:
+            start.preparation.prepare(self.model)
+            start.preparation.refresh(self.model)
         self.module: nn.Module = self.model
         if workers.world_size > 1:
             self.module = nn.parallel.DistributedDataParallel(self.model)
@@ -158,10 +196,19 @@ class _Run:
     def fit(self, report: Callable[[Mapping[str, Any]], None]) -> None:
         """Trains until the last epoch or until nothing has improved for `patience` epochs."""
         board = self._tensorboard() if self.workers.is_main else None
+        if self.start is not None and self.progress["best"] is None:
+            row = {"epoch": 0, **self._validate()}
+            self._record(row)
+            if self.workers.is_main:
+                save_checkpoint(self._checkpoint(resumable=False), self.output / BEST)
+                report(row)
         while not self.progress["finished"]:
             epoch = self.progress["epoch"]
             started = time.perf_counter()
-            row = {"epoch": epoch + 1, **self._train_epoch(epoch), **self._validate()}
+            row = {"epoch": epoch + 1, **self._train_epoch(epoch)}
+            if self.start is not None:
+                self.start.preparation.refresh(self.model)
+            row |= self._validate()
             row["seconds"] = round(time.perf_counter() - started, 3)
             improved = self._record(row)
             if self.workers.is_main:
@@ -178,27 +225,46 @@ class _Run:
             board.close()
 
     def results(self) -> dict[str, Any]:
-        """Scores of the best checkpoint, and who was trained, validated and tested on."""
+        """Scores of the best checkpoint, and who was trained, validated and tested on.
+
+        With a start also those of the model it started from: ``prepared`` as trained, ``plain``
+        as it came.
+        """
         if self.workers.world_size > 1:
             dist.barrier()  # the main process may still be writing
         best = load_checkpoint(self.output / BEST)
-        model = build_model(best, self.config, self.output / BEST).to(self.workers.device)
         outcome: dict[str, Any] = {
             "clips": {name: len(data) for name, data in self.data.items()},
             "val_signers": list(self.split.val_signers),
             "test_signers": list(self.split.test_signers),
             "epochs": self.progress["epoch"],
             "best_epoch": self.progress["best"]["epoch"],
-            "parameters": model.num_parameters,
+            "parameters": self.model.num_parameters,
+            **self._scores(best),
         }
+        if self.start is not None:
+            outcome["start"] = {
+                **self.start.identity,
+                "plain": self._scores(self.start.checkpoint, prepared=False),
+                "prepared": self._scores(self.start.checkpoint),
+            }
+        return outcome
+
+    def _scores(self, checkpoint: Checkpoint, *, prepared: bool = True) -> dict[str, Any]:
+        """Percentages on the validation and test clips, where there are any."""
+        model = build_model(checkpoint, self.config, self.output / BEST).to(self.workers.device)
+        if prepared and self.start is not None:
+            self.start.preparation.prepare(model)
+            self.start.preparation.refresh(model)
+        found = {}
         for name in ("val", "test"):
             if len(self.data[name]):
                 scores = score(
                     predict(model, self.data[name], self.config, self.workers.device),
                     self.data[name].labels,
                 )
-                outcome[name] = percentages(scores)
-        return outcome
+                found[name] = percentages(scores)
+        return found
 
     def _train_epoch(self, epoch: int) -> dict[str, float]:
         """One pass over the training clips; their mean loss, accuracy and final learning rate."""
@@ -276,6 +342,8 @@ class _Run:
         """Adds an epoch to the progress; True where it is the best so far."""
         config, progress = self.config.train, self.progress
         improved = record_epoch(progress, row, config)
+        if row["epoch"] == 0:
+            return improved
         if config.scheduler == "plateau" and row["epoch"] >= config.warmup_epochs:
             self.plateau.step(row.get("val_loss", row["train_loss"]))
         progress["plateau"] = self.plateau.state_dict()
@@ -290,7 +358,11 @@ class _Run:
 
     def _checkpoint(self, *, resumable: bool) -> Checkpoint:
         optimizer = {}
-        progress = {"epoch": self.progress["epoch"], "best": self.progress["best"]}
+        progress = {
+            key: self.progress[key]
+            for key in ("epoch", "best", "recordings", "start")
+            if key in self.progress
+        }
         if resumable:
             progress = self.progress
             names = [name for name, _ in self.model.named_parameters()]

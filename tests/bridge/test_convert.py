@@ -27,6 +27,8 @@ from bridge import conversion, parity
 from bridge import convert as command
 from bridge.conversion import convert
 from bridge.errors import BridgeError, ConversionError
+from bridge.exports_folder import set_others_aside
+from bridge.exports_folder import settle as settle_artifact
 from bridge.metadata import build_metadata, read_metadata
 from bridge.parity import FAILED, PASS, WRONG, Parity, compare
 from bridge.routes import ROUTES, Route, get_route, select_routes
@@ -103,7 +105,7 @@ def test_the_command_says_where_the_results_are_and_what_comes_next(converted, c
     assert str(converted.artifact) in converted.output and "pass" in converted.output
     following = converted.output.split("next:")[1]
     assert "MODEL_CARD.md" in following and "python -m bridge.parity" in following
-    assert re.search(r"onnx: \d+\.\d s, [\d,]+ bytes, .*small\.onnx", converted.output)
+    assert re.search(r"onnx fp32: \d+\.\d s, [\d,]+ bytes, .*small\.onnx", converted.output)
     assert len(converted.output.splitlines()) < 25, "the converters' chatter belongs in the log"
     assert len((converted.folder / "convert.log").read_text()) > 1000
 
@@ -279,31 +281,34 @@ def test_only_what_agrees_is_shipped(
     fresh = tmp_path / "converting" / "small_litert_fp32.tflite"
     fresh.parent.mkdir()
     fresh.write_bytes(converted.plain())
-    metadata = build_metadata(
-        config, "abcde", io_spec(config), checkpoint_sha256="0", route="litert", scheme="fp32",
-        packages=(),
-    )  # fmt: skip
     reference = altered(alter, model, config, monkeypatch)
     job = conversion._Job(
-        model=model, spec=io_spec(config), reference=reference, samples=samples,
-        tolerance=Tolerance(**LIMITS), metadata={"litert": metadata},
+        model=model, config=config, class_names="abcde", spec=io_spec(config), reference=reference,
+        samples=samples, inputs="", tolerance=Tolerance(**LIMITS), checkpoint=checkpoint,
+        sha256="0",
     )  # fmt: skip
-    result, counted = job.verify(fresh, ROUTES["litert"], "")
-    assert counted["FULLY_CONNECTED"] == LINEARS
-    path = conversion._settle(fresh, tmp_path, result)
+    judged = job.verify(fresh, ROUTES["litert"], "")
+    result = judged.parity
+    assert judged.operators["FULLY_CONNECTED"] == LINEARS
+    assert list(judged.multiply_accumulates) == ["float32"]
+    path = settle_artifact(fresh, tmp_path, result)
     if alter is unchanged:
         assert result.passed and path == tmp_path / fresh.name
     else:
         assert not result.passed and path == tmp_path / "rejected" / fresh.name
         assert "first diverging layer: classification_head.out_proj" in result.reason
         assert not (tmp_path / fresh.name).exists()
+    metadata = build_metadata(
+        config, "abcde", io_spec(config), checkpoint_sha256="0", route="litert", scheme="fp32",
+        packages=conversion._PACKAGES,
+    )  # fmt: skip
     assert read_metadata(path) == metadata and not fresh.exists()
 
 
 def settle(folder: Path, verdict: str, name="a.tflite") -> Path:
     (folder / "converting").mkdir(exist_ok=True)
     (folder / "converting" / name).write_text(verdict)
-    return conversion._settle(folder / "converting" / name, folder, Parity(name, verdict))
+    return settle_artifact(folder / "converting" / name, folder, Parity(name, verdict))
 
 
 def files(folder: Path) -> list[str]:
@@ -328,7 +333,7 @@ def test_a_verdict_replaces_what_an_earlier_run_left(tmp_path, bad):
 def test_what_an_earlier_run_left_is_no_artifact_of_a_run_that_made_none(tmp_path):
     settle(tmp_path, PASS)
     nothing = tmp_path / "converting" / "a.tflite"
-    assert conversion._settle(nothing, tmp_path, Parity("a.tflite", FAILED)) is None
+    assert settle_artifact(nothing, tmp_path, Parity("a.tflite", FAILED)) is None
     assert files(tmp_path) == ["rejected/a.tflite"]
 
 
@@ -547,10 +552,10 @@ def test_chatter_goes_to_the_log(tmp_path, verbose):
     script = f"""
 import os
 from pathlib import Path
-from bridge.conversion import _chatter_to
+from bridge.chatter import chatter_to
 print("before")
 try:
-    with _chatter_to(Path("{tmp_path}/convert.log"), {verbose}):
+    with chatter_to(Path("{tmp_path}/convert.log"), {verbose}):
         print("from Python")
         os.write(2, b"from C++\\n")
         raise ValueError
@@ -578,7 +583,7 @@ def test_artifacts_of_another_checkpoint_do_not_stay_beside_new_papers(converted
     (tmp_path / "foreign.onnx").write_bytes(b"not of this project")
     (tmp_path / "parity_small.onnx.png").touch()
     sha256 = read_metadata(ours)["checkpoint_sha256"]
-    conversion._set_others_aside(tmp_path, {ours.name}, sha256)
+    set_others_aside(tmp_path, {ours.name}, sha256)
     assert files(tmp_path) == ["foreign.onnx", "small.onnx", "small_litert_fp32.tflite"]
-    conversion._set_others_aside(tmp_path, {ours.name}, "another")
+    set_others_aside(tmp_path, {ours.name}, "another")
     assert files(tmp_path) == ["foreign.onnx", "rejected/small.onnx", "small_litert_fp32.tflite"]

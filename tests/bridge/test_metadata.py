@@ -1,6 +1,5 @@
 """What an artifact carries comes back whole, and does not disturb the artifact."""
 
-import dataclasses
 import importlib.metadata
 import zipfile
 
@@ -102,7 +101,7 @@ def test_an_archive_of_another_program_is_refused(plain, metadata):
 
 
 def test_the_model_card_tells_a_reader_the_same(metadata):
-    card = model_card(metadata, [Parity("small.tflite", FAILED, "it broke")])
+    card = model_card(metadata, [Parity("small.tflite", FAILED, "it broke")], {}, None)
     for text in (
         "# small", "5 classes", "serving_default", "(1, 12, 41, 2)", "int32", "kp63",
         "T > 12 frames", "bbox_ignore_missing", "small.tflite", "failed", ", ".join(LABELS),
@@ -123,6 +122,6 @@ def test_every_artifact_carries_its_origin(artifact, checkpoint, config):
     # What the file takes: the .onnx any batch and any length.
     open_sizes = {"batch": None, "frames": None} if artifact.suffix == ".onnx" else {}
     assert found["inputs"] == [
-        dataclasses.asdict(t) | {"shape": list(t.shape)}
+        {"name": t.name, "shape": list(t.shape), "dtype": t.dtype}
         for t in io_spec(config, **open_sizes).inputs
     ]

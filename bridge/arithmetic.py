@@ -1,0 +1,70 @@
+"""Which share of a .tflite's multiply-accumulates runs in which number format."""
+
+from __future__ import annotations
+
+import math
+from collections import Counter
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from bridge.errors import ArtifactError
+
+# Input and weights -> name. Int8 weights under float inputs: the runtime quantizes each row of the
+# input before it multiplies, so the products are of int8.
+_FORMATS = {
+    ("INT8", "INT8"): "int8",
+    ("FLOAT32", "INT8"): "int8",
+    ("INT16", "INT8"): "int16x8",
+    ("FLOAT32", "FLOAT32"): "float32",
+}
+
+
+def multiply_accumulates(
+    path: str | Path, operators: Sequence[str] = ("FULLY_CONNECTED", "BATCH_MATMUL")
+) -> Counter[str]:
+    """Multiply-accumulates of one run by number format: ``int8``, ``int16x8``, ``float32``.
+
+    Counted are FULLY_CONNECTED and BATCH_MATMUL, the operators of this project's models that sum
+    products; what works element by element is not.
+
+    Args:
+        path: The .tflite.
+        operators: Count these alone.
+
+    Raises:
+        ArtifactError: The file is missing, is no .tflite, or has sizes that are not known.
+    """
+    from ai_edge_litert import schema_py_generated as schema
+
+    if not Path(path).is_file():
+        raise ArtifactError(f"no .tflite at {path}")
+    content = Path(path).read_bytes()
+    if not schema.Model.ModelBufferHasIdentifier(content, 0):
+        raise ArtifactError(f"{path} is not a .tflite file")
+    model = schema.ModelT.InitFromPackedBuf(content, 0)
+    kinds = {value: name for name, value in vars(schema.TensorType).items() if name.isupper()}
+    wanted = {getattr(schema.BuiltinOperator, name) for name in operators}
+    counted: Counter[str] = Counter()
+    for graph in model.subgraphs:
+        for operator in graph.operators:
+            code = model.operatorCodes[operator.opcodeIndex]
+            builtin = max(code.builtinCode, code.deprecatedBuiltinCode)
+            if builtin not in wanted:
+                continue
+            if builtin == schema.BuiltinOperator.FULLY_CONNECTED:
+                summed = _size(graph.tensors[operator.inputs[1]], -1, path)
+            else:  # (…, M, K) or, with adjX, (…, K, M)
+                axis = -2 if operator.builtinOptions.adjX else -1
+                summed = _size(graph.tensors[operator.inputs[0]], axis, path)
+            given, weights = (kinds[graph.tensors[at].type] for at in operator.inputs[:2])
+            results = math.prod(int(size) for size in graph.tensors[operator.outputs[0]].shape)
+            counted[_FORMATS.get((given, weights), f"{given} x {weights}")] += results * summed
+    return counted
+
+
+def _size(tensor: Any, axis: int, path: str | Path) -> int:
+    size = int(tensor.shape[axis])
+    if size < 1:
+        raise ArtifactError(f"{path}: tensor {tensor.name.decode()} has no fixed size")
+    return size

@@ -1,0 +1,67 @@
+"""How long models take, compared within one run: only such ratios mean anything on a machine."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import platform
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+WARM_UP = 20  # calls before the first that counts: caches, buffers, the clock's first steps
+ROUNDS = 200
+
+
+@dataclass(frozen=True)
+class Latency:
+    """Milliseconds of one call.
+
+    Attributes:
+        median: Of all rounds.
+        low: 10th percentile.
+        high: 90th percentile.
+    """
+
+    median: float
+    low: float
+    high: float
+
+
+def machine_name() -> str:
+    """The processor's name and how many cores there are, to stand beside every time."""
+    name = platform.processor() or platform.machine()
+    with contextlib.suppress(OSError):
+        for line in Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines():
+            if line.startswith("model name"):
+                name = line.partition(":")[2].strip()
+                break
+    return f"{name}, {os.cpu_count()} cores"
+
+
+def interleaved(
+    calls: Mapping[str, Callable[[], object]], *, rounds: int = ROUNDS, warm_up: int = WARM_UP
+) -> dict[str, Latency]:
+    """Times calls by turns, A B C A B C …, so that whatever else the machine does hits all alike.
+
+    Args:
+        calls: Name -> what to time.
+        rounds: Timed turns.
+        warm_up: Untimed calls of each before.
+    """
+    for call in calls.values():
+        for _ in range(warm_up):
+            call()
+    seconds: dict[str, list[float]] = {name: [] for name in calls}
+    for _ in range(rounds):
+        for name, call in calls.items():
+            started = time.perf_counter()
+            call()
+            seconds[name].append(time.perf_counter() - started)
+    return {
+        name: Latency(*(1e3 * float(np.percentile(values, share)) for share in (50, 10, 90)))
+        for name, values in seconds.items()
+    }

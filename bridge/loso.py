@@ -1,0 +1,267 @@
+"""``python -m bridge.loso``: from recordings to verified artifacts, one fold a signer.
+
+A fold ``OUTPUT/<signer>`` is a run folder of `signbart_torch.loso`, with ``exports/`` beside the
+checkpoints: every route and scheme, judged on the signer that was not trained on. With ``--qat``
+two more runs stand in it, ``qat_dynamic/`` and ``qat_static/``, each with its own ``exports/``.
+What is finished is not made again. `bridge.results` reads all of it.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from bridge.quantize import select_schemes
+from bridge.routes import select_routes
+from signbart.console import run_command
+from signbart.files import make_folder, write_text
+
+if TYPE_CHECKING:
+    from signbart.clips import ClipSet
+    from signbart.config import RunConfig
+
+ALL = "all"  # the one fold of full-data training
+_ROUNDS = 200
+EXPORTS, LATENCY = "exports", "latency.json"
+# Run folder inside a fold -> the scheme whose arithmetic it is trained for.
+QAT = {"qat_dynamic": "dynamic_int8", "qat_static": "int8"}
+
+
+@dataclass(frozen=True)
+class Fold:
+    """One signer's training and conversions, as a picklable callable for worker processes.
+
+    Attributes:
+        clips: All recordings.
+        config: The run's configuration.
+        folder: ``OUTPUT/<signer>``.
+        test_signers: Who is not trained on; empty in full-data training.
+        data: Path of the recordings.
+        routes: Routes to take.
+        schemes: Schemes to quantize to.
+        qat_epochs: Epochs of quantization-aware training; 0: none.
+        device: Where to train.
+    """
+
+    clips: ClipSet
+    config: RunConfig
+    folder: Path
+    test_signers: tuple[str, ...]
+    data: str
+    routes: tuple[str, ...]
+    schemes: tuple[str, ...]
+    qat_epochs: int
+    device: str
+
+    def __call__(self) -> dict[str, Any]:
+        """Makes what is missing; the results of training."""
+        from signbart_torch.trainer import BEST, train
+
+        results = train(
+            self.clips,
+            self.config,
+            self.folder,
+            test_signers=self.test_signers,
+            resume=True,
+            device=self.device,
+            data_name=self.data,
+        )
+        best = self.folder / BEST
+        self._convert(best, self.schemes)
+        for name, scheme in QAT.items() if self.qat_epochs else ():
+            self._convert(self._fine_tune(best, name), (scheme,))
+        return {"fold": self.folder.name, **results}
+
+    def _convert(self, checkpoint: Path, schemes: Sequence[str]) -> None:
+        from bridge.conversion import convert
+        from bridge.quantization_job import QuantizationOptions
+
+        output = checkpoint.parent / EXPORTS
+        if is_converted(checkpoint, output, self.routes, schemes):
+            return
+        convert(
+            checkpoint,
+            output,
+            routes=self.routes,
+            quantization=QuantizationOptions(schemes, test_signers=self.test_signers),
+            data=self.data,
+            seed=self.config.train.seed,
+        )
+
+    def _fine_tune(self, best: Path, name: str) -> Path:
+        """Trains on, fake-quantized; the new checkpoint."""
+        from signbart_torch.checkpoint import load_checkpoint
+        from signbart_torch.qat import default_overrides, train_quantized, training_config
+        from signbart_torch.trainer import BEST
+
+        checkpoint = load_checkpoint(best)
+        overrides = [*default_overrides(), f"train.epochs={self.qat_epochs}"]
+        train_quantized(
+            self.clips,
+            checkpoint,
+            training_config(checkpoint.config, overrides, source=str(best)),
+            self.folder / name,
+            source=str(best),
+            static=QAT[name] == "int8",
+            test_signers=self.test_signers,
+            resume=True,
+            device=self.device,
+            data_name=self.data,
+        )
+        return self.folder / name / BEST
+
+
+def is_converted(
+    checkpoint: Path, output: Path, routes: Sequence[str], schemes: Sequence[str]
+) -> bool:
+    """Whether a folder's manifest is of this checkpoint and has every route and scheme."""
+    from signbart_torch.checkpoint import file_sha256
+
+    try:
+        manifest = json.loads((output / "manifest.json").read_text(encoding="utf-8"))
+        made = {(entry["route"], entry["scheme"]) for entry in manifest["artifacts"]}
+        same = manifest["checkpoint_sha256"] == file_sha256(checkpoint)
+    except (OSError, ValueError, KeyError, TypeError):
+        return False
+    wanted = {
+        (route.name, scheme.name)
+        for route in select_routes(routes)
+        for scheme in select_schemes(schemes)
+    }
+    return same and wanted <= made
+
+
+def measure_latency(exports: Path, data: str, rounds: int) -> dict[str, Any]:
+    """Times every .tflite of a folder by turns, on one thread, on the first recording.
+
+    Args:
+        exports: Output folder of `conversion.convert`.
+        data: Recordings.
+        rounds: Timed turns.
+
+    Returns:
+        Median milliseconds by ``<route> <scheme>``, and what they were measured on.
+    """
+    from bridge.latency import interleaved, machine_name
+    from bridge.metadata import read_metadata
+    from bridge.quantized_parity import prepared_inputs
+    from bridge.runtimes import TFLiteRuntime
+    from bridge.samples import read_recordings
+    from bridge.spec import ATTENTION_MASK, KEYPOINTS
+    from signbart.config import from_dict
+
+    paths = sorted(exports.glob("*.tflite"))
+    config = from_dict(read_metadata(paths[0])["config"], source=str(paths[0]))
+    keypoints, mask = prepared_inputs(read_recordings(data).select([0]), config)
+    inputs = {KEYPOINTS: keypoints, ATTENTION_MASK: mask}
+    calls = {}
+    for path in paths:
+        metadata, runtime = read_metadata(path), TFLiteRuntime(path)
+        calls[f"{metadata['route']} {metadata['scheme']}"] = lambda run=runtime: run(inputs)
+    times = interleaved(calls, rounds=rounds)
+    return {
+        "machine": machine_name(),
+        "threads": 1,
+        "frames": config.data.max_frames,
+        "rounds": rounds,
+        "median_ms": {name: round(latency.median, 4) for name, latency in times.items()},
+        "p10_ms": {name: round(latency.low, 4) for name, latency in times.items()},
+        "p90_ms": {name: round(latency.high, 4) for name, latency in times.items()},
+    }
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Runs the command; 0 if every artifact agrees, 1 if not."""
+    from signbart.training_command import add_run_arguments
+
+    parser = argparse.ArgumentParser(
+        prog="python -m bridge.loso",
+        description="Train once per signer, each time without that signer; convert each model by "
+        "every route, quantize it, and judge all of it on the signer left out. Started again, it "
+        "goes on past what is finished.",
+    )
+    add_run_arguments(parser)
+    parser.add_argument(
+        "--signers", nargs="+", default=[], help="only these folds (default: every signer)"
+    )
+    parser.add_argument(
+        "--full-data",
+        action="store_true",
+        help="one fold, all, trained on every signer; judged on the validation clips",
+    )
+    parser.add_argument(
+        "--routes", default="all", help="parted by commas, or all (default: %(default)s)"
+    )
+    parser.add_argument(
+        "--schemes", default="all", help="parted by commas, or all (default: %(default)s)"
+    )
+    parser.add_argument(
+        "--qat", action="store_true", help="train on, fake-quantized, for dynamic_int8 and for int8"
+    )
+    parser.add_argument(
+        "--qat-epochs", type=int, default=10, metavar="N", help="default: %(default)s"
+    )
+    parser.add_argument(
+        "--jobs",
+        type=int,
+        default=1,
+        help="folds at a time, one thread each if more than one (default: %(default)s)",
+    )
+    options = parser.parse_args(arguments)
+
+    from bridge.report import print_run
+    from bridge.results import read_results
+    from signbart.clips import read_clips
+    from signbart.config import load_config
+    from signbart.errors import ConfigError
+    from signbart_torch.loso import run_folds, select_signers
+
+    if options.jobs < 1 or options.qat_epochs < 1:
+        raise ConfigError("--jobs and --qat-epochs must be at least 1")
+    if options.full_data and options.signers:
+        raise ConfigError("--full-data trains on every signer; drop --signers")
+    routes = tuple(route.name for route in select_routes([options.routes]))
+    schemes = tuple(scheme.name for scheme in select_schemes([options.schemes]))
+    config = load_config(options.config, options.overrides)
+    clips = read_clips(options.data, skip_bad=options.skip_bad)
+    signers = [ALL]
+    if not options.full_data:
+        signers = select_signers(clips, options.signers, options.data)
+    output = Path(options.output)
+    if not options.resume and any((output / name).exists() for name in signers):
+        raise ConfigError(f"{output} already holds folds; pass --resume to go on with them")
+    make_folder(output)
+    folds = [
+        Fold(
+            clips=clips,
+            config=config,
+            folder=output / name,
+            test_signers=() if options.full_data else (name,),
+            data=options.data,
+            routes=routes,
+            schemes=schemes,
+            qat_epochs=options.qat_epochs if options.qat else 0,
+            device=options.device,
+        )
+        for name in signers
+    ]
+    for results in run_folds(folds, options.jobs):
+        print(f"{results['fold']}: done", flush=True)
+    # Alone, behind all else: nothing that runs beside it disturbs the clock.
+    latency = measure_latency(output / signers[0] / EXPORTS, options.data, rounds=_ROUNDS)
+    write_text(output / LATENCY, json.dumps(latency, indent=2) + "\n")
+    print_run(output)
+    return 0 if all(result.verdict == "pass" for result in read_results(output)) else 1
+
+
+def command() -> None:
+    """The console script."""
+    run_command(main)
+
+
+if __name__ == "__main__":
+    command()

@@ -1,0 +1,192 @@
+"""Quantized artifacts are judged on clips: do they still recognise what PyTorch recognises?
+
+Legend: N clips, T frames, K keypoints, C classes.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from bridge.errors import BridgeError
+from bridge.parity import FAILED, PASS, WRONG, Parity, judge
+from bridge.samples import Sample
+from bridge.spec import ATTENTION_MASK, KEYPOINTS, LOGITS
+from signbart.errors import SignBartError
+
+if TYPE_CHECKING:
+    from bridge.runtimes import Runtime
+    from bridge.tolerances import DataTolerance
+    from signbart.clips import ClipSet
+    from signbart.config import RunConfig
+
+# Padded frames hold this, where the input is float: a quantized graph must not read them either.
+_GARBAGE = np.float32(np.nan)
+
+
+@dataclass(frozen=True)
+class JudgedClips:
+    """Preprocessed clips to judge by, with what PyTorch says of them.
+
+    Attributes:
+        keypoints: (N, T, K, 2) float32, padded frames full of NaN.
+        attention_mask: (N, T) int32.
+        labels: (N,) int64; None where the clips' classes are not the model's.
+        descriptions: One a clip.
+        reference: (N, C) float32 logits.
+        source: What the clips are, for reports.
+    """
+
+    keypoints: np.ndarray
+    attention_mask: np.ndarray
+    labels: np.ndarray | None
+    descriptions: tuple[str, ...]
+    reference: np.ndarray
+    source: str
+
+    def __len__(self) -> int:
+        return len(self.reference)
+
+    def samples(self) -> list[Sample]:
+        """The clips as inputs of a comparison."""
+        return [
+            Sample({KEYPOINTS: points[None], ATTENTION_MASK: mask[None]}, description, True)
+            for points, mask, description in zip(
+                self.keypoints, self.attention_mask, self.descriptions, strict=True
+            )
+        ]
+
+
+def judged_clips(
+    clips: ClipSet, config: RunConfig, reference: Runtime, *, labelled: bool, source: str
+) -> JudgedClips:
+    """Prepares clips and asks the reference about them.
+
+    Args:
+        clips: Recordings, at least one; labelled by the model's classes.
+        config: The run's configuration.
+        reference: What artifacts are compared with.
+        labelled: Whether the clips' labels are the model's classes.
+        source: What the clips are.
+
+    Raises:
+        SignBartError: The clips do not fit the configuration, or there are none.
+    """
+    if not len(clips):
+        raise BridgeError(f"{source}: there are no clips to judge by")
+    keypoints, mask = prepared_inputs(clips, config)
+    return JudgedClips(
+        keypoints,
+        mask,
+        clips.labels if labelled else None,
+        tuple(clip.source for clip in clips.clips),
+        predict(reference, keypoints, mask),
+        source,
+    )
+
+
+def prepared_inputs(clips: ClipSet, config: RunConfig) -> tuple[np.ndarray, np.ndarray]:
+    """Clips as model inputs of `config.data.max_frames`: (N, T, K, 2), (N, T).
+
+    Padded frames are full of NaN, which a model must never read.
+    """
+    from signbart.layouts import get_layout
+    from signbart.preprocessing import pad, preprocess
+
+    clips = clips.to_layout(get_layout(config.data.layout))
+    keypoints, mask = pad(
+        [preprocess(clip.landmarks, config) for clip in clips.clips], config.data.max_frames
+    )
+    keypoints[mask == 0] = _GARBAGE
+    return keypoints, mask
+
+
+def predict(runtime: Runtime, keypoints: np.ndarray, attention_mask: np.ndarray) -> np.ndarray:
+    """Logits (N, C) of every clip, one at a time, as artifacts of batch 1 need it."""
+    return np.concatenate(
+        [
+            runtime({KEYPOINTS: points[None], ATTENTION_MASK: mask[None]})[LOGITS]
+            for points, mask in zip(keypoints, attention_mask, strict=True)
+        ]
+    )
+
+
+def compare_on_clips(path: Path, scheme: str, clips: JudgedClips, limits: DataTolerance) -> Parity:
+    """Runs a quantized artifact on every clip and judges it."""
+    from bridge.runtimes import FloatView, open_runtime
+
+    try:
+        found = predict(FloatView(open_runtime(path)), clips.keypoints, clips.attention_mask)
+    except SignBartError as error:
+        return Parity(path.name, FAILED, str(error), scheme=scheme)
+    return judge_on_clips(path.name, scheme, clips, found, limits)
+
+
+def judge_on_clips(
+    artifact: str, scheme: str, clips: JudgedClips, found: np.ndarray, limits: DataTolerance
+) -> Parity:
+    """Compares logits (N, C) with the reference's and, where there are labels, with the truth.
+
+    `limits` may be broken by one clip, however few there are; the error of the logits may not.
+    """
+    expected = clips.reference
+    result = judge(artifact, expected, found, clips.descriptions, atol=0.0, rtol=0.0)
+    result = dataclasses.replace(result, scheme=scheme)
+    if result.max_abs is None:  # not finite
+        return result
+    problems = []
+    result = dataclasses.replace(result, **_scores(clips, found))
+    if result.accuracy is not None:
+        lost = result.reference_accuracy - result.accuracy
+        if lost > _at_least_one_clip(limits.accuracy_drop, len(clips)):
+            problems.append(
+                f"accuracy {result.accuracy:.2f} %, {lost:.2f} points below float32's "
+                f"{result.reference_accuracy:.2f} % (limit {limits.accuracy_drop:g})"
+            )
+    missing = 100 * (1 - result.argmax_agreement)
+    if missing > _at_least_one_clip(100 - limits.agreement, len(clips)):
+        problems.append(
+            f"{len(result.disagreements)} of {len(clips)} clips get another class than in float32 "
+            f"(limit {100 - limits.agreement:g} %)"
+        )
+    if result.scaled_rmse > limits.scaled_rmse:
+        problems.append(
+            f"logits are off by {result.scaled_rmse:.3g} of their root mean square (limit "
+            f"{limits.scaled_rmse:g})"
+        )
+    if not problems:
+        return dataclasses.replace(result, verdict=PASS, reason="")
+    reason = f"{'; '.join(problems)}; worst on: {result.worst_sample}"
+    return dataclasses.replace(result, verdict=WRONG, reason=reason)
+
+
+def with_scores(parity: Parity, path: Path, clips: JudgedClips) -> Parity:
+    """Adds an artifact's accuracies on the clips to a comparison that was made otherwise."""
+    from bridge.runtimes import open_runtime
+
+    found = predict(open_runtime(path), clips.keypoints, clips.attention_mask)
+    return dataclasses.replace(parity, **_scores(clips, found))
+
+
+def _scores(clips: JudgedClips, found: np.ndarray) -> dict[str, float]:
+    """The fields of `Parity` that need labels, in percent; none without them."""
+    from signbart.metrics import score
+
+    if clips.labels is None:
+        return {}
+    ours, theirs = score(found, clips.labels), score(clips.reference, clips.labels)
+    return {
+        "accuracy": 100 * ours.accuracy,
+        "top5": 100 * ours.top5,
+        "reference_accuracy": 100 * theirs.accuracy,
+        "reference_top5": 100 * theirs.top5,
+    }
+
+
+def _at_least_one_clip(limit: float, count: int) -> float:
+    """A limit in percent that one clip of `count` cannot break; rounding allowed for."""
+    return max(limit, 100 / count) + 1e-9

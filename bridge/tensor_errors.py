@@ -1,0 +1,209 @@
+"""Where a quantized .tflite loses precision: its tensors beside those of its float form, by name.
+
+Both files come from one export, so their tensors carry the same names. For each tensor that the
+quantized file holds as integers, its numbers are compared with the float file's on real clips: how
+far they are off, and how many lie beyond the range that calibration gave the tensor, where they are
+all cut to its end.
+"""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from bridge.arguments import at_least
+from bridge.errors import BridgeError
+from bridge.spec import ATTENTION_MASK, KEYPOINTS
+from signbart.console import print_table, run_command
+
+COLUMNS = ("tensor", "range of the integers", "computed in float32", "cut off", "rmse / rms")
+
+
+@dataclass(frozen=True)
+class TensorError:
+    """One integer tensor of a quantized file.
+
+    Attributes:
+        name: In both files.
+        low: Lowest real number that its integers reach.
+        high: Highest one.
+        lowest: Lowest number that the float file computed.
+        highest: Highest one.
+        cut: Share of the float file's numbers beyond [low, high].
+        error: Root mean square of the difference, over that of the float file's numbers.
+    """
+
+    name: str
+    low: float
+    high: float
+    lowest: float
+    highest: float
+    cut: float
+    error: float
+
+    def cells(self) -> list[str]:
+        """Cells of `COLUMNS`."""
+        return [
+            self.name,
+            f"{self.low:.3f} … {self.high:.3f}",
+            f"{self.lowest:.3f} … {self.highest:.3f}",
+            f"{self.cut:.3%}",
+            f"{self.error:.4f}",
+        ]
+
+
+def tensor_errors(
+    float_path: Path, quantized_path: Path, inputs: Iterable[Mapping[str, np.ndarray]]
+) -> list[TensorError]:
+    """Compares the integer activations of a quantized file with the float file's.
+
+    Args:
+        float_path: The float .tflite that the other was quantized from.
+        quantized_path: The quantized one.
+        inputs: Model inputs, one after the other.
+
+    Returns:
+        One entry a tensor, in the order of computation.
+
+    Raises:
+        BridgeError: The files have no such tensor in common.
+    """
+    from ai_edge_litert.interpreter import Interpreter
+
+    runners = []
+    for path in (float_path, quantized_path):
+        interpreter = Interpreter(
+            model_path=str(path), num_threads=1, experimental_preserve_all_tensors=True
+        )
+        runners.append((interpreter, interpreter.get_signature_runner()))
+    floats = {
+        detail["name"]: detail["index"]
+        for detail in runners[0][0].get_tensor_details()
+        if detail["dtype"] is np.float32
+    }
+    compared = []
+    for detail in runners[1][0].get_tensor_details():
+        scales = detail["quantization_parameters"]["scales"]
+        name = _float_name(detail["name"], floats)
+        if len(scales) == 1 and np.issubdtype(detail["dtype"], np.integer) and name is not None:
+            compared.append((name, detail))
+    if not compared:
+        raise BridgeError(
+            f"{quantized_path} has no integer activations in common with {float_path}; the scheme "
+            "fixes none, or the files are of different exports"
+        )
+    sums = {name: np.zeros(4) for name, _ in compared}
+    ends = {name: (np.inf, -np.inf) for name, _ in compared}
+    for given in inputs:
+        for _, run in runners:
+            run(**given)
+        for name, detail in compared:
+            expected = runners[0][0].get_tensor(floats[name]).astype(np.float64)
+            scale, zero = detail["quantization"]
+            found = (runners[1][0].get_tensor(detail["index"]).astype(np.float64) - zero) * scale
+            low, high = _reach(detail)
+            beyond = (expected < low - scale / 2) | (expected > high + scale / 2)
+            difference = found.reshape(expected.shape) - expected
+            sums[name] += (
+                (difference**2).sum(),
+                (expected**2).sum(),
+                beyond.sum(),
+                expected.size,
+            )
+            lowest, highest = ends[name]
+            ends[name] = min(lowest, expected.min()), max(highest, expected.max())
+    rows = []
+    for name, detail in compared:
+        squared, power, beyond, count = sums[name]
+        rows.append(
+            TensorError(
+                name,
+                *_reach(detail),
+                *map(float, ends[name]),
+                cut=float(beyond / count),
+                error=float(np.sqrt(squared / max(power, np.finfo(np.float64).tiny))),
+            )
+        )
+    return rows
+
+
+def _float_name(name: str, floats: Mapping[str, int]) -> str | None:
+    """The float file's name of a tensor; the quantizer adds a suffix to the inputs it converts."""
+    for known in (name, name.removesuffix("_quantized")):
+        if known in floats:
+            return known
+    return None
+
+
+def _reach(detail: Mapping) -> tuple[float, float]:
+    """The lowest and highest real number of an integer tensor."""
+    scale, zero = detail["quantization"]
+    limits = np.iinfo(detail["dtype"])
+    return float((limits.min - zero) * scale), float((limits.max - zero) * scale)
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Runs the command; returns its exit status."""
+    parser = argparse.ArgumentParser(
+        prog="python -m bridge.tensor_errors",
+        description="Show which tensors of an int8 or int16x8 .tflite lose precision, on real "
+        "clips, and which numbers its calibrated ranges cut off.",
+    )
+    parser.add_argument("float_model", metavar="FLOAT.tflite", help="what was quantized")
+    parser.add_argument("quantized_model", metavar="QUANTIZED.tflite")
+    parser.add_argument("--data", required=True, metavar="PATH", help="recordings")
+    parser.add_argument(
+        "--signers", nargs="+", metavar="SIGNER", help="take their clips only (default: all)"
+    )
+    parser.add_argument(
+        "--clips", type=at_least(1), default=100, metavar="N", help="default: %(default)s"
+    )
+    parser.add_argument(
+        "--worst", type=at_least(1), metavar="N", help="show this many, the worst first"
+    )
+    parser.add_argument("--seed", type=at_least(0), default=0, help="default: %(default)s")
+    options = parser.parse_args(arguments)
+
+    from bridge.metadata import read_metadata
+    from bridge.quantized_parity import prepared_inputs
+    from bridge.samples import read_recordings
+    from signbart.calibration import balanced_choice
+    from signbart.config import from_dict
+
+    config = from_dict(read_metadata(options.float_model)["config"], source=options.float_model)
+    clips = read_recordings(options.data)
+    if options.signers:
+        clips = clips.select([i for i, s in enumerate(clips.signers) if s in options.signers])
+        if not len(clips):
+            raise BridgeError(f"{options.data} has no clips by {', '.join(options.signers)}")
+    clips = clips.select(balanced_choice(clips.labels, clips.signers, options.clips, options.seed))
+    keypoints, mask = prepared_inputs(clips, config)
+    rows = tensor_errors(
+        Path(options.float_model),
+        Path(options.quantized_model),
+        (
+            {KEYPOINTS: points[None], ATTENTION_MASK: valid[None]}
+            for points, valid in zip(keypoints, mask, strict=True)
+        ),
+    )
+    if options.worst:
+        rows = sorted(rows, key=lambda row: -row.error)[: options.worst]
+    print_table(
+        f"{Path(options.quantized_model).name} on {len(clips)} clips",
+        COLUMNS,
+        [row.cells() for row in rows],
+    )
+    return 0
+
+
+def command() -> None:
+    """The console script."""
+    run_command(main)
+
+
+if __name__ == "__main__":
+    command()
