@@ -67,7 +67,8 @@ def add_loop_argument(parser: argparse.ArgumentParser) -> None:
 
 
 def import_tensorflow() -> None:
-    """Starts TensorFlow without its messages, which no setting of its own keeps away."""
+    """Starts TensorFlow without its messages, which come before any setting of its own."""
+    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")  # and later without what is no error
     stderr = os.dup(2)
     nothing = os.open(os.devnull, os.O_WRONLY)
     os.dup2(nothing, 2)

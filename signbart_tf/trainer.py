@@ -10,9 +10,10 @@ from __future__ import annotations
 import json
 import math
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 import keras
 import numpy as np
@@ -38,6 +39,7 @@ from signbart.runs import (
 from signbart.splits import Split, split_clips
 from signbart_tf.checkpoint import Checkpoint, load_state, restore_optimizer, save_checkpoint
 from signbart_tf.data import evaluation_dataset, input_signature, training_dataset
+from signbart_tf.layers import layers_of
 from signbart_tf.loops import LOOPS
 from signbart_tf.model import SignBart
 from signbart_tf.optimizer import AdamW
@@ -45,20 +47,30 @@ from signbart_tf.optimizer import AdamW
 LAST, BEST = "last.weights.h5", "best.keras"
 
 
-class Arithmetic:
-    """What a model is trained and validated in; plain float32 here.
-
-    Its checkpoints are those of an ordinary model in any case.
-    """
-
-    name = "float32"
+class Preparation(Protocol):
+    """Makes models that compute something else while they train; what is saved stays ordinary."""
 
     def build(self, config: ModelConfig) -> SignBart:
-        """The model that is trained; its trainable variables are those of `SignBart(config)`."""
-        return SignBart(config)
+        """A new model; its trainable variables are those of `SignBart(config)`."""
 
-    def settle(self, model: SignBart) -> None:
-        """Called before the first epoch, and after each one before it is validated."""
+    def refresh(self, model: SignBart) -> None:
+        """Brings what was prepared up to date with the weights, before and after each epoch."""
+
+
+@dataclass(frozen=True)
+class Start:
+    """A trained model to go on from; the model as it starts is a candidate for the best epoch.
+
+    Attributes:
+        checkpoint: The model.
+        identity: What tells this start from others, in JSON containers: a run is resumed only from
+            the same one, and its checkpoints carry it.
+        preparation: Makes the model that trains, validates and is tested.
+    """
+
+    checkpoint: Checkpoint
+    identity: Mapping[str, Any]
+    preparation: Preparation
 
 
 def train(
@@ -73,8 +85,7 @@ def train(
     report: Callable[[Mapping[str, Any]], None] = lambda row: None,
     announce: Callable[[str], None] = lambda text: None,
     data_name: str = "",
-    arithmetic: Arithmetic | None = None,
-    start: Checkpoint | None = None,
+    start: Start | None = None,
 ) -> dict[str, Any]:
     """Trains one model, picks its best epoch on held-out clips, and tests that one.
 
@@ -92,8 +103,7 @@ def train(
         report: Called with each epoch's row.
         announce: Called once with what is about to be trained, and on what.
         data_name: How the results name the data.
-        arithmetic: What to train in; float32 by default.
-        start: Where to start from, instead of from fresh weights.
+        start: What to go on from; by default training begins with random weights.
 
     Returns:
         What ``results.json`` holds: split, best epoch, scores in percent.
@@ -103,7 +113,6 @@ def train(
         ClipError: The recordings do not fit the configuration.
     """
     output = Path(output)
-    arithmetic = arithmetic or Arithmetic()
     config = with_labels(config, clips)
     if config.train.precision != "float32":
         raise ConfigError(
@@ -112,7 +121,9 @@ def train(
         )
     place = _place(device)
     split = split_clips(clips, config.train, test_signers)
-    identity = identify_recordings(clips, split) | {"arithmetic": arithmetic.name}
+    identity: dict[str, Any] = {"recordings": identify_recordings(clips, split)}
+    if start is not None:
+        identity["start"] = dict(start.identity)
     state = take_possession(
         output, config, clips.class_names, identity, resume, last=LAST, load=load_state
     )
@@ -120,8 +131,8 @@ def train(
         return json.loads((output / RESULTS).read_text(encoding="utf-8"))
     make_deterministic(config.train.seed)
     with tf.device(place):
-        run = _Run(clips, config, output, split, LOOPS[loop], arithmetic, state, start)
-        run.progress["recordings"] = identity
+        run = _Run(clips, config, output, split, LOOPS[loop], state, start)
+        run.progress |= identity
         announce(run.describe(place))
         run.fit(report)
         results = {"data": data_name, **run.results()}
@@ -139,32 +150,34 @@ class _Run:
         output: Path,
         split: Split,
         loop: type,
-        arithmetic: Arithmetic,
         state: Checkpoint | None,
-        start: Checkpoint | None,
+        start: Start | None,
     ):
-        self.config, self.output, self.split, self.arithmetic = config, output, split, arithmetic
+        self.config, self.output, self.split, self.start = config, output, split, start
         self.class_names = clips.class_names
         self.data = {
             name: prepare_clips(clips.select(getattr(split, name)), config)
             for name in ("train", "val", "test")
         }
-        self.model = arithmetic.build(config.model)
-        self.saved = SignBart(config.model)  # what checkpoints are written from
+        self.model = (start.preparation.build if start else SignBart)(config.model)
+        # What checkpoints are written from: an ordinary model in any case.
+        self.saved = SignBart(config.model)
         self.optimizer = AdamW(config.train)
         self.optimizer.build(self.model.trainable_variables)
         self.plateau = Plateau(config.train.plateau_factor, config.train.plateau_patience)
         self.progress = new_progress()
         self.rate = config.train.lr
-        if state or start:
-            copy_weights((state or start).model, self.model)
         if state:
+            copy_weights(state.model, self.model)
             self.progress = dict(state.progress)
             restore_optimizer(self.optimizer, state.optimizer, output / LAST)
             self.rate = self.progress["lr"]
             plateau = self.progress["plateau"]
             if plateau["best"] is not None:
                 self.plateau.best, self.plateau.bad_epochs = plateau["best"], plateau["bad_epochs"]
+        elif start:
+            copy_weights(start.checkpoint.model, self.model)
+        self._refresh()
         self.loop = loop(self.model, self.optimizer, config)
         self.predictor = Predictor(self.model, config)
         self.steps_per_epoch = math.ceil(len(self.data["train"]) / config.train.batch_size)
@@ -176,14 +189,18 @@ class _Run:
             self.split,
             {name: len(data) for name, data in self.data.items()},
             parameters=self.saved.count_params(),
-            where=f"Keras on {place.strip('/').lower()}, {self.arithmetic.name}",
+            where=f"Keras on {place.strip('/').lower()}",
         )
 
     def fit(self, report: Callable[[Mapping[str, Any]], None]) -> None:
         """Trains until the last epoch or until nothing has improved for `patience` epochs."""
         board = _Board(self.output / "tensorboard", self.progress["epoch"] + 1)
-        if not self.progress["finished"]:
-            self.arithmetic.settle(self.model)
+        if self.start and self.progress["best"] is None:
+            row = {"epoch": 0, **self._validate()}
+            self._record(row)
+            copy_weights(self.model, self.saved)
+            self._save_best()
+            report(row)
         while not self.progress["finished"]:
             epoch = self.progress["epoch"]
             started = time.perf_counter()
@@ -193,8 +210,7 @@ class _Run:
             copy_weights(self.model, self.saved)
             # Best before last: a kill between the two repeats this epoch, bit by bit.
             if improved:
-                kept = {key: self.progress[key] for key in ("epoch", "best")}
-                self._save(BEST, progress=kept)
+                self._save_best()
             self._save(LAST, progress=self.progress, optimizer=self.optimizer)
             write_text(self.output / "summary.csv", csv_text(self.progress["history"]))
             board.write(row)
@@ -202,9 +218,11 @@ class _Run:
         board.close()
 
     def results(self) -> dict[str, Any]:
-        """Scores of the best checkpoint, and who was trained, validated and tested on."""
-        copy_weights(load_state(self.output / BEST).model, self.model)
-        self.arithmetic.settle(self.model)
+        """Scores of the best checkpoint, and who was trained, validated and tested on.
+
+        With a start also those of the model it started from: ``prepared`` as trained, ``plain``
+        as it came.
+        """
         outcome: dict[str, Any] = {
             "clips": {name: len(data) for name, data in self.data.items()},
             "val_signers": list(self.split.val_signers),
@@ -212,12 +230,33 @@ class _Run:
             "epochs": self.progress["epoch"],
             "best_epoch": self.progress["best"]["epoch"],
             "parameters": self.saved.count_params(),
+            **self._scores(load_state(self.output / BEST).model),
         }
-        for name in ("val", "test"):
-            if len(self.data[name]):
-                logits = self.predictor(self.data[name])
-                outcome[name] = percentages(score(logits, self.data[name].labels))
+        if self.start:
+            before = self.start.checkpoint.model
+            outcome["start"] = {
+                **self.start.identity,
+                "plain": self._scores_by(Predictor(before, self.config)),
+                "prepared": self._scores(before),
+            }
         return outcome
+
+    def _scores(self, weights: SignBart) -> dict[str, Any]:
+        """Percentages on the validation and test clips, of the model in training with `weights`."""
+        copy_weights(weights, self.model)
+        self._refresh()
+        return self._scores_by(self.predictor)
+
+    def _scores_by(self, predictor: Predictor) -> dict[str, Any]:
+        return {
+            name: percentages(score(predictor(self.data[name]), self.data[name].labels))
+            for name in ("val", "test")
+            if len(self.data[name])
+        }
+
+    def _refresh(self) -> None:
+        if self.start:
+            self.start.preparation.refresh(self.model)
 
     def _train_epoch(self, epoch: int) -> dict[str, float]:
         """One pass over the training clips; their mean loss, accuracy and final learning rate."""
@@ -237,7 +276,7 @@ class _Run:
                 f"the training loss is {loss} in epoch {epoch + 1}; lower train.lr "
                 f"(now {config.lr:g}) or set train.grad_clip. {self.output / LAST} is untouched"
             )
-        self.arithmetic.settle(self.model)
+        self._refresh()
         return {"lr": self.rate, "train_loss": loss, "train_accuracy": 100 * accuracy}
 
     def _validate(self) -> dict[str, float]:
@@ -257,6 +296,8 @@ class _Run:
         """Adds an epoch to the progress; True where it is the best so far."""
         config, progress = self.config.train, self.progress
         improved = record_epoch(progress, row, config)
+        if row["epoch"] == 0:
+            return improved
         if config.scheduler == "plateau" and row["epoch"] >= config.warmup_epochs:
             self.rate = self.plateau.next_rate(self.rate, row.get("val_loss", row["train_loss"]))
         best = self.plateau.best
@@ -266,6 +307,10 @@ class _Run:
         }
         progress["lr"] = self.rate
         return improved
+
+    def _save_best(self) -> None:
+        kept = ("epoch", "best", "recordings", "start")
+        self._save(BEST, progress={k: self.progress[k] for k in kept if k in self.progress})
 
     def _save(self, name: str, **content: Any) -> None:
         save_checkpoint(self.saved, self.config, self.class_names, self.output / name, **content)
@@ -298,11 +343,6 @@ def copy_weights(source: SignBart, target: SignBart) -> None:
     """Gives `target` the weights of `source`; what else either keeps is left alone."""
     for one, other in zip(source.trainable_variables, target.trainable_variables, strict=True):
         other.assign(one)
-
-
-def layers_of(model: keras.Model, kind: type) -> Iterator[keras.layers.Layer]:
-    """The model's layers of a kind, however deep, in the order of their making."""
-    return (layer for layer in model._flatten_layers() if isinstance(layer, kind))
 
 
 def seed_dropout(model: SignBart, *parts: int) -> None:

@@ -7,7 +7,6 @@ execute code when it is read.
 
 from __future__ import annotations
 
-import hashlib
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -21,6 +20,7 @@ from torch import Tensor
 
 from signbart.config import RunConfig, from_dict
 from signbart.errors import CheckpointError, ConfigError
+from signbart.files import file_sha256 as file_sha256  # the bridge takes it from here
 from signbart.files import make_folder, replacing
 from signbart_torch.model import SignBart
 
@@ -203,9 +203,3 @@ def load_model(
     else:
         config, class_names = checkpoint.config, checkpoint.class_names
     return build_model(checkpoint, config, path), config, tuple(class_names)
-
-
-def file_sha256(path: str | Path) -> str:
-    """Hexadecimal SHA-256 of a file's bytes."""
-    with open(path, "rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()

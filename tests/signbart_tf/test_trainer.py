@@ -29,9 +29,10 @@ from signbart.optimization import learning_rate
 from signbart_tf import trainer
 from signbart_tf.checkpoint import load_checkpoint, load_state, save_checkpoint
 from signbart_tf.data import training_dataset
+from signbart_tf.layers import layers_of
 from signbart_tf.loops import LOOPS
 from signbart_tf.optimizer import AdamW
-from signbart_tf.trainer import Predictor, layers_of, seed_dropout, train
+from signbart_tf.trainer import Predictor, seed_dropout, train
 from signbart_torch.model import SignBart
 
 REPOSITORY = Path(__file__).resolve().parents[2]
