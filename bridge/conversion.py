@@ -36,7 +36,7 @@ from bridge.samples import Sample, describe_samples, make_samples, read_recordin
 from bridge.spec import IOSpec, io_spec
 from bridge.tolerances import Tolerance, load_tolerance
 from signbart.config import RunConfig, load_config
-from signbart.files import make_folder
+from signbart.files import file_sha256, make_folder
 
 if TYPE_CHECKING:
     from signbart_torch.model import SignBart
@@ -121,7 +121,7 @@ def convert(
     for left_over in output.glob(f"{_WORKSHOP}*"):  # of a conversion that was killed
         shutil.rmtree(left_over, ignore_errors=True)
 
-    from signbart_torch.checkpoint import file_sha256, load_model
+    from signbart_torch.checkpoint import load_model
 
     model, run_config, class_names = load_model(
         checkpoint, load_config(config, overrides) if config else None, read_labels(labels)

@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any
 from bridge.quantize import select_schemes
 from bridge.routes import select_routes
 from signbart.console import run_command
-from signbart.files import make_folder, write_text
+from signbart.files import file_sha256, make_folder, write_text
 
 if TYPE_CHECKING:
     from signbart.clips import ClipSet
@@ -59,8 +59,7 @@ class Fold:
 
     def __call__(self) -> dict[str, Any]:
         """Makes what is missing; the results of training."""
-        from signbart_torch.run_folder import BEST
-        from signbart_torch.trainer import train
+        from signbart_torch.trainer import BEST, train
 
         results = train(
             self.clips,
@@ -95,9 +94,10 @@ class Fold:
 
     def _fine_tune(self, best: Path, name: str) -> Path:
         """Trains on, fake-quantized; the new checkpoint."""
+        from signbart.quantized_training import default_overrides, training_config
         from signbart_torch.checkpoint import load_checkpoint
-        from signbart_torch.qat import default_overrides, train_quantized, training_config
-        from signbart_torch.run_folder import BEST
+        from signbart_torch.qat import train_quantized
+        from signbart_torch.trainer import BEST
 
         checkpoint = load_checkpoint(best)
         overrides = [*default_overrides(), f"train.epochs={self.qat_epochs}"]
@@ -120,8 +120,6 @@ def is_converted(
     checkpoint: Path, output: Path, routes: Sequence[str], schemes: Sequence[str]
 ) -> bool:
     """Whether a folder's manifest is of this checkpoint and has every route and scheme."""
-    from signbart_torch.checkpoint import file_sha256
-
     try:
         manifest = json.loads((output / "manifest.json").read_text(encoding="utf-8"))
         made = {(entry["route"], entry["scheme"]) for entry in manifest["artifacts"]}
@@ -177,7 +175,7 @@ def measure_latency(exports: Path, data: str, rounds: int) -> dict[str, Any]:
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Runs the command; 0 if every artifact agrees, 1 if not."""
-    from signbart_torch.train import add_run_arguments
+    from signbart.training_command import add_run_arguments
 
     parser = argparse.ArgumentParser(
         prog="python -m bridge.loso",

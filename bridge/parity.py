@@ -412,7 +412,7 @@ def calibration_of(path: Path) -> tuple[int, int]:
 def _name_other_origin(result: Parity, path: Path, checkpoint: str) -> Parity:
     """Adds to the reason that the artifact says it was made from another checkpoint."""
     from bridge.metadata import read_metadata
-    from signbart_torch.checkpoint import file_sha256
+    from signbart.files import file_sha256
 
     try:
         origin = read_metadata(path)["checkpoint_sha256"]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
@@ -59,3 +60,9 @@ def remove_left_overs(folder: Path) -> None:
     """Removes what `replacing` left in a folder when its process was killed."""
     for left_over in folder.glob(f"{_BESIDE}*"):
         left_over.unlink(missing_ok=True)
+
+
+def file_sha256(path: str | Path) -> str:
+    """Hexadecimal SHA-256 of a file's bytes."""
+    with open(path, "rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()

@@ -45,6 +45,13 @@ def score(logits: np.ndarray, labels: np.ndarray) -> Scores:
     )
 
 
+def cross_entropy(logits: np.ndarray, labels: np.ndarray) -> float:
+    """Mean of -log softmax of each of (N, C) `logits` at its label, in natural units."""
+    shifted = logits.astype(np.float64) - logits.max(axis=1, keepdims=True)
+    chosen = np.take_along_axis(shifted, labels[:, None], axis=1)[:, 0]
+    return float((np.log(np.exp(shifted).sum(axis=1)) - chosen).mean())
+
+
 def confusion(logits: np.ndarray, labels: np.ndarray) -> np.ndarray:
     """(C, C) counts: row the label, column the prediction."""
     from sklearn.metrics import confusion_matrix

@@ -6,6 +6,10 @@ model's weights exist, and can be assigned, before it has seen an input.
 Legend: B batch, T frames, K keypoints, D model width, C classes.
 """
 
+from collections.abc import Iterator
+from contextlib import contextmanager
+from contextvars import ContextVar
+
 import keras
 from keras import ops
 
@@ -14,11 +18,24 @@ from signbart.config import LAYER_NORM_EPSILON, MASK_BIAS, POSITION_INIT_STD, PO
 PACKAGE = "signbart"
 
 
+_DENSE: ContextVar[type[keras.layers.Dense]] = ContextVar("dense", default=keras.layers.Dense)
+
+
+@contextmanager
+def dense_layers(kind: type[keras.layers.Dense]) -> Iterator[None]:
+    """Inside the block, models are built with `kind` for each of their Dense layers."""
+    before = _DENSE.set(kind)
+    try:
+        yield
+    finally:
+        _DENSE.reset(before)
+
+
 def dense(units: int, inputs: int, name: str) -> keras.layers.Dense:
     """A Dense layer with PyTorch's default initial values, built."""
     # nn.Linear draws weights and biases from ±1/sqrt(inputs): kaiming_uniform with a = sqrt(5).
     bound = inputs**-0.5
-    layer = keras.layers.Dense(
+    layer = _DENSE.get()(
         units,
         kernel_initializer=keras.initializers.RandomUniform(-bound, bound),
         bias_initializer=keras.initializers.RandomUniform(-bound, bound),
@@ -104,3 +121,8 @@ def last_frame_selector(attention_mask, dtype):
     index = ops.arange(ops.shape(attention_mask)[1], dtype=attention_mask.dtype)
     last = ops.max(attention_mask * index, axis=1, keepdims=True)
     return ops.cast(index[None, :] == last, dtype)[:, None, :]
+
+
+def layers_of(model: keras.Model, kind: type[keras.layers.Layer]) -> Iterator[keras.layers.Layer]:
+    """The model's layers of a kind, however deep, always in the same order."""
+    return (layer for layer in model._flatten_layers() if isinstance(layer, kind))

@@ -7,7 +7,6 @@ execute code when it is read.
 
 from __future__ import annotations
 
-import hashlib
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -203,9 +202,3 @@ def load_model(
     else:
         config, class_names = checkpoint.config, checkpoint.class_names
     return build_model(checkpoint, config, path), config, tuple(class_names)
-
-
-def file_sha256(path: str | Path) -> str:
-    """Hexadecimal SHA-256 of a file's bytes."""
-    with open(path, "rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 
 from signbart.console import print_table, run_command
 from signbart.files import make_folder, write_text
-from signbart_torch.train import add_run_arguments, print_skipped
+from signbart.training_command import add_run_arguments, print_skipped
 
 if TYPE_CHECKING:
     from signbart.clips import ClipSet
@@ -164,7 +164,7 @@ def _summarise(output: Path, signers: Sequence[str]) -> None:
             key: round(function([row[key] for row in rows[: len(signers)]]), 3) for key in _SCORES
         }
         rows.append({"signer": name, "clips": "", **values, "best_epoch": "", "epochs": ""})
-    from signbart_torch.run_folder import csv_text
+    from signbart.run_folder import csv_text
 
     write_text(output / "summary.csv", csv_text(rows))
     print_table(

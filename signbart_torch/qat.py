@@ -10,22 +10,25 @@ from __future__ import annotations
 import argparse
 import dataclasses
 import logging
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from signbart.console import run_command
+from signbart.quantized_training import (
+    DEFAULTS,
+    add_arguments,
+    default_overrides,
+    print_quantized_results,
+    training_config,
+    unseen_signers,
+)
+from signbart.training_command import EpochReport
 
 if TYPE_CHECKING:
     from signbart.clips import ClipSet
     from signbart.config import RunConfig
     from signbart_torch.checkpoint import Checkpoint
-
-# What may differ from the original run: nothing that changes the network, what it is fed, or who is
-# trained on.
-_DROPOUTS = ("dropout", "activation_dropout", "attention_dropout", "classifier_dropout")
-DEFAULTS = {"epochs": "10", "lr": "5e-5", "batch_size": "4", "grad_clip": "1.0", "patience": "10"}
-_DIVISION = ("seed", "val_signers", "val_fraction")
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -35,7 +38,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
         description="Train a model on, with int8 arithmetic simulated in every Linear layer. "
         "Default: for dynamic_int8. The clips are divided as in the checkpoint's own run.",
     )
-    _add_arguments(parser)
+    add_arguments(parser, checkpoint="best.safetensors of a run, or a .pth")
+    parser.add_argument(
+        "--config", metavar="YAML", help="configuration of a .pth; a .safetensors carries its own"
+    )
     options = parser.parse_args(arguments)
 
     from signbart.clips import read_clips
@@ -59,7 +65,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         checkpoint.config, [*overrides, *options.overrides], source=options.checkpoint
     )
 
-    from signbart_torch.train import EpochReport, print_skipped
+    from signbart_torch.trainer import BEST
     from signbart_torch.workers import is_main_process
 
     with EpochReport(config.train.epochs, quiet=not is_main_process()) as report:
@@ -78,44 +84,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
             data_name=options.data,
         )
     if is_main_process():
-        print_skipped(clips.skipped)
-        _summarise(results, options.output)
+        print_quantized_results(results, clips.skipped, f"{options.output}/{BEST}")
     return 0
-
-
-def training_config(config: RunConfig, overrides: Sequence[str], *, source: str) -> RunConfig:
-    """The original run's configuration with the settings of this training.
-
-    Args:
-        config: The checkpoint's.
-        overrides: ``section.key=value`` texts, later ones winning.
-        source: The checkpoint's path, for messages.
-
-    Raises:
-        ConfigError: A value is wrong, or the override would change the network, what it is fed, or
-            who is trained on.
-    """
-    from signbart.config import from_dict
-    from signbart.errors import ConfigError
-
-    # bf16 would round what has just been put on an int8 grid.
-    overrides = ["train.precision=float32", *overrides]
-    changed = from_dict(config.to_dict(), source=source, overrides=overrides)
-    may_differ = {
-        "model": _DROPOUTS,
-        "data": (),
-        "augment": [field.name for field in dataclasses.fields(config.augment)],
-        "train": [f.name for f in dataclasses.fields(config.train) if f.name not in _DIVISION],
-    }
-    for section, free in may_differ.items():
-        old, new = (dataclasses.asdict(getattr(run, section)) for run in (config, changed))
-        for key, value in new.items():
-            if key not in free and value != old[key]:
-                raise ConfigError(
-                    f"--set {section}.{key}={value!r}: it is {old[key]!r} in {source}, and has to "
-                    "stay what the model was trained with"
-                )
-    return changed
 
 
 def train_quantized(
@@ -154,8 +124,9 @@ def train_quantized(
     """
     from signbart.calibration import calibration_inputs
     from signbart.errors import CheckpointError
+    from signbart.files import file_sha256
     from signbart.splits import split_clips
-    from signbart_torch.checkpoint import build_model, file_sha256
+    from signbart_torch.checkpoint import build_model
 
     # Importing torchao warns of its kernels for GPUs, and of its own use of PyTorch.
     for chatty in ("torchao", "torch.utils._pytree"):
@@ -169,7 +140,7 @@ def train_quantized(
         model = dataclasses.replace(config.model, num_labels=len(clips.class_names))
         config = dataclasses.replace(config, model=model)
     build_model(checkpoint, config, source)
-    test_signers = _division(checkpoint, clips, test_signers, source)
+    test_signers = unseen_signers(checkpoint.progress, clips, test_signers, source)
     split = split_clips(clips, config.train, test_signers)
     # The same clips that the quantizer is given later: both take them by this function.
     calibration = calibration_inputs(clips.select(split.train), config) if static else None
@@ -197,127 +168,6 @@ def train_quantized(
             quantization,
         ),
         **options,
-    )
-
-
-def _division(
-    checkpoint: Checkpoint, clips: ClipSet, test_signers: Sequence[str] | None, source: str
-) -> tuple[str, ...]:
-    """Who is tested: those that the checkpoint was not trained on."""
-    from signbart.errors import ConfigError
-
-    before: Mapping[str, Any] | None = checkpoint.progress.get("recordings")
-    if before is None:
-        if test_signers is None:
-            raise ConfigError(
-                f"{source} does not say which signers it was not trained on; name them with "
-                "--test-signers (without a name after it: there are none)"
-            )
-        return tuple(test_signers)
-    if before["fingerprint"] != clips.fingerprint():
-        if test_signers is None:
-            raise ConfigError(
-                f"these recordings are not those that {source} was trained on ({len(clips)} clips "
-                f"here, {before['clips']} there, or other content); give the same --data and "
-                "--split, or say by --test-signers whom neither training may see"
-            )
-        return tuple(test_signers)
-    known = tuple(before["test_signers"])
-    if test_signers is not None and set(test_signers) != set(known):
-        raise ConfigError(
-            f"--test-signers {' '.join(test_signers)}: {source} was tested on "
-            f"{' '.join(known) or 'no signer'} and trained on the others; leave the option out"
-        )
-    return known
-
-
-def _add_arguments(parser: argparse.ArgumentParser) -> None:
-    add = parser.add_argument
-    add("--checkpoint", required=True, metavar="FILE", help="best.safetensors of a run, or a .pth")
-    add("--config", metavar="YAML", help="configuration of a .pth; a .safetensors carries its own")
-    add("--data", required=True, metavar="PATH", help="the recordings it was trained on")
-    add("--output", required=True, metavar="FOLDER", help="run folder, for example runs/NAME_qat")
-    add(
-        "--static",
-        action="store_true",
-        help="train for static int8; without it, for dynamic_int8",
-    )
-    add("--epochs", default=DEFAULTS["epochs"], metavar="N", help="default: %(default)s")
-    add(
-        "--lr",
-        default=DEFAULTS["lr"],
-        metavar="RATE",
-        help="peak learning rate; default: %(default)s",
-    )
-    add("--batch-size", default=DEFAULTS["batch_size"], metavar="N", help="default: %(default)s")
-    add("--grad-clip", default=DEFAULTS["grad_clip"], metavar="NORM", help="default: %(default)s")
-    add(
-        "--patience",
-        default=DEFAULTS["patience"],
-        metavar="N",
-        help="stop after this many epochs without a better one; default: %(default)s",
-    )
-    add(
-        "--set",
-        dest="overrides",
-        action="append",
-        default=[],
-        metavar="KEY=VALUE",
-        help="any other setting, for example --set model.dropout=0.1 (dropout is off by default); "
-        "may be repeated",
-    )
-    add(
-        "--test-signers",
-        nargs="*",
-        metavar="SIGNER",
-        help="signers to test on, where the checkpoint does not say whom it was tested on",
-    )
-    add(
-        "--split",
-        default="all",
-        choices=("train", "val", "test", "all"),
-        help="read this split of the recordings only (default: %(default)s)",
-    )
-    add("--resume", action="store_true", help="go on where the folder's run stopped")
-    add("--skip-bad", action="store_true", help="leave unusable clips out, and count them")
-    add("--device", default="auto", choices=("auto", "cpu", "cuda"), help="default: %(default)s")
-
-
-def default_overrides(**given: str) -> list[str]:
-    """The settings of this training as overrides of the original run's configuration.
-
-    Args:
-        given: Instead of `DEFAULTS`; `training_config` checks them.
-    """
-    settings = DEFAULTS | given
-    return [
-        "train.scheduler=cosine",
-        "train.warmup_epochs=0",
-        # A dropped unit makes the others larger than anything the int8 ranges were measured on.
-        *(f"model.{name}=0" for name in _DROPOUTS),
-        *(f"train.{name}={value}" for name, value in settings.items()),
-    ]
-
-
-def _summarise(results: Mapping[str, Any], output: str) -> None:
-    from signbart.console import print_table
-
-    start, parts = results["start"], [name for name in ("val", "test") if name in results]
-    rows = [
-        [name, *(f"{scores[part]['accuracy']:.2f}" for part in parts)]
-        for name, scores in (
-            ("float32, before", start["plain"]),
-            (f"{start['scheme']}, before", start["prepared"]),
-            (f"{start['scheme']}, epoch {results['best_epoch']}", results),
-        )
-    ]
-    if parts:
-        print_table("Accuracy in percent", ["", *parts], rows)
-    print(f"wrote {output}/best.safetensors")
-    print("next:")
-    print(
-        f"  python bridge/convert.py --checkpoint {output}/best.safetensors --route litert "
-        "--output exports/NAME"
     )
 
 

@@ -6,7 +6,6 @@ ends with the same bits as one that was never interrupted.
 
 from __future__ import annotations
 
-import dataclasses
 import json
 import math
 import time
@@ -21,29 +20,30 @@ import torch.distributed as dist
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from signbart.batches import PreparedClips, prepare_clips
 from signbart.clips import ClipSet
 from signbart.config import RunConfig
 from signbart.errors import CheckpointError, ConfigError
 from signbart.files import write_text
 from signbart.metrics import score
+from signbart.optimization import learning_rate
+from signbart.run_folder import RESULTS, csv_text, take_possession
+from signbart.runs import (
+    describe_run,
+    identify_recordings,
+    mixed_seed,
+    new_progress,
+    percentages,
+    record_epoch,
+    with_labels,
+)
 from signbart.splits import Split, split_clips
 from signbart_torch.checkpoint import Checkpoint, build_model, load_checkpoint, save_checkpoint
-from signbart_torch.data import (
-    PreparedClips,
-    evaluation_batches,
-    prepare_clips,
-    training_batches,
-)
+from signbart_torch.data import evaluation_batches, training_batches
 from signbart_torch.model import SignBart
-from signbart_torch.optimization import learning_rate
-from signbart_torch.run_folder import (
-    BEST,
-    LAST,
-    RESULTS,
-    csv_text,
-    take_possession,
-)
 from signbart_torch.workers import Workers, check_precision, start_workers
+
+LAST, BEST = "last.safetensors", "best.safetensors"
 
 
 class Preparation(Protocol):
@@ -107,20 +107,18 @@ def train(
         ClipError: The recordings do not fit the configuration.
     """
     output = Path(output)
-    config = _with_labels(config, clips)
+    config = with_labels(config, clips)
     workers = start_workers(device)
     try:
         check_precision(config.train.precision, workers.device)
         split = split_clips(clips, config.train, test_signers)
-        recordings = {
-            "fingerprint": clips.fingerprint(),
-            "clips": len(clips),
-            "test_signers": list(split.test_signers),
-        }
-        identity: dict[str, Any] = {"recordings": recordings}
+        identity: dict[str, Any] = {"recordings": identify_recordings(clips, split)}
         if start is not None:
             identity["start"] = dict(start.identity)
-        state = take_possession(output, config, clips.class_names, identity, resume, workers)
+        state = take_possession(
+            output, config, clips.class_names, identity, resume,
+            last=LAST, load=load_checkpoint, is_main=workers.is_main,
+        ) or Checkpoint({})  # fmt: skip
         if state.progress.get("finished") and (output / RESULTS).is_file():
             return json.loads((output / RESULTS).read_text(encoding="utf-8"))
         run = _Run(clips, config, output, split, workers, state, start)
@@ -171,9 +169,7 @@ class _Run:
             factor=config.train.plateau_factor,
             patience=config.train.plateau_patience,
         )
-        self.progress = dict(state.progress) or {
-            "epoch": 0, "history": [], "best": None, "finished": False
-        }  # fmt: skip
+        self.progress = dict(state.progress) or new_progress()
         if state.tensors:
             self.model.load_state_dict(build_model(state, config, output / LAST).state_dict())
             self._load_optimizer(state.optimizer)
@@ -189,19 +185,12 @@ class _Run:
 
     def describe(self) -> str:
         """What is trained, on which clips, and what the others are for."""
-        config, split = self.config, self.split
-        how = ""
-        if len(self.data["val"]):
-            how = f" ({', '.join(split.val_signers) or 'of the training signers'})"
-        tested = f" ({', '.join(split.test_signers)})" if split.test_signers else ""
-        return (
-            f"{config.name}: {self.model.num_parameters:,} parameters, "
-            f"{len(self.class_names)} classes, {config.model.num_keypoints} keypoints of layout "
-            f"{config.data.layout}, up to {config.data.max_frames} frames, normalisation "
-            f"{config.data.normalization}; seed {config.train.seed}, {self.workers.world_size} x "
-            f"{self.workers.device}\n"
-            f"clips: {len(self.data['train'])} to train on, {len(self.data['val'])} to choose the "
-            f"best epoch by{how}, {len(self.data['test'])} to test on{tested}"
+        return describe_run(
+            self.config,
+            self.split,
+            {name: len(data) for name, data in self.data.items()},
+            parameters=self.model.num_parameters,
+            where=f"{self.workers.world_size} x {self.workers.device}",
         )
 
     def fit(self, report: Callable[[Mapping[str, Any]], None]) -> None:
@@ -274,18 +263,14 @@ class _Run:
                     predict(model, self.data[name], self.config, self.workers.device),
                     self.data[name].labels,
                 )
-                found[name] = {
-                    "accuracy": round(100 * scores.accuracy, 3),
-                    "top5": round(100 * scores.top5, 3),
-                    "mean_class_accuracy": round(100 * scores.mean_class_accuracy, 3),
-                }
+                found[name] = percentages(scores)
         return found
 
     def _train_epoch(self, epoch: int) -> dict[str, float]:
         """One pass over the training clips; their mean loss, accuracy and final learning rate."""
         config, workers = self.config.train, self.workers
         # Dropout differs between processes, and between epochs.
-        torch.manual_seed(_mixed_seed(config.seed, epoch, workers.rank))
+        torch.manual_seed(mixed_seed(config.seed, epoch, workers.rank))
         self.module.train()
         totals = torch.zeros(3, dtype=torch.float64, device=workers.device)
         batches = training_batches(
@@ -354,24 +339,11 @@ class _Run:
         }
 
     def _record(self, row: dict[str, Any]) -> bool:
-        """Adds an epoch to the progress; True where it is the best so far.
-
-        Best is the highest validation accuracy, then the lowest loss; without validation clips, the
-        latest.
-        """
+        """Adds an epoch to the progress; True where it is the best so far."""
         config, progress = self.config.train, self.progress
-        best = progress["best"]
-        key = [row.get("val_accuracy", 0.0), -row.get("val_loss", -row["epoch"])]
-        improved = best is None or key > best["key"]
-        if improved:
-            progress["best"] = best = {"epoch": row["epoch"], "key": key}
+        improved = record_epoch(progress, row, config)
         if row["epoch"] == 0:
             return improved
-        progress["history"] = [*progress["history"], row]
-        progress["epoch"] = row["epoch"]
-        stale = row["epoch"] - best["epoch"]
-        stopped = bool(config.patience) and stale >= config.patience
-        progress["finished"] = row["epoch"] >= config.epochs or stopped
         if config.scheduler == "plateau" and row["epoch"] >= config.warmup_epochs:
             self.plateau.step(row.get("val_loss", row["train_loss"]))
         progress["plateau"] = self.plateau.state_dict()
@@ -435,19 +407,3 @@ def predict(
         scored = model(batch.keypoints.to(device), batch.attention_mask.to(device))
         logits[batch.indices] = scored.cpu().numpy()
     return logits
-
-
-def _with_labels(config: RunConfig, clips: ClipSet) -> RunConfig:
-    """`config` with the number of classes that the data has."""
-    found = len(clips.class_names)
-    wanted = config.model.num_labels
-    if wanted not in (None, found):
-        raise ConfigError(
-            f"model.num_labels is {wanted}, but the recordings have {found} classes; "
-            "leave the key out, or use the configuration that belongs to them"
-        )
-    return dataclasses.replace(config, model=dataclasses.replace(config.model, num_labels=found))
-
-
-def _mixed_seed(*parts: int) -> int:
-    return int(np.random.SeedSequence(parts).generate_state(1)[0])

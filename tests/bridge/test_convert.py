@@ -37,8 +37,9 @@ from bridge.samples import make_samples
 from bridge.spec import LOGITS, io_spec
 from bridge.tolerances import Tolerance
 from signbart.console import run_command
+from signbart.files import file_sha256
 from signbart_torch import decoder, encoder
-from signbart_torch.checkpoint import file_sha256, load_checkpoint
+from signbart_torch.checkpoint import load_checkpoint
 from signbart_torch.model import SignBart
 
 REPOSITORY = Path(__file__).resolve().parents[2]

@@ -11,8 +11,8 @@ from bridge.model_card import model_card
 from bridge.parity import FAILED, Parity
 from bridge.spec import io_spec
 from signbart.config import from_dict
+from signbart.files import file_sha256
 from signbart.layouts import get_layout
-from signbart_torch.checkpoint import file_sha256
 
 LABELS = ("hello", "thank you", "naïve", "نعم", "no")
 

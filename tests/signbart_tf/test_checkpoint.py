@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 
 from bridge.weight_map import build_twin
-from signbart.errors import CheckpointError
+from signbart.errors import CheckpointError, SignBartError
 from signbart_tf.checkpoint import SUFFIXES, load_checkpoint, save_checkpoint
 
 LABELS = ("hello", "thank you", "naïve", "نعم", "no", "f", "g")
@@ -61,8 +61,8 @@ def test_a_save_that_fails_leaves_what_was_there(path, twin, config, monkeypatch
     def full(*_):
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr("signbart_tf.checkpoint.os.replace", full)
-    with pytest.raises(CheckpointError, match=r"tiny\S* cannot be written: .*No space left"):
+    monkeypatch.setattr("signbart.files.os.replace", full)
+    with pytest.raises(SignBartError, match=r"tiny\S* cannot be written: .*No space left"):
         save_checkpoint(twin, config, "abcdefg", path)
     assert path.read_bytes() == before and os.listdir(path.parent) == [path.name]
 

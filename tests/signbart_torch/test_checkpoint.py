@@ -13,11 +13,11 @@ import torch
 from safetensors.torch import save_file
 
 from signbart.errors import CheckpointError, SignBartError
+from signbart.files import file_sha256
 from signbart_torch import checkpoint as checkpoint_module
 from signbart_torch.checkpoint import (
     Checkpoint,
     build_model,
-    file_sha256,
     load_checkpoint,
     load_model,
     save_checkpoint,

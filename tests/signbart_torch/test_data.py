@@ -6,11 +6,12 @@ import numpy as np
 import pytest
 import torch
 
+from signbart.batches import CHUNK_BATCHES, prepare_clips
 from signbart.clips import Clip, ClipSet
 from signbart.errors import ClipError
 from signbart.layouts import get_layout
 from signbart.preprocessing import preprocess
-from signbart_torch.data import CHUNK_BATCHES, evaluation_batches, prepare_clips, training_batches
+from signbart_torch.data import evaluation_batches, training_batches
 
 N, LONGEST = 150, 14
 

@@ -18,14 +18,15 @@ import pytest
 import torch
 import yaml
 
+from signbart import run_folder
+from signbart.batches import prepare_clips
 from signbart.clips import read_clips, write_packed
 from signbart.config import TrainConfig, load_config
 from signbart.errors import CheckpointError, ClipError, ConfigError, SignBartError
-from signbart_torch import run_folder, trainer
+from signbart.optimization import learning_rate
+from signbart.run_folder import write_text
+from signbart_torch import trainer
 from signbart_torch.checkpoint import load_checkpoint, load_model, save_checkpoint
-from signbart_torch.data import prepare_clips
-from signbart_torch.optimization import learning_rate
-from signbart_torch.run_folder import write_text
 from signbart_torch.trainer import predict, train
 
 REPOSITORY = Path(__file__).resolve().parents[2]

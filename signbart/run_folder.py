@@ -1,27 +1,47 @@
 """A run folder: what stands in it, and who may write to it.
 
-``config.yaml`` (resolved), ``last.safetensors`` (everything needed to go on), ``best.safetensors``
-(the model alone), ``summary.csv`` (a row an epoch), ``results.json`` (written once, at the end) and
-``tensorboard/``. Every file appears whole or not at all.
+``config.yaml`` (resolved), ``last`` (a checkpoint with everything needed to go on), ``best`` (a
+checkpoint of the model alone), ``summary.csv`` (a row an epoch), ``results.json`` (written once, at
+the end) and ``tensorboard/``. Every file appears whole or not at all. The checkpoints' endings are
+their framework's.
 """
 
 from __future__ import annotations
 
 import csv
 import io
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol, TypeVar
 
 import yaml
 
 from signbart.config import RunConfig
 from signbart.errors import ConfigError
 from signbart.files import make_folder, remove_left_overs, write_text
-from signbart_torch.checkpoint import Checkpoint, load_checkpoint
-from signbart_torch.workers import Workers
 
-LAST, BEST, RESULTS = "last.safetensors", "best.safetensors", "results.json"
+RESULTS = "results.json"
+# Of every framework: a folder belongs to one run.
+LAST_CHECKPOINTS = ("last.safetensors", "last.weights.h5")
+
+
+class Resumable(Protocol):
+    """A checkpoint that training can go on from."""
+
+    @property
+    def config(self) -> RunConfig | None:
+        """The run's configuration."""
+
+    @property
+    def class_names(self) -> tuple[str, ...]:
+        """The labels."""
+
+    @property
+    def progress(self) -> Mapping[str, Any]:
+        """What `runs.record_epoch` keeps, and ``recordings``."""
+
+
+State = TypeVar("State", bound=Resumable)
 
 _IDENTITY = {
     "recordings": "on other recordings or another division of them",
@@ -35,8 +55,11 @@ def take_possession(
     class_names: Sequence[str],
     identity: Mapping[str, Mapping[str, Any]],
     resume: bool,
-    workers: Workers,
-) -> Checkpoint:
+    *,
+    last: str,
+    load: Callable[[Path], State],
+    is_main: bool = True,
+) -> State | None:
     """Makes a new run folder, or returns the checkpoint to go on from.
 
     Args:
@@ -46,21 +69,30 @@ def take_possession(
         identity: ``recordings``: what identifies them and their division; ``start``, where the run
             goes on from a trained model: what identifies that. Kept in the checkpoint's progress.
         resume: Whether an existing run may be gone on with.
-        workers: Only the main process writes.
+        last: The checkpoint to go on from, one of `LAST_CHECKPOINTS`.
+        load: Reads it.
+        is_main: Only the main process writes.
+
+    Returns:
+        The checkpoint; None in a new folder.
 
     Raises:
         ConfigError: The folder holds a run and `resume` was not asked for, or another run than this
             one.
-        SignBartError: The folder cannot be made.
+        SignBartError: The folder cannot be made, or the checkpoint not be read.
     """
-    last = output / LAST
     remedy = "choose another --output, or remove that folder"
-    if last.is_file() and not resume:
+    found = [name for name in LAST_CHECKPOINTS if (output / name).is_file()]
+    if found and not resume:
         raise ConfigError(
             f"{output} already holds a run; pass --resume to go on with it, or {remedy}"
         )
-    if last.is_file():
-        state = load_checkpoint(last)
+    if found and last not in found:
+        raise ConfigError(
+            f"{output} holds a run of another framework ({found[0]}, not {last}); {remedy}"
+        )
+    if found:
+        state = load(output / last)
         if state.config != config:
             differing = ", ".join(_differences(state.config.to_dict(), config.to_dict()))
             raise ConfigError(
@@ -79,11 +111,11 @@ def take_possession(
                         f"{now.get(key)!r} now; {remedy}"
                     )
         return state
-    if workers.is_main:
+    if is_main:
         make_folder(output)
         remove_left_overs(output)
         write_text(output / "config.yaml", yaml.safe_dump(config.to_dict(), sort_keys=False))
-    return Checkpoint({})
+    return None
 
 
 def _differences(old: Mapping[str, Any], new: Mapping[str, Any]) -> list[str]:

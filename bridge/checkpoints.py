@@ -1,0 +1,63 @@
+"""The model that the bridge starts from, whatever kind of checkpoint it was trained into."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from signbart.errors import CheckpointError
+
+if TYPE_CHECKING:
+    from signbart.config import RunConfig
+    from signbart_torch.model import SignBart
+
+KERAS_SUFFIXES = (".keras", ".weights.h5")
+
+
+def load_reference(
+    path: str | Path, config: RunConfig | None = None, class_names: Sequence[str] = ()
+) -> tuple[SignBart, RunConfig, tuple[str, ...]]:
+    """Reads a checkpoint of any kind into a PyTorch model, its configuration and its labels.
+
+    A Keras checkpoint goes through the weight map, all of whose tensors are moved unchanged.
+
+    Args:
+        path: .safetensors or published .pth of PyTorch, .keras or .weights.h5 of `signbart_tf`.
+        config: For a .pth, the configuration it was trained with; refused for the others, which
+            carry their own.
+        class_names: For a .pth, its C labels; by default ``0`` … ``C-1``.
+
+    Raises:
+        CheckpointError: The file is missing, damaged, or of another kind.
+        WeightMapError: The Keras model is not the twin of the PyTorch one.
+    """
+    if not is_keras(path):
+        from signbart_torch.checkpoint import load_model
+
+        return load_model(path, config, class_names)
+    if config is not None or class_names:
+        raise CheckpointError(
+            f"{path} carries its own configuration and labels; give none beside it"
+        )
+    from bridge.weight_map import build_original
+    from signbart_tf.checkpoint import load_checkpoint
+
+    twin, config, class_names = load_checkpoint(path)
+    return build_original(twin), config, class_names
+
+
+def load_progress(path: str | Path) -> dict:
+    """What a checkpoint of any kind says of its training, such as whom it was tested on."""
+    if is_keras(path):
+        from signbart_tf.checkpoint import load_state
+
+        return dict(load_state(path).progress)
+    from signbart_torch.checkpoint import load_checkpoint
+
+    return dict(load_checkpoint(path).progress)
+
+
+def is_keras(path: str | Path) -> bool:
+    """Whether a path ends as Keras checkpoints do."""
+    return Path(path).name.endswith(KERAS_SUFFIXES)

@@ -1,0 +1,109 @@
+"""What training does alike in every framework: names, seeds, the best epoch, scores."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+
+from signbart.clips import ClipSet
+from signbart.config import RunConfig, TrainConfig
+from signbart.errors import ConfigError
+from signbart.metrics import Scores
+from signbart.splits import Split
+
+
+def with_labels(config: RunConfig, clips: ClipSet) -> RunConfig:
+    """`config` with the number of classes that the data has.
+
+    Raises:
+        ConfigError: It asks for another number.
+    """
+    found = len(clips.class_names)
+    wanted = config.model.num_labels
+    if wanted not in (None, found):
+        raise ConfigError(
+            f"model.num_labels is {wanted}, but the recordings have {found} classes; "
+            "leave the key out, or use the configuration that belongs to them"
+        )
+    return dataclasses.replace(config, model=dataclasses.replace(config.model, num_labels=found))
+
+
+def identify_recordings(clips: ClipSet, split: Split) -> dict[str, Any]:
+    """What a resumed run must find again: the recordings and their division."""
+    return {
+        "fingerprint": clips.fingerprint(),
+        "clips": len(clips),
+        "test_signers": list(split.test_signers),
+    }
+
+
+def describe_run(
+    config: RunConfig, split: Split, clips: Mapping[str, int], *, parameters: int, where: str
+) -> str:
+    """What is trained, on which clips, and what the others are for.
+
+    Args:
+        config: The run's configuration.
+        split: Who is trained, validated and tested on.
+        clips: How many, by ``train``, ``val`` and ``test``.
+        parameters: Trainable values of the model.
+        where: What it is computed on.
+    """
+    how = ""
+    if clips["val"]:
+        how = f" ({', '.join(split.val_signers) or 'of the training signers'})"
+    tested = f" ({', '.join(split.test_signers)})" if split.test_signers else ""
+    return (
+        f"{config.name}: {parameters:,} parameters, "
+        f"{config.model.num_labels} classes, {config.model.num_keypoints} keypoints of layout "
+        f"{config.data.layout}, up to {config.data.max_frames} frames, normalisation "
+        f"{config.data.normalization}; seed {config.train.seed}, {where}\n"
+        f"clips: {clips['train']} to train on, {clips['val']} to choose the "
+        f"best epoch by{how}, {clips['test']} to test on{tested}"
+    )
+
+
+def new_progress() -> dict[str, Any]:
+    """The progress of a run of which nothing was trained yet."""
+    return {"epoch": 0, "history": [], "best": None, "finished": False}
+
+
+def record_epoch(progress: dict[str, Any], row: Mapping[str, Any], config: TrainConfig) -> bool:
+    """Adds an epoch to the progress; True where it is the best so far.
+
+    Epoch 0, a trained model before it is trained on, can only be the best.
+
+    Best is the highest validation accuracy, then the lowest loss; without validation clips, the
+    latest. Training is finished after the last epoch, or when nothing has improved for
+    `config.patience` epochs.
+    """
+    best = progress["best"]
+    key = [row.get("val_accuracy", 0.0), -row.get("val_loss", -row["epoch"])]
+    improved = best is None or key > best["key"]
+    if improved:
+        progress["best"] = best = {"epoch": row["epoch"], "key": key}
+    if row["epoch"] == 0:
+        return improved
+    progress["history"] = [*progress["history"], row]
+    progress["epoch"] = row["epoch"]
+    stale = row["epoch"] - best["epoch"]
+    stopped = bool(config.patience) and stale >= config.patience
+    progress["finished"] = row["epoch"] >= config.epochs or stopped
+    return improved
+
+
+def percentages(scores: Scores) -> dict[str, float]:
+    """What ``results.json`` says of `scores`."""
+    return {
+        "accuracy": round(100 * scores.accuracy, 3),
+        "top5": round(100 * scores.top5, 3),
+        "mean_class_accuracy": round(100 * scores.mean_class_accuracy, 3),
+    }
+
+
+def mixed_seed(*parts: int) -> int:
+    """One seed of 32 bits from several numbers, such as a run's seed and an epoch."""
+    return int(np.random.SeedSequence(parts).generate_state(1)[0])

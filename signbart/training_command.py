@@ -1,0 +1,158 @@
+"""What the training commands of every framework share: their options, and what they print."""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+
+def add_run_arguments(parser: argparse.ArgumentParser) -> None:
+    """The options that training one model and training one per signer share."""
+    parser.add_argument(
+        "--config", required=True, metavar="YAML", help="what to train; see configs/"
+    )
+    add_data_argument(parser)
+    parser.add_argument(
+        "--output", required=True, metavar="FOLDER", help="run folder, for example runs/NAME"
+    )
+    parser.add_argument(
+        "--resume", action="store_true", help="go on where the folder's run stopped"
+    )
+    parser.add_argument(
+        "--set",
+        dest="overrides",
+        action="append",
+        default=[],
+        metavar="KEY=VALUE",
+        help="override the configuration, for example --set train.epochs=3; may be repeated",
+    )
+    add_machine_arguments(parser)
+
+
+def add_data_argument(parser: argparse.ArgumentParser) -> None:
+    """Where the recordings are."""
+    parser.add_argument(
+        "--data",
+        required=True,
+        metavar="PATH",
+        help="recordings: a packed .npz, a folder that holds one, or a tree of pickles",
+    )
+
+
+def add_machine_arguments(parser: argparse.ArgumentParser) -> None:
+    """What to do with unusable clips, and where to compute."""
+    parser.add_argument(
+        "--skip-bad", action="store_true", help="leave unusable clips out, and count them"
+    )
+    parser.add_argument(
+        "--device", default="auto", choices=("auto", "cpu", "cuda"), help="default: %(default)s"
+    )
+
+
+def add_split_arguments(parser: argparse.ArgumentParser) -> None:
+    """Who is trained on and who is tested on."""
+    parser.add_argument(
+        "--split",
+        default="all",
+        choices=("train", "val", "test", "all"),
+        help="read this split of the recordings only; of all, what is marked test is tested on and "
+        "what is marked val validates (default: %(default)s)",
+    )
+    parser.add_argument(
+        "--test-signers",
+        nargs="+",
+        default=[],
+        metavar="SIGNER",
+        help="signers to test on, kept out of training and of the choice of the best epoch",
+    )
+
+
+class EpochReport:
+    """Shows epochs as they end: a progress bar on a terminal, otherwise a line each.
+
+    Args:
+        epochs: How many there will be at most.
+        quiet: Show nothing.
+    """
+
+    def __init__(self, epochs: int, *, quiet: bool = False):
+        from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn
+
+        from signbart.console import console
+
+        self._console = console()
+        self._quiet = quiet
+        self._epochs = epochs
+        self._bar = Progress(
+            TextColumn("training"),
+            BarColumn(),
+            MofNCompleteColumn(),
+            TextColumn("{task.description}"),
+            console=self._console,
+            disable=quiet or not self._console.is_terminal,
+        )
+        self._task = self._bar.add_task("", total=epochs)
+
+    def __enter__(self) -> Callable[[Mapping[str, Any]], None]:
+        self._bar.start()
+        return self._report
+
+    def __exit__(self, *_: object) -> None:
+        self._bar.stop()
+
+    def _report(self, row: Mapping[str, Any]) -> None:
+        text = "before training"  # epoch 0, of a run that starts from a trained model
+        if "train_loss" in row:
+            text = f"loss {row['train_loss']:.4f}  accuracy {row['train_accuracy']:.1f} %"
+        if "val_loss" in row:
+            text += f"  val loss {row['val_loss']:.4f}  val accuracy {row['val_accuracy']:.1f} %"
+        if self._quiet:
+            return
+        if self._console.is_terminal:
+            self._bar.update(self._task, completed=row["epoch"], description=text)
+        else:
+            self._console.print(f"epoch {row['epoch']}/{self._epochs}  {text}")
+
+
+def print_skipped(skipped: Sequence[str]) -> None:
+    """Says how many clips were left out, and why."""
+    if skipped:
+        print(f"{len(skipped)} clips left out:")
+        for message in skipped:
+            print(f"  {message}")
+
+
+def print_results(results: Mapping[str, Any], skipped: Sequence[str]) -> None:
+    """The scores of the best epoch, as ``results.json`` has them."""
+    from signbart.console import print_table
+
+    print_skipped(skipped)
+    rows = [
+        [name, results["clips"][name], *(f"{results[name][key]:.2f}" for key in _COLUMNS)]
+        for name in ("val", "test")
+        if name in results
+    ]
+    if rows:
+        print_table(
+            f"Best epoch {results['best_epoch']} of {results['epochs']}, in percent",
+            ["clips of", "count", *_COLUMNS.values()],
+            rows,
+        )
+
+
+def print_next_steps(checkpoint: str, output: str) -> None:
+    """The commands that use what was trained.
+
+    Args:
+        checkpoint: The file that goes on to the bridge.
+        output: The run folder.
+    """
+    print("next:")
+    print(
+        f"  python bridge/convert.py --checkpoint {checkpoint} --route litert --output exports/NAME"
+    )
+    print(f"  tensorboard --logdir {output}/tensorboard")
+
+
+_COLUMNS = {"accuracy": "accuracy", "top5": "top-5", "mean_class_accuracy": "mean class accuracy"}
