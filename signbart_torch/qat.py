@@ -254,8 +254,7 @@ def _add_arguments(parser: argparse.ArgumentParser) -> None:
         action="append",
         default=[],
         metavar="KEY=VALUE",
-        help="any other setting, for example --set model.dropout=0.1 (dropout is off by default); "
-        "may be repeated",
+        help="any other setting, for example --set train.label_smoothing=0.1; may be repeated",
     )
     add(
         "--test-signers",
@@ -280,8 +279,6 @@ def _overrides(options: argparse.Namespace) -> list[str]:
     return [
         "train.scheduler=cosine",
         "train.warmup_epochs=0",
-        # A dropped unit makes the others larger than anything the int8 ranges were measured on.
-        *(f"model.{name}=0" for name in _DROPOUTS),
         *(f"train.{name}={getattr(options, name)}" for name in named),
         *options.overrides,
     ]

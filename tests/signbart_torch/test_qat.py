@@ -322,9 +322,7 @@ def test_the_command(trained, recordings, tmp_path):
         "float32, before", f"wrote {tmp_path}/qat/best.safetensors", "bridge/convert.py",
     ):  # fmt: skip
         assert text in process.stdout
-    whole = load_checkpoint(tmp_path / "qat" / "best.safetensors").config
-    assert (whole.model.dropout, whole.model.activation_dropout) == (0.0, 0.0)
-    config = whole.train
+    config = load_checkpoint(tmp_path / "qat" / "best.safetensors").config.train
     assert (config.lr, config.batch_size, config.grad_clip, config.patience) == (5e-5, 4, 1.0, 10)
     assert (config.scheduler, config.warmup_epochs) == ("cosine", 0)
 
