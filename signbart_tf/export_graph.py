@@ -76,6 +76,9 @@ class _ExportGraph(keras.Model):
         decoded = _decoder_layer(
             last_layer, query, states, padding, encoded, padding, self.attend_once
         )
+        # The converter would merge the last LayerNorm with the head, and no search for a wrong
+        # layer could tell them apart. A sum over one row keeps it from that.
+        decoded = ops.sum(ops.expand_dims(decoded, axis=0), axis=0)
         return {"logits": model.classification_head.out_proj(decoded)}
 
 
