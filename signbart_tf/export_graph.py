@@ -7,10 +7,7 @@ Legend: T frames, Q queries, D model width, H heads, K keypoints, C classes.
 
 from __future__ import annotations
 
-import functools
-
 import keras
-import numpy as np
 from keras import ops
 
 from signbart_tf.attention import Attention
@@ -40,10 +37,6 @@ class _ExportGraph(keras.Model):
     def __init__(self, model: SignBart):
         super().__init__(name="export_graph")
         self.model = model
-        # (H, D), 1 where a column of the last layer's belongs to the head.
-        heads = model.config.decoder_attention_heads
-        own_columns = np.eye(heads, dtype="float32").repeat(model.config.d_model // heads, axis=1)
-        self.attend_once = functools.partial(_attend_once, own_columns)
         self.built = True
 
     def call(self, inputs, training=None):
@@ -68,14 +61,12 @@ class _ExportGraph(keras.Model):
         states = _layer_norm(decoder.layernorm_embedding, states)
         *layers, last_layer = decoder.layers
         for layer in layers:
-            states = _decoder_layer(layer, states, states, causal, encoded, padding, _attend)
+            states = _decoder_layer(layer, states, states, causal, encoded, padding)
         selector = last_frame_selector(attention_mask, dtype)
         query = ops.matmul(selector, ops.expand_dims(states, axis=0))
         query = ops.squeeze(query, axis=0)  # (1, D)
         # No valid frame comes after the last one, so padding alone is its causal mask.
-        decoded = _decoder_layer(
-            last_layer, query, states, padding, encoded, padding, self.attend_once
-        )
+        decoded = _decoder_layer(last_layer, query, states, padding, encoded, padding)
         # The converter would merge the last LayerNorm with the head, and no search for a wrong
         # layer could tell them apart. A sum over one row keeps it from that.
         decoded = ops.sum(ops.expand_dims(decoded, axis=0), axis=0)
@@ -106,11 +97,11 @@ def _encoder_layer(layer: EncoderLayer, states, padding):
     return _feed_forward(layer, states)
 
 
-def _decoder_layer(layer: DecoderLayer, queries, states, self_bias, encoded, encoder_bias, attend):
+def _decoder_layer(layer: DecoderLayer, queries, states, self_bias, encoded, encoder_bias):
     """(Q, D), which attend to the decoder's (T, D) and the encoder's -> (Q, D)."""
-    attended = attend(layer.self_attn, queries, states, self_bias)
+    attended = _attend(layer.self_attn, queries, states, self_bias)
     queries = _layer_norm(layer.self_attn_layer_norm, queries + attended)
-    attended = attend(layer.encoder_attn, queries, encoded, encoder_bias)
+    attended = _attend(layer.encoder_attn, queries, encoded, encoder_bias)
     queries = _layer_norm(layer.encoder_attn_layer_norm, queries + attended)
     return _feed_forward(layer, queries)
 
@@ -141,27 +132,3 @@ def _attend(attention: Attention, states, key_values, bias):
     weights = ops.exp(scores - ops.max(scores, axis=1, keepdims=True))
     context = ops.matmul(value, weights) / ops.sum(weights, axis=1, keepdims=True)
     return attention.out_proj(ops.transpose(ops.reshape(context, (d_model, -1))))
-
-
-def _attend_once(own_columns, attention: Attention, states, key_values, bias):
-    """(1, D) asks (T, D), with a bias (1, T, 1) -> (1, D); no keys or values are computed.
-
-    Args:
-        own_columns: (H, D), 1 where a column belongs to the head.
-        attention: Whose weights to use.
-        states: (1, D), what asks.
-        key_values: (T, D), what is asked.
-        bias: (1, T, 1).
-    """
-    heads, width, d_model = attention.num_heads, attention.head_dim, attention.d_model
-    query = attention.q_proj(states) * attention.scaling * own_columns
-    query = ops.matmul(query, ops.transpose(attention.k_proj.kernel))
-    # Transposed by way of the heads, and with a batch axis in the products: otherwise the converter
-    # makes linear layers of them, with computed weights; see the PyTorch graph.
-    frames = ops.transpose(ops.reshape(key_values, (-1, heads, width)), (1, 2, 0))
-    frames = ops.reshape(frames, (1, d_model, -1))
-    scores = ops.matmul(ops.expand_dims(query, axis=0), frames) + ops.reshape(bias, (1, 1, -1))
-    weights = ops.softmax(scores, axis=-1)  # (1, H, T)
-    context = ops.matmul(weights, ops.expand_dims(key_values, axis=0))
-    context = attention.v_proj(ops.squeeze(context, axis=0)) * own_columns
-    return attention.out_proj(ops.sum(context, axis=0, keepdims=True))

@@ -7,8 +7,6 @@ in LiteRT on one thread:
 * Scores stand as (keys, queries). Queries, values and context then change places by transposing one
   matrix each, and the product with the values fills the registers, which (T, T) x (T, D / H) leaves
   half empty for narrow heads. SOFTMAX only knows the last axis, and is slower than its parts.
-* The last decoder layer has one query. Its keys and values are never computed: the query goes
-  through the keys' weights instead of every frame, and the mean frame through the values'.
 * LayerNorm subtracts the mean once, and XNNPACK fuses the mean of squares.
 * x and y part by transposing: a slice of every second number copies them one by one.
 
@@ -17,8 +15,6 @@ keypoints, C classes.
 """
 
 from __future__ import annotations
-
-import functools
 
 import torch
 from torch import Tensor, nn
@@ -51,10 +47,6 @@ class _ExportGraph(nn.Module):
     def __init__(self, model: SignBart):
         super().__init__()
         self.model = model
-        # (H, D), 1 where a column of the last layer's belongs to the head.
-        heads = torch.eye(model.config.decoder_attention_heads)
-        width = model.config.d_model // model.config.decoder_attention_heads
-        self.register_buffer("own_columns", heads.repeat_interleave(width, dim=1))
 
     def forward(self, keypoints: Tensor, attention_mask: Tensor) -> Tensor:
         """(1, T, K, 2) and (1, T) -> logits (1, C); see `SignBart.forward`."""
@@ -77,12 +69,11 @@ class _ExportGraph(nn.Module):
         states = _layer_norm(decoder.layernorm_embedding, states)
         *layers, last_layer = decoder.layers
         for layer in layers:
-            states = _decoder_layer(layer, states, states, causal, encoded, padding, _attend)
+            states = _decoder_layer(layer, states, states, causal, encoded, padding)
         selector = last_frame_selector(attention_mask, dtype)
         query = torch.matmul(selector, states.unsqueeze(0)).squeeze(0)  # (1, D)
         # No valid frame comes after the last one, so padding alone is its causal mask.
-        attend_once = functools.partial(_attend_once, self.own_columns)
-        decoded = _decoder_layer(last_layer, query, states, padding, encoded, padding, attend_once)
+        decoded = _decoder_layer(last_layer, query, states, padding, encoded, padding)
         return model.classification_head.out_proj(decoded)
 
 
@@ -117,12 +108,11 @@ def _decoder_layer(
     self_bias: Tensor,
     encoded: Tensor,
     encoder_bias: Tensor,
-    attend,
 ) -> Tensor:
     """(Q, D), which attend to the decoder's (T, D) and the encoder's -> (Q, D)."""
-    attended = attend(layer.self_attn, queries, states, self_bias)
+    attended = _attend(layer.self_attn, queries, states, self_bias)
     queries = _layer_norm(layer.self_attn_layer_norm, queries + attended)
-    attended = attend(layer.encoder_attn, queries, encoded, encoder_bias)
+    attended = _attend(layer.encoder_attn, queries, encoded, encoder_bias)
     queries = _layer_norm(layer.encoder_attn_layer_norm, queries + attended)
     return _feed_forward(layer, queries)
 
@@ -164,38 +154,3 @@ def _attend(attention: Attention, states: Tensor, key_values: Tensor, bias: Tens
     weights = (scores - scores.amax(dim=1, keepdim=True)).exp()
     context = torch.matmul(value, weights) / weights.sum(dim=1, keepdim=True)  # (H, D / H, Q)
     return attention.out_proj(context.reshape(heads * width, -1).t())
-
-
-def _attend_once(
-    own_columns: Tensor, attention: Attention, states: Tensor, key_values: Tensor, bias: Tensor
-) -> Tensor:
-    """`Attention.forward` for one query, without keys and values.
-
-    A score is q · (W x + b) = (q W) · x + q · b, and softmax takes out what all frames share. The
-    weights of a head sum to 1, so that it gives W (mean of x) + b.
-
-    Heads are told apart by masks: H rows are as fast as H small matrices, and these stay linear
-    layers, which quantization knows.
-
-    Args:
-        own_columns: (H, D), 1 where a column belongs to the head.
-        attention: Whose weights to use.
-        states: (1, D), what asks.
-        key_values: (T, D), what is asked.
-        bias: (1, T, 1).
-
-    Returns:
-        (1, D).
-    """
-    heads, width = attention.num_heads, attention.head_dim
-    query = attention.q_proj(states) * attention.scaling * own_columns
-    query = F.linear(query, attention.k_proj.weight.t())
-    # Transposed by way of the heads, and with a batch axis in the products: otherwise converters
-    # make linear layers of them with computed weights, which XNNPACK leaves to a slower runtime,
-    # and which would get quantized.
-    frames = key_values.reshape(-1, heads, width).permute(1, 2, 0).reshape(1, heads * width, -1)
-    scores = torch.matmul(query.unsqueeze(0), frames) + bias.reshape(1, 1, -1)
-    weights = scores.softmax(dim=-1)  # (1, H, T)
-    context = torch.matmul(weights, key_values.unsqueeze(0)).squeeze(0)
-    context = attention.v_proj(context) * own_columns
-    return attention.out_proj(context.sum(dim=0, keepdim=True))
