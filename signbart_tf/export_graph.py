@@ -10,6 +10,7 @@ from __future__ import annotations
 import keras
 from keras import ops
 
+from signbart.config import POSITION_OFFSET
 from signbart_tf.attention import Attention
 from signbart_tf.decoder import DecoderLayer
 from signbart_tf.encoder import EncoderLayer
@@ -52,12 +53,12 @@ class _ExportGraph(keras.Model):
         causal = padding + ops.transpose(causal_bias(num_frames, dtype))
 
         encoder, decoder = model.encoder, model.decoder
-        encoded = _embed(encoder.embed_positions, model.projection.proj_x1(x))
+        encoded = _embed(encoder.embed_positions, model.projection.proj_x1, x)
         encoded = _layer_norm(encoder.layernorm_embedding, encoded)
         for layer in encoder.layers:
             encoded = _encoder_layer(layer, encoded, padding)
 
-        states = _embed(decoder.embed_positions, model.projection.proj_y1(y))
+        states = _embed(decoder.embed_positions, model.projection.proj_y1, y)
         states = _layer_norm(decoder.layernorm_embedding, states)
         *layers, last_layer = decoder.layers
         for layer in layers:
@@ -85,9 +86,11 @@ def _coordinates(keypoints, attention_mask):
     return tuple(ops.squeeze(part, axis=0) for part in ops.split(frames, 2))
 
 
-def _embed(embed_positions: PositionalEmbedding, states):
-    """(T, D) -> (T, D)."""
-    return ops.squeeze(embed_positions(ops.expand_dims(states, axis=0)), axis=0)
+def _embed(embed_positions: PositionalEmbedding, projection: keras.layers.Dense, points):
+    """(T, K) -> (T, D), projected and with positions."""
+    num_frames = points.shape[0]
+    positions = embed_positions.embeddings[POSITION_OFFSET : POSITION_OFFSET + num_frames]
+    return ops.matmul(points, projection.kernel) + (positions + projection.bias)
 
 
 def _encoder_layer(layer: EncoderLayer, states, padding):

@@ -20,6 +20,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from signbart.config import POSITION_OFFSET
 from signbart_torch.attention import Attention
 from signbart_torch.decoder import DecoderLayer
 from signbart_torch.encoder import EncoderLayer
@@ -60,12 +61,12 @@ class _ExportGraph(nn.Module):
         causal = padding + causal_bias(num_frames, dtype, keypoints.device).t()
 
         encoder, decoder = model.encoder, model.decoder
-        encoded = _embed(encoder.embed_positions, model.projection.proj_x1(x))
+        encoded = _embed(encoder.embed_positions, model.projection.proj_x1, x)
         encoded = _layer_norm(encoder.layernorm_embedding, encoded)
         for layer in encoder.layers:
             encoded = _encoder_layer(layer, encoded, padding)
 
-        states = _embed(decoder.embed_positions, model.projection.proj_y1(y))
+        states = _embed(decoder.embed_positions, model.projection.proj_y1, y)
         states = _layer_norm(decoder.layernorm_embedding, states)
         *layers, last_layer = decoder.layers
         for layer in layers:
@@ -89,9 +90,12 @@ def _coordinates(keypoints: Tensor, attention_mask: Tensor) -> tuple[Tensor, Ten
     return x.squeeze(0), y.squeeze(0)
 
 
-def _embed(embed_positions: PositionalEmbedding, states: Tensor) -> Tensor:
-    """(T, D) -> (T, D)."""
-    return embed_positions(states.unsqueeze(0)).squeeze(0)
+def _embed(embed_positions: PositionalEmbedding, projection: nn.Linear, points: Tensor) -> Tensor:
+    """(T, K) -> (T, D), projected and with positions."""
+    positions = embed_positions.weight[POSITION_OFFSET : POSITION_OFFSET + len(points)]
+    # One constant. Some converters would make it themselves, others not, and int8 products with and
+    # without the bias have other ranges.
+    return F.linear(points, projection.weight) + (positions + projection.bias)
 
 
 def _encoder_layer(layer: EncoderLayer, states: Tensor, padding: Tensor) -> Tensor:

@@ -10,7 +10,7 @@ from torch.nn import functional as F
 from signbart_torch.export_graph import for_export
 from signbart_torch.model import SignBart
 
-ATOL = 2e-6
+ATOL = 5e-6  # float32 sums in another order; that nothing else differs, float64 shows
 # In double precision nothing but the algebra is left to differ.
 EXACT = 1e-12
 
