@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 CHECKPOINT := runs/demo/best.safetensors
 
-.PHONY: help demo test test-fast lint format bench clean
+.PHONY: help demo test test-fast lint format bench quantization-table clean
 
 help:
 	@echo "make demo       train on synthetic signs, convert, compare: runs/demo, exports/demo"
@@ -13,6 +13,7 @@ help:
 	@echo "make test-fast  lint and the tests that neither train nor convert"
 	@echo "make lint       ruff check and format check;  make format applies them"
 	@echo "make bench      training speed as a share of this machine's matmul peak"
+	@echo "make quantization-table DATA=FOLDER  every scheme and route on both data sets: results/"
 	@echo "make clean      remove what demo made (the environment stays)"
 
 # The stamp is newer than what it was installed from, so a current environment is reused.
@@ -47,6 +48,16 @@ format: $(STAMP)
 
 bench: $(STAMP)
 	$(BIN)/python -m benchmarks.training_step
+
+# Folds that were trained before, by signbart_torch.loso into runs/loso, are used again.
+quantization-table: $(STAMP)
+	@test -n "$(DATA)" || { echo "make quantization-table DATA=FOLDER, the folder that holds" \
+		"isl_kinect30 and fsl7_holistic"; exit 2; }
+	$(BIN)/python -m bridge.loso --config configs/isl_kinect30.yaml --data $(DATA)/isl_kinect30 \
+		--output runs/loso --qat --jobs 2 --resume
+	$(BIN)/python -m bridge.loso --config configs/kp90.yaml --set train.val_fraction=0.3 \
+		--data $(DATA)/fsl7_holistic --output runs/fsl7 --full-data --resume
+	$(BIN)/python -m bridge.report runs/loso runs/fsl7 --output results
 
 clean:
 	rm -rf runs/demo exports/demo

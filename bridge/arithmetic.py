@@ -1,4 +1,4 @@
-"""Which share of a .tflite's multiply-accumulates runs in which number format."""
+"""Which share of a .tflite's multiply-accumulates runs, and is stored, in which number format."""
 
 from __future__ import annotations
 
@@ -37,19 +37,13 @@ def multiply_accumulates(
     """
     from ai_edge_litert import schema_py_generated as schema
 
-    if not Path(path).is_file():
-        raise ArtifactError(f"no .tflite at {path}")
-    content = Path(path).read_bytes()
-    if not schema.Model.ModelBufferHasIdentifier(content, 0):
-        raise ArtifactError(f"{path} is not a .tflite file")
-    model = schema.ModelT.InitFromPackedBuf(content, 0)
+    model = _read(path)
     kinds = {value: name for name, value in vars(schema.TensorType).items() if name.isupper()}
     wanted = {getattr(schema.BuiltinOperator, name) for name in operators}
     counted: Counter[str] = Counter()
     for graph in model.subgraphs:
         for operator in graph.operators:
-            code = model.operatorCodes[operator.opcodeIndex]
-            builtin = max(code.builtinCode, code.deprecatedBuiltinCode)
+            builtin = _builtin(model, operator)
             if builtin not in wanted:
                 continue
             if builtin == schema.BuiltinOperator.FULLY_CONNECTED:
@@ -58,13 +52,59 @@ def multiply_accumulates(
                 axis = -2 if operator.builtinOptions.adjX else -1
                 summed = _size(graph.tensors[operator.inputs[0]], axis, path)
             given, weights = (kinds[graph.tensors[at].type] for at in operator.inputs[:2])
-            results = math.prod(int(size) for size in graph.tensors[operator.outputs[0]].shape)
+            made = graph.tensors[operator.outputs[0]]
+            results = math.prod(_size(made, axis, path) for axis in range(len(made.shape)))
             counted[_FORMATS.get((given, weights), f"{given} x {weights}")] += results * summed
     return counted
 
 
+def stored_weights(path: str | Path) -> Counter[str]:
+    """In what the weights of each FULLY_CONNECTED are stored, such as ``INT8``.
+
+    Where a DEQUANTIZE stands between, what it reads counts.
+
+    Raises:
+        ArtifactError: The file is missing, or is no .tflite.
+    """
+    from ai_edge_litert import schema_py_generated as schema
+
+    model = _read(path)
+    kinds = {value: name for name, value in vars(schema.TensorType).items() if name.isupper()}
+    counted: Counter[str] = Counter()
+    for graph in model.subgraphs:
+        widened = {
+            operator.outputs[0]: operator.inputs[0]
+            for operator in graph.operators
+            if _builtin(model, operator) == schema.BuiltinOperator.DEQUANTIZE
+        }
+        for operator in graph.operators:
+            if _builtin(model, operator) == schema.BuiltinOperator.FULLY_CONNECTED:
+                weights = widened.get(operator.inputs[1], operator.inputs[1])
+                counted[kinds[graph.tensors[weights].type]] += 1
+    return counted
+
+
+def _read(path: str | Path) -> Any:
+    from ai_edge_litert import schema_py_generated as schema
+
+    if not Path(path).is_file():
+        raise ArtifactError(f"no .tflite at {path}")
+    content = Path(path).read_bytes()
+    if not schema.Model.ModelBufferHasIdentifier(content, 0):
+        raise ArtifactError(f"{path} is not a .tflite file")
+    return schema.ModelT.InitFromPackedBuf(content, 0)
+
+
+def _builtin(model: Any, operator: Any) -> int:
+    code = model.operatorCodes[operator.opcodeIndex]
+    return max(code.builtinCode, code.deprecatedBuiltinCode)
+
+
 def _size(tensor: Any, axis: int, path: str | Path) -> int:
-    size = int(tensor.shape[axis])
+    # An open size is -1 in the signature, where there is one, and 1 in the shape.
+    signature = tensor.shapeSignature
+    sizes = tensor.shape if signature is None or not len(signature) else signature
+    size = int(sizes[axis])
     if size < 1:
         raise ArtifactError(f"{path}: tensor {tensor.name.decode()} has no fixed size")
     return size

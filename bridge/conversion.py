@@ -200,6 +200,10 @@ def _convert_by(
             shutil.copyfile(paths[".tflite"], plain)
         except BridgeError as error:
             problem = str(error)
+        # Compaction reads what a converter wrote, which can fail in any way.
+        except Exception as error:
+            traceback.print_exc()
+            problem = f"{type(error).__name__}: {error}"
     seconds = time.perf_counter() - started
     conversions = []
     float_parity = None
@@ -209,7 +213,8 @@ def _convert_by(
         if ending == ".tflite":
             float_parity = artifact.parity
             if artifact.parity.passed and all(scheme.name != FLOAT for scheme in schemes):
-                continue  # nobody asked for it
+                path.unlink()  # nobody asked for it
+                continue
         conversions.append(job.settle(artifact, route, FLOAT, seconds, path, output))
     for scheme in schemes:
         if scheme.name == FLOAT:

@@ -11,6 +11,10 @@ may fuse a single layer's output away, but nothing comes back once the numbers h
 Every converter to LiteRT adds the projections' biases and the positions as one constant, so that
 no tensor tells them apart. There the product without the bias is looked for: if it is right and the
 sum is off by the same in every frame, the bias is to blame, and otherwise the positions.
+
+Exports compute neither keys nor values where attention has one query, as in the last decoder layer
+(see `signbart_torch.export_graph`). There the attention's weights stand for the keys, and the mean
+that goes into the output projection for the values.
 """
 
 from __future__ import annotations
@@ -24,6 +28,9 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 if TYPE_CHECKING:
+    from torch import Tensor
+
+    from signbart_torch.attention import Attention
     from signbart_torch.model import SignBart
 
 # As for float32 logits: layers behind a LayerNorm are no larger than they.
@@ -34,6 +41,9 @@ _PROJECTIONS = {
     "projection.proj_y1": "decoder.embed_positions",
 }
 _PRODUCT = " without bias"  # key of a projection's product, behind the projection's name
+# Keys of what an attention of one query computes, behind the name of what it stands for.
+_WEIGHTS, _CONTEXT = " as weights", " as context"
+_STAND_INS = (_PRODUCT, _WEIGHTS, _CONTEXT)
 
 # Where the decoder reads the encoder.
 _READS_ENCODER = re.compile(r"encoder_attn\.[kv]_proj$")
@@ -70,7 +80,8 @@ class Divergence:
 def reference_layers(model: SignBart, inputs: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
     """Every submodule's output on `inputs`, by attribute path, in the order of computation.
 
-    The projections' products, without their biases, stand in it too.
+    The projections' products, without their biases, stand in it too, and what stands for the keys
+    and values of an attention of one query.
     """
     import torch
 
@@ -79,6 +90,11 @@ def reference_layers(model: SignBart, inputs: Mapping[str, np.ndarray]) -> dict[
     for name, module in model.named_modules():
 
         def keep(_module, _inputs, output, name=name or "logits"):
+            if name.endswith("attn.out_proj"):
+                outputs[name.replace("out_proj", "v_proj") + _CONTEXT] = _inputs[0].numpy()
+            if name.endswith("attn") and _inputs[0].shape[1] == 1:
+                key = name + ".k_proj" + _WEIGHTS
+                outputs[key] = _attention_weights(_module, *_inputs).numpy()
             if name.endswith(".q_proj"):
                 # BART scales q before it is used; exports fold the scale into the projection.
                 output = output * model.get_submodule(name.removesuffix(".q_proj")).scaling
@@ -95,6 +111,18 @@ def reference_layers(model: SignBart, inputs: Mapping[str, np.ndarray]) -> dict[
         for handle in handles:
             handle.remove()
     return outputs
+
+
+def _attention_weights(attention: Attention, queries: Tensor, keys: Tensor, bias: Tensor) -> Tensor:
+    """(B, H, Q, T) of an `Attention`, from what its `forward` takes."""
+    from torch.nn import functional as F
+
+    # Not by calling its layers, which would call the hooks.
+    query = F.linear(queries, attention.q_proj.weight, attention.q_proj.bias) * attention.scaling
+    key = F.linear(keys, attention.k_proj.weight, attention.k_proj.bias)
+    split = (attention.num_heads, attention.head_dim)
+    query, key = (x.unflatten(-1, split).transpose(1, 2) for x in (query, key))
+    return (query @ key.transpose(-1, -2) + bias).softmax(dim=-1)
 
 
 def artifact_tensors(
@@ -224,7 +252,10 @@ def first_divergence(
         sums = _differences(layers[following], candidates(following))
         if name + _PRODUCT in found and not any(map(_same_in_every_frame, sums)):
             found.add(name)
-    names = [name for name in layers if not name.endswith(_PRODUCT)]
+    found.update({name.removesuffix(_CONTEXT) for name in found if name.endswith(_CONTEXT)})
+    # Keys that are excused say nothing about other layers: weights are 1 where there is one frame.
+    excused = {name.removesuffix(_WEIGHTS) for name in found if name.endswith(_WEIGHTS)}
+    names = [name for name in layers if not name.endswith(_STAND_INS)]
     if names[-1] in found:
         return None
     # x and y are computed side by side: what is found of y says nothing about x, until the decoder
@@ -237,7 +268,7 @@ def first_divergence(
         side = encoder
     for at, layer in enumerate(side):
         dependents = {name for name in side[at + 1 :] if not _OF_X_ALONE.search(name)}
-        if layer not in found and not found & (dependents - _siblings(layer)):
+        if layer not in found | excused and not found & (dependents - _siblings(layer)):
             break
     agreeing = [name for name in side[:at] if name in found]
     return Divergence(layer, agreeing[-1] if agreeing else "", distances[layer])

@@ -29,6 +29,7 @@ from signbart.errors import SignBartError
 from signbart.files import make_folder, replacing
 
 if TYPE_CHECKING:
+    from bridge.quantized_parity import JudgedClips
     from bridge.runtimes import Runtime
     from bridge.samples import Sample
     from signbart_torch.model import SignBart
@@ -338,12 +339,14 @@ def main(arguments: Sequence[str] | None = None) -> int:
         for name in ("atol", "rtol")
         if (value := getattr(options, name)) is not None
     ]
-    clips = None
+    judged_on: dict[tuple[int, int], JudgedClips] = {}
     for path in map(Path, options.artifacts):
         scheme = scheme_of(path)
         if scheme != "fp32" and options.atol is None and options.rtol is None:
-            if clips is None:
-                _, clips = clips_to_judge(
+            shown = calibration_of(path)
+            if shown not in judged_on:
+                count, seed = shown
+                _, judged_on[shown] = clips_to_judge(
                     options.reference,
                     config,
                     class_names,
@@ -352,8 +355,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
                     options.data,
                     recordings,
                     options.test_signers,
-                    seed=options.seed,
+                    count=count,
+                    seed=seed,
                 )
+            clips = judged_on[shown]
             result = compare_on_clips(path, scheme, clips, load_data_tolerance(scheme))
             tried = clips.samples()
         else:
@@ -366,8 +371,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
             folder = Path(options.output or "parity")
             repros.append(save_repro(options.reference, path, result, tried, folder, again))
     settings = {"atol": atol, "rtol": rtol, "inputs": len(samples), "seed": options.seed}
-    if clips is not None:
-        settings["quantized judged on"] = clips.source
+    if judged_on:
+        sources = dict.fromkeys(clips.source for clips in judged_on.values())
+        settings["quantized judged on"] = " and ".join(sources)
     settings |= {
         "reference": options.reference,
         "inputs from": describe_samples(samples, options.data),
@@ -391,6 +397,16 @@ def scheme_of(path: Path) -> str:
         return str(read_metadata(path).get("scheme", "fp32"))
     except BridgeError:
         return "fp32"
+
+
+def calibration_of(path: Path) -> tuple[int, int]:
+    """How many clips an artifact was calibrated on, and the seed of their choice; 0, 0 of none."""
+    from bridge.metadata import read_metadata
+
+    record = read_metadata(path).get("quantization", {}).get("calibration")
+    if not record or record["random"]:
+        return 0, 0
+    return record["clips"], record["seed"]
 
 
 def _name_other_origin(result: Parity, path: Path, checkpoint: str) -> Parity:

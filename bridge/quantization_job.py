@@ -165,6 +165,8 @@ def prepare(
         SignBartError: The recordings do not fit the model, there are too few, or there are none and
             a scheme needs them.
     """
+    calibrated = any(scheme.calibrated for scheme in schemes)
+    takes_from_data = options.calibration_data is None or _same_file(options.calibration_data, data)
     trained_on, clips = clips_to_judge(
         checkpoint,
         config,
@@ -174,12 +176,14 @@ def prepare(
         data,
         recordings,
         options.test_signers,
-        count=options.calibration_clips,
+        count=options.calibration_clips if calibrated and takes_from_data else 0,
         seed=seed,
     )
     calibration = None
-    if any(scheme.calibrated for scheme in schemes):
-        calibration = _calibrate(options, config, trained_on, data, seed)
+    if calibrated:
+        calibration = _calibrate(
+            options, config, trained_on if takes_from_data else None, data, seed
+        )
     return QuantizationJob(
         calibration=calibration,
         clips=clips,
@@ -203,7 +207,7 @@ def clips_to_judge(
 ) -> tuple[ClipSet | None, JudgedClips]:
     """The recordings' two parts: those to calibrate on, and those to judge quantized artifacts by.
 
-    Arguments as for `prepare`; `count` clips are what calibration takes.
+    Arguments as for `prepare`; `count` clips are what calibration takes of these recordings.
 
     Returns:
         None for the first part, and the comparison's inputs for the second, without recordings.
@@ -244,6 +248,13 @@ def quantize_artifact(
     Raises:
         SignBartError: `source` is no such file, or the recordings do not fit it.
     """
+    for path in (source, target):
+        if path.suffix != ".tflite":
+            raise BridgeError(f"{path} is no .tflite file; only those are quantized")
+    if target.resolve() == source.resolve():
+        raise BridgeError(f"{source} would be overwritten; choose another --output")
+    if options.int8_io and not scheme.calibrated:
+        raise BridgeError(f"integer inputs and outputs need int8 or int16x8, not {scheme.name}")
     metadata = read_metadata(source)
     if metadata["scheme"] != FLOAT:
         raise BridgeError(
@@ -259,8 +270,8 @@ def quantize_artifact(
     else:
         recordings = with_labels_of(recordings, metadata["labels"], named)
         judged, how = recordings, "to judge by"
-        if data is None:
-            count = options.calibration_clips
+        if data is None or _same_file(data, options.calibration_data):
+            count = options.calibration_clips if scheme.calibrated else 0
             _, judged, how = divide(recordings, config, None, count=count, seed=seed)
         clips = judged_clips(
             judged, config, reference, labelled=True, source=f"{len(judged)} clips {how} ({named})"
@@ -296,7 +307,7 @@ def _calibrate(
     seed: int,
 ) -> Calibration:
     count = options.calibration_clips
-    if options.calibration_data is not None:
+    if trained_on is None and options.calibration_data is not None:
         trained_on, data = read_recordings(options.calibration_data), options.calibration_data
     if trained_on is not None:
         return calibrate_on(trained_on, config, count=count, seed=seed, source=str(data))
@@ -308,6 +319,10 @@ def _calibrate(
         "(--allow-random-calibration takes random numbers, for trying things out: such ranges fit "
         "no real clip)"
     )
+
+
+def _same_file(one: str | None, other: str | None) -> bool:
+    return None not in (one, other) and Path(one).resolve() == Path(other).resolve()
 
 
 def _test_signers(checkpoint: str | Path, recordings: ClipSet) -> Sequence[str] | None:

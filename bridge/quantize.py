@@ -34,19 +34,21 @@ class Scheme:
         description: One line for help texts and model cards.
         calibrated: Whether it needs recordings, to fix the ranges of activations beforehand.
         arithmetic: Number format of FULLY_CONNECTED's products, as `bridge.arithmetic` names it.
+        weights: Number format that its weights are stored in, as LiteRT names it.
     """
 
     name: str
     description: str
     calibrated: bool = False
     arithmetic: str = "float32"
+    weights: str = "INT8"
 
 
 SCHEMES: dict[str, Scheme] = {
     scheme.name: scheme
     for scheme in (
-        Scheme(FLOAT, "weights and activations float32"),
-        Scheme("fp16", "weights stored as float16, computed in float32"),
+        Scheme(FLOAT, "weights and activations float32", weights="FLOAT32"),
+        Scheme("fp16", "weights stored as float16, computed in float32", weights="FLOAT16"),
         Scheme(
             "dynamic_int8",
             "weights int8, activations quantized row by row as they come",
@@ -110,7 +112,7 @@ def quantize(
     """
     from ai_edge_quantizer import quantizer
 
-    from bridge.arithmetic import multiply_accumulates
+    from bridge.arithmetic import multiply_accumulates, stored_weights
     from bridge.compaction import compact
 
     if scheme.name == FLOAT:
@@ -138,6 +140,13 @@ def quantize(
         raise ConversionError(
             f"{scheme.name}: {after[scheme.arithmetic]:,} of FULLY_CONNECTED's {linear:,} "
             f"multiply-accumulates run in {scheme.arithmetic}; the quantizer left some in float"
+        )
+    stored = stored_weights(target)
+    if set(stored) != {scheme.weights}:
+        kinds = ", ".join(f"{count} as {kind}" for kind, count in stored.most_common())
+        raise ConversionError(
+            f"{scheme.name}: weights of FULLY_CONNECTED are stored {kinds}, not all as "
+            f"{scheme.weights}; the quantizer left some in float"
         )
     if sum(before.values()) != sum(after.values()):
         raise ConversionError(f"{scheme.name}: the quantizer changed the graph's size")

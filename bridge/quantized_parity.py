@@ -123,6 +123,12 @@ def compare_on_clips(path: Path, scheme: str, clips: JudgedClips, limits: DataTo
         found = predict(FloatView(open_runtime(path)), clips.keypoints, clips.attention_mask)
     except SignBartError as error:
         return Parity(path.name, FAILED, str(error), scheme=scheme)
+    # A runtime that breaks off raises classes of its own.
+    except Exception as error:
+        return Parity(path.name, FAILED, f"{type(error).__name__}: {error}", scheme=scheme)
+    if found.shape != clips.reference.shape:
+        reason = f"{LOGITS}: {found.shape[1]} classes, expected {clips.reference.shape[1]}"
+        return Parity(path.name, FAILED, reason, scheme=scheme)
     return judge_on_clips(path.name, scheme, clips, found, limits)
 
 

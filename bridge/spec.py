@@ -41,7 +41,9 @@ class TensorSpec:
     def quantize(self, array: np.ndarray) -> np.ndarray:
         """Real numbers as this tensor's integers, the nearest ones; what is beyond is cut off."""
         limits = np.iinfo(self.dtype)
-        integers = np.rint(np.nan_to_num(array) / self.scale) + self.zero_point
+        # In float64, where infinity's stand-in can still be divided by a small scale.
+        real = np.nan_to_num(array).astype(np.float64)
+        integers = np.rint(real / self.scale) + self.zero_point
         return np.clip(integers, limits.min, limits.max).astype(self.dtype)
 
     def dequantize(self, array: np.ndarray) -> np.ndarray:

@@ -173,7 +173,7 @@ class _RoundTokens(torch.autograd.Function):
         # A token of zeros alone: whatever the step, it stays zero.
         spread = spread.masked_fill_(spread == 0, _STEPS)
         inverse_scale = _STEPS / spread
-        zero_point = torch.addcmul(low.new_tensor(_INT8_MIN), low, inverse_scale, value=-1).round_()
+        zero_point = (_INT8_MIN - low * inverse_scale).round_()
         integers = (states * inverse_scale).round_().add_(zero_point)
         return integers.clamp_(_INT8_MIN, _INT8_MAX).sub_(zero_point).mul_(spread.div_(_STEPS))
 

@@ -76,7 +76,13 @@ def with_train(tiny_config):
 
 
 @pytest.fixture(scope="session")
-def tiny_clips() -> ClipSet:
+def tiny_clips(made_clips) -> ClipSet:
+    """Recordings; a module may read its own."""
+    return made_clips
+
+
+@pytest.fixture(scope="session")
+def made_clips() -> ClipSet:
     """Three classes by four signers, three times each: which hand moves, or both, and which way."""
     layout = get_layout("kinect20")
     rng = np.random.default_rng(7)

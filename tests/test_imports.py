@@ -130,6 +130,16 @@ def test_what_is_allowed_is_not_an_offence(path, text):
     assert offences(Path(path), text) == []
 
 
+def test_one_module_alone_knows_the_quantizer():
+    named = [
+        str(path)
+        for path in MODULES
+        for name, _, _ in imports(ast.parse((REPOSITORY / path).read_text(encoding="utf-8")))
+        if name == "ai_edge_quantizer"
+    ]
+    assert set(named) == {"bridge/quantize.py"}
+
+
 def test_no_module_of_the_bridge_is_named_after_what_it_would_hide():
     """`python bridge/convert.py` puts that folder first on the module path."""
     known = {*sys.stdlib_module_names, *FRAMEWORKS, *RULES, "numpy", "yaml", "rich", "safetensors"}

@@ -10,6 +10,7 @@ import keras
 
 from bridge.spec import IOSpec
 from bridge.weight_map import build_twin
+from signbart_tf.export_graph import for_export
 
 if TYPE_CHECKING:
     from signbart_torch.model import SignBart
@@ -17,9 +18,9 @@ if TYPE_CHECKING:
 
 def export(model: SignBart, spec: IOSpec, paths: Mapping[str, Path]) -> None:
     """Writes the float .tflite; see `bridge.routes.Route.export`."""
-    twin = build_twin(model)
+    graph = for_export(build_twin(model))
     signature = {
         tensor.name: keras.InputSpec(shape=tensor.shape, dtype=tensor.dtype, name=tensor.name)
         for tensor in spec.inputs
     }
-    twin.export(str(paths[".tflite"]), format="litert", input_signature=[signature], verbose=False)
+    graph.export(str(paths[".tflite"]), format="litert", input_signature=[signature], verbose=False)

@@ -1,7 +1,8 @@
 """PyTorch -> .onnx -> .tflite through onnx2tf.
 
 Two exports of one model: the .onnx that is shipped has any batch and any length; the one that
-onnx2tf reads has fixed shapes, for its graph rewriting needs to know them.
+onnx2tf reads has fixed shapes, for its graph rewriting needs to know them, and the graph that suits
+LiteRT.
 """
 
 from __future__ import annotations
@@ -14,6 +15,7 @@ from typing import TYPE_CHECKING
 import torch
 
 from bridge.spec import ATTENTION_MASK, KEYPOINTS, LOGITS, IOSpec
+from signbart_torch.export_graph import for_export
 
 if TYPE_CHECKING:
     from signbart_torch.model import SignBart
@@ -51,7 +53,7 @@ def _export_onnx(model: SignBart, spec: IOSpec, path: Path, *, dynamic: bool) ->
         for tensor in spec.inputs
     }
     program = torch.onnx.export(
-        model,
+        model if dynamic else for_export(model),
         kwargs=example,
         dynamo=True,
         opset_version=OPSET,

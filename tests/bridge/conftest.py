@@ -3,10 +3,12 @@
 Every test that names `converted` or `artifact` is slow.
 """
 
+import functools
 import os
 import subprocess
 import sys
 import zipfile
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -14,12 +16,16 @@ import numpy as np
 import pytest
 import torch
 
+from bridge.calibration import Calibration, calibrate_on
+from bridge.quantize import SCHEMES, quantize
+from bridge.quantized_parity import JudgedClips, judged_clips, predict, prepared_inputs
 from bridge.routes import ROUTES
 from bridge.runtimes import TorchRuntime
-from signbart.clips import Clip, ClipSet, write_packed
+from signbart.clips import Clip, ClipSet, read_clips, write_packed
 from signbart.config import RunConfig, from_dict
 from signbart.layouts import get_layout
-from signbart_torch.checkpoint import Checkpoint, load_model, save_checkpoint
+from signbart.splits import split_clips
+from signbart_torch.checkpoint import Checkpoint, load_checkpoint, load_model, save_checkpoint
 from signbart_torch.model import SignBart
 
 REPOSITORY = Path(__file__).resolve().parents[2]
@@ -154,3 +160,86 @@ PRODUCTS = [(route.name, ending) for route in ROUTES.values() for ending in rout
 def artifact(request, converted) -> Path:
     """Each file that a route makes."""
     return converted.path(*request.param)
+
+
+# For quantization: recordings that are more, and that the model of random weights "recognises".
+
+
+@pytest.fixture(scope="session")
+def performances_file(tmp_path_factory, checkpoint, config) -> Path:
+    """240 clips by four signers, each labelled with the class that the model sees in it.
+
+    Clips between two classes are left out: of those any rounding makes something else.
+    """
+    rng = np.random.default_rng(6)
+    clips = []
+    for index in range(900):
+        shape = (int(rng.integers(3, 21)), get_layout("kp63").num_keypoints, 2)
+        landmarks = rng.uniform(0.2, 0.8, shape[1:]) + 0.1 * rng.normal(size=shape).cumsum(axis=0)
+        landmarks[rng.random(shape[:2]) < 0.1] = 0.0
+        clips.append(Clip(landmarks.astype(np.float32), 0, "", index, ""))
+    model = TorchRuntime(load_model(checkpoint)[0], config)
+    logits = predict(model, *prepared_inputs(ClipSet(tuple(clips), LABELS), config))
+    ordered = np.sort(logits, axis=1)
+    clear = np.flatnonzero(ordered[:, -1] - ordered[:, -2] > 0.4)[:240]
+    assert len(clear) == 240
+    path = tmp_path_factory.mktemp("performances") / "performances.npz"
+    kept = tuple(
+        Clip(clips[index].landmarks, int(logits[index].argmax()), "abcd"[at % 4], at, "")
+        for at, index in enumerate(clear)
+    )
+    write_packed(ClipSet(kept, LABELS), path)
+    return path
+
+
+@pytest.fixture(scope="session")
+def performances(performances_file) -> ClipSet:
+    """Those clips as they are read: 60 by each of a, b, c and d."""
+    return read_clips(performances_file)
+
+
+@pytest.fixture(scope="session")
+def trained(tmp_path_factory, checkpoint, performances) -> Path:
+    """The same weights in a checkpoint that says: trained on the performances, tested on d.
+
+    Then a validates, and b and c were trained on.
+    """
+    known = load_checkpoint(checkpoint)
+    recordings = {"fingerprint": performances.fingerprint(), "test_signers": ["d"]}
+    path = tmp_path_factory.mktemp("trained") / "best.safetensors"
+    progress = {"recordings": recordings}
+    save_checkpoint(Checkpoint(known.tensors, known.config, LABELS, progress), path)
+    return path
+
+
+@pytest.fixture(scope="session")
+def calibration(config, performances) -> Calibration:
+    """Of 40 clips by b and c: fewer than any user may take, to save time."""
+    split = split_clips(performances, config.train, ["d"])
+    whole = calibrate_on(
+        performances.select(split.train), config, count=100, seed=0, source="performances"
+    )
+    return Calibration(whole.keypoints[:40], whole.attention_mask[:40], whole.record)
+
+
+@pytest.fixture(scope="session")
+def judged(checkpoint, config, performances) -> JudgedClips:
+    """The clips by d, with what PyTorch says of them."""
+    clips = performances.select([i for i, who in enumerate(performances.signers) if who == "d"])
+    reference = TorchRuntime(load_model(checkpoint)[0], config)
+    return judged_clips(clips, config, reference, labelled=True, source="60 clips by d")
+
+
+@pytest.fixture(scope="session")
+def quantized(converted, calibration, tmp_path_factory) -> Callable[..., Path]:
+    """`quantized(route, scheme, int8_io=False)`: that file, made once; it has no metadata."""
+    folder = tmp_path_factory.mktemp("quantized")
+
+    @functools.cache
+    def make(route: str, scheme: str, int8_io: bool = False) -> Path:
+        path = folder / f"small_{route}_{scheme}{'_io' * int8_io}.tflite"
+        shown = calibration if SCHEMES[scheme].calibrated else None
+        quantize(converted.path(route, ".tflite"), SCHEMES[scheme], path, shown, int8_io=int8_io)
+        return path
+
+    return make

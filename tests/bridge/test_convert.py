@@ -463,6 +463,15 @@ def test_all_goes_on_past_failing_routes_and_a_repro_reproduces(
         assert (named in process.stdout) == bool(status)
 
 
+@pytest.mark.parametrize("content", [b"", b"no model at all", b"\x1c\0\0\0TFL3" + bytes(64)])
+def test_a_file_that_nobody_can_read_is_a_verdict_too(ready_made, checkpoint, tmp_path, content):
+    ready_made(odd=content, other=content)
+    results = convert(checkpoint, tmp_path, routes=["all"])
+    assert [result.parity.verdict for result in results] == [FAILED, FAILED]
+    assert all(result.parity.reason for result in results)
+    assert not list(tmp_path.glob("*.tflite"))
+
+
 @pytest.mark.slow
 def test_nothing_foreign_is_shipped(ready_made, converted, monkeypatch, checkpoint, tmp_path):
     ready_made(right=converted.plain())

@@ -4,14 +4,23 @@ The smallest possible .onnx, made here, shows what ONNX Runtime is given; the sl
 artifacts.
 """
 
+import dataclasses
+
 import numpy as np
 import pytest
 import torch
 
 from bridge.errors import ArtifactError, RuntimeInputError
-from bridge.runtimes import KerasRuntime, OnnxRuntime, TFLiteRuntime, TorchRuntime, open_runtime
+from bridge.runtimes import (
+    FloatView,
+    KerasRuntime,
+    OnnxRuntime,
+    TFLiteRuntime,
+    TorchRuntime,
+    open_runtime,
+)
 from bridge.samples import make_samples
-from bridge.spec import ATTENTION_MASK, KEYPOINTS, LOGITS, io_spec
+from bridge.spec import ATTENTION_MASK, KEYPOINTS, LOGITS, io_spec, with_integers
 from signbart.errors import SignBartError
 
 
@@ -78,6 +87,53 @@ def test_keras_says_what_torch_says_and_takes_the_same(twin_file, reference, con
             np.testing.assert_array_equal(arrays[name], array)
     with pytest.raises(RuntimeInputError, match=r"small\.keras takes keypoints float32 \(any, any"):
         runtime({**arrays, KEYPOINTS: arrays[KEYPOINTS].astype(np.float16)})
+
+
+# Integers at the edges
+
+
+def test_a_view_takes_and_gives_real_numbers(config):
+    integers = with_integers(io_spec(config), "int8")
+    keypoints, mask = integers.inputs
+    spec = dataclasses.replace(
+        integers,
+        inputs=(dataclasses.replace(keypoints, scale=0.5, zero_point=-8), mask),
+        outputs=(dataclasses.replace(integers.outputs[0], scale=0.25, zero_point=3),),
+    )
+    given = {}
+
+    class Integers:
+        name = "q.tflite"
+
+        def __init__(self):
+            self.spec = spec
+
+        def __call__(self, arrays):
+            given.update(arrays)
+            return {LOGITS: np.arange(5, dtype=np.int8)[None]}
+
+    view = FloatView(Integers())
+    assert view.name == "q.tflite" and view.spec == dataclasses.replace(
+        io_spec(config), longest=spec.longest
+    )
+    arrays = inputs()
+    arrays[KEYPOINTS][:] = 2.0
+    arrays[KEYPOINTS][arrays[ATTENTION_MASK] == 0] = np.nan
+    found = view(arrays)[LOGITS]
+    assert found.dtype == np.float32 and found.tolist() == [[-0.75, -0.5, -0.25, 0, 0.25]]
+    assert given[KEYPOINTS].dtype == np.int8
+    assert set(given[KEYPOINTS][arrays[ATTENTION_MASK] == 1].ravel().tolist()) == {-4}
+    assert set(given[KEYPOINTS][arrays[ATTENTION_MASK] == 0].ravel().tolist()) == {-8}
+    assert given[ATTENTION_MASK] is arrays[ATTENTION_MASK]
+    with pytest.raises(RuntimeInputError, match=r"q\.tflite takes keypoints float32"):
+        view(given)
+
+
+def test_a_view_of_a_float_runtime_changes_nothing(reference):
+    arrays = inputs()
+    view = FloatView(reference)
+    assert view.spec == reference.spec
+    np.testing.assert_array_equal(view(arrays)[LOGITS], reference(arrays)[LOGITS])
 
 
 # ONNX

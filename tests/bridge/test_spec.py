@@ -6,7 +6,15 @@ import numpy as np
 import pytest
 
 from bridge.errors import RuntimeInputError
-from bridge.spec import ATTENTION_MASK, KEYPOINTS, LOGITS, SIGNATURE, io_spec
+from bridge.spec import (
+    ATTENTION_MASK,
+    KEYPOINTS,
+    LOGITS,
+    SIGNATURE,
+    TensorSpec,
+    io_spec,
+    with_integers,
+)
 
 
 def good(frames=12, batch=1) -> dict[str, np.ndarray]:
@@ -95,3 +103,51 @@ def test_more_frames_than_positions_are_refused(config):
         else:
             with pytest.raises(RuntimeInputError, match="positions for 16 frames; it was given 17"):
                 spec.check_inputs(arrays, "torch")
+
+
+# Integers that stand for real numbers
+
+
+def integer_spec(rng, dtype: str) -> TensorSpec:
+    limits = np.iinfo(dtype)
+    zero = int(rng.integers(limits.min, limits.max + 1)) if dtype == "int8" else 0
+    return TensorSpec("x", (None,), dtype, float(10 ** rng.uniform(-5, 2)), zero)
+
+
+@pytest.mark.parametrize("dtype", ["int8", "int16"])
+@pytest.mark.parametrize("seed", range(20))
+def test_integers_come_back_and_numbers_within_half_a_step(dtype, seed):
+    rng = np.random.default_rng(seed)
+    spec, limits = integer_spec(rng, dtype), np.iinfo(dtype)
+    every = np.arange(limits.min, limits.max + 1).astype(dtype)
+    real = spec.dequantize(every)
+    assert real.dtype == np.float32 and (np.diff(real) > 0).all()
+    np.testing.assert_array_equal(spec.quantize(real), every)
+    within = rng.uniform(real[0], real[-1], 1000).astype(np.float32)
+    found = spec.dequantize(spec.quantize(within))
+    assert spec.quantize(within).dtype == dtype
+    assert np.abs(found - within).max() <= spec.scale * (0.5 + 1e-2)
+    # Larger numbers never become smaller integers.
+    assert (np.diff(spec.quantize(np.sort(within)).astype(int)) >= 0).all()
+
+
+@pytest.mark.parametrize("dtype", ["int8", "int16"])
+def test_what_is_beyond_is_cut_off_and_nan_is_zero(dtype):
+    spec, limits = TensorSpec("x", (None,), dtype, 0.01, 5), np.iinfo(dtype)
+    for beyond in (1e9, 3e38, np.inf):
+        given = np.float32([beyond, -beyond, np.nan, 0])
+        with np.errstate(all="raise"):  # cut off on purpose, not by overflow
+            found = spec.quantize(given)
+        assert found.tolist() == [limits.max, limits.min, 5, 5]
+
+
+def test_a_promise_of_integers_leaves_the_mask_alone(config):
+    spec = with_integers(io_spec(config), "int8")
+    assert [t.describe() for t in (*spec.inputs, *spec.outputs)] == [
+        "keypoints int8 (1, 12, 41, 2)", "attention_mask int32 (1, 12)", "logits int8 (1, 5)",
+    ]  # fmt: skip
+    scaled = TensorSpec("logits", (1, 5), "int8", 0.25, -3)
+    assert scaled.describe() == "logits int8 (1, 5), real = (integer - -3) * 0.25"
+    # Scales are the artifact's own, and break no promise.
+    assert dataclasses.replace(spec, outputs=(scaled,)).keeps(spec)
+    assert not io_spec(config).keeps(spec)

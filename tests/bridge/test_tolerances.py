@@ -3,7 +3,8 @@
 import pytest
 
 from bridge.errors import BridgeError
-from bridge.tolerances import Tolerance, load_tolerance
+from bridge.quantize import SCHEMES
+from bridge.tolerances import DataTolerance, Tolerance, load_data_tolerance, load_tolerance
 
 
 def test_the_tolerance_is_the_one_promised():
@@ -41,3 +42,38 @@ def test_limits_that_are_none_are_refused(tmp_path, text, complaint):
 def test_a_missing_file_is_named(tmp_path):
     with pytest.raises(BridgeError, match=r"absent\.yaml"):
         load_tolerance("fp32", tmp_path / "absent.yaml")
+
+
+# Of quantized artifacts
+
+
+@pytest.mark.parametrize("scheme", [name for name in SCHEMES if name != "fp32"])
+def test_every_scheme_has_limits_that_mean_something(scheme):
+    limits = load_data_tolerance(scheme)
+    # Nobody ships a file that loses more than a point, whatever the file of limits says.
+    assert 0 < limits.accuracy_drop <= 1
+    assert 95 <= limits.agreement <= 100
+    assert 0 < limits.scaled_rmse < 0.1
+
+
+def test_the_limits_of_a_scheme_are_read_from_its_entry(tmp_path):
+    path = tmp_path / "limits.yaml"
+    path.write_text("int8: {accuracy_drop: 2, agreement: 90, scaled_rmse: 1e-1}\n")
+    assert load_data_tolerance("int8", path) == DataTolerance(2.0, 90.0, 0.1)
+
+
+@pytest.mark.parametrize(
+    ("text", "complaint"),
+    [
+        ("int8: {atol: 1, rtol: 1}", "needs numbers accuracy_drop, agreement and scaled_rmse"),
+        ("int8: {accuracy_drop: 1, agreement: 97}", "'scaled_rmse'"),
+        ("fp16: {accuracy_drop: 1, agreement: 97, scaled_rmse: 1}", "no limits for scheme 'int8'"),
+        ("int8: {accuracy_drop: -1, agreement: 97, scaled_rmse: 1}", "accuracy_drop must be"),
+        ("int8: {accuracy_drop: 1, agreement: .nan, scaled_rmse: 1}", "agreement must be finite"),
+    ],
+)
+def test_data_limits_that_are_none_are_refused(tmp_path, text, complaint):
+    path = tmp_path / "limits.yaml"
+    path.write_text(text)
+    with pytest.raises(BridgeError, match=rf"limits\.yaml.*{complaint}"):
+        load_data_tolerance("int8", path)

@@ -24,9 +24,9 @@ pytestmark = pytest.mark.slow
 
 
 @pytest.fixture(scope="module")
-def recordings(tmp_path_factory, tiny_clips) -> Path:
+def recordings(tmp_path_factory, made_clips) -> Path:
     path = tmp_path_factory.mktemp("recordings") / "tiny.npz"
-    write_packed(tiny_clips, path)
+    write_packed(made_clips, path)
     return path
 
 
