@@ -5,7 +5,7 @@ import pytest
 import torch
 
 from bridge.checkpoints import load_progress, load_reference
-from bridge.weight_map import build_twin
+from bridge.weight_map import build_twin, main
 from signbart.errors import CheckpointError
 from signbart_tf.checkpoint import save_checkpoint as save_keras
 from signbart_tf.optimizer import AdamW
@@ -48,6 +48,14 @@ def test_the_weights_come_as_they_are(path, trained, config):
 
 def test_what_training_noted_comes_along(path):
     assert load_progress(path)["recordings"] == PROGRESS["recordings"]
+
+
+def test_it_survives_the_weight_map_too(path, tmp_path, capsys):
+    if path.suffix == ".safetensors":
+        pytest.skip("is no Keras checkpoint")
+    target = tmp_path / "back.safetensors"
+    assert main(["to-torch", str(path), str(target)]) == 0
+    assert load_progress(target) == PROGRESS
 
 
 def test_a_second_configuration_is_refused(path, config):
