@@ -263,14 +263,19 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def _convert_to_torch(source: str, target: str) -> tuple[int, str]:
-    from signbart_tf.checkpoint import load_checkpoint
+    from signbart_tf.checkpoint import load_state
     from signbart_torch.checkpoint import Checkpoint, save_checkpoint
 
     if not target.endswith(".safetensors"):
         raise WeightMapError(f"{target}: PyTorch checkpoints are written as .safetensors")
-    twin, config, class_names = load_checkpoint(source)
-    model = build_original(twin)
-    save_checkpoint(Checkpoint(model.state_dict(), config, class_names), Path(target))
+    trained = load_state(source)
+    model = build_original(trained.model)
+    # Whom it was tested on, among others; but no state to train on from, whose optimizer stays
+    # behind.
+    kept = ("epoch", "best", "recordings", "start")
+    progress = {key: trained.progress[key] for key in kept if key in trained.progress}
+    checkpoint = Checkpoint(model.state_dict(), trained.config, trained.class_names, progress)
+    save_checkpoint(checkpoint, Path(target))
     return len(model.state_dict()), target
 
 
