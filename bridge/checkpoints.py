@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from bridge.errors import BridgeError
 from signbart.errors import CheckpointError
 
 if TYPE_CHECKING:
@@ -61,3 +63,21 @@ def load_progress(path: str | Path) -> dict:
 def is_keras(path: str | Path) -> bool:
     """Whether a path ends as Keras checkpoints do."""
     return Path(path).name.endswith(KERAS_SUFFIXES)
+
+
+def read_labels(path: str | Path | None) -> tuple[str, ...]:
+    """Class names in the order of their ids, from a label2id.json; none without a path.
+
+    Raises:
+        BridgeError: The file cannot be read, or its ids are not 0, 1, 2, …
+    """
+    if path is None:
+        return ()
+    try:
+        label2id = json.loads(Path(path).read_text(encoding="utf-8"))
+        names = sorted(label2id.keys(), key=label2id.__getitem__)
+        if not names or [label2id[name] for name in names] != list(range(len(names))):
+            raise ValueError("the ids are not 0, 1, 2, …")
+    except (OSError, ValueError, TypeError, AttributeError) as error:
+        raise BridgeError(f"{path} is no label2id.json (name -> id): {error}") from None
+    return tuple(names)

@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING, Any
 from bridge.arguments import MIN_SAMPLES, published_options
 from bridge.arithmetic import multiply_accumulates
 from bridge.chatter import chatter_to
+from bridge.checkpoints import load_reference, read_labels
 from bridge.compaction import compact
 from bridge.describe import foreign_operators, operators
 from bridge.errors import BridgeError, ConversionError
@@ -98,7 +99,8 @@ def convert(
     A route that fails does not stop the others.
 
     Args:
-        checkpoint: .safetensors of `signbart_torch.train`, or a published .pth.
+        checkpoint: .safetensors of `signbart_torch.train`, .keras or .weights.h5 of
+            `signbart_tf.train`, or a published .pth.
         output: Folder that receives the artifacts, manifest, parity report, model card and log.
         routes: Names or aliases of `ROUTES`; ``all`` for every one.
         quantization: What else than float32 to make of each route's .tflite.
@@ -121,9 +123,7 @@ def convert(
     for left_over in output.glob(f"{_WORKSHOP}*"):  # of a conversion that was killed
         shutil.rmtree(left_over, ignore_errors=True)
 
-    from signbart_torch.checkpoint import load_model
-
-    model, run_config, class_names = load_model(
+    model, run_config, class_names = load_reference(
         checkpoint, load_config(config, overrides) if config else None, read_labels(labels)
     )
     recordings = read_recordings(data)
@@ -372,24 +372,6 @@ def _require(found: IOSpec, promised: IOSpec) -> None:
         raise ConversionError(
             f"the artifact takes and gives {found.describe()}; it had to be {promised.describe()}"
         )
-
-
-def read_labels(path: str | Path | None) -> tuple[str, ...]:
-    """Class names in the order of their ids, from a label2id.json; none without a path.
-
-    Raises:
-        BridgeError: The file cannot be read, or its ids are not 0, 1, 2, …
-    """
-    if path is None:
-        return ()
-    try:
-        label2id = json.loads(Path(path).read_text(encoding="utf-8"))
-        names = sorted(label2id.keys(), key=label2id.__getitem__)
-        if not names or [label2id[name] for name in names] != list(range(len(names))):
-            raise ValueError("the ids are not 0, 1, 2, …")
-    except (OSError, ValueError, TypeError, AttributeError) as error:
-        raise BridgeError(f"{path} is no label2id.json (name -> id): {error}") from None
-    return tuple(names)
 
 
 def _write_reports(

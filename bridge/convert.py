@@ -43,7 +43,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     parser.add_argument(
-        "--checkpoint", required=True, metavar="FILE", help=".safetensors, or a published .pth"
+        "--checkpoint",
+        required=True,
+        metavar="FILE",
+        help=".safetensors, .keras, .weights.h5, or a published .pth",
     )
     parser.add_argument("--output", required=True, metavar="FOLDER", help="such as exports/NAME")
     parser.add_argument(

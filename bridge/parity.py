@@ -302,6 +302,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--json", action="store_true", help="print JSON instead of a table")
     options = parser.parse_args(arguments)
 
+    from bridge.checkpoints import load_reference
     from bridge.parity_report import parity_json, print_parity, write_reports
     from bridge.quantization_job import clips_to_judge
     from bridge.quantized_parity import compare_on_clips
@@ -314,10 +315,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     )
     from bridge.tolerances import load_data_tolerance, load_tolerance
     from signbart.config import load_config
-    from signbart_torch.checkpoint import load_model
 
     given = load_config(options.config, options.overrides) if options.config else None
-    model, config, class_names = load_model(options.reference, given)
+    model, config, class_names = load_reference(options.reference, given)
     tolerance = load_tolerance("fp32")
     atol = tolerance.atol if options.atol is None else options.atol
     rtol = tolerance.rtol if options.rtol is None else options.rtol

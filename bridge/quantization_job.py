@@ -19,6 +19,7 @@ from bridge.calibration import (
     with_labels_of,
 )
 from bridge.chatter import chatter_to
+from bridge.checkpoints import load_progress
 from bridge.errors import BridgeError, ConversionError
 from bridge.exports_folder import settle
 from bridge.metadata import embed_metadata, read_metadata, tensors_of
@@ -327,9 +328,7 @@ def _same_file(one: str | None, other: str | None) -> bool:
 
 def _test_signers(checkpoint: str | Path, recordings: ClipSet) -> Sequence[str] | None:
     """Who the checkpoint was tested on; None where it does not say or knows other recordings."""
-    from signbart_torch.checkpoint import load_checkpoint
-
-    known = load_checkpoint(checkpoint).progress.get("recordings", {})
+    known = load_progress(checkpoint).get("recordings", {})
     if known.get("fingerprint") != recordings.fingerprint():
         return None
     return known["test_signers"]

@@ -242,7 +242,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     if options.action == "to-torch":
         count, target = _convert_to_torch(options.source, options.target)
     else:
-        from bridge.conversion import read_labels
+        from bridge.checkpoints import read_labels
         from signbart.config import load_config
         from signbart_torch.checkpoint import load_model
 

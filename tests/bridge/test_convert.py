@@ -25,6 +25,7 @@ from torch.nn import functional as F
 
 from bridge import conversion, parity
 from bridge import convert as command
+from bridge.checkpoints import read_labels
 from bridge.conversion import convert
 from bridge.errors import BridgeError, ConversionError
 from bridge.exports_folder import set_others_aside
@@ -503,7 +504,7 @@ def test_labels_must_be_numbered_without_gaps(tmp_path, content):
     path = tmp_path / "label2id.json"
     path.write_text(content)
     with pytest.raises(BridgeError, match=r"label2id\.json"):
-        conversion.read_labels(path)
+        read_labels(path)
 
 
 # Usage
