@@ -132,6 +132,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     limits = load_data_tolerance("int8")
     rows: dict[str, list[Any]] = {}
     paths: dict[str, Path] = {}
+    failures: dict[str, str] = {}
     runtimes: dict[str, TFLiteRuntime] = {}
 
     def calibration(count: int) -> Calibration:
@@ -145,12 +146,17 @@ def main(arguments: Sequence[str] | None = None) -> int:
             with chatter_to(log):
                 path = make(folder / f"{len(rows)}.tflite")
                 if not _survives(path):
-                    rows[title] = [title, "aborts", *["not run"] * 3, "", "not run"]
+                    rows[title] = [title, "aborts", *["not run"] * 5]
                     return
-                paths[title] = path
-                runtimes[title] = runtime = TFLiteRuntime(path)
-                found = predict(runtime, clips.keypoints, clips.attention_mask)
-                cut_short = predict(runtime, clips.keypoints, short_mask)
+                runtime = TFLiteRuntime(path)
+                try:
+                    found = predict(runtime, clips.keypoints, clips.attention_mask)
+                    cut_short = predict(runtime, clips.keypoints, short_mask)
+                except RuntimeError as error:
+                    rows[title] = [title, "fails", *["not run"] * 5]
+                    failures[title] = str(error).splitlines()[0]
+                    return
+                paths[title], runtimes[title] = path, runtime
             result = judge_on_clips(title, "int8", clips, found, limits)
             off = cut_short - short_expected
             rows[title] = [
@@ -226,6 +232,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     table = [[*row, _ratio(latencies, title)] for title, row in rows.items()]
     print_table(f"Static int8 of {options.checkpoint}, {clips.source}", _COLUMNS, table)
     print(markdown_table(_COLUMNS, table))
+    for title, failure in failures.items():
+        print(f"{title}: {failure}")
     print("Ranges by moving average, the five tensors that lose most of their numbers:\n")
     worst = sorted(cut, key=lambda row: -row.cut)[:5]
     print(markdown_table(COLUMNS, [row.cells() for row in worst]))
