@@ -80,9 +80,16 @@ def _survives(path: Path) -> bool:
     return subprocess.run([sys.executable, "-c", code, str(path)], check=False).returncode == 0
 
 
+def _plain_graph(wanted: bool) -> contextlib.AbstractContextManager[Any]:
+    """Exports without `signbart_torch.export_graph`."""
+    if not wanted:
+        return contextlib.nullcontext()
+    return mock.patch("bridge.routes.via_litert.for_export", lambda model: model)
+
+
 @contextlib.contextmanager
 def _mask_bias(value: float) -> Iterator[None]:
-    """Another constant for masked scores, in the reference and so in what is exported."""
+    """Another constant for masked scores in what is exported."""
     with mock.patch("signbart_torch.layers.MASK_BIAS", value):
         yield
 
@@ -99,6 +106,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--checkpoint", required=True, metavar="FILE")
     parser.add_argument("--data", required=True, metavar="PATH")
     parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument(
+        "--plain", action="store_true", help="export the model as it is trained, with SOFTMAX"
+    )
     add_test_signers_argument(parser)
     options = parser.parse_args(arguments)
 
@@ -170,7 +180,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
             ]
 
         source = folder / "float.tflite"
-        with chatter_to(log):
+        with chatter_to(log), _plain_graph(options.plain):
             export(model, io_spec(config), {".tflite": source})
             compact(source)
         given = list(calibration(100).inputs())
@@ -203,7 +213,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         )
         for bias in (-1e9, float(np.finfo(np.float32).min)):
             other = folder / f"bias{bias:g}.tflite"
-            with chatter_to(log), _mask_bias(bias):
+            with chatter_to(log), _plain_graph(options.plain), _mask_bias(bias):
                 export(model, io_spec(config), {".tflite": other})
             for title, names in (
                 ("FULLY_CONNECTED", linear),
