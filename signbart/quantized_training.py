@@ -33,8 +33,6 @@ def default_overrides(**given: str) -> list[str]:
     return [
         "train.scheduler=cosine",
         "train.warmup_epochs=0",
-        # A dropped unit makes the others larger than anything the int8 ranges were measured on.
-        *(f"model.{name}=0" for name in _DROPOUTS),
         *(f"train.{name}={value}" for name, value in settings.items()),
     ]
 
@@ -150,8 +148,7 @@ def add_arguments(parser: argparse.ArgumentParser, *, checkpoint: str) -> None:
         action="append",
         default=[],
         metavar="KEY=VALUE",
-        help="any other setting, for example --set model.dropout=0.1 (dropout is off by default); "
-        "may be repeated",
+        help="any other setting, for example --set train.label_smoothing=0.1; may be repeated",
     )
     add(
         "--test-signers",

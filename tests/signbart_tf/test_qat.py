@@ -173,7 +173,9 @@ def test_the_command(trained, recordings, tmp_path, capsys):
     printed = capsys.readouterr().out
     assert "float32, before" in printed and "dynamic_int8, epoch" in printed
     assert f"wrote {tmp_path}/qat/best.keras" in printed
-    config = load_state(tmp_path / "qat" / "best.keras").config.train
+    config = load_state(tmp_path / "qat" / "best.keras").config
+    assert config.model == load_state(trained / "best.keras").config.model, "dropout included"
+    config = config.train
     assert (config.epochs, config.lr, config.batch_size, config.grad_clip, config.patience) == (
         1, 5e-5, 4, 1.0, 10,
     )  # fmt: skip
