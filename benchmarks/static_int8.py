@@ -202,10 +202,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
                 lambda path, some=some: _quantize(source, some, path, linear),
             )
         whole = [one for one in given if one[ATTENTION_MASK].all()]
-        measure(
-            f"FULLY_CONNECTED, {len(whole)} clips, none of them padded",
-            lambda path: _quantize(source, whole, path, linear),
-        ) if whole else None
+        if whole:
+            measure(
+                f"FULLY_CONNECTED, {len(whole)} clips, none of them padded",
+                lambda path: _quantize(source, whole, path, linear),
+            )
         noise = list(calibrate_on_noise(config, count=100, seed=options.seed).inputs())
         measure(
             "FULLY_CONNECTED, 100 random inputs",

@@ -29,7 +29,7 @@ _LOG_TAIL = 15
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Runs the command; 0 if every artifact equals PyTorch, 1 if not."""
+    """Runs the command; 0 if every artifact is within its limits, 1 if not."""
     table = "\n".join(
         f"  {route.name:8} {route.description} (also {', '.join(route.aliases)})"
         for route in ROUTES.values()
@@ -39,7 +39,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         prog="python bridge/convert.py",
         description="Convert a checkpoint to .tflite and compare the result with PyTorch.",
         epilog=f"routes:\n{table}\n\nschemes:\n{schemes}\n\n"
-        "exit status: 0 converted and equal, 1 not, 2 bad input",
+        "exit status: 0 converted and within the limits of configs/parity.yaml, 1 not, 2 bad input",
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     parser.add_argument(

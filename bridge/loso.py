@@ -10,12 +10,14 @@ from __future__ import annotations
 
 import argparse
 import json
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from bridge.quantize import select_schemes
+from bridge.errors import BridgeError
+from bridge.metadata import OWN_VERSIONS, versions
+from bridge.quantize import FLOAT, select_schemes
 from bridge.routes import select_routes
 from signbart.console import run_command
 from signbart.files import file_sha256, make_folder, write_text
@@ -25,8 +27,7 @@ if TYPE_CHECKING:
     from signbart.config import RunConfig
 
 ALL = "all"  # the one fold of full-data training
-_ROUNDS = 200
-EXPORTS, LATENCY = "exports", "latency.json"
+EXPORTS = "exports"
 # Run folder inside a fold -> the scheme whose arithmetic it is trained for.
 QAT = {"qat_dynamic": "dynamic_int8", "qat_static": "int8"}
 
@@ -119,11 +120,17 @@ class Fold:
 def is_converted(
     checkpoint: Path, output: Path, routes: Sequence[str], schemes: Sequence[str]
 ) -> bool:
-    """Whether a folder's manifest is of this checkpoint and has every route and scheme."""
+    """Whether a folder's manifest is of this checkpoint and has every route and scheme.
+
+    Other versions of the project or of a converter have to convert again, and so has a failure.
+    """
     try:
         manifest = json.loads((output / "manifest.json").read_text(encoding="utf-8"))
-        made = {(entry["route"], entry["scheme"]) for entry in manifest["artifacts"]}
+        made = {
+            (entry["route"], entry["scheme"]) for entry in manifest["artifacts"] if "file" in entry
+        }
         same = manifest["checkpoint_sha256"] == file_sha256(checkpoint)
+        same &= manifest["versions"] == versions(list(manifest["versions"].keys() - OWN_VERSIONS))
     except (OSError, ValueError, KeyError, TypeError):
         return False
     wanted = {
@@ -134,18 +141,18 @@ def is_converted(
     return same and wanted <= made
 
 
-def measure_latency(exports: Path, data: str, rounds: int) -> dict[str, Any]:
-    """Times every .tflite of a folder by turns, on one thread, on the first recording.
+def measure_latency(exports: Path, data: str) -> dict[str, Any]:
+    """Times every .tflite of a folder by turns with its route's float32, on one thread.
 
     Args:
         exports: Output folder of `conversion.convert`.
         data: Recordings.
-        rounds: Timed turns.
 
     Returns:
-        Median milliseconds by ``<route> <scheme>``, and what they were measured on.
+        By ``<route> <scheme>``: median milliseconds, and their ratio to float32's in the same
+        turns; and what they were measured on.
     """
-    from bridge.latency import interleaved, machine_name
+    from bridge.latency import ROUNDS, interleaved, machine_name
     from bridge.metadata import read_metadata
     from bridge.quantized_parity import prepared_inputs
     from bridge.runtimes import TFLiteRuntime
@@ -154,22 +161,34 @@ def measure_latency(exports: Path, data: str, rounds: int) -> dict[str, Any]:
     from signbart.config import from_dict
 
     paths = sorted(exports.glob("*.tflite"))
+    if not paths:
+        raise BridgeError(f"{exports} holds no .tflite: every artifact was rejected")
     config = from_dict(read_metadata(paths[0])["config"], source=str(paths[0]))
     keypoints, mask = prepared_inputs(read_recordings(data).select([0]), config)
     inputs = {KEYPOINTS: keypoints, ATTENTION_MASK: mask}
-    calls = {}
+    calls: dict[str, dict[str, Callable[[], object]]] = {}
     for path in paths:
         metadata, runtime = read_metadata(path), TFLiteRuntime(path)
-        calls[f"{metadata['route']} {metadata['scheme']}"] = lambda run=runtime: run(inputs)
-    times = interleaved(calls, rounds=rounds)
+        of_route = calls.setdefault(metadata["route"], {})
+        of_route[metadata["scheme"]] = lambda run=runtime: run(inputs)
+    medians, ratios = {}, {}
+    for route, schemes in calls.items():
+        for scheme, call in schemes.items():
+            # In pairs: a dozen models by turns would push each other's weights out of the caches,
+            # as no program does that runs one of them.
+            times = interleaved({scheme: call, FLOAT: schemes.get(FLOAT, call)})
+            medians[f"{route} {scheme}"] = round(times[scheme].median, 4)
+            if FLOAT in schemes:
+                ratio = times[scheme].median / times[FLOAT].median
+                ratios[f"{route} {scheme}"] = round(ratio, 4)
     return {
         "machine": machine_name(),
         "threads": 1,
         "frames": config.data.max_frames,
-        "rounds": rounds,
-        "median_ms": {name: round(latency.median, 4) for name, latency in times.items()},
-        "p10_ms": {name: round(latency.low, 4) for name, latency in times.items()},
-        "p90_ms": {name: round(latency.high, 4) for name, latency in times.items()},
+        "rounds": ROUNDS,
+        "fold": exports.parent.name,
+        "median_ms": medians,
+        "to_fp32": ratios,
     }
 
 
@@ -212,7 +231,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     )
     options = parser.parse_args(arguments)
 
-    from bridge.report import print_run
+    from bridge.report import LATENCY, print_run
     from bridge.results import read_results
     from signbart.clips import read_clips
     from signbart.config import load_config
@@ -251,7 +270,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     for results in run_folds(folds, options.jobs):
         print(f"{results['fold']}: done", flush=True)
     # Alone, behind all else: nothing that runs beside it disturbs the clock.
-    latency = measure_latency(output / signers[0] / EXPORTS, options.data, rounds=_ROUNDS)
+    latency = measure_latency(output / signers[0] / EXPORTS, options.data)
     write_text(output / LATENCY, json.dumps(latency, indent=2) + "\n")
     print_run(output)
     return 0 if all(result.verdict == "pass" for result in read_results(output)) else 1

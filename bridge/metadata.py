@@ -82,6 +82,10 @@ def build_metadata(
     }
 
 
+# What `versions` adds of itself.
+OWN_VERSIONS = {"signbart", "python"}
+
+
 def versions(packages: Sequence[str]) -> dict[str, str]:
     """Installed versions of distributions, this project's and Python's own among them."""
     found = {"signbart": __version__, "python": platform.python_version()}

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import tempfile
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -23,7 +24,7 @@ from bridge.checkpoints import load_progress
 from bridge.errors import BridgeError, ConversionError
 from bridge.exports_folder import settle
 from bridge.metadata import embed_metadata, read_metadata, tensors_of
-from bridge.parity import FAILED, Parity
+from bridge.parity import FAILED, WRONG, Parity
 from bridge.quantize import FLOAT, SCHEMES, Scheme, quantize
 from bridge.quantized_parity import JudgedClips, compare_on_clips, judged_clips, predict
 from bridge.runtimes import open_runtime
@@ -110,7 +111,13 @@ class QuantizationJob:
 
     def judge(self, path: Path, scheme: Scheme) -> Parity:
         """Compares a quantized artifact with PyTorch, on clips."""
-        return compare_on_clips(path, scheme.name, self.clips, self.limits[scheme.name])
+        parity = compare_on_clips(path, scheme.name, self.clips, self.limits[scheme.name])
+        guessed = scheme.calibrated and self.record is not None and self.record["random"]
+        if parity.passed and guessed and self.clips.labels is None:
+            # Random inputs fit random ranges: such a comparison says nothing about real clips.
+            reason = "calibrated on random numbers, and there are no recordings to judge it by"
+            return dataclasses.replace(parity, verdict=WRONG, reason=reason)
+        return parity
 
     def describe(self) -> dict[str, Any]:
         """For the manifest."""
@@ -167,6 +174,8 @@ def prepare(
             a scheme needs them.
     """
     calibrated = any(scheme.calibrated for scheme in schemes)
+    if options.int8_io and not calibrated:
+        raise BridgeError("--int8-io needs int8 or int16x8 among the schemes")
     takes_from_data = options.calibration_data is None or _same_file(options.calibration_data, data)
     trained_on, clips = clips_to_judge(
         checkpoint,
@@ -231,7 +240,7 @@ def quantize_artifact(
     *,
     data: str | None = None,
     seed: int = 0,
-) -> tuple[Parity, Path | None]:
+) -> tuple[Parity, Path | None, str]:
     """Quantizes a float .tflite of `conversion.convert` and judges the result by it.
 
     Args:
@@ -244,7 +253,7 @@ def quantize_artifact(
         seed: Of the choice of clips.
 
     Returns:
-        The comparison, and where the file is; None where none could be made.
+        The comparison; where the file is, None where none could be made; what it was judged on.
 
     Raises:
         SignBartError: `source` is no such file, or the recordings do not fit it.
@@ -289,7 +298,8 @@ def quantize_artifact(
             with chatter_to(log):
                 record = job.make(source, scheme, path)
         except ConversionError as error:
-            return Parity(target.name, FAILED, str(error), scheme=scheme.name), None
+            failed = Parity(target.name, FAILED, str(error), scheme=scheme.name)
+            return failed, None, job.inputs
         embed_metadata(
             path,
             metadata
@@ -297,7 +307,7 @@ def quantize_artifact(
             | tensors_of(open_runtime(path).spec),
         )
         parity = job.judge(path, scheme)
-        return parity, settle(path, target.parent, parity)
+        return parity, settle(path, target.parent, parity), job.inputs
 
 
 def _calibrate(

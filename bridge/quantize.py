@@ -63,7 +63,7 @@ SCHEMES: dict[str, Scheme] = {
         ),
         Scheme(
             "int16x8",
-            "weights int8, activations int16, ranges fixed by calibration; exact, and slow on CPUs",
+            "weights int8, activations int16, ranges fixed by calibration; slow on CPUs",
             calibrated=True,
             arithmetic="int16x8",
         ),
@@ -238,7 +238,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     source = Path(options.model)
     name = options.scheme + ("_io" if options.int8_io else "")
     target = source.with_name(f"{source.stem.removesuffix(f'_{FLOAT}')}_{name}.tflite")
-    parity, path = quantize_artifact(
+    parity, path, judged_on = quantize_artifact(
         source,
         SCHEMES[options.scheme],
         Path(options.output) if options.output else target,
@@ -251,6 +251,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         data=options.data,
         seed=options.seed,
     )
+    print(f"judged on {judged_on}")
     print_parity([parity])
     if path is not None:
         print(f"{path}: {path.stat().st_size:,} bytes")

@@ -11,6 +11,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from bridge.parity import PASS
 from bridge.quantize import FLOAT
 from bridge.results import (
     PLAIN,
@@ -66,7 +67,8 @@ def _measured_on(latency: dict[str, Any] | None) -> str:
     if latency is None:
         return ""
     return (
-        f"; latency as median of {latency['rounds']} turns, {latency['frames']} frames, "
+        f"; latency of fold {latency['fold']} as median of {latency['rounds']} turns, "
+        f"{latency['frames']} frames, "
         f"{latency['threads']} thread, {latency['machine']}"
     )
 
@@ -88,7 +90,7 @@ def results_csv(results: Sequence[Result]) -> str:
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Runs the command; returns its exit status."""
+    """Runs the command; 0 if every artifact passed, 1 if not."""
     parser = argparse.ArgumentParser(
         prog="python -m bridge.report",
         description="Print the tables over runs of bridge.loso, and write them with --output.",
@@ -115,7 +117,13 @@ def main(arguments: Sequence[str] | None = None) -> int:
             output / "results.csv", results_csv([r for run in runs for r in read_results(run)])
         )
         print(f"wrote {output}/quantization.md and {output}/results.csv")
-    return 0
+    wrong = [r for run in runs for r in read_results(run) if r.verdict != PASS]
+    for result in wrong:
+        print(
+            f"{result.data} {result.fold} {result.training} {result.route} {result.scheme}: "
+            f"{result.verdict}"
+        )
+    return 1 if wrong else 0
 
 
 def command() -> None:

@@ -160,9 +160,7 @@ def scheme_rows(results: Sequence[Result], latency: dict[str, Any] | None) -> li
             agreement = mean(r.agreement for r in here)
             ratio = None
             if latency is not None:
-                times = latency["median_ms"]
-                own, base = times.get(f"{route} {scheme}"), times.get(f"{route} {FLOAT}")
-                ratio = own / base if own and base else None
+                ratio = latency["to_fp32"].get(f"{route} {scheme}")
             rows.append(
                 [
                     scheme,

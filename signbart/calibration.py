@@ -69,7 +69,7 @@ def calibration_inputs(
     Args:
         clips: Recordings, at least `MIN_CLIPS`.
         config: The run's configuration.
-        count: How many to take, at least `MIN_CLIPS`; all, where there are fewer.
+        count: How many to take, at least `MIN_CLIPS`; all, where there are fewer than that many.
         seed: Of the choice.
 
     Returns:
@@ -80,8 +80,8 @@ def calibration_inputs(
     """
     if min(count, len(clips)) < MIN_CLIPS:
         raise ClipError(
-            f"{min(count, len(clips))} clips are too few to calibrate on; at least {MIN_CLIPS}, "
-            "of every class and signer"
+            f"{min(count, len(clips))} clips are too few to calibrate int8 and int16x8 on; at "
+            f"least {MIN_CLIPS}, of every class and signer. Give more, or leave those schemes out"
         )
     chosen = clips.select(balanced_choice(clips.labels, clips.signers, count, seed))
     chosen = chosen.to_layout(get_layout(config.data.layout))

@@ -142,7 +142,7 @@ def train_quantized(
     build_model(checkpoint, config, source)
     test_signers = unseen_signers(checkpoint.progress, clips, test_signers, source)
     split = split_clips(clips, config.train, test_signers)
-    # The same clips that the quantizer is given later: both take them by this function.
+    # The clips that bridge/convert.py takes by default, from the same recordings and with seed 0.
     calibration = calibration_inputs(clips.select(split.train), config) if static else None
     quantization = FakeQuantization(calibration)
 

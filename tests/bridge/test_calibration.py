@@ -179,10 +179,10 @@ def test_calibration_without_recordings_is_refused_unless_asked_for(job):
 def test_too_few_clips_are_refused(job, performances, tmp_path):
     few = tmp_path / "few.npz"
     write_packed(performances.select(range(99)), few)
-    with pytest.raises(SignBartError, match="99 clips are too few to calibrate on"):
+    with pytest.raises(SignBartError, match="99 clips are too few to calibrate"):
         job(calibration_data=str(few))
     # Recordings that are there are never replaced by noise.
-    with pytest.raises(SignBartError, match="99 clips are too few to calibrate on"):
+    with pytest.raises(SignBartError, match="99 clips are too few to calibrate"):
         job(calibration_data=str(few), allow_random_calibration=True)
 
 

@@ -139,7 +139,7 @@ def result(fold, training, scheme, accuracy, route="litert", **others):
 
 def test_means_and_differences_are_over_folds():
     results = [result("a", PLAIN, "int8", 70.0), result("b", PLAIN, "int8", 81.0)]
-    (row,) = scheme_rows(results, {"median_ms": {"litert int8": 1.0, "litert fp32": 2.0}})
+    (row,) = scheme_rows(results, {"to_fp32": {"litert int8": 0.5}})
     assert row[:4] == ["int8", "litert", "75.50", "-4.50"] and row[-1] == "0.50"
     (row,) = scheme_rows(results, None)
     assert row[-1] == NOT_RUN
