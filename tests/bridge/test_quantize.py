@@ -258,7 +258,7 @@ def test_what_makes_no_sense_is_refused_before_anything_is_written(config, tmp_p
 
 @pytest.mark.slow
 def test_layers_that_the_quantizer_leaves_in_float_are_an_error(converted, monkeypatch, tmp_path):
-    """No silent fallback: here it is told to leave all whose name has "decoder"."""
+    """No silent fallback: here it is told to leave all whose name has "out_proj"."""
     whole = quantize_module._recipe
 
     def partial(scheme, int8_io):
@@ -266,7 +266,7 @@ def test_layers_that_the_quantizer_leaves_in_float_are_an_error(converted, monke
 
         manager = whole(scheme, int8_io)
         manager.add_quantization_config(
-            regex=".*decoder.*",
+            regex=".*out_proj.*",
             operation_name=qtyping.TFLOperationName.FULLY_CONNECTED,
             algorithm_key="no_quantize",
         )
@@ -400,7 +400,7 @@ def test_bad_input_is_one_line_and_leaves_nothing(
         ([source, "--scheme", "int16x8", *data], "--allow-random-calibration takes random numbers"),
         (
             [source, "--scheme", "int8", *data, "--calibration-data", str(few)],
-            "99 clips are too few to calibrate on; at least 100",
+            "99 clips are too few to calibrate int8 and int16x8 on; at least 100",
         ),
         ([source, "--scheme", "fp16", "--int8-io", *data], "need int8 or int16x8, not fp16"),
         ([source, "--scheme", "fp16", "--data", "/nowhere.npz"], "/nowhere.npz"),
