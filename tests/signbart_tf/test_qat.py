@@ -155,7 +155,7 @@ def test_who_was_tested_is_never_trained_on(fit, clips, monkeypatch):
     with pytest.raises(ConfigError, match="these recordings are not those"):
         fit(clips=fewer)
     monkeypatch.setattr(calibration, "MIN_CLIPS", 19)
-    with pytest.raises(ClipError, match="too few to calibrate on"):
+    with pytest.raises(ClipError, match="too few to calibrate"):
         fit(static=True)
 
 

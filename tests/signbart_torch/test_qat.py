@@ -297,7 +297,7 @@ def test_other_classes_are_refused(fit, tiny_clips):
 
 def test_too_few_clips_to_calibrate_on(fit, monkeypatch, tmp_path):
     monkeypatch.setattr(calibration, "MIN_CLIPS", 100)
-    with pytest.raises(ClipError, match="18 clips are too few to calibrate on"):
+    with pytest.raises(ClipError, match="18 clips are too few to calibrate"):
         fit(static=True)
     assert not (tmp_path / "qat").exists()
 
