@@ -109,7 +109,10 @@ def test_a_manifest_of_another_checkpoint_or_of_fewer_schemes_is_not_enough(fini
 @pytest.mark.slow
 def test_the_report_says_what_the_folds_measured(finished, tmp_path, capsys):
     folder, _ = finished
-    assert report.main([str(folder), "--output", str(tmp_path)]) == 0
+    wrong = [r for r in read_results(folder) if r.verdict != "pass"]
+    assert report.main([str(folder), "--output", str(tmp_path)]) == (1 if wrong else 0)
+    printed = capsys.readouterr().out
+    assert printed.count(": exported but wrong") == len(wrong)
     text = (tmp_path / "quantization.md").read_text()
     results = [r for r in read_results(folder) if (r.training, r.scheme) == (PLAIN, "int8")]
     mean = statistics.fmean(r.accuracy for r in results)
