@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 CHECKPOINT := runs/demo/best.safetensors
 
-.PHONY: help demo test test-fast lint format bench quantization-table clean
+.PHONY: help demo test test-fast lint format bench book clean
 
 help:
 	@echo "make demo       train on synthetic signs, convert, compare: runs/demo, exports/demo"
@@ -13,7 +13,7 @@ help:
 	@echo "make test-fast  lint and the tests that neither train nor convert"
 	@echo "make lint       ruff check and format check;  make format applies them"
 	@echo "make bench      training speed as a share of this machine's matmul peak"
-	@echo "make quantization-table DATA=FOLDER  every scheme and route on both data sets: results/"
+	@echo "make book DATA=FOLDER  train, convert, quantize, evaluate on both data sets: results/"
 	@echo "make clean      remove what demo made (the environment stays)"
 
 # The stamp is newer than what it was installed from, so a current environment is reused.
@@ -49,10 +49,10 @@ format: $(STAMP)
 bench: $(STAMP)
 	$(BIN)/python -m benchmarks.training_step
 
-# The report says what failed, and fails then. Folds that were trained before, by signbart_torch.loso into runs/loso, are used again.
-quantization-table: $(STAMP)
-	@test -n "$(DATA)" || { echo "make quantization-table DATA=FOLDER, the folder that holds" \
-		"isl_kinect30 and fsl7_holistic"; exit 2; }
+# The report says what failed, and fails then. What is finished in runs/ is not made again.
+book: $(STAMP)
+	@test -n "$(DATA)" || { echo "make book DATA=FOLDER, the folder that holds isl_kinect30 and" \
+		"fsl7_holistic"; exit 2; }
 	-$(BIN)/python -m bridge.loso --config configs/isl_kinect30.yaml --data $(DATA)/isl_kinect30 \
 		--output runs/loso --qat --jobs 2 --resume
 	-$(BIN)/python -m bridge.loso --config configs/kp90.yaml --set train.val_fraction=0.3 \
