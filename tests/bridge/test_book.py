@@ -151,9 +151,7 @@ def test_rejected_artifacts_are_counted_and_explained(folder):
     rows = {(row[0], row[1]): row for row in parity(run).rows}
     assert rows["PTQ int8", "litert"][2] == "1 of 2"
     assert rows["FP32", "litert"][2:] == ["2 of 2", "5.00e-01", "1.00e-02", "90.00"]
-    assert failures(run).rows == [
-        ["B", "float int8", "litert", "exported but wrong", "it is wrong"]
-    ]
+    assert failures(run).rows == [["B", "PTQ int8", "litert", "exported but wrong", "it is wrong"]]
     rows = {row[0]: row for row in by_route(run).rows}
     assert rows["PTQ int8"][2:4] == ["60.00", "-30.00"] and rows["PTQ int8"][-1] == "0.40"
 
