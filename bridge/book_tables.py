@@ -184,16 +184,18 @@ def model_info(run: Run) -> Table:
 
 
 def operators(run: Run) -> Table:
-    """How often each operator stands in each artifact; a column a variant and route."""
-    kinds = []
-    for variant in run.variants:
-        for route in run.routes:
+    """How often each operator stands in each artifact; a column for all that have the same."""
+    groups: dict[tuple[str, tuple[tuple[str, int], ...]], list[str]] = {}
+    for route in run.routes:
+        for variant in run.variants:
             model = next((m for m in run.all_folds(variant, route) if m and m.operators), None)
             if model is not None:
-                kinds.append((f"{variant.name} {route}", model.operators))
-    names = sorted({name for _, counts in kinds for name in counts})
-    rows = [[name, *(str(counts.get(name, 0)) for _, counts in kinds)] for name in names]
-    return Table("Operators", ["operator", *(kind for kind, _ in kinds)], rows)
+                counts = tuple(sorted(model.operators.items()))
+                groups.setdefault((route, counts), []).append(variant.name)
+    names = sorted({name for _, counts in groups for name, _ in counts})
+    columns = [f"{route}: {', '.join(members)}" for (route, _), members in groups.items()]
+    rows = [[name, *(str(dict(c).get(name, 0)) for _, c in groups)] for name in names]
+    return Table("Operators", ["operator", *columns], rows)
 
 
 def _count(run: Run) -> tuple[int, int]:

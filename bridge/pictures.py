@@ -54,7 +54,7 @@ def draw_confusion(counts: np.ndarray, class_names: Sequence[str], title: str, p
     classes = len(class_names)
     inches = max(3.2, 0.3 * classes)
     longest = max(map(len, class_names)) * 0.075
-    figure = _figure(inches + longest + 0.8, inches + longest + 0.5)
+    figure = _figure(inches + longest + 1.2, inches + longest + 0.3)
     axes = figure.subplots()
     totals = counts.sum(axis=1, keepdims=True)
     with np.errstate(invalid="ignore"):
@@ -89,7 +89,10 @@ def draw_curves(
     panels = figure.subplots(1, 2)
     colours = _colours(len(histories))
     for axes, measure, label in zip(
-        panels, ("loss", "accuracy"), ("cross entropy", "accuracy in percent"), strict=True
+        panels,
+        ("loss", "accuracy"),
+        ("cross entropy (training: label smoothing in it)", "accuracy in percent"),
+        strict=True,
     ):
         for (name, rows), colour in zip(histories.items(), colours, strict=True):
             epochs = [row["epoch"] for row in rows]
@@ -116,6 +119,9 @@ def _figure(width: float, height: float) -> Figure:
 
 
 def _colours(count: int) -> list[Any]:
+    """Colours that can be told apart, up to ten; more run from dark to light."""
     from matplotlib import colormaps
 
-    return [colormaps["viridis"](share) for share in np.linspace(0, 0.92, max(count, 1))][:count]
+    if count <= 10:
+        return list(colormaps["tab10"].colors[:count])
+    return [colormaps["viridis"](share) for share in np.linspace(0, 0.92, count)]
