@@ -134,6 +134,16 @@ def export(folder: str, config_path: str, frames: int) -> None:
         config_path: Configuration of the model.
         frames: T.
     """
+    from bridge.chatter import chatter_to
+
+    config = _config(config_path, frames)
+    target = Path(folder) / f"T{frames}"
+    make_folder(target)
+    with chatter_to(target / "export.log"):
+        _export(config, target)
+
+
+def _export(config: RunConfig, target: Path) -> None:
     import torch
 
     from benchmarks.plain_graph import export_plain
@@ -142,9 +152,6 @@ def export(folder: str, config_path: str, frames: int) -> None:
     from bridge.quantize import quantize
     from bridge.spec import io_spec
 
-    config = _config(config_path, frames)
-    target = Path(folder) / f"T{frames}"
-    make_folder(target)
     model, spec = _model(config), io_spec(config)
     calibration = calibrate_on_noise(config, count=_CLIPS, seed=_SEED)
     for route in ROUTES.values():
