@@ -2,51 +2,40 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import hashlib
 import json
+import multiprocessing
 import os
 import shutil
 import tempfile
-import time
-import traceback
-from collections.abc import Callable, Mapping, Sequence
-from contextlib import AbstractContextManager
-from dataclasses import dataclass, field
+from collections.abc import Mapping, Sequence
+from concurrent.futures import ProcessPoolExecutor
+from concurrent.futures.process import BrokenProcessPool
+from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from bridge.arguments import MIN_SAMPLES, published_options
-from bridge.arithmetic import multiply_accumulates
-from bridge.chatter import chatter_to
 from bridge.checkpoints import load_reference, read_labels
-from bridge.compaction import compact
-from bridge.describe import foreign_operators, operators
-from bridge.errors import BridgeError, ConversionError
+from bridge.conversion_job import ConversionJob, Made, fallen, make_by
 from bridge.exports_folder import set_others_aside, settle
-from bridge.metadata import build_metadata, embed_metadata, tensors_of
 from bridge.model_card import model_card
-from bridge.parity import FAILED, WRONG, Parity, compare_artifact, diagnose, save_repro
+from bridge.parity import WRONG, Parity, save_repro
 from bridge.parity_report import write_reports
-from bridge.quantization_job import QuantizationJob, QuantizationOptions, prepare
+from bridge.quantization_job import QuantizationOptions, prepare
 from bridge.quantize import FLOAT, Scheme, select_schemes
-from bridge.quantized_parity import with_scores
 from bridge.routes import Route, select_routes
-from bridge.runtimes import Runtime, TorchRuntime, open_runtime
-from bridge.samples import Sample, describe_samples, make_samples, read_recordings
-from bridge.spec import IOSpec, io_spec
-from bridge.tolerances import Tolerance, load_tolerance
-from signbart.config import RunConfig, load_config
+from bridge.runtimes import TorchRuntime
+from bridge.samples import describe_samples, make_samples, read_recordings
+from bridge.spec import io_spec
+from bridge.tolerances import load_tolerance
+from signbart.config import load_config
 from signbart.files import file_sha256, make_folder
 
-if TYPE_CHECKING:
-    from signbart_torch.model import SignBart
-
 _WORKSHOP = ".converting-"
-_PACKAGES = (
-    *("torch", "litert-torch", "ai-edge-litert", "onnx", "onnx2tf", "onnxruntime"),
-    *("tensorflow", "keras", "numpy", "ai-edge-quantizer"),
-)
 
 
 @dataclass(frozen=True)
@@ -93,6 +82,7 @@ def convert(
     samples: int = MIN_SAMPLES,
     seed: int = 0,
     verbose: bool = False,
+    jobs: int = 1,
 ) -> list[Conversion]:
     """Converts a checkpoint by each route and compares every artifact with PyTorch.
 
@@ -111,6 +101,7 @@ def convert(
         samples: Inputs a length; see `samples.make_samples`.
         seed: Of the comparison's inputs and of the choice of calibration clips.
         verbose: Show the converters' own output.
+        jobs: Routes at a time, in processes of their own if more than one.
 
     Raises:
         SignBartError: The input cannot be used. A failing route is no exception but a verdict.
@@ -131,7 +122,7 @@ def convert(
     reference = TorchRuntime(model, run_config)
     spec = io_spec(run_config)
     quantized = [scheme for scheme in schemes if scheme.name != FLOAT]
-    job = _Job(
+    job = ConversionJob(
         model=model,
         config=run_config,
         class_names=class_names,
@@ -158,224 +149,89 @@ def convert(
         if quantized
         else None,
     )
-    conversions = []
-    with tempfile.TemporaryDirectory(dir=output, prefix=_WORKSHOP) as folder:
-        log = Path(folder) / "convert.log"
-        for route in chosen:
-            conversions += _convert_by(
-                route, schemes, job, Path(folder), output, lambda: chatter_to(log, verbose)
-            )
+    with tempfile.TemporaryDirectory(dir=output, prefix=_WORKSHOP) as name:
+        folder = Path(name)
+        made = _make_all(chosen, schemes, job, folder, jobs, verbose)
+        conversions = [_settle(one, job, output) for one in made]
         listed = {conversion.parity.artifact for conversion in conversions}
         set_others_aside(output, listed, job.sha256)
-        _write_reports(output, Path(folder), conversions, job, seed)
+        _write_reports(output, folder, conversions, job, seed)
     return conversions
 
 
-def _convert_by(
-    route: Route,
+def _make_all(
+    chosen: Sequence[Route],
     schemes: Sequence[Scheme],
-    job: _Job,
+    job: ConversionJob,
     folder: Path,
-    output: Path,
-    quietly: Callable[[], AbstractContextManager[None]],
-) -> list[Conversion]:
-    """Exports by one route, quantizes its .tflite, and judges all that came of it.
-
-    Args:
-        route: The route.
-        schemes: What to make of its .tflite.
-        job: What all routes share.
-        folder: The workshop.
-        output: Where artifacts go.
-        quietly: Opens a block whose output goes to the log.
-    """
-    started = time.perf_counter()
-    paths = {ending: folder / job.file_name(route, FLOAT, ending) for ending in route.produces}
-    plain = folder / f"plain_{route.name}.tflite"  # what is quantized: it has no metadata yet
-    problem = ""
-    with quietly():
-        try:
-            route.export(job.model, job.spec, paths)
-            compact(paths[".tflite"])
-            shutil.copyfile(paths[".tflite"], plain)
-        except BridgeError as error:
-            problem = str(error)
-        # Compaction reads what a converter wrote, which can fail in any way.
-        except Exception as error:
-            traceback.print_exc()
-            problem = f"{type(error).__name__}: {error}"
-    seconds = time.perf_counter() - started
-    conversions = []
-    float_parity = None
-    for ending, path in paths.items():
-        with quietly():
-            artifact = job.verify(path, route, problem)
-        if ending == ".tflite":
-            float_parity = artifact.parity
-            if artifact.parity.passed and all(scheme.name != FLOAT for scheme in schemes):
-                path.unlink()  # nobody asked for it
-                continue
-        conversions.append(job.settle(artifact, route, FLOAT, seconds, path, output))
-    for scheme in schemes:
-        if scheme.name == FLOAT:
-            continue
-        started = time.perf_counter()
-        path = folder / job.file_name(route, scheme.name, ".tflite")
-        with quietly():
-            artifact = job.quantize(plain, scheme, path, route, float_parity)
-        seconds = time.perf_counter() - started
-        conversions.append(job.settle(artifact, route, scheme.name, seconds, path, output))
-    plain.unlink(missing_ok=True)
-    return conversions
+    jobs: int,
+    verbose: bool,
+) -> list[Made]:
+    """Everything by every route, in the order of the routes; logs are joined in it too."""
+    logs = [folder / f"convert_{route.name}.log" for route in chosen]
+    tasks = [
+        (route, schemes, job, folder, log, verbose) for route, log in zip(chosen, logs, strict=True)
+    ]
+    if min(jobs, len(tasks)) == 1:
+        made = [make_by(*task) for task in tasks]
+    else:
+        made = _make_apart(tasks, jobs)
+    with open(folder / "convert.log", "wb") as joined:
+        for log in logs:
+            if log.is_file():
+                joined.write(log.read_bytes())
+                log.unlink()
+    return [one for of_route in made for one in of_route]
 
 
-@dataclass(frozen=True)
-class _Judged:
-    """A fresh artifact, before it goes to where its verdict belongs."""
+def _make_apart(tasks: Sequence[tuple], jobs: int) -> list[list[Made]]:
+    """Calls `make_by` in processes of their own; what one of them does to itself is its verdict."""
+    # Converters load libraries that do not survive a fork.
+    pool_of = partial(ProcessPoolExecutor, mp_context=multiprocessing.get_context("spawn"))
+    made: dict[int, list[Made]] = {}
+    # What makes most files takes longest; begun last, everybody would wait for it.
+    order = sorted(range(len(tasks)), key=lambda at: -len(tasks[at][0].produces))
+    with pool_of(min(jobs, len(tasks))) as pool:
+        futures = {at: pool.submit(make_by, *tasks[at]) for at in order}
+        for at, future in futures.items():
+            # A process that ends takes the pool along: the others get another try below.
+            with contextlib.suppress(BrokenProcessPool):
+                made[at] = future.result()
+    for at in order:
+        if at not in made:
+            with pool_of(1) as pool:
+                try:
+                    made[at] = pool.submit(make_by, *tasks[at]).result()
+                except BrokenProcessPool:
+                    made[at] = fallen(*tasks[at])
+    return [made[at] for at in range(len(tasks))]
 
-    parity: Parity
-    operators: Mapping[str, int] = field(default_factory=dict)
-    multiply_accumulates: Mapping[str, int] = field(default_factory=dict)
-    tried: Sequence[Sample] = ()
 
-
-@dataclass(frozen=True)
-class _Job:
-    """What all routes of one conversion share."""
-
-    model: SignBart
-    config: RunConfig
-    class_names: Sequence[str]
-    spec: IOSpec
-    reference: Runtime
-    samples: Sequence[Sample]
-    inputs: str
-    tolerance: Tolerance
-    checkpoint: Path
-    sha256: str
-    published: Sequence[str] = ()
-    quantization: QuantizationJob | None = None
-
-    def file_name(self, route: Route, scheme: str, ending: str) -> str:
-        """An .onnx is the model's own, whatever is made from it."""
-        if ending == ".onnx":
-            return f"{self.config.name}.onnx"
-        if self.quantization and self.quantization.has_integer_edges(scheme):
-            scheme = f"{scheme}_io"
-        return f"{self.config.name}_{route.name}_{scheme}{ending}"
-
-    def metadata(self, route: Route, scheme: str, spec: IOSpec) -> dict[str, Any]:
-        """What an artifact says of itself."""
-        return build_metadata(
-            self.config,
-            self.class_names,
-            spec,
-            checkpoint_sha256=self.sha256,
-            route=route.name,
-            scheme=scheme,
-            packages=_PACKAGES,
+def _settle(made: Made, job: ConversionJob, output: Path) -> Conversion:
+    """Moves an artifact to where its verdict belongs and reports on it."""
+    parity = made.artifact.parity
+    settled = settle(made.path, output, parity)
+    repro = ""
+    if settled is not None and parity.verdict == WRONG and made.artifact.tried:
+        repro = save_repro(
+            job.checkpoint, settled, parity, made.artifact.tried, settled.parent, job.published
         )
-
-    def verify(self, path: Path, route: Route, problem: str) -> _Judged:
-        """Completes a fresh float artifact and compares it with PyTorch: the very file shipped.
-
-        Args:
-            path: The artifact.
-            route: What made it.
-            problem: Why there is none; empty where there is one.
-        """
-        if problem or not path.is_file():
-            return _Judged(Parity(path.name, FAILED, problem or "the route wrote no such file"))
-        try:
-            counted = dict(operators(path).most_common())
-            foreign = foreign_operators(path)
-            if foreign:
-                raise ConversionError(f"a plain runtime lacks the artifact's {', '.join(foreign)}")
-            # An .onnx takes any batch and any length.
-            promised = self.reference.spec if path.suffix == ".onnx" else self.spec
-            embed_metadata(path, self.metadata(route, FLOAT, self.spec) | tensors_of(promised))
-            _require(open_runtime(path).spec, promised)
-            parity, tried = compare_artifact(
-                self.reference,
-                path,
-                self.samples,
-                atol=self.tolerance.atol,
-                rtol=self.tolerance.rtol,
-            )
-            parity = diagnose(self.model, path, parity, tried)
-            products = multiply_accumulates(path) if path.suffix == ".tflite" else {}
-            if parity.passed and self.quantization and path.suffix == ".tflite":
-                # What its quantized forms will be seen beside.
-                parity = with_scores(parity, path, self.quantization.clips)
-            return _Judged(parity, counted, products, tried)
-        except BridgeError as error:
-            return _Judged(Parity(path.name, FAILED, str(error)))
-        # Reading what a converter wrote can fail in any way; that too is a verdict on one artifact.
-        except Exception as error:
-            traceback.print_exc()
-            return _Judged(Parity(path.name, FAILED, f"{type(error).__name__}: {error}"))
-
-    def quantize(
-        self, plain: Path, scheme: Scheme, path: Path, route: Route, float_parity: Parity
-    ) -> _Judged:
-        """Makes a quantized artifact from a float one and judges it on clips."""
-        failed = Parity(path.name, FAILED, scheme=scheme.name)
-        if not float_parity.passed:
-            reason = f"its float32 form is not usable: {float_parity.verdict}"
-            return _Judged(dataclasses.replace(failed, reason=reason))
-        try:
-            record = self.quantization.make(plain, scheme, path)
-            spec = open_runtime(path).spec
-            _require(spec, self.quantization.promised(self.spec, scheme))
-            metadata = self.metadata(route, scheme.name, spec)
-            embed_metadata(path, metadata | {"quantization": record})
-            return _Judged(
-                self.quantization.judge(path, scheme),
-                dict(operators(path).most_common()),
-                record["multiply_accumulates"],
-                self.quantization.clips.samples(),
-            )
-        except BridgeError as error:
-            return _Judged(dataclasses.replace(failed, reason=str(error)))
-        except Exception as error:
-            traceback.print_exc()
-            reason = f"{type(error).__name__}: {error}"
-            return _Judged(dataclasses.replace(failed, reason=reason))
-
-    def settle(
-        self, artifact: _Judged, route: Route, scheme: str, seconds: float, path: Path, output: Path
-    ) -> Conversion:
-        """Moves an artifact to where its verdict belongs and reports on it."""
-        parity = artifact.parity
-        settled = settle(path, output, parity)
-        repro = ""
-        if settled is not None and parity.verdict == WRONG and artifact.tried:
-            repro = save_repro(
-                self.checkpoint, settled, parity, artifact.tried, settled.parent, self.published
-            )
-        return Conversion(
-            route=route.name,
-            scheme=scheme,
-            path=settled,
-            parity=parity,
-            seconds=seconds,
-            operators=artifact.operators,
-            multiply_accumulates=artifact.multiply_accumulates,
-            preprocessing=self.metadata(route, scheme, self.spec)["preprocessing"],
-            inputs=self.inputs if scheme == FLOAT else self.quantization.inputs,
-            repro=repro,
-        )
-
-
-def _require(found: IOSpec, promised: IOSpec) -> None:
-    if not found.keeps(promised):
-        raise ConversionError(
-            f"the artifact takes and gives {found.describe()}; it had to be {promised.describe()}"
-        )
+    return Conversion(
+        route=made.route.name,
+        scheme=made.scheme,
+        path=settled,
+        parity=parity,
+        seconds=made.seconds,
+        operators=made.artifact.operators,
+        multiply_accumulates=made.artifact.multiply_accumulates,
+        preprocessing=job.metadata(made.route, made.scheme, job.spec)["preprocessing"],
+        inputs=job.inputs if made.scheme == FLOAT else job.quantization.inputs,
+        repro=repro,
+    )
 
 
 def _write_reports(
-    output: Path, folder: Path, conversions: Sequence[Conversion], job: _Job, seed: int
+    output: Path, folder: Path, conversions: Sequence[Conversion], job: ConversionJob, seed: int
 ) -> None:
     """Manifest, parity report, model card and log; each whole or not at all."""
     comparison = {

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import os
 import shlex
 import sys
 from collections.abc import Sequence
@@ -18,6 +19,7 @@ from bridge.arguments import (
     add_published_arguments,
     add_quantization_arguments,
     add_test_signers_argument,
+    at_least,
     published_options,
 )
 from bridge.quantize import FLOAT, SCHEMES
@@ -66,6 +68,14 @@ def main(arguments: Sequence[str] | None = None) -> int:
     add_comparison_arguments(parser)
     add_quantization_arguments(parser)
     add_test_signers_argument(parser)
+    parser.add_argument(
+        "--jobs",
+        type=at_least(1),
+        default=os.cpu_count() or 1,
+        metavar="N",
+        help="routes at a time, in processes of their own if more than one (default: as many as "
+        "there are cores)",
+    )
     parser.add_argument("-v", "--verbose", action="store_true", help="show the converters' output")
     options = parser.parse_args(arguments)
 
@@ -92,6 +102,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         samples=options.samples,
         seed=options.seed,
         verbose=options.verbose,
+        jobs=options.jobs,
     )
     preprocessing = conversions[0].preprocessing
     print(

@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import os
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -54,6 +55,7 @@ class Fold:
         schemes: Schemes to quantize to.
         qat_epochs: Epochs of quantization-aware training; 0: none.
         device: Where to train.
+        conversions: Routes to convert by at a time.
     """
 
     clips: ClipSet
@@ -65,6 +67,7 @@ class Fold:
     schemes: tuple[str, ...]
     qat_epochs: int
     device: str
+    conversions: int
 
     def __call__(self) -> dict[str, Any]:
         """Makes what is missing; the results of training."""
@@ -98,6 +101,7 @@ class Fold:
                 quantization=QuantizationOptions(schemes, test_signers=self.test_signers),
                 data=self.data,
                 seed=self.config.train.seed,
+                jobs=self.conversions,
             )
         self._evaluate([checkpoint, *artifacts(output)], checkpoint.parent / EVALUATION)
 
@@ -327,6 +331,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
             schemes=schemes,
             qat_epochs=options.qat_epochs if options.qat else 0,
             device=options.device,
+            # Whatever cores parallel folds leave.
+            conversions=max(1, (os.cpu_count() or 1) // options.jobs),
         )
         for name in signers
     ]

@@ -23,10 +23,11 @@ import torch
 import yaml
 from torch.nn import functional as F
 
-from bridge import conversion, parity
+from bridge import conversion_job, parity
 from bridge import convert as command
 from bridge.checkpoints import read_labels
 from bridge.conversion import convert
+from bridge.conversion_job import PACKAGES, ConversionJob
 from bridge.errors import BridgeError, ConversionError
 from bridge.exports_folder import set_others_aside
 from bridge.exports_folder import settle as settle_artifact
@@ -284,7 +285,7 @@ def test_only_what_agrees_is_shipped(
     fresh.parent.mkdir()
     fresh.write_bytes(converted.plain())
     reference = altered(alter, model, config, monkeypatch)
-    job = conversion._Job(
+    job = ConversionJob(
         model=model, config=config, class_names="abcde", spec=io_spec(config), reference=reference,
         samples=samples, inputs="", tolerance=Tolerance(**LIMITS), checkpoint=checkpoint,
         sha256="0",
@@ -302,7 +303,7 @@ def test_only_what_agrees_is_shipped(
         assert not (tmp_path / fresh.name).exists()
     metadata = build_metadata(
         config, "abcde", io_spec(config), checkpoint_sha256="0", route="litert", scheme="fp32",
-        packages=conversion._PACKAGES,
+        packages=PACKAGES,
     )  # fmt: skip
     assert read_metadata(path) == metadata and not fresh.exists()
 
@@ -387,6 +388,24 @@ def test_a_route_that_fails_is_a_verdict_and_stops_no_other(
     assert sorted(os.listdir(tmp_path)) == PAPERS
 
 
+def test_a_converter_that_ends_its_process_takes_no_other_route_along(
+    monkeypatch, checkpoint, tmp_path
+):
+    (tmp_path / "aborting_route.py").write_text(
+        "import os\n\n\ndef export(model, spec, paths):\n    os.abort()\n"
+    )
+    monkeypatch.syspath_prepend(tmp_path)
+    for name, module in (("aborting", "aborting_route"), ("failing", "json")):
+        monkeypatch.setitem(ROUTES, name, Route(name, (), "", (), module))
+    out = tmp_path / "out"
+    results = convert(checkpoint, out, routes=["failing", "aborting", "failing"], jobs=2)
+    reasons = {result.route: result.parity.reason for result in results}
+    assert [result.parity.verdict for result in results] == [FAILED, FAILED]
+    assert reasons["aborting"].startswith("the converter ended its process")
+    assert "AttributeError" in reasons["failing"]
+    assert sorted(os.listdir(out)) == PAPERS
+
+
 def test_a_missing_package_disables_one_route_only(monkeypatch, model, config, tmp_path):
     find = importlib.util.find_spec
     monkeypatch.setattr(
@@ -438,7 +457,9 @@ def test_all_goes_on_past_failing_routes_and_a_repro_reproduces(
     ready_made(wrong=with_one_wrong_weight(converted.plain(), checkpoint), right=converted.plain())
     out = tmp_path / "out"
     options = published(checkpoint, config, tmp_path)
-    assert command.main([*options, "--route", "all", "--output", str(out)]) == 1
+    # In this process: the ready-made routes exist in no other.
+    options += ["--route", "all", "--output", str(out), "--jobs", "1"]
+    assert command.main(options) == 1
     manifest = json.loads((out / "manifest.json").read_text())
     verdicts = {entry["route"]: entry["verdict"] for entry in manifest["artifacts"]}
     assert verdicts == {"absent": FAILED, "failing": FAILED, "wrong": WRONG, "right": PASS}
@@ -477,7 +498,7 @@ def test_a_file_that_nobody_can_read_is_a_verdict_too(ready_made, checkpoint, tm
 @pytest.mark.slow
 def test_nothing_foreign_is_shipped(ready_made, converted, monkeypatch, checkpoint, tmp_path):
     ready_made(right=converted.plain())
-    monkeypatch.setattr(conversion, "foreign_operators", lambda path: ["custom FlexErf"])
+    monkeypatch.setattr(conversion_job, "foreign_operators", lambda path: ["custom FlexErf"])
     (result,) = convert(checkpoint, tmp_path, routes=["right"])
     assert result.parity.verdict == FAILED and "lacks the artifact's custom FlexErf" in (
         result.parity.reason
