@@ -5,12 +5,13 @@ BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 CHECKPOINT := runs/demo/best.safetensors
 
-.PHONY: help demo test test-fast lint format bench quantization-table clean
+.PHONY: help demo test test-fast docs-check lint format bench quantization-table clean
 
 help:
 	@echo "make demo       train on synthetic signs, convert, compare: runs/demo, exports/demo"
 	@echo "make test       lint and the whole test suite"
 	@echo "make test-fast  lint and the tests that neither train nor convert"
+	@echo "make docs-check  runs every command of the README and docs/ on small recordings"
 	@echo "make lint       ruff check and format check;  make format applies them"
 	@echo "make bench      training speed as a share of this machine's matmul peak"
 	@echo "make quantization-table DATA=FOLDER  every scheme and route on both data sets: results/"
@@ -37,6 +38,10 @@ test: lint
 
 test-fast: lint
 	$(BIN)/python -m pytest -m "not slow"
+
+# By default pytest leaves out what is marked docs.
+docs-check: $(STAMP)
+	$(BIN)/python -m pytest tests/docs -m "docs or not docs" --durations=10
 
 lint: $(STAMP)
 	$(BIN)/ruff check .
