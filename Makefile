@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 CHECKPOINT := runs/demo/best.safetensors
 
-.PHONY: help demo test test-fast docs-check lint format bench quantization-table clean
+.PHONY: help demo test test-fast docs-check lint format bench book clean
 
 help:
 	@echo "make demo       train on synthetic signs, convert, compare: runs/demo, exports/demo"
@@ -14,7 +14,7 @@ help:
 	@echo "make docs-check  runs every command of the README and docs/ on small recordings"
 	@echo "make lint       ruff check and format check;  make format applies them"
 	@echo "make bench      training speed as a share of this machine's matmul peak"
-	@echo "make quantization-table DATA=FOLDER  every scheme and route on both data sets: results/"
+	@echo "make book DATA=FOLDER  train, convert, quantize, evaluate on both data sets: results/"
 	@echo "make clean      remove what demo made (the environment stays)"
 
 # The stamp is newer than what it was installed from, so a current environment is reused.
@@ -29,19 +29,20 @@ runs/demo/signs.npz: $(STAMP)
 
 demo: runs/demo/signs.npz
 	$(BIN)/python -m signbart_torch.train --config configs/demo.yaml --data runs/demo/signs.npz \
-		--output runs/demo --test-signers P06 --resume
+		--output runs/demo --test-signers P06 --resume $(OPTIONS)
 	$(BIN)/python bridge/convert.py --checkpoint $(CHECKPOINT) --route litert --output exports/demo \
 		--data runs/demo/signs.npz
 
+# By file: what a file's tests share is made once.
 test: lint
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest --numprocesses 2 --dist loadfile
 
 test-fast: lint
-	$(BIN)/python -m pytest -m "not slow"
+	$(BIN)/python -m pytest -m "not slow" --numprocesses 2 --dist loadfile
 
-# By default pytest leaves out what is marked docs.
+# By default pytest leaves out what is marked docs. By group: the README, and the pages behind it.
 docs-check: $(STAMP)
-	$(BIN)/python -m pytest tests/docs -m "docs or not docs" --durations=10
+	$(BIN)/python -m pytest tests/docs -m "docs or not docs" --numprocesses 2 --dist loadgroup
 
 lint: $(STAMP)
 	$(BIN)/ruff check .
@@ -54,10 +55,10 @@ format: $(STAMP)
 bench: $(STAMP)
 	$(BIN)/python -m benchmarks.training_step
 
-# The report says what failed, and fails then. Folds that were trained before, by signbart_torch.loso into runs/loso, are used again.
-quantization-table: $(STAMP)
-	@test -n "$(DATA)" || { echo "make quantization-table DATA=FOLDER, the folder that holds" \
-		"isl_kinect30 and fsl7_holistic"; exit 2; }
+# The report says what failed, and fails then. What is finished in runs/ is not made again.
+book: $(STAMP)
+	@test -n "$(DATA)" || { echo "make book DATA=FOLDER, the folder that holds isl_kinect30 and" \
+		"fsl7_holistic"; exit 2; }
 	-$(BIN)/python -m bridge.loso --config configs/isl_kinect30.yaml --data $(DATA)/isl_kinect30 \
 		--output runs/loso --qat --jobs 2 --resume
 	-$(BIN)/python -m bridge.loso --config configs/kp90.yaml --set train.val_fraction=0.3 \

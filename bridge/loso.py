@@ -3,21 +3,31 @@
 A fold ``OUTPUT/<signer>`` is a run folder of `signbart_torch.loso`, with ``exports/`` beside the
 checkpoints: every route and scheme, judged on the signer that was not trained on. With ``--qat``
 two more runs stand in it, ``qat_dynamic/`` and ``qat_static/``, each with its own ``exports/``.
-What is finished is not made again. `bridge.results` reads all of it.
+Every model is evaluated on that signer (``evaluation/``), every .tflite timed (``latency.json``).
+What is finished is not made again. `bridge.results` reads all of it, and the results book of it
+goes to ``OUTPUT/report``.
 """
 
 from __future__ import annotations
 
 import argparse
 import json
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from bridge.errors import BridgeError
 from bridge.metadata import OWN_VERSIONS, versions
 from bridge.quantize import FLOAT, select_schemes
+from bridge.results import (
+    CHECKPOINT,
+    EVALUATION,
+    EXPORTS,
+    LATENCY,
+    PLAIN,
+    QAT,
+    training_folder,
+)
 from bridge.routes import select_routes
 from signbart.console import run_command
 from signbart.files import file_sha256, make_folder, write_text
@@ -27,9 +37,7 @@ if TYPE_CHECKING:
     from signbart.config import RunConfig
 
 ALL = "all"  # the one fold of full-data training
-EXPORTS = "exports"
-# Run folder inside a fold -> the scheme whose arithmetic it is trained for.
-QAT = {"qat_dynamic": "dynamic_int8", "qat_static": "int8"}
+REPORT = "report"  # the book's folder; no signer's, for signers hold exports
 
 
 @dataclass(frozen=True)
@@ -60,7 +68,7 @@ class Fold:
 
     def __call__(self) -> dict[str, Any]:
         """Makes what is missing; the results of training."""
-        from signbart_torch.trainer import BEST, train
+        from signbart_torch.trainer import train
 
         results = train(
             self.clips,
@@ -71,7 +79,7 @@ class Fold:
             device=self.device,
             data_name=self.data,
         )
-        best = self.folder / BEST
+        best = self.folder / CHECKPOINT
         self._convert(best, self.schemes)
         for name, scheme in QAT.items() if self.qat_epochs else ():
             self._convert(self._fine_tune(best, name), (scheme,))
@@ -82,23 +90,43 @@ class Fold:
         from bridge.quantization_job import QuantizationOptions
 
         output = checkpoint.parent / EXPORTS
-        if is_converted(checkpoint, output, self.routes, schemes):
-            return
-        convert(
-            checkpoint,
-            output,
-            routes=self.routes,
-            quantization=QuantizationOptions(schemes, test_signers=self.test_signers),
-            data=self.data,
-            seed=self.config.train.seed,
+        if not is_converted(checkpoint, output, self.routes, schemes):
+            convert(
+                checkpoint,
+                output,
+                routes=self.routes,
+                quantization=QuantizationOptions(schemes, test_signers=self.test_signers),
+                data=self.data,
+                seed=self.config.train.seed,
+            )
+        self._evaluate([checkpoint, *artifacts(output)], checkpoint.parent / EVALUATION)
+
+    def _evaluate(self, paths: Sequence[Path], output: Path) -> None:
+        """Runs what is new on the clips that were not trained on."""
+        from bridge.calibration import divide
+        from bridge.evaluation import (
+            evaluate,
+            identify,
+            is_evaluated,
+            open_model,
+            write_evaluation,
         )
+        from signbart.calibration import MIN_CLIPS
+
+        _, unseen, _ = divide(
+            self.clips, self.config, self.test_signers, count=MIN_CLIPS, seed=self.config.train.seed
+        )
+        for path in paths:
+            made_from = identify(path, unseen)
+            if not is_evaluated(output, path.name, made_from):
+                evaluation = evaluate(open_model(path), unseen, self.data)
+                write_evaluation(output, evaluation, made_from)
 
     def _fine_tune(self, best: Path, name: str) -> Path:
         """Trains on, fake-quantized; the new checkpoint."""
         from signbart.quantized_training import default_overrides, training_config
         from signbart_torch.checkpoint import load_checkpoint
         from signbart_torch.qat import train_quantized
-        from signbart_torch.trainer import BEST
 
         checkpoint = load_checkpoint(best)
         overrides = [*default_overrides(), f"train.epochs={self.qat_epochs}"]
@@ -114,7 +142,7 @@ class Fold:
             device=self.device,
             data_name=self.data,
         )
-        return self.folder / name / BEST
+        return self.folder / name / CHECKPOINT
 
 
 def is_converted(
@@ -141,54 +169,90 @@ def is_converted(
     return same and wanted <= made
 
 
-def measure_latency(exports: Path, data: str) -> dict[str, Any]:
-    """Times every .tflite of a folder by turns with its route's float32, on one thread.
+def artifacts(exports: Path) -> list[Path]:
+    """Every file that a conversion lists, those that it rejected among them."""
+    manifest = json.loads((exports / "manifest.json").read_text(encoding="utf-8"))
+    return [exports / entry["file"] for entry in manifest["artifacts"] if "file" in entry]
+
+
+def measure_latency(fold: Path, data: str) -> None:
+    """Times every .tflite of a fold by turns with its route's float32, on one thread.
+
+    Writes ``latency.json`` beside each ``exports/``; what it already holds of the same files, from
+    the same machine, stays.
 
     Args:
-        exports: Output folder of `conversion.convert`.
-        data: Recordings.
-
-    Returns:
-        By ``<route> <scheme>``: median milliseconds, and their ratio to float32's in the same
-        turns; and what they were measured on.
+        fold: Folder of the fold.
+        data: Recordings, of which the first clip is taken.
     """
-    from bridge.latency import ROUNDS, interleaved, machine_name
+    from bridge.latency import ROUNDS, machine_name
     from bridge.metadata import read_metadata
+
+    paths = [path for path in artifacts(fold / EXPORTS) if path.suffix == ".tflite"]
+    floats = {
+        metadata["route"]: path
+        for path in paths
+        if (metadata := read_metadata(path))["scheme"] == FLOAT
+    }
+    for training in (PLAIN, *QAT):
+        folder = training_folder(fold, training)
+        if not (folder / EXPORTS / "manifest.json").is_file():
+            continue
+        conditions = {"machine": machine_name(), "threads": 1, "rounds": ROUNDS}
+        known = _known_latency(folder / LATENCY, conditions)
+        times, frames = {}, None
+        for path in artifacts(folder / EXPORTS):
+            if path.suffix != ".tflite":
+                continue
+            metadata = read_metadata(path)
+            frames = metadata["preprocessing"]["max_frames"]
+            partner = floats.get(metadata["route"])
+            identity = {
+                "sha256": file_sha256(path),
+                "fp32_sha256": file_sha256(partner) if partner else None,
+            }
+            file = str(path.relative_to(folder / EXPORTS))
+            if {key: known.get(file, {}).get(key) for key in identity} == identity:
+                times[file] = known[file]
+            else:
+                times[file] = identity | _time(path, partner, data)
+        record = {**conditions, "frames": frames, "artifacts": times}
+        write_text(folder / LATENCY, json.dumps(record, indent=2) + "\n")
+
+
+def _known_latency(path: Path, conditions: Mapping[str, Any]) -> dict[str, Any]:
+    """What was measured before, if it was under the same conditions."""
+    try:
+        found = json.loads(path.read_text(encoding="utf-8"))
+        same = all(found[key] == value for key, value in conditions.items())
+        return found["artifacts"] if same else {}
+    except (OSError, ValueError, KeyError, TypeError):
+        return {}
+
+
+def _time(path: Path, partner: Path | None, data: str) -> dict[str, float | None]:
+    """Median milliseconds of a .tflite and, if it has a partner, their ratio in the same turns."""
+    from bridge.evaluation import open_model
+    from bridge.latency import interleaved
     from bridge.quantized_parity import prepared_inputs
-    from bridge.runtimes import TFLiteRuntime
     from bridge.samples import read_recordings
     from bridge.spec import ATTENTION_MASK, KEYPOINTS
-    from signbart.config import from_dict
 
-    paths = sorted(exports.glob("*.tflite"))
-    if not paths:
-        raise BridgeError(f"{exports} holds no .tflite: every artifact was rejected")
-    config = from_dict(read_metadata(paths[0])["config"], source=str(paths[0]))
-    keypoints, mask = prepared_inputs(read_recordings(data).select([0]), config)
+    model = open_model(path)
+    keypoints, mask = prepared_inputs(read_recordings(data).select([0]), model.config)
     inputs = {KEYPOINTS: keypoints, ATTENTION_MASK: mask}
-    calls: dict[str, dict[str, Callable[[], object]]] = {}
-    for path in paths:
-        metadata, runtime = read_metadata(path), TFLiteRuntime(path)
-        of_route = calls.setdefault(metadata["route"], {})
-        of_route[metadata["scheme"]] = lambda run=runtime: run(inputs)
-    medians, ratios = {}, {}
-    for route, schemes in calls.items():
-        for scheme, call in schemes.items():
-            # In pairs: a dozen models by turns would push each other's weights out of the caches,
-            # as no program does that runs one of them.
-            times = interleaved({scheme: call, FLOAT: schemes.get(FLOAT, call)})
-            medians[f"{route} {scheme}"] = round(times[scheme].median, 4)
-            if FLOAT in schemes:
-                ratio = times[scheme].median / times[FLOAT].median
-                ratios[f"{route} {scheme}"] = round(ratio, 4)
+    # In pairs: a dozen models by turns would push each other's weights out of the caches, as no
+    # program does that runs one of them.
+    calls: dict[str, Callable[[], object]] = {"it": lambda: model.runtime(inputs)}
+    if partner not in (None, path):
+        other = open_model(partner).runtime
+        calls["partner"] = lambda: other(inputs)
+    found = interleaved(calls)
+    # Float32 beside itself is 1, whatever noise two measurements would have.
+    ratio = found["it"].median / found.get("partner", found["it"]).median if partner else None
     return {
-        "machine": machine_name(),
-        "threads": 1,
-        "frames": config.data.max_frames,
-        "rounds": ROUNDS,
-        "fold": exports.parent.name,
-        "median_ms": medians,
-        "to_fp32": ratios,
+        "median_ms": round(found["it"].median, 4),
+        "to_fp32": None if ratio is None else round(ratio, 4),
     }
 
 
@@ -231,8 +295,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     )
     options = parser.parse_args(arguments)
 
-    from bridge.report import LATENCY, print_run
-    from bridge.results import read_results
+    from bridge.report import report
     from signbart.clips import read_clips
     from signbart.config import load_config
     from signbart.errors import ConfigError
@@ -270,10 +333,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     for results in run_folds(folds, options.jobs):
         print(f"{results['fold']}: done", flush=True)
     # Alone, behind all else: nothing that runs beside it disturbs the clock.
-    latency = measure_latency(output / signers[0] / EXPORTS, options.data)
-    write_text(output / LATENCY, json.dumps(latency, indent=2) + "\n")
-    print_run(output)
-    return 0 if all(result.verdict == "pass" for result in read_results(output)) else 1
+    for name in signers:
+        measure_latency(output / name, options.data)
+    return report([output], output / REPORT)
 
 
 def command() -> None:

@@ -2,9 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
 
 # Exact agreement has no logarithm; it is drawn here, below float32's resolution of any logit.
 _ZERO = 1e-9
@@ -19,14 +24,10 @@ def draw_errors(errors: np.ndarray, limit: float, title: str, path: Path) -> Non
         title: What was compared.
         path: PNG to write.
     """
-    import matplotlib
-
-    matplotlib.use("Agg")
-    from matplotlib import pyplot
-
+    figure = _figure(5, 2.6)
     values = np.maximum(errors.reshape(-1), _ZERO)
     bins = np.logspace(np.log10(_ZERO), max(np.log10(values.max()), np.log10(limit)) + 0.5, 40)
-    figure, axes = pyplot.subplots(figsize=(5, 2.6), layout="constrained")
+    axes = figure.subplots()
     axes.hist(values, bins=bins, color="#30638e")
     axes.axvline(limit, color="#d1495b", linestyle="--", label=f"limit {limit:g}")
     axes.set_xscale("log")
@@ -35,4 +36,92 @@ def draw_errors(errors: np.ndarray, limit: float, title: str, path: Path) -> Non
     axes.set_title(title, fontsize="medium")
     axes.legend(loc="upper left", frameon=False)
     figure.savefig(path, dpi=120)
-    pyplot.close(figure)
+
+
+def draw_confusion(counts: np.ndarray, class_names: Sequence[str], title: str, path: Path) -> None:
+    """Draws a confusion matrix, each row as percent of that class's clips.
+
+    Cells of at least one percent carry their number. The size follows the number of classes, so
+    that labels stay legible at 30 and more.
+
+    Args:
+        counts: (C, C): row the label, column the prediction; classes without clips are left out of
+            the rows' percentages and stay blank.
+        class_names: C names.
+        title: Of what.
+        path: PNG to write.
+    """
+    classes = len(class_names)
+    inches = max(3.2, 0.3 * classes)
+    longest = max(map(len, class_names)) * 0.075
+    figure = _figure(inches + longest + 1.2, inches + longest + 0.3)
+    axes = figure.subplots()
+    totals = counts.sum(axis=1, keepdims=True)
+    with np.errstate(invalid="ignore"):
+        shares = np.where(totals, 100 * counts / totals, np.nan)
+    image = axes.imshow(shares, cmap="Blues", vmin=0, vmax=100)
+    axes.set_xticks(range(classes), class_names, rotation=90, fontsize=8)
+    axes.set_yticks(range(classes), class_names, fontsize=8)
+    axes.set_xlabel("predicted")
+    axes.set_ylabel("label")
+    axes.set_title(title, fontsize="medium")
+    for row, column in np.argwhere(np.nan_to_num(shares) >= 0.5):
+        dark = shares[row, column] > 55
+        axes.text(
+            column, row, f"{shares[row, column]:.0f}", ha="center", va="center", fontsize=6.5,
+            color="white" if dark else "#222222",
+        )  # fmt: skip
+    figure.colorbar(image, ax=axes, shrink=0.6, label="percent of the label's clips")
+    figure.savefig(path, dpi=110)
+
+
+def draw_curves(
+    histories: Mapping[str, Sequence[Mapping[str, Any]]], title: str, path: Path
+) -> None:
+    """Draws loss and accuracy over the epochs of several trainings.
+
+    Args:
+        histories: Name of a training -> its rows of ``summary.csv``, as numbers.
+        title: Of what.
+        path: PNG to write.
+    """
+    figure = _figure(9, 3.4)
+    panels = figure.subplots(1, 2)
+    colours = _colours(len(histories))
+    for axes, measure, label in zip(
+        panels,
+        ("loss", "accuracy"),
+        ("cross entropy (training: label smoothing in it)", "accuracy in percent"),
+        strict=True,
+    ):
+        for (name, rows), colour in zip(histories.items(), colours, strict=True):
+            epochs = [row["epoch"] for row in rows]
+            for part, line in (("train", "-"), ("val", "--")):
+                key = f"{part}_{measure}"
+                if rows and key in rows[0]:
+                    axes.plot(
+                        epochs, [row[key] for row in rows], line, color=colour, linewidth=1.2,
+                        label=name if part == "train" else None,
+                    )  # fmt: skip
+        axes.set_xlabel("epoch")
+        axes.set_ylabel(label)
+        axes.grid(alpha=0.3)
+    panels[1].legend(loc="lower right", fontsize=7, ncols=2, frameon=False)
+    figure.suptitle(f"{title} (solid: training clips; dashed: validation clips, if any)", size=10)
+    figure.savefig(path, dpi=120)
+
+
+def _figure(width: float, height: float) -> Figure:
+    """An empty picture of that many inches, which needs no display and no closing."""
+    from matplotlib.figure import Figure
+
+    return Figure(figsize=(width, height), layout="constrained")
+
+
+def _colours(count: int) -> list[Any]:
+    """Colours that can be told apart, up to ten; more run from dark to light."""
+    from matplotlib import colormaps
+
+    if count <= 10:
+        return list(colormaps["tab10"].colors[:count])
+    return [colormaps["viridis"](share) for share in np.linspace(0, 0.92, count)]

@@ -26,6 +26,7 @@ if TYPE_CHECKING:
 
 # Padded frames hold this, where the input is float: a quantized graph must not read them either.
 _GARBAGE = np.float32(np.nan)
+_BATCH = 64
 
 
 @dataclass(frozen=True)
@@ -108,11 +109,17 @@ def prepared_inputs(clips: ClipSet, config: RunConfig) -> tuple[np.ndarray, np.n
 
 
 def predict(runtime: Runtime, keypoints: np.ndarray, attention_mask: np.ndarray) -> np.ndarray:
-    """Logits (N, C) of every clip, one at a time, as artifacts of batch 1 need it."""
+    """Logits (N, C) of every clip: one at a time, or in batches where the runtime takes any."""
+    size = 1 if runtime.spec.inputs[0].shape[0] == 1 else _BATCH
     return np.concatenate(
         [
-            runtime({KEYPOINTS: points[None], ATTENTION_MASK: mask[None]})[LOGITS]
-            for points, mask in zip(keypoints, attention_mask, strict=True)
+            runtime(
+                {
+                    KEYPOINTS: keypoints[start : start + size],
+                    ATTENTION_MASK: attention_mask[start : start + size],
+                }
+            )[LOGITS]
+            for start in range(0, len(keypoints), size)
         ]
     )
 

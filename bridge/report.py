@@ -1,129 +1,79 @@
-"""``python -m bridge.report``: tables over everything that `bridge.loso` measured."""
+"""``python -m bridge.report``: the results book over runs of `bridge.loso`."""
 
 from __future__ import annotations
 
 import argparse
-import csv
-import dataclasses
-import io
-import json
+from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING
 
-from bridge.parity import PASS
-from bridge.quantize import FLOAT
-from bridge.results import (
-    PLAIN,
-    QAT_COLUMNS,
-    SCHEME_COLUMNS,
-    Result,
-    qat_rows,
-    read_results,
-    scheme_rows,
-)
-from signbart.console import markdown_table, print_table, run_command
-from signbart.files import make_folder, write_text
+from bridge.errors import BridgeError
+from signbart.console import print_table, run_command
 
-LATENCY = "latency.json"
+if TYPE_CHECKING:
+    from bridge.results import Run
 
 
-def tables(run: Path) -> list[tuple[str, Sequence[str], list[list[str]]]]:
-    """Title, columns and rows of each table of a run."""
-    results = read_results(run)
-    latency = read_latency(run)
-    folds = sorted({result.fold for result in results if result.training == PLAIN})
-    clips = sum(_clips(results, fold) for fold in folds)
-    title = f"{results[0].data}: {clips} unseen clips, {_fold_names(folds)}"
-    found = [(title + _measured_on(latency), SCHEME_COLUMNS, scheme_rows(results, latency))]
-    qat = qat_rows(results)
-    if qat:
-        title = f"{results[0].data}: post-training and quantization-aware, accuracy in percent"
-        found.append((title, QAT_COLUMNS, qat))
-    return found
+def report(folders: Sequence[Path], output: Path | None) -> int:
+    """Prints the main tables of runs, and writes their book.
+
+    Args:
+        folders: Output folders of `bridge.loso`.
+        output: Receives the book; None: nothing is written.
+
+    Returns:
+        0 if every artifact agrees with PyTorch, otherwise 1.
+
+    Raises:
+        BridgeError: A folder is no such run, or two are of one configuration.
+    """
+    import datetime
+
+    from bridge.book import write_book
+    from bridge.parity import PASS
+    from bridge.results import read_run
+
+    runs = [read_run(folder) for folder in folders]
+    twice = [name for name, count in Counter(run.data for run in runs).items() if count > 1]
+    if twice:
+        raise BridgeError(
+            f"two of the runs are of configuration '{twice[0]}', so their rows could not be told "
+            "apart; make a book of each"
+        )
+    for run in runs:
+        _print_run(run)
+    if output is not None:
+        written = write_book(runs, output, datetime.date.today())
+        print(f"wrote {' and '.join(map(str, written))}, with tables and pictures beside them")
+    wrong = [result for run in runs for result in run.results if result.verdict != PASS]
+    for r in wrong:
+        print(f"{r.data} {r.fold} {r.training} {r.route} {r.scheme}: {r.verdict}")
+    return 1 if wrong else 0
 
 
-def read_latency(run: Path) -> dict[str, Any] | None:
-    """What `bridge.loso` wrote of times; None where it did not."""
-    try:
-        return json.loads((run / LATENCY).read_text(encoding="utf-8"))
-    except (OSError, ValueError):
-        return None
+def _print_run(run: Run) -> None:
+    from bridge.book import main_route
+    from bridge.book_tables import by_route, per_signer, summary
 
-
-def _clips(results: Sequence[Result], fold: str) -> int:
-    """Clips that a fold's quantized artifacts were judged on; float ones have other inputs."""
-    counts = [r.clips for r in results if r.fold == fold and r.scheme != FLOAT]
-    return max(counts, default=0)
-
-
-def _fold_names(folds: Sequence[str]) -> str:
-    if folds == ["all"]:
-        return "one training"
-    return f"mean over {len(folds)} signers left out ({', '.join(folds)})"
-
-
-def _measured_on(latency: dict[str, Any] | None) -> str:
-    if latency is None:
-        return ""
-    return (
-        f"; latency of fold {latency['fold']} as median of {latency['rounds']} turns, "
-        f"{latency['frames']} frames, "
-        f"{latency['threads']} thread, {latency['machine']}"
-    )
-
-
-def print_run(run: Path) -> None:
-    """Prints the tables of a run."""
-    for title, columns, rows in tables(run):
-        print_table(title, columns, rows)
-
-
-def results_csv(results: Sequence[Result]) -> str:
-    """A row an artifact."""
-    text = io.StringIO()
-    names = [field.name for field in dataclasses.fields(Result)]
-    writer = csv.DictWriter(text, fieldnames=names, lineterminator="\n")
-    writer.writeheader()
-    writer.writerows(dataclasses.asdict(result) for result in results)
-    return text.getvalue()
+    route = main_route(run)
+    for title, columns, rows in (summary(run, route), per_signer(run, route), by_route(run)):
+        print_table(f"{run.data}. {title}", columns, rows)
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Runs the command; 0 if every artifact passed, 1 if not."""
     parser = argparse.ArgumentParser(
         prog="python -m bridge.report",
-        description="Print the tables over runs of bridge.loso, and write them with --output.",
+        description="Print the tables over runs of bridge.loso; with --output write the results "
+        "book: report_<date>.md and .html, CSV tables, confusion matrices, training curves.",
     )
     parser.add_argument("runs", nargs="+", metavar="RUN", help="output folders of bridge.loso")
-    parser.add_argument(
-        "--output", metavar="FOLDER", help="receives quantization.md and results.csv"
-    )
+    parser.add_argument("--output", metavar="FOLDER", help="receives the book")
     options = parser.parse_args(arguments)
-
-    runs = [Path(run) for run in options.runs]
-    for run in runs:
-        print_run(run)
-    if options.output:
-        output = Path(options.output)
-        make_folder(output)
-        text = "\n".join(
-            f"{title}\n\n{markdown_table(columns, rows)}"
-            for run in runs
-            for title, columns, rows in tables(run)
-        )
-        write_text(output / "quantization.md", text)
-        write_text(
-            output / "results.csv", results_csv([r for run in runs for r in read_results(run)])
-        )
-        print(f"wrote {output}/quantization.md and {output}/results.csv")
-    wrong = [r for run in runs for r in read_results(run) if r.verdict != PASS]
-    for result in wrong:
-        print(
-            f"{result.data} {result.fold} {result.training} {result.route} {result.scheme}: "
-            f"{result.verdict}"
-        )
-    return 1 if wrong else 0
+    return report(
+        [Path(run) for run in options.runs], Path(options.output) if options.output else None
+    )
 
 
 def command() -> None:

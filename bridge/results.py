@@ -2,41 +2,55 @@
 
 from __future__ import annotations
 
+import csv
 import json
 import statistics
-from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from bridge.errors import BridgeError
+from bridge.evaluation import Evaluation, read_evaluation
 from bridge.quantize import FLOAT, SCHEMES
 from bridge.routes import ROUTES
 
 PLAIN = "float32"  # training that knew nothing of quantization
+# Run folder inside a fold -> the scheme whose arithmetic it is trained for.
+QAT = {"qat_dynamic": "dynamic_int8", "qat_static": "int8"}
+TORCH = "torch"  # stands for a route where PyTorch itself was evaluated
+EXPORTS, EVALUATION, LATENCY = "exports", "evaluation", "latency.json"
+CHECKPOINT = "best.safetensors"
 NOT_RUN = "not run"
+# What every book has cells for, whether it was measured or not; other schemes where they were.
+_ALWAYS = (FLOAT, *QAT.values())
 
 
 @dataclass(frozen=True)
 class Result:
-    """One artifact of one fold.
+    """One model of one fold.
 
     Attributes:
         data: Name of the configuration, which names the data.
         fold: The signer that was tested on, or ``all``.
-        training: `PLAIN`, ``qat_dynamic`` or ``qat_static``.
-        route: Name of the route.
+        training: `PLAIN` or a key of `QAT`.
+        route: Name of the route, or `TORCH`.
         scheme: Name of the quantization scheme.
         verdict: Of the comparison with PyTorch.
-        clips: How many it was judged on.
+        reason: Of a verdict that is no pass.
+        clips: How many it was evaluated on.
         accuracy: Percent; None where it was not measured.
         top5: Percent.
+        mean_class_accuracy: Percent.
         agreement: Percent of clips with the class that PyTorch gives the same weights.
-        scaled_rmse: Error of the logits over their root mean square.
-        float_accuracy: PyTorch's accuracy in float32, with the same weights.
-        float_top5: PyTorch's top-5.
+        scaled_rmse: Error of the logits over their root mean square, in the comparison.
+        max_abs: Largest difference of a logit in the comparison.
         bytes: Size of the file.
-        share_int8: Percent of multiply-accumulates that run in int8.
+        latency_ms: Median of one call.
+        speed_up: How many times faster than its route's float32 in the same turns.
+        operators: Operator -> count.
+        multiply_accumulates: Number format -> count.
+        evaluation: The predictions.
     """
 
     data: str
@@ -45,42 +59,145 @@ class Result:
     route: str
     scheme: str
     verdict: str
-    clips: int
-    accuracy: float | None
-    top5: float | None
-    agreement: float | None
-    scaled_rmse: float | None
-    float_accuracy: float | None
-    float_top5: float | None
-    bytes: int | None
-    share_int8: float | None
+    reason: str = ""
+    clips: int = 0
+    accuracy: float | None = None
+    top5: float | None = None
+    mean_class_accuracy: float | None = None
+    agreement: float | None = None
+    scaled_rmse: float | None = None
+    max_abs: float | None = None
+    bytes: int | None = None
+    latency_ms: float | None = None
+    speed_up: float | None = None
+    operators: Mapping[str, int] = field(default_factory=dict)
+    multiply_accumulates: Mapping[str, int] = field(default_factory=dict)
+    evaluation: Evaluation | None = field(default=None, repr=False, compare=False)
+
+    @property
+    def share_int8(self) -> float | None:
+        """Percent of multiply-accumulates that run in int8; None where none were counted."""
+        products = self.multiply_accumulates
+        return 100 * products.get("int8", 0) / sum(products.values()) if products else None
 
 
-def read_results(run: Path) -> list[Result]:
-    """Every .tflite of every fold of a run.
+@dataclass(frozen=True)
+class Variant:
+    """One kind of number format: ``FP32``, or a scheme after training (PTQ) or in it (QAT)."""
+
+    precision: str
+    training: str
+    scheme: str
+
+    @property
+    def name(self) -> str:
+        """For tables, for example ``QAT int8``."""
+        return "FP32" if self.precision == "FP32" else f"{self.precision} {self.scheme}"
+
+
+@dataclass(frozen=True)
+class Run:
+    """An output folder of `bridge.loso`, read.
+
+    Attributes:
+        folder: Where it stands.
+        results: One a model.
+        latency: What the times were measured on; None where they were not.
+    """
+
+    folder: Path
+    results: tuple[Result, ...]
+    latency: Mapping[str, Any] | None
+
+    @property
+    def data(self) -> str:
+        """Name of the configuration."""
+        return self.results[0].data
+
+    @property
+    def folds(self) -> list[str]:
+        """Signers left out, sorted; ``["all"]`` in full-data training."""
+        return sorted({result.fold for result in self.results})
+
+    @property
+    def routes(self) -> list[str]:
+        """Those that anything was made by, in the order of `ROUTES`."""
+        found = {result.route for result in self.results}
+        return [route for route in ROUTES if route in found]
+
+    @property
+    def variants(self) -> list[Variant]:
+        """FP32, and every scheme after training and, where it can be, in it."""
+        found = {result.scheme for result in self.results}
+        schemes = [name for name in SCHEMES if name in found or name in _ALWAYS]
+        variants = []
+        for scheme in schemes:
+            variants.append(Variant("FP32" if scheme == FLOAT else "PTQ", PLAIN, scheme))
+            variants += [Variant("QAT", name, scheme) for name, s in QAT.items() if s == scheme]
+        return variants
+
+    def find(self, variant: Variant, route: str, fold: str) -> Result | None:
+        """That model; None where it was not made."""
+        for result in self.results:
+            key = (result.training, result.scheme, result.route, result.fold)
+            if key == (variant.training, variant.scheme, route, fold):
+                return result
+        return None
+
+    def all_folds(self, variant: Variant, route: str) -> list[Result | None]:
+        """That model of every fold, in the order of `folds`."""
+        return [self.find(variant, route, fold) for fold in self.folds]
+
+    def history(self, fold: str, training: str) -> list[dict[str, float]]:
+        """Rows of a training's ``summary.csv`` as numbers; none where it was not run."""
+        path = training_folder(self.folder / fold, training) / "summary.csv"
+        if not path.is_file():
+            return []
+        with open(path, encoding="utf-8", newline="") as file:
+            return [
+                {key: float(value) for key, value in row.items() if value}
+                for row in csv.DictReader(file)
+            ]
+
+
+def training_folder(fold: Path, training: str) -> Path:
+    """The run folder of a training inside its fold."""
+    return fold if training == PLAIN else fold / training
+
+
+def read_run(folder: Path) -> Run:
+    """Every model of every fold of a run.
 
     Args:
-        run: The output folder of `bridge.loso`.
+        folder: The output folder of `bridge.loso`.
 
     Raises:
-        BridgeError: It holds no fold with exports, or a manifest cannot be read.
+        BridgeError: It holds no fold with exports, or a file cannot be read.
     """
-    found = []
-    for manifest in sorted(run.glob("*/exports/manifest.json")):
-        found += _read_manifest(manifest, manifest.parent.parent.name, PLAIN)
-    for manifest in sorted(run.glob("*/qat_*/exports/manifest.json")):
-        training = manifest.parent.parent
-        found += _read_manifest(manifest, training.parent.name, training.name)
-    if not found:
-        raise BridgeError(f"{run} holds no fold with exports; run python -m bridge.loso first")
-    return found
+    results: list[Result] = []
+    latency = None
+    for training in (PLAIN, *QAT):
+        pattern = f"*/{EXPORTS}" if training == PLAIN else f"*/{training}/{EXPORTS}"
+        for manifest in sorted(folder.glob(f"{pattern}/manifest.json")):
+            made, times = _read_training(manifest, training)
+            results += made
+            latency = latency or times
+    if not results:
+        raise BridgeError(f"{folder} holds no fold with exports; run python -m bridge.loso first")
+    return Run(folder, tuple(results), latency)
 
 
-def _read_manifest(path: Path, fold: str, training: str) -> list[Result]:
+def _read_training(path: Path, training: str) -> tuple[list[Result], Mapping[str, Any] | None]:
+    """The models of one run folder, and what their times were measured on."""
+    folder = path.parent.parent
+    fold = folder.name if training == PLAIN else folder.parent.name
+    latency = _read_json(folder / LATENCY)
+    times = latency["artifacts"] if latency else {}
     try:
         manifest = json.loads(path.read_text(encoding="utf-8"))
-        return [
-            _result(manifest["name"], fold, training, entry)
+        data = manifest["name"]
+        found = [
+            _result(data, fold, training, entry, folder, times)
             for entry in manifest["artifacts"]
             if not entry.get("file", "").endswith(".onnx")
         ]
@@ -89,12 +206,32 @@ def _read_manifest(path: Path, fold: str, training: str) -> list[Result]:
             f"{path} is no manifest of this version ({type(error).__name__}: {error}); remove its "
             "folder and run python -m bridge.loso again"
         ) from None
+    if training == PLAIN:
+        reference = read_evaluation(folder / EVALUATION, CHECKPOINT)
+        if reference is not None:
+            named = {"data": data, "fold": fold, "training": training, "scheme": FLOAT}
+            found.append(Result(route=TORCH, verdict="pass", **named, **_scores(reference)))
+    return found, latency
 
 
-def _result(data: str, fold: str, training: str, entry: dict[str, Any]) -> Result:
+def _result(
+    data: str,
+    fold: str,
+    training: str,
+    entry: Mapping[str, Any],
+    folder: Path,
+    times: Mapping[str, Mapping[str, Any]],
+) -> Result:
     measured = entry["parity"]
-    products = entry["multiply_accumulates"]
     agreement = measured.get("argmax_agreement")
+    file, sha256 = entry.get("file", ""), entry.get("sha256")
+    evaluation = None
+    if file:
+        evaluation = read_evaluation(folder / EVALUATION, Path(file).name, sha256)
+    time = times.get(file, {})
+    if time.get("sha256") != sha256:
+        time = {}  # of a file that has been made again since
+    ratio = time.get("to_fp32")
     return Result(
         data=data,
         fold=fold,
@@ -102,16 +239,37 @@ def _result(data: str, fold: str, training: str, entry: dict[str, Any]) -> Resul
         route=entry["route"],
         scheme=entry["scheme"],
         verdict=entry["verdict"],
-        clips=measured["samples"],
-        accuracy=measured.get("accuracy"),
-        top5=measured.get("top5"),
+        reason=entry["reason"],
         agreement=None if agreement is None else 100 * agreement,
         scaled_rmse=measured.get("scaled_rmse"),
-        float_accuracy=measured.get("reference_accuracy"),
-        float_top5=measured.get("reference_top5"),
+        max_abs=measured.get("max_abs"),
         bytes=entry.get("bytes"),
-        share_int8=100 * products.get("int8", 0) / sum(products.values()) if products else None,
+        latency_ms=time.get("median_ms"),
+        speed_up=1 / ratio if ratio else None,
+        operators=entry["operators"],
+        multiply_accumulates=entry["multiply_accumulates"],
+        **(_scores(evaluation) if evaluation else {}),
     )
+
+
+def _scores(evaluation: Evaluation) -> dict[str, Any]:
+    scores = evaluation.scores
+    return {
+        "clips": scores.count,
+        "accuracy": 100 * scores.accuracy,
+        "top5": 100 * scores.top5,
+        "mean_class_accuracy": 100 * scores.mean_class_accuracy,
+        "evaluation": evaluation,
+    }
+
+
+def _read_json(path: Path) -> dict[str, Any] | None:
+    try:
+        return json.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        return None
+    except (OSError, ValueError) as error:
+        raise BridgeError(f"{path} is damaged ({error}); remove it and measure again") from None
 
 
 def mean(values: Iterable[float | None]) -> float | None:
@@ -120,112 +278,17 @@ def mean(values: Iterable[float | None]) -> float | None:
     return None if not values or None in values else statistics.fmean(values)
 
 
+def deviation(values: Iterable[float | None]) -> float | None:
+    """The standard deviation over the folds themselves, on the terms of `mean`."""
+    values = list(values)
+    return None if not values or None in values else statistics.pstdev(values)
+
+
+def values(results: Sequence[Result | None], name: str) -> list[float | None]:
+    """One attribute of several models; None where one was not made."""
+    return [None if result is None else getattr(result, name) for result in results]
+
+
 def cell(value: float | None, form: str = ".2f") -> str:
     """A number for a table; what was not measured says so."""
     return NOT_RUN if value is None else format(value, form)
-
-
-SCHEME_COLUMNS = (
-    "scheme",
-    "route",
-    "accuracy",
-    "to float32",
-    "top-5",
-    "agreement",
-    "rmse / rms",
-    "bytes",
-    "in int8",
-    "latency to fp32",
-)
-
-
-def scheme_rows(results: Sequence[Result], latency: dict[str, Any] | None) -> list[list[str]]:
-    """Cells of `SCHEME_COLUMNS`, each the mean over the folds of one run.
-
-    Args:
-        results: Of one run; quantization-aware training does not count here.
-        latency: What `bridge.loso` wrote of it; None where it did not.
-    """
-    rows = []
-    for scheme in SCHEMES:
-        for route in ROUTES:
-            here = [r for r in results if (r.training, r.scheme, r.route) == (PLAIN, scheme, route)]
-            if not here:
-                continue
-            accuracy, reference = (
-                mean(getattr(r, name) for r in here) for name in ("accuracy", "float_accuracy")
-            )
-            lost = None if accuracy is None else accuracy - reference
-            # Judged on clips are quantized artifacts; float32 ones on inputs of their own.
-            agreement = mean(r.agreement for r in here)
-            ratio = None
-            if latency is not None:
-                ratio = latency["to_fp32"].get(f"{route} {scheme}")
-            rows.append(
-                [
-                    scheme,
-                    route,
-                    cell(accuracy),
-                    cell(lost, "+.2f"),
-                    cell(mean(r.top5 for r in here)),
-                    cell(agreement),
-                    cell(mean(r.scaled_rmse for r in here), ".4f" if scheme != FLOAT else ".1e"),
-                    cell(mean(r.bytes for r in here), ",.0f"),
-                    cell(mean(r.share_int8 for r in here), ".1f"),
-                    cell(ratio),
-                ]
-            )
-    return rows
-
-
-QAT_COLUMNS = (
-    "signer",
-    "float32",
-    "PTQ dynamic_int8",
-    "QAT dynamic_int8",
-    "PTQ int8",
-    "QAT int8",
-)
-
-
-def qat_rows(results: Sequence[Result]) -> list[list[str]]:
-    """Cells of `QAT_COLUMNS`: accuracy of the .tflite, mean over the routes, a row a fold.
-
-    Then mean ± standard deviation over the folds that have all of them.
-    """
-    folds = sorted({r.fold for r in results if r.training != PLAIN})
-    table = []
-    for fold in folds:
-
-        def of(training: str, scheme: str, fold: str = fold) -> float | None:
-            here = [
-                r.accuracy
-                for r in results
-                if (r.fold, r.training, r.scheme) == (fold, training, scheme)
-            ]
-            return mean(here)
-
-        table.append(
-            [
-                of(PLAIN, FLOAT),
-                of(PLAIN, "dynamic_int8"),
-                of("qat_dynamic", "dynamic_int8"),
-                of(PLAIN, "int8"),
-                of("qat_static", "int8"),
-            ]
-        )
-    rows = [[fold, *map(cell, values)] for fold, values in zip(folds, table, strict=True)]
-    if len(folds) > 1:
-        columns = list(zip(*table, strict=True))
-        rows.append(
-            [
-                "mean ± std",
-                *(
-                    NOT_RUN
-                    if None in column
-                    else f"{statistics.fmean(column):.2f} ± {statistics.pstdev(column):.2f}"
-                    for column in columns
-                ),
-            ]
-        )
-    return rows

@@ -275,7 +275,7 @@ def _keep_good(
         skipped.append(fault)
 
     for outcome in outcomes:
-        fault = str(outcome) if isinstance(outcome, ClipError) else _fault(outcome)
+        fault = str(outcome) if isinstance(outcome, ClipError) else find_fault(outcome)
         if fault is None:
             clips.append(outcome)
         else:
@@ -298,7 +298,7 @@ def _keep_good(
     return ClipSet(tuple(good), tuple(class_names), tuple(skipped))
 
 
-def _fault(clip: Clip) -> str | None:
+def find_fault(clip: Clip) -> str | None:
     """What is wrong with a clip, or None."""
     if not _SIGNER_NAME.fullmatch(clip.signer):
         return (

@@ -47,25 +47,29 @@ class _Unreadable(Exception):
 
 @dataclass(frozen=True)
 class PickledClip:
-    """What a keypoint pickle holds: landmarks as stored, in float32, and who signs what."""
+    """What a keypoint pickle holds: landmarks as stored, in float32, and who signs what.
+
+    `class_name` is empty where the file need not have one, and has none.
+    """
 
     landmarks: np.ndarray
     class_name: str
     user: str | None
 
 
-def read_pickle(path: Path) -> PickledClip:
+def read_pickle(path: Path, *, labelled: bool = True) -> PickledClip:
     """Reads one keypoint pickle: a dict with ``keypoints``, ``class`` and perhaps ``user``.
 
     Args:
         path: Written under any protocol from 0 to 5; keypoints a numeric NumPy array, nested
             lists, or a list of arrays.
+        labelled: Whether the field ``class`` must be there.
 
     Raises:
         ClipError: The file is damaged, holds anything else, or asks for code; nothing ran.
     """
     try:
-        return _to_clip(_run(path.read_bytes()))
+        return _to_clip(_run(path.read_bytes()), labelled)
     except OSError as error:
         raise ClipError(f"{path}: cannot be read: {error.strerror or error}") from None
     except _Unreadable as error:
@@ -75,16 +79,16 @@ def read_pickle(path: Path) -> PickledClip:
         raise ClipError(f"{path}: not a pickle, or a damaged or truncated one ({reason})") from None
 
 
-def _to_clip(fields: object) -> PickledClip:
+def _to_clip(fields: object, labelled: bool) -> PickledClip:
     if type(fields) is not dict:
         raise _Unreadable(
             f"the pickle holds a {type(fields).__name__}, not a dict with 'keypoints'"
         )
-    for key in ("keypoints", "class"):
+    for key in ("keypoints", "class") if labelled else ("keypoints",):
         if key not in fields:
             found = ", ".join(map(str, list(fields)[:8])) or "none"
             raise _Unreadable(f"the pickle has no field '{key}'; its fields: {found[:120]}")
-    class_name, user = fields["class"], fields.get("user")
+    class_name, user = fields.get("class", ""), fields.get("user")
     if type(class_name) is not str:
         raise _Unreadable(f"field 'class' must be text, found {type(class_name).__name__}")
     if user is not None and type(user) not in (str, int):

@@ -2,14 +2,14 @@
 
 import csv
 import json
-import statistics
 
+import numpy as np
 import pytest
 import yaml
 
-from bridge import loso, report
+from bridge import loso
 from bridge.errors import BridgeError
-from bridge.results import NOT_RUN, PLAIN, Result, qat_rows, read_results, scheme_rows
+from bridge.results import NOT_RUN, PLAIN, TORCH, read_run
 from signbart.clips import write_packed
 from signbart.config import load_config
 from signbart.errors import ClipError, ConfigError
@@ -60,8 +60,7 @@ def finished(tmp_path_factory, arguments):
 @pytest.mark.slow
 def test_every_fold_has_every_artifact_of_models_that_never_saw_its_signer(finished):
     folder, _ = finished
-    results = read_results(folder)
-    found = {(r.fold, r.training, r.scheme) for r in results}
+    found = {(r.fold, r.training, r.scheme) for r in read_run(folder).results}
     assert found == {
         (signer, training, scheme)
         for signer in SIGNERS
@@ -76,21 +75,20 @@ def test_every_fold_has_every_artifact_of_models_that_never_saw_its_signer(finis
         for run in ("", "qat_dynamic", "qat_static"):
             checkpoint = load_checkpoint(folder / signer / run / "best.safetensors")
             assert checkpoint.progress["recordings"]["test_signers"] == [signer]
-    # The signer's own 60 clips, each a sixtieth of the accuracy.
-    for result in results:
-        if result.scheme != "fp32":
-            assert result.clips == 60
-        assert result.accuracy * 60 / 100 == pytest.approx(round(result.accuracy * 60 / 100))
 
 
 @pytest.mark.slow
 def test_what_is_finished_is_not_made_again(finished, arguments):
     folder, options = finished
-    made = sorted([*folder.glob("*/**/*.safetensors"), *folder.glob("*/**/manifest.json")])
+    names = ("*.safetensors", "manifest.json", "evaluation.json", "predictions/*.npz")
+    made = sorted(path for name in names for path in folder.glob(f"*/**/{name}"))
     before = [path.stat().st_mtime_ns for path in made]
-    assert len(made) == 2 * (3 * 2 + 3)
+    # Three trainings a fold: two checkpoints, a manifest, an index; 4 + 2 + 2 predictions.
+    assert len(made) == 2 * (3 * 4 + 8)
+    latency = (folder / SIGNERS[0] / "latency.json").read_text()
     loso.main(arguments(folder, *options, "--qat", "--qat-epochs", "1", "--resume"))
     assert [path.stat().st_mtime_ns for path in made] == before
+    assert (folder / SIGNERS[0] / "latency.json").read_text() == latency
     with pytest.raises(ConfigError, match="already holds folds; pass --resume"):
         loso.main(arguments(folder, *options))
 
@@ -107,76 +105,41 @@ def test_a_manifest_of_another_checkpoint_or_of_fewer_schemes_is_not_enough(fini
 
 
 @pytest.mark.slow
-def test_the_report_says_what_the_folds_measured(finished, tmp_path, capsys):
+def test_every_model_is_evaluated_and_timed(finished):
     folder, _ = finished
-    wrong = [r for r in read_results(folder) if r.verdict != "pass"]
-    assert report.main([str(folder), "--output", str(tmp_path)]) == (1 if wrong else 0)
-    printed = capsys.readouterr().out
-    assert printed.count(": exported but wrong") == len(wrong)
-    text = (tmp_path / "quantization.md").read_text()
-    results = [r for r in read_results(folder) if (r.training, r.scheme) == (PLAIN, "int8")]
-    mean = statistics.fmean(r.accuracy for r in results)
-    row = next(line for line in text.splitlines() if line.startswith("| int8 | litert"))
-    assert f"| {mean:.2f} |" in row and "not run" not in row
-    assert "120 unseen clips, mean over 2 signers left out (P01, P02)" in text
-    assert "mean ± std" in text
-    with open(tmp_path / "results.csv", encoding="utf-8") as file:
+    run = read_run(folder)
+    assert run.folds == SIGNERS and run.routes == ["litert"]
+    assert len(run.results) == 2 * 6  # PyTorch, three schemes, two after training on
+    for result in run.results:
+        # The signer's own 60 clips, each a sixtieth of the accuracy.
+        assert result.clips == 60
+        assert set(result.evaluation.signers) == {result.fold}
+        hits = (result.evaluation.logits.argmax(axis=1) == result.evaluation.labels).sum()
+        assert result.accuracy == pytest.approx(100 * hits / 60)
+        assert (result.latency_ms is None) == (result.route == TORCH)
+    fp32 = run.find(run.variants[0], "litert", SIGNERS[0])
+    torch_ = run.find(run.variants[0], TORCH, SIGNERS[0])
+    np.testing.assert_allclose(
+        fp32.evaluation.logits, torch_.evaluation.logits, atol=1e-5, rtol=1e-5
+    )
+    assert fp32.speed_up == 1.0
+    latency = json.loads((folder / SIGNERS[0] / "qat_static" / "latency.json").read_text())
+    (time,) = latency["artifacts"].values()
+    assert time["median_ms"] > 0 and time["to_fp32"] > 0
+
+
+@pytest.mark.slow
+def test_the_book_of_the_folds_is_written_beside_them(finished):
+    report = finished[0] / "report"
+    (page,) = report.glob("report_*.html")
+    text = page.read_text()
+    assert "120 clips; 2 trainings, each evaluated on the signer it never saw" in text
+    assert 'src="confusion' not in text and text.count("data:image/png;base64,") == 3 + 3 * 5
+    with open(report / "summary_table.csv", encoding="utf-8") as file:
         rows = list(csv.DictReader(file))
-    assert len(rows) == len(read_results(folder))
-    latency = json.loads((folder / "latency.json").read_text())
-    assert set(latency["median_ms"]) == {"litert fp32", "litert dynamic_int8", "litert int8"}
-    assert all(value > 0 for value in latency["median_ms"].values())
-
-
-def result(fold, training, scheme, accuracy, route="litert", **others):
-    values = {
-        "data": "x", "verdict": "pass", "clips": 10, "top5": 100.0, "agreement": 99.0,
-        "scaled_rmse": 0.01, "float_accuracy": 80.0, "float_top5": 100.0, "bytes": 1000,
-        "share_int8": 90.0,
-    }  # fmt: skip
-    return Result(
-        fold=fold, training=training, route=route, scheme=scheme, accuracy=accuracy,
-        **(values | others),
-    )  # fmt: skip
-
-
-def test_means_and_differences_are_over_folds():
-    results = [result("a", PLAIN, "int8", 70.0), result("b", PLAIN, "int8", 81.0)]
-    (row,) = scheme_rows(results, {"to_fp32": {"litert int8": 0.5}})
-    assert row[:4] == ["int8", "litert", "75.50", "-4.50"] and row[-1] == "0.50"
-    (row,) = scheme_rows(results, None)
-    assert row[-1] == NOT_RUN
-
-
-def test_what_was_not_measured_is_said_and_not_averaged_away():
-    results = [result("a", PLAIN, "int8", 70.0), result("b", PLAIN, "int8", None)]
-    (row,) = scheme_rows(results, None)
-    assert row[2] == row[3] == NOT_RUN
-
-
-def test_quantization_aware_training_stands_beside_what_it_started_from():
-    results = [
-        result("a", PLAIN, "fp32", 80.0), result("a", PLAIN, "int8", 70.0),
-        result("a", "qat_static", "int8", 79.0), result("b", PLAIN, "fp32", 60.0),
-        result("b", PLAIN, "int8", 50.0), result("b", "qat_static", "int8", 59.0),
-        result("c", PLAIN, "fp32", 10.0),
-    ]  # fmt: skip
-    rows = qat_rows(results)
-    assert rows[0] == ["a", "80.00", NOT_RUN, NOT_RUN, "70.00", "79.00"]
-    assert rows[-1] == [
-        "mean ± std", "70.00 ± 10.00", NOT_RUN, NOT_RUN, "60.00 ± 10.00", "69.00 ± 10.00",
-    ]  # fmt: skip
-    assert len(rows) == 3  # the fold without such training is not in the table
-
-
-def test_an_empty_folder_and_a_damaged_manifest_are_named(tmp_path):
-    with pytest.raises(BridgeError, match=r"holds no fold with exports"):
-        read_results(tmp_path)
-    manifest = tmp_path / "S01" / "exports" / "manifest.json"
-    manifest.parent.mkdir(parents=True)
-    manifest.write_text('{"artifacts": [{}]}')
-    with pytest.raises(BridgeError, match=r"S01/exports/manifest\.json is no manifest"):
-        read_results(tmp_path)
+    # PyTorch and five variants of one route: two signers, mean, deviation.
+    assert len(rows) == 6 * 4
+    assert all(row["accuracy"] != NOT_RUN for row in rows)
 
 
 @pytest.mark.parametrize(

@@ -11,8 +11,10 @@ import numpy as np
 import pytest
 
 from signbart.clips import read_clips
-from tests.docs.pages import REAL, REPOSITORY, Block, Command, all_blocks
+from tests.docs.pages import REAL, REPOSITORY, Block, Command, all_blocks, all_commands
 
+# What commands name that other commands, or `Workspace`, make.
+MADE = ("runs/signs/", "exports/signs/", "LSA-64.pth", "runs/fsl7/all", "recognize")
 # What the commands name from the repository; all else that they name, they or `Workspace` make.
 LINKED = ("Makefile", "bridge", "configs", "requirements.txt", "pyproject.toml")
 
@@ -64,7 +66,7 @@ class Workspace:
         for name in REAL:
             if name in line and not (self.folder / name).exists():
                 pytest.skip(f"no {name} recordings beside the repository")
-        self._provide(line)
+        self.provide(line)
         return self(line)
 
     def follow_block(self, block: Block) -> str:
@@ -73,21 +75,31 @@ class Workspace:
         path.write_text(block.text, encoding="utf-8")
         return self(f"python {path.name}")
 
-    def _provide(self, line: str) -> None:
-        """Makes what a reader of this command brings along."""
+    def provide(self, line: str) -> None:
+        """Makes what a reader of this command brings along, or has made on the page before."""
         folder = self.folder
-        if "LSA-64.pth" in line and not (folder / "LSA-64.pth").exists():
+        needs = {name for name in MADE if name in line}
+        if needs & {"exports/signs/", "LSA-64.pth", "runs/signs/"}:
+            self.follow(_first("python -m signbart_torch.train"))
+        if "exports/signs/" in needs:
+            self.follow(_first("python bridge/convert.py", "--route litert"))
+        if "LSA-64.pth" in needs and not (folder / "LSA-64.pth").exists():
             _publish(folder / "runs/signs/best.safetensors", folder)
-        if "runs/fsl7/all" in line and not (folder / "runs/fsl7/all").exists():
+        if "runs/fsl7/all" in needs:
             self(
                 "python -m signbart_torch.train --config configs/kp90.yaml --data fsl7_holistic "
                 "--output runs/fsl7/all --set train.epochs=1"
             )
-        if "recognize.py" in line:
+        if "recognize" in needs:
             snippet = next(b for b in all_blocks("python") if b.page == "docs/deployment.md")
             (folder / "recognize.py").write_text(snippet.text, encoding="utf-8")
             clip = read_clips(folder / "recordings.npz").clips[0]
             np.save(folder / "clip.npy", clip.landmarks)
+
+
+def _first(program: str, part: str = "") -> Command:
+    """The first command of the pages that runs `program`, with `part` in it."""
+    return next(c for c in all_commands() if c.program == program and part in c.text)
 
 
 def _write_tree(root: Path) -> None:

@@ -31,7 +31,7 @@ REAL = ("isl_kinect30", "fsl7_holistic")
 # Program -> (pattern, replacement) pairs; "$" appends. Nothing but time is saved.
 SHORTENED: dict[str, tuple[tuple[str, str], ...]] = {
     # The environment is the one that runs this: it is not installed anew.
-    "make demo": ((r"make demo", "make -o .venv/.installed demo"),),
+    "make demo": ((r"make demo", "make -o .venv/.installed demo OPTIONS='--set train.epochs=2'"),),
     "python -m signbart.clips": (),
     # Enough epochs for quantization to have something to keep.
     "python -m signbart_torch.train": ((r"$", " --set train.epochs=12"),),
@@ -46,6 +46,7 @@ SHORTENED: dict[str, tuple[tuple[str, str], ...]] = {
     # tests/bridge converts by every route.
     "python bridge/convert.py": ((r"--route all", "--route litert"), (r"--samples 34", "")),
     "python -m bridge.evaluate": (),
+    "python -m bridge.classify": (),
     "python -m bridge.loso": (
         (r" --qat", ""),
         (r"$", " --signers S01 --set train.epochs=1 --routes litert --schemes fp32,fp16"),
@@ -90,11 +91,16 @@ class Command:
                 return program
         return None
 
-    def to_run(self) -> str:
-        """The command with placeholders filled in, and shortened."""
+    def filled(self) -> str:
+        """The command with placeholders filled in."""
         text = self.text
         for word, stand_in in PLACEHOLDERS.items():
             text = re.sub(rf"(?<![A-Za-z]){re.escape(word)}(?![A-Za-z.])", stand_in, text)
+        return text
+
+    def to_run(self) -> str:
+        """The same, shortened."""
+        text = self.filled()
         for pattern, replacement in SHORTENED[self.program]:
             text = re.sub(pattern, replacement, text, count=1)
         return text

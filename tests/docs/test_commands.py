@@ -13,7 +13,7 @@ from bridge.quantized_parity import prepared_inputs
 from bridge.runtimes import FloatView, TFLiteRuntime
 from signbart.clips import read_clips
 from signbart.config import load_config
-from tests.docs.pages import NOT_RUN, PAGES, REPOSITORY, all_blocks, all_commands
+from tests.docs.pages import NOT_RUN, PAGES, REPOSITORY, Command, all_blocks, all_commands
 
 pytestmark = [pytest.mark.docs, pytest.mark.slow]
 
@@ -28,27 +28,29 @@ STEPS = sorted(
 
 
 def _id(step) -> str:
-    about = step.program if hasattr(step, "program") else "snippet"
+    about = step.program if isinstance(step, Command) else "snippet"
     return f"{step.page}:{step.line} {about}"
 
 
-@pytest.mark.parametrize("step", STEPS, ids=_id)
+def _in_group(step):
+    """Two chains of about the same length, each in one process."""
+    group = "README" if step.page == "README.md" else "docs"
+    return pytest.param(step, id=_id(step), marks=pytest.mark.xdist_group(group))
+
+
+@pytest.mark.parametrize("step", map(_in_group, STEPS))
 def test_it_runs(step, workspace):
-    if not hasattr(step, "program"):
+    if not isinstance(step, Command):
         assert workspace.follow_block(step) or step.page != "README.md"
         return
-    module = step.program.split()[-1]
-    if (
-        module.startswith("bridge.")
-        and not (REPOSITORY / f"{module.replace('.', '/')}.py").exists()
-    ):
-        pytest.skip(f"there is no {module} yet")
     workspace.follow(step)
 
 
+@pytest.mark.xdist_group("docs")
 def test_the_snippet_without_libraries_computes_what_the_project_does(workspace, monkeypatch):
     """With float32 and with integer inputs and outputs, and loads none of the frameworks."""
     model = "exports/signs/kp90_litert_fp32.tflite"
+    workspace.provide(f"python recognize.py {model}")
     workspace(
         f"python -m bridge.quantize {model} --scheme int8 --calibration-data recordings.npz "
         "--int8-io --output integers.tflite"

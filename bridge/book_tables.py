@@ -1,0 +1,223 @@
+"""The tables of the results book, as columns and rows of text."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import NamedTuple
+
+from bridge.parity import PASS
+from bridge.quantize import FLOAT
+from bridge.results import (
+    CHECKPOINT,
+    NOT_RUN,
+    PLAIN,
+    TORCH,
+    Result,
+    Run,
+    Variant,
+    cell,
+    deviation,
+    mean,
+    training_folder,
+    values,
+)
+
+_FP32 = Variant("FP32", PLAIN, FLOAT)
+
+
+class Table(NamedTuple):
+    """One table: a title, columns, rows."""
+
+    title: str
+    columns: Sequence[str]
+    rows: Sequence[Sequence[str]]
+
+
+def summary(run: Run, route: str) -> Table:
+    """FP32 / PTQ / QAT: mean ± standard deviation over the folds, of one route."""
+    rows = []
+    for variant in run.variants:
+        models = run.all_folds(variant, route)
+        rows.append(
+            [
+                variant.name,
+                _spread(models, "accuracy"),
+                _spread(models, "top5"),
+                _spread(models, "mean_class_accuracy"),
+                cell(mean(values(models, "bytes")), ",.0f"),
+                _spread(models, "latency_ms", ".3f"),
+                _spread(models, "speed_up"),
+            ]
+        )
+    columns = (
+        *("variant", "accuracy", "top-5", "mean class accuracy", "bytes", "latency in ms"),
+        "speed-up to FP32",
+    )
+    title = f"Summary, route {route}: accuracies in percent, mean ± standard deviation over signers"
+    return Table(title, columns, rows)
+
+
+def per_signer(run: Run, route: str) -> Table:
+    """Accuracy of every fold: PyTorch, FP32, PTQ, QAT."""
+    kinds = [(TORCH, _FP32), *((route, variant) for variant in run.variants)]
+    columns = ["signer", "clips", "PyTorch", *(variant.name for variant in run.variants)]
+    rows, table = [], []
+    for fold in run.folds:
+        models = [run.find(variant, where, fold) for where, variant in kinds]
+        table.append(values(models, "accuracy"))
+        clips = max((model.clips for model in models if model), default=0)
+        rows.append([fold, str(clips), *map(cell, table[-1])])
+    if len(run.folds) > 1:
+        columns_of = list(zip(*table, strict=True))
+        rows.append(["mean", "", *(cell(mean(column)) for column in columns_of)])
+        rows.append(["std", "", *(cell(deviation(column)) for column in columns_of)])
+    return Table(f"Accuracy by signer, route {route}, in percent", columns, rows)
+
+
+def by_route(run: Run) -> Table:
+    """Every scheme and route, mean over the folds."""
+    columns = (
+        *("variant", "route", "accuracy", "to PyTorch", "top-5", "agreement", "rmse / rms"),
+        *("bytes", "in int8", "latency to fp32"),
+    )
+    reference = mean(values(run.all_folds(_FP32, TORCH), "accuracy"))
+    rows = []
+    for variant in run.variants:
+        for route in run.routes:
+            models = run.all_folds(variant, route)
+            if not any(models):
+                continue
+            accuracy = mean(values(models, "accuracy"))
+            lost = None if None in (accuracy, reference) else accuracy - reference
+            faster = mean(1 / v if v else None for v in values(models, "speed_up"))
+            # The float files are compared on inputs of their own, in every length and with holes.
+            form = ".1e" if variant.scheme == FLOAT else ".4f"
+            rows.append(
+                [
+                    variant.name,
+                    route,
+                    cell(accuracy),
+                    cell(lost, "+.2f"),
+                    cell(mean(values(models, "top5"))),
+                    cell(mean(values(models, "agreement"))),
+                    cell(mean(values(models, "scaled_rmse")), form),
+                    cell(mean(values(models, "bytes")), ",.0f"),
+                    cell(mean(values(models, "share_int8")), ".1f"),
+                    cell(faster),
+                ]
+            )
+    return Table(
+        "Every route and scheme: accuracies and agreement in percent, mean over the folds",
+        columns,
+        rows,
+    )
+
+
+def parity(run: Run) -> Table:
+    """How many artifacts agree with PyTorch, and how far the worst is off."""
+    columns = ("variant", "route", "passed", "worst max Δ", "worst rmse / rms", "least agreement")
+    rows = []
+    for variant in run.variants:
+        for route in run.routes:
+            models = [model for model in run.all_folds(variant, route) if model]
+            if not models:
+                rows.append([variant.name, route, *[NOT_RUN] * 4])
+                continue
+            passed = sum(model.verdict == PASS for model in models)
+            rows.append(
+                [
+                    variant.name,
+                    route,
+                    f"{passed} of {len(models)}",
+                    cell(_worst(models, "max_abs", max), ".2e"),
+                    cell(_worst(models, "scaled_rmse", max), ".2e"),
+                    cell(_worst(models, "agreement", min)),
+                ]
+            )
+    return Table("Agreement with PyTorch: Δ in logits, agreement in percent", columns, rows)
+
+
+def failures(run: Run) -> Table:
+    """Artifacts that do not pass, and why."""
+    columns = ("signer", "variant", "route", "verdict", "reason")
+    rows = [
+        [fold, variant.name, route, model.verdict, model.reason]
+        for fold in run.folds
+        for variant in run.variants
+        for route in run.routes
+        if (model := run.find(variant, route, fold)) and model.verdict != PASS
+    ]
+    return Table("Artifacts that were rejected", columns, rows)
+
+
+def model_info(run: Run) -> Table:
+    """Parameters, operations and sizes; all folds have the same graphs.
+
+    PyTorch's FLOPs are `torch.utils.flop_counter`'s, an artifact's twice its multiply-accumulates.
+    """
+    parameters, flops = _count(run)
+    columns = (
+        *("variant", "route", "parameters", "FLOPs", "multiply-accumulates", "in int8", "bytes"),
+        "operators",
+    )
+    # PyTorch has no file of its own kind here, and runs no graph of operators.
+    rows = [[TORCH, TORCH, f"{parameters:,}", f"{flops:,}", f"{flops // 2:,}", "0.0", "-", "-"]]
+    for variant in run.variants:
+        for route in run.routes:
+            model = next((m for m in run.all_folds(variant, route) if m and m.operators), None)
+            if model is None:
+                continue
+            products = sum(model.multiply_accumulates.values())
+            rows.append(
+                [
+                    variant.name,
+                    route,
+                    f"{parameters:,}",
+                    f"{2 * products:,}",
+                    f"{products:,}",
+                    cell(model.share_int8, ".1f"),
+                    cell(mean(values(run.all_folds(variant, route), "bytes")), ",.0f"),
+                    str(sum(model.operators.values())),
+                ]
+            )
+    return Table("Size and arithmetic of one forward pass", columns, rows)
+
+
+def operators(run: Run) -> Table:
+    """How often each operator stands in each artifact; a column for all that have the same."""
+    groups: dict[tuple[str, tuple[tuple[str, int], ...]], list[str]] = {}
+    for route in run.routes:
+        for variant in run.variants:
+            model = next((m for m in run.all_folds(variant, route) if m and m.operators), None)
+            if model is not None:
+                counts = tuple(sorted(model.operators.items()))
+                groups.setdefault((route, counts), []).append(variant.name)
+    names = sorted({name for _, counts in groups for name, _ in counts})
+    columns = [f"{route}: {', '.join(members)}" for (route, _), members in groups.items()]
+    rows = [[name, *(str(dict(c).get(name, 0)) for _, c in groups)] for name in names]
+    return Table("Operators", ["operator", *columns], rows)
+
+
+def _count(run: Run) -> tuple[int, int]:
+    """Parameters and FLOPs of the PyTorch model of the first fold."""
+    from signbart_torch.checkpoint import load_model
+    from signbart_torch.flops import count_flops
+
+    path = training_folder(run.folder / run.folds[0], PLAIN) / CHECKPOINT
+    model, config, _ = load_model(path)
+    return model.num_parameters, count_flops(model, config.data.max_frames)
+
+
+def _spread(models: Sequence[Result | None], name: str, form: str = ".2f") -> str:
+    """Mean ± standard deviation; the one value where there is one fold."""
+    found = values(models, name)
+    if mean(found) is None:
+        return NOT_RUN
+    if len(found) == 1:
+        return cell(found[0], form)
+    return f"{cell(mean(found), form)} ± {cell(deviation(found), form)}"
+
+
+def _worst(models: Sequence[Result], name: str, worst) -> float | None:
+    found = [value for value in values(models, name) if value is not None]
+    return worst(found) if found else None

@@ -1,0 +1,85 @@
+"""``python -m bridge.classify``: what one recording says, by any model.
+
+From a .tflite neither PyTorch nor TensorFlow is loaded: the answer is there within a second.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+
+from signbart.console import run_command
+
+_SHOWN = 5
+
+
+def classify(model: str | Path, clip: str) -> list[tuple[str, float]]:
+    """Every class with its score, the likeliest first.
+
+    Args:
+        model: A .tflite, or whatever else `evaluation.open_model` opens without further options.
+        clip: The recording; see `signbart.single_clip.read_single_clip`.
+
+    Returns:
+        Labels and scores: the softmax of the logits, which sums up to 1.
+
+    Raises:
+        SignBartError: The model or the recording cannot be read, or they do not fit each other.
+    """
+    from bridge.evaluation import open_model
+    from bridge.spec import ATTENTION_MASK, KEYPOINTS, LOGITS
+    from signbart.clips import ClipSet
+    from signbart.layouts import get_layout
+    from signbart.preprocessing import pad, preprocess
+    from signbart.single_clip import read_single_clip
+
+    recording = ClipSet((read_single_clip(clip),), ("",))
+    opened = open_model(model)
+    config = opened.config
+    fitted = recording.to_layout(get_layout(config.data.layout)).clips[0]
+    keypoints, mask = pad([preprocess(fitted.landmarks, config)], config.data.max_frames)
+    logits = opened.runtime({KEYPOINTS: keypoints, ATTENTION_MASK: mask})[LOGITS][0]
+    scores = np.exp(logits - logits.max(), dtype=np.float64)
+    scores /= scores.sum()
+    order = np.argsort(-logits, kind="stable")
+    return [(opened.class_names[at], float(scores[at])) for at in order]
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Runs the command; returns its exit status."""
+    parser = argparse.ArgumentParser(
+        prog="python -m bridge.classify", description="Say which sign a recording shows."
+    )
+    parser.add_argument("model", metavar="MODEL", help="a .tflite made by bridge/convert.py")
+    parser.add_argument(
+        "clip",
+        metavar="CLIP",
+        help="a .pkl with 'keypoints', an .npy of (T, K, 2 or 3), or x.npz[12], one clip of a "
+        "packed file",
+    )
+    parser.add_argument("--json", action="store_true", help="every class, as JSON")
+    options = parser.parse_args(arguments)
+
+    scores = classify(options.model, options.clip)
+    if options.json:
+        predictions = [{"label": label, "score": round(score, 6)} for label, score in scores]
+        record = {"model": options.model, "clip": options.clip, "predictions": predictions}
+        print(json.dumps(record, ensure_ascii=False, indent=2))
+        return 0
+    width = max(len(label) for label, _ in scores[:_SHOWN])
+    for label, score in scores[:_SHOWN]:
+        print(f"{label:<{width}}  {score:7.2%}")
+    return 0
+
+
+def command() -> None:
+    """The console script."""
+    run_command(main)
+
+
+if __name__ == "__main__":
+    command()

@@ -1,0 +1,279 @@
+"""What a model says of labelled clips, whatever kind of file it is in.
+
+Legend: N clips, C classes.
+"""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from bridge.errors import BridgeError
+from signbart.files import file_sha256, make_folder, replacing, write_text
+
+if TYPE_CHECKING:
+    from bridge.runtimes import Runtime
+    from signbart.clips import ClipSet
+    from signbart.config import RunConfig
+    from signbart.metrics import Scores
+
+INDEX = "evaluation.json"
+_PREDICTIONS = "predictions"
+
+
+@dataclass(frozen=True)
+class Model:
+    """A model of any kind, ready to run, and what it carries.
+
+    Attributes:
+        runtime: Takes and gives real numbers, even where the file has integer inputs.
+        config: The run's configuration, and with it the preprocessing.
+        class_names: C labels, in the order of the logits.
+    """
+
+    runtime: Runtime
+    config: RunConfig
+    class_names: tuple[str, ...]
+
+
+def open_model(
+    path: str | Path, config: RunConfig | None = None, class_names: Sequence[str] = ()
+) -> Model:
+    """Opens a .safetensors, .pth, .keras, .weights.h5, .onnx or .tflite in its own runtime.
+
+    Args:
+        path: The file.
+        config: For a .pth, the configuration it was trained with; refused for the others, which
+            carry their own.
+        class_names: For a .pth, its C labels.
+
+    Raises:
+        SignBartError: The file is missing, damaged, of another kind, or carries no metadata.
+    """
+    from bridge.checkpoints import is_keras
+    from bridge.runtimes import FloatView, KerasRuntime, TorchRuntime, open_runtime
+    from signbart.config import from_dict
+
+    path = Path(path)
+    if path.suffix != ".pth" and (config is not None or class_names):
+        raise BridgeError(f"{path} carries its own configuration and labels; give none beside it")
+    if path.suffix in (".tflite", ".onnx"):
+        from bridge.metadata import read_metadata
+
+        metadata = read_metadata(path)
+        return Model(
+            FloatView(open_runtime(path)),
+            from_dict(metadata["config"], source=str(path)),
+            tuple(metadata["labels"]),
+        )
+    if is_keras(path):
+        from signbart_tf.checkpoint import load_checkpoint
+
+        twin, config, class_names = load_checkpoint(path)
+        return Model(KerasRuntime(twin, config, path.name), config, class_names)
+    from signbart_torch.checkpoint import load_model
+
+    model, config, class_names = load_model(path, config, class_names)
+    return Model(TorchRuntime(model, config, path.name), config, class_names)
+
+
+@dataclass(frozen=True)
+class Evaluation:
+    """One model's predictions.
+
+    Attributes:
+        model: Name of the file.
+        class_names: C labels.
+        clips: N sources of the clips.
+        signers: N.
+        labels: (N,) int64.
+        logits: (N, C) float32.
+    """
+
+    model: str
+    class_names: tuple[str, ...]
+    clips: tuple[str, ...]
+    signers: tuple[str, ...]
+    labels: np.ndarray
+    logits: np.ndarray
+
+    @cached_property
+    def scores(self) -> Scores:
+        """Accuracies of all clips, as shares."""
+        from signbart.metrics import score
+
+        return score(self.logits, self.labels)
+
+    @cached_property
+    def confusion(self) -> np.ndarray:
+        """(C, C) counts: row the label, column the prediction."""
+        from signbart.metrics import confusion
+
+        return confusion(self.logits, self.labels)
+
+    def named(self, model: str) -> Evaluation:
+        """The same under another name."""
+        return Evaluation(
+            model, self.class_names, self.clips, self.signers, self.labels, self.logits
+        )
+
+
+def evaluate(model: Model, clips: ClipSet, source: str) -> Evaluation:
+    """Runs a model on labelled clips, prepared as its own configuration says.
+
+    Args:
+        model: See `open_model`.
+        clips: At least one, of classes that the model knows, in whatever order.
+        source: The recordings' path, for messages.
+
+    Raises:
+        SignBartError: The clips do not fit the model: classes, landmarks, or there are none.
+    """
+    from bridge.calibration import with_labels_of
+    from bridge.quantized_parity import predict, prepared_inputs
+
+    if not len(clips):
+        raise BridgeError(f"{source}: there are no clips to evaluate on")
+    clips = with_labels_of(clips, model.class_names, source)
+    logits = predict(model.runtime, *prepared_inputs(clips, model.config))
+    broken = np.flatnonzero(~np.isfinite(logits).all(axis=1))
+    if len(broken):
+        raise BridgeError(
+            f"{model.runtime.name} gives NaN or infinity on {len(broken)} of {len(clips)} clips, "
+            f"first on {clips.clips[broken[0]].source}; bridge.parity says where it goes wrong"
+        )
+    return Evaluation(
+        model=model.runtime.name,
+        class_names=model.class_names,
+        clips=tuple(clip.source for clip in clips.clips),
+        signers=clips.signers,
+        labels=clips.labels,
+        logits=logits,
+    )
+
+
+def write_evaluation(folder: Path, evaluation: Evaluation, made_from: Mapping[str, Any]) -> None:
+    """Writes ``predictions/<model>.csv`` and .npz, which `read_evaluation` reads back.
+
+    Args:
+        folder: Receives them; what other models' evaluations left there stays.
+        evaluation: The predictions.
+        made_from: What they depend on, in JSON values; see `identify`.
+    """
+    predictions = folder / _PREDICTIONS
+    make_folder(predictions)
+    with replacing(predictions / f"{evaluation.model}.npz") as path:
+        np.savez_compressed(path, labels=evaluation.labels, logits=evaluation.logits)
+    write_text(predictions / f"{evaluation.model}.csv", _predictions_csv(evaluation))
+    index = _read_index(folder)
+    index[evaluation.model] = {
+        **made_from,
+        "class_names": list(evaluation.class_names),
+        "clips": list(evaluation.clips),
+        "signers": list(evaluation.signers),
+    }
+    write_text(folder / INDEX, json.dumps(index, indent=1, ensure_ascii=False) + "\n")
+
+
+def identify(path: Path, clips: ClipSet) -> dict[str, str]:
+    """What an evaluation depends on: the model's bytes and the clips."""
+    return {"sha256": file_sha256(path), "recordings": clips.fingerprint()}
+
+
+def is_evaluated(folder: Path, model: str, made_from: Mapping[str, Any]) -> bool:
+    """Whether that model's predictions on the same clips are there."""
+    found = _read_index(folder).get(model, {})
+    return {key: found.get(key) for key in made_from} == dict(made_from)
+
+
+def read_evaluation(folder: Path, model: str, sha256: str | None = None) -> Evaluation | None:
+    """What `write_evaluation` wrote of one model; None where there is nothing.
+
+    Args:
+        folder: Where it was written to.
+        model: Name of the file.
+        sha256: Of the file now; predictions of another one do not count.
+    """
+    about = _read_index(folder).get(model)
+    if about is None or sha256 not in (None, about["sha256"]):
+        return None
+    path = folder / _PREDICTIONS / f"{model}.npz"
+    try:
+        with np.load(path, allow_pickle=False) as arrays:
+            labels, logits = arrays["labels"], arrays["logits"]
+    except (OSError, ValueError, KeyError):
+        raise BridgeError(
+            f"{path} is missing or damaged; remove {folder} and evaluate again"
+        ) from None
+    return Evaluation(
+        model, tuple(about["class_names"]), tuple(about["clips"]), tuple(about["signers"]),
+        labels, logits,
+    )  # fmt: skip
+
+
+def pool(evaluations: Sequence[Evaluation], model: str) -> Evaluation:
+    """Several evaluations of the same classes, on clips of their own, as one.
+
+    Args:
+        evaluations: At least one.
+        model: What to call it.
+
+    Raises:
+        BridgeError: They have different classes.
+    """
+    names = evaluations[0].class_names
+    if any(evaluation.class_names != names for evaluation in evaluations):
+        raise BridgeError(f"{model}: the folds' models have different classes")
+    return Evaluation(
+        model,
+        names,
+        tuple(clip for e in evaluations for clip in e.clips),
+        tuple(signer for e in evaluations for signer in e.signers),
+        np.concatenate([e.labels for e in evaluations]),
+        np.concatenate([e.logits for e in evaluations]),
+    )
+
+
+def _read_index(folder: Path) -> dict[str, Any]:
+    try:
+        return json.loads((folder / INDEX).read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        return {}
+    except (OSError, ValueError):
+        raise BridgeError(
+            f"{folder / INDEX} is damaged; remove {folder} and evaluate again"
+        ) from None
+
+
+def _predictions_csv(evaluation: Evaluation) -> str:
+    """A row a clip: what it is, what the model says, and how sure it is (softmax)."""
+    text = io.StringIO()
+    writer = csv.writer(text, lineterminator="\n")
+    writer.writerow(["clip", "signer", "label", "predicted", "correct", "score", "top5"])
+    logits = evaluation.logits.astype(np.float64)
+    scores = np.exp(logits - logits.max(axis=1, keepdims=True))
+    scores /= scores.sum(axis=1, keepdims=True)
+    highest = np.argsort(-logits, axis=1, kind="stable")[:, :5]
+    names = evaluation.class_names
+    for at, label in enumerate(evaluation.labels):
+        best = highest[at, 0]
+        writer.writerow(
+            [
+                evaluation.clips[at],
+                evaluation.signers[at],
+                names[label],
+                names[best],
+                int(best == label),
+                f"{scores[at, best]:.4f}",
+                "; ".join(names[one] for one in highest[at]),
+            ]
+        )
+    return text.getvalue()

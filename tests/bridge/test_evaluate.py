@@ -1,0 +1,220 @@
+"""Scores of models of every kind on the same clips."""
+
+import csv
+import dataclasses
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from bridge import evaluate
+from bridge.errors import ArtifactError, BridgeError
+from bridge.evaluation import (
+    Evaluation,
+    identify,
+    is_evaluated,
+    open_model,
+    pool,
+    read_evaluation,
+    write_evaluation,
+)
+from bridge.evaluation import evaluate as evaluate_model
+from signbart.clips import ClipSet
+from signbart.errors import CheckpointError
+
+LOGITS = np.array([[3, 2, 1], [0, 1, 5], [4, 0, 1], [1, 2, 0]], np.float32)
+
+
+def evaluation(model="m.tflite", labels=(0, 2, 1, 1)):
+    return Evaluation(
+        model, ("a", "b", "c"), tuple("wxyz"), ("P", "P", "Q", "Q"), np.array(labels), LOGITS
+    )
+
+
+def relabelled(clips: ClipSet, shift: int) -> ClipSet:
+    """The same clips under wrong labels."""
+    count = len(clips.class_names)
+    return dataclasses.replace(
+        clips,
+        clips=tuple(dataclasses.replace(c, label=(c.label + shift) % count) for c in clips.clips),
+    )
+
+
+def test_a_checkpoint_recognises_what_it_labelled_and_nothing_under_wrong_labels(
+    checkpoint, performances
+):
+    model = open_model(checkpoint)
+    assert evaluate_model(model, performances, "here").scores.accuracy == 1.0
+    assert evaluate_model(model, relabelled(performances, 1), "here").scores.accuracy == 0.0
+
+
+def test_classes_are_matched_by_name_not_by_number(checkpoint, performances):
+    order = list(reversed(range(len(performances.class_names))))
+    names = tuple(performances.class_names[at] for at in order)
+    turned = ClipSet(
+        tuple(dataclasses.replace(c, label=order.index(c.label)) for c in performances.clips), names
+    )
+    assert evaluate_model(open_model(checkpoint), turned, "here").scores.accuracy == 1.0
+    unknown = dataclasses.replace(performances, class_names=("other", *names[1:]))
+    with pytest.raises(BridgeError, match=r"here has clips of class 'other', which the model does"):
+        evaluate_model(open_model(checkpoint), unknown, "here")
+
+
+def test_logits_that_are_not_finite_are_an_error_that_names_the_clip(checkpoint, performances):
+    model = open_model(checkpoint)
+
+    class Broken:
+        name, spec = "broken.tflite", model.runtime.spec
+
+        def __call__(self, inputs):
+            logits = model.runtime(inputs)["logits"].copy()
+            logits[0, 0] = np.nan
+            return {"logits": logits}
+
+    with pytest.raises(BridgeError, match=r"broken\.tflite gives NaN or infinity on 4 of 240"):
+        evaluate_model(dataclasses.replace(model, runtime=Broken()), performances, "here")
+
+
+def test_classes_are_listed_with_what_they_are_taken_for():
+    assert evaluate.per_class_rows(evaluation()) == [
+        ["a", "1", "100.00", "-"],
+        ["b", "2", "50.00", "a (1)"],
+        ["c", "1", "100.00", "-"],
+    ]
+    text = evaluate.per_class_csv({"x": evaluation(), "y": evaluation(labels=(0, 0, 0, 0))})
+    assert list(csv.reader(text.splitlines())) == [
+        ["class", "clips", "x", "y"],
+        ["a", "4", "100.00", "50.00"],
+        ["b", "2", "50.00", ""],
+        ["c", "1", "100.00", ""],
+    ]
+
+
+def test_predictions_are_kept_with_what_they_were_made_from(tmp_path):
+    made_from = {"sha256": "1", "recordings": "2"}
+    write_evaluation(tmp_path, evaluation(), made_from)
+    write_evaluation(tmp_path, evaluation("other.onnx"), {"sha256": "3", "recordings": "2"})
+    assert is_evaluated(tmp_path, "m.tflite", made_from)
+    assert not is_evaluated(tmp_path, "m.tflite", {**made_from, "recordings": "9"})
+    assert not is_evaluated(tmp_path, "none.tflite", made_from)
+    back = read_evaluation(tmp_path, "m.tflite", "1")
+    np.testing.assert_array_equal(back.logits, LOGITS)
+    assert (back.class_names, back.signers) == (("a", "b", "c"), ("P", "P", "Q", "Q"))
+    assert read_evaluation(tmp_path, "m.tflite", "of another file") is None
+    with open(tmp_path / "predictions" / "m.tflite.csv", encoding="utf-8") as file:
+        rows = list(csv.DictReader(file))
+    assert [row["predicted"] for row in rows] == ["a", "c", "a", "b"]
+    assert [row["correct"] for row in rows] == ["1", "1", "0", "1"]
+    assert rows[0]["top5"] == "a; b; c" and float(rows[0]["score"]) == pytest.approx(
+        0.6652, abs=1e-4
+    )
+    (tmp_path / "predictions" / "m.tflite.npz").write_bytes(b"x")
+    with pytest.raises(BridgeError, match="missing or damaged; remove"):
+        read_evaluation(tmp_path, "m.tflite")
+
+
+def test_folds_are_pooled_only_where_their_classes_are_the_same():
+    both = pool([evaluation(), evaluation()], "all")
+    assert both.scores.count == 8 and both.confusion.sum() == 8
+    other = dataclasses.replace(evaluation(), class_names=("a", "c", "b"))
+    with pytest.raises(BridgeError, match="different classes"):
+        pool([evaluation(), other], "all")
+
+
+def test_the_command_writes_scores_classes_predictions_and_pictures(
+    checkpoint, performances_file, performances, tmp_path, capsys
+):
+    arguments = [str(checkpoint), "--data", str(performances_file), "--signers", "a", "c"]
+    assert evaluate.main([*arguments, "--output", str(tmp_path)]) == 0
+    printed = capsys.readouterr().out
+    assert "120 clips by a, c" in printed and "best.safetensors" in printed
+    with open(tmp_path / "scores.csv", encoding="utf-8") as file:
+        (row,) = csv.DictReader(file)
+    assert row == {
+        "model": "best.safetensors", "clips": "120", "accuracy": "100.00", "top5": "100.00",
+        "mean_class_accuracy": "100.00",
+    }  # fmt: skip
+    with open(tmp_path / "per_class_accuracy.csv", encoding="utf-8") as file:
+        rows = list(csv.DictReader(file))
+    assert [row["class"] for row in rows] == list(performances.class_names)
+    picture = Image.open(tmp_path / "confusion_matrices" / "best.safetensors.png")
+    # Something is drawn: paper, and the dark blue of the diagonal.
+    colours = np.asarray(picture.convert("RGB")).reshape(-1, 3)
+    assert (colours == 255).all(axis=1).any()
+    assert ((colours[:, 2] > 90) & (colours[:, 0] < 20)).any()
+    chosen = evaluate.select_clips(performances, ["a", "c"], "here")
+    assert is_evaluated(tmp_path, "best.safetensors", identify(checkpoint, chosen))
+
+
+@pytest.mark.slow
+def test_every_kind_of_model_scores_alike(
+    checkpoint, converted, twin_file, performances_file, tmp_path
+):
+    files = [
+        checkpoint, twin_file, *converted.folder.glob("*.tflite"), *converted.folder.glob("*.onnx")
+    ]  # fmt: skip
+    assert len(files) == 6
+    assert evaluate.main(
+        [*map(str, files), "--data", str(performances_file), "--output", str(tmp_path)]
+    ) == 0  # fmt: skip
+    with open(tmp_path / "scores.csv", encoding="utf-8") as file:
+        rows = list(csv.DictReader(file))
+    assert [(row["model"], row["accuracy"]) for row in rows] == [
+        (path.name, "100.00") for path in files
+    ]
+
+
+def test_files_of_one_name_are_told_apart_by_their_folders(checkpoint, tmp_path):
+    other = tmp_path / "second" / "best.safetensors"
+    other.parent.mkdir()
+    other.write_bytes(checkpoint.read_bytes())
+    third = tmp_path / "third.safetensors"
+    names = evaluate._short_names([checkpoint, other, third])
+    assert names == [
+        f"{checkpoint.parent.name}_best.safetensors", "second_best.safetensors", "third.safetensors"
+    ]  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("options", "error", "complaint"),
+    [
+        (["--signers", "z"], BridgeError, r"no clips by signer 'z'; the signers are a, b, c, d"),
+        (["--config", "configs/kp90.yaml"], BridgeError, "are for a published .pth"),
+        (["--split", "test"], Exception, "split 'test'"),
+    ],
+)
+def test_bad_options_are_refused(checkpoint, performances_file, options, error, complaint):
+    with pytest.raises(error, match=complaint):
+        evaluate.main([str(checkpoint), "--data", str(performances_file), *options])
+
+
+def test_bad_models_are_named(performances_file, tmp_path):
+    for name, error in (("no.tflite", ArtifactError), ("no.safetensors", CheckpointError)):
+        with pytest.raises(error, match=rf"{tmp_path}/{name}"):
+            evaluate.main([str(tmp_path / name), "--data", str(performances_file)])
+    plain = tmp_path / "plain.tflite"
+    plain.write_bytes(b"nothing")
+    with pytest.raises(ArtifactError, match="carries no SignBART metadata"):
+        evaluate.main([str(plain), "--data", str(performances_file)])
+
+
+def test_a_model_that_saw_the_clips_says_so(performances_file, performances, tmp_path, config):
+    import torch
+
+    from signbart_torch.checkpoint import Checkpoint, save_checkpoint
+    from signbart_torch.model import SignBart
+
+    torch.manual_seed(0)
+    known = {"fingerprint": performances.fingerprint(), "clips": 240, "test_signers": ["d"]}
+    path = tmp_path / "trained.safetensors"
+    save_checkpoint(
+        Checkpoint(
+            SignBart(config.model).state_dict(), config, performances.class_names,
+            {"recordings": known},
+        ),
+        path,
+    )  # fmt: skip
+    of_d = evaluate.select_clips(performances, ["d"], "")
+    assert evaluate.seen_in_training(path, performances, of_d) == ""
+    note = evaluate.seen_in_training(path, performances, performances)
+    assert "was trained on recordings of a, b, c" in note and "held out: d" in note
