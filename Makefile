@@ -40,9 +40,9 @@ test: lint
 test-fast: lint
 	$(BIN)/python -m pytest -m "not slow" --numprocesses 2 --dist loadfile
 
-# By default pytest leaves out what is marked docs. By group: the README, and the pages behind it.
+# By default pytest leaves out what is marked docs.
 docs-check: $(STAMP)
-	$(BIN)/python -m pytest tests/docs -m "docs or not docs" --numprocesses 2 --dist loadgroup
+	$(BIN)/python -m pytest tests/docs -m "docs or not docs" --numprocesses 2 --dist loadfile
 
 lint: $(STAMP)
 	$(BIN)/ruff check .

@@ -60,20 +60,18 @@ class Workspace:
         self._ran.add(line)
         return process.stdout
 
-    def follow(self, command: Command) -> str:
-        """Runs a page's command, or skips with the reason why it cannot run here."""
-        line = command.to_run()
+    def follow(self, step: Command | Block) -> str:
+        """Runs what a page tells to, or skips with the reason why it cannot run here."""
+        if isinstance(step, Block):
+            path = self.folder / f"snippet_{step.line}.py"
+            path.write_text(step.text, encoding="utf-8")
+            return self(f"python {path.name}")
+        line = step.to_run()
         for name in REAL:
             if name in line and not (self.folder / name).exists():
                 pytest.skip(f"no {name} recordings beside the repository")
         self.provide(line)
         return self(line)
-
-    def follow_block(self, block: Block) -> str:
-        """Runs a page's Python snippet as a program of its own."""
-        path = self.folder / f"snippet_{block.line}.py"
-        path.write_text(block.text, encoding="utf-8")
-        return self(f"python {path.name}")
 
     def provide(self, line: str) -> None:
         """Makes what a reader of this command brings along, or has made on the page before."""

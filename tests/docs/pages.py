@@ -7,6 +7,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -149,3 +150,19 @@ def all_blocks(language: str) -> list[Block]:
 def all_commands() -> list[Command]:
     """Every page's commands, in reading order."""
     return [command for page in PAGES for command in commands(page)]
+
+
+def steps(pages: Sequence[str]) -> list[Command | Block]:
+    """What there is to run on these pages, as it stands there: commands and Python snippets.
+
+    The snippet that needs no libraries is a program of its own, which a command runs.
+    """
+    found = [c for page in pages for c in commands(page) if c.program not in NOT_RUN]
+    found += [b for b in all_blocks("python") if b.page in pages and b.page != "docs/deployment.md"]
+    return sorted(found, key=lambda step: (PAGES.index(step.page), step.line))
+
+
+def id_of(step: Command | Block) -> str:
+    """For the test's name."""
+    about = step.program if isinstance(step, Command) else "snippet"
+    return f"{step.page}:{step.line} {about}"

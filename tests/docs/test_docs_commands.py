@@ -1,7 +1,6 @@
-"""``make docs-check``: every command and Python snippet of the pages, in reading order, for real.
+"""``make docs-check``: the commands and snippets of docs/, after what they need of the README's.
 
-Not part of ``make test``, whose tests call the same commands one by one. `pages` says what is
-substituted and shortened.
+A file of its own, so that it runs beside `test_readme_commands`.
 """
 
 import sys
@@ -13,40 +12,16 @@ from bridge.quantized_parity import prepared_inputs
 from bridge.runtimes import FloatView, TFLiteRuntime
 from signbart.clips import read_clips
 from signbart.config import load_config
-from tests.docs.pages import NOT_RUN, PAGES, REPOSITORY, Command, all_blocks, all_commands
+from tests.docs.pages import PAGES, REPOSITORY, id_of, steps
 
 pytestmark = [pytest.mark.docs, pytest.mark.slow]
 
-# Commands and snippets of a page as they stand, but the library-free one, which `recognize.py` is.
-STEPS = sorted(
-    (
-        *(command for command in all_commands() if command.program not in NOT_RUN),
-        *(block for block in all_blocks("python") if block.page != "docs/deployment.md"),
-    ),
-    key=lambda step: (PAGES.index(step.page), step.line),
-)
 
-
-def _id(step) -> str:
-    about = step.program if isinstance(step, Command) else "snippet"
-    return f"{step.page}:{step.line} {about}"
-
-
-def _in_group(step):
-    """Two chains of about the same length, each in one process."""
-    group = "README" if step.page == "README.md" else "docs"
-    return pytest.param(step, id=_id(step), marks=pytest.mark.xdist_group(group))
-
-
-@pytest.mark.parametrize("step", map(_in_group, STEPS))
+@pytest.mark.parametrize("step", steps(PAGES[1:]), ids=id_of)
 def test_it_runs(step, workspace):
-    if not isinstance(step, Command):
-        assert workspace.follow_block(step) or step.page != "README.md"
-        return
     workspace.follow(step)
 
 
-@pytest.mark.xdist_group("docs")
 def test_the_snippet_without_libraries_computes_what_the_project_does(workspace, monkeypatch):
     """With float32 and with integer inputs and outputs, and loads none of the frameworks."""
     model = "exports/signs/kp90_litert_fp32.tflite"
