@@ -26,7 +26,6 @@ if TYPE_CHECKING:
 
 # Padded frames hold this, where the input is float: a quantized graph must not read them either.
 _GARBAGE = np.float32(np.nan)
-_BATCH = 64
 
 
 @dataclass(frozen=True)
@@ -108,18 +107,19 @@ def prepared_inputs(clips: ClipSet, config: RunConfig) -> tuple[np.ndarray, np.n
     return keypoints, mask
 
 
-def predict(runtime: Runtime, keypoints: np.ndarray, attention_mask: np.ndarray) -> np.ndarray:
-    """Logits (N, C) of every clip: one at a time, or in batches where the runtime takes any."""
-    size = 1 if runtime.spec.inputs[0].shape[0] == 1 else _BATCH
+def predict(
+    runtime: Runtime, keypoints: np.ndarray, attention_mask: np.ndarray, batch: int = 1
+) -> np.ndarray:
+    """Logits (N, C) of every clip, `batch` at a time: one, where an artifact's batch is fixed."""
     return np.concatenate(
         [
             runtime(
                 {
-                    KEYPOINTS: keypoints[start : start + size],
-                    ATTENTION_MASK: attention_mask[start : start + size],
+                    KEYPOINTS: keypoints[start : start + batch],
+                    ATTENTION_MASK: attention_mask[start : start + batch],
                 }
             )[LOGITS]
-            for start in range(0, len(keypoints), size)
+            for start in range(0, len(keypoints), batch)
         ]
     )
 

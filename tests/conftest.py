@@ -12,6 +12,8 @@ from signbart.config import RunConfig, from_dict
 from signbart.layouts import get_layout
 
 REPOSITORY = Path(__file__).resolve().parent.parent
+# pytest-xdist tells its workers that a line has 80 columns, and tables would be folded to that.
+os.environ.pop("COLUMNS", None)
 
 
 def _data_set(name: str) -> Path:

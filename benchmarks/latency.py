@@ -1,0 +1,385 @@
+"""How long one clip takes: every route and scheme beside PyTorch, ONNX Runtime, Keras, and a floor.
+
+``python -m benchmarks.latency --output results/latency``
+
+The model has random weights: its arithmetic does not depend on them. Each contestant takes turns
+with the float32 .tflite of the litert route, A B A B …, and its ratio is to that one in those very
+turns; the medians themselves are for orientation. In LiteRT the call is ``invoke``, inputs in
+place.
+
+The floor is what the graph's multiply-accumulates would take at the speed of one large
+FULLY_CONNECTED in float32, in the same runtime, at the same number of threads.
+"""
+
+from __future__ import annotations
+
+import argparse
+import csv
+import dataclasses
+import io
+import json
+import os
+import subprocess
+import sys
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from bridge.latency import Latency, interleaved, machine_name
+from bridge.quantize import FLOAT, SCHEMES
+from bridge.routes import ROUTES
+from bridge.spec import ATTENTION_MASK, KEYPOINTS, LOGITS
+from signbart.config import RunConfig, load_config
+from signbart.console import markdown_table, print_table, run_command
+from signbart.files import make_folder, replacing, write_text
+
+_REFERENCE = f"litert {FLOAT}"
+_PLAIN, _PRODUCT = "plain export", "product"
+_PRODUCT_SIZE = 1024
+_CLIPS = 100  # that calibration takes, of random numbers
+_SEED = 0
+Call = Callable[[], object]
+
+
+@dataclasses.dataclass(frozen=True)
+class Row:
+    """One contestant at one length and number of threads.
+
+    Attributes:
+        frames: T.
+        threads: Of the runtime.
+        name: Who.
+        median_ms: Of its calls.
+        low_ms: Their 10th percentile.
+        high_ms: Their 90th percentile.
+        ratio: Of medians, to the float32 .tflite of the litert route in the same turns.
+        bytes: Size of the file; None where there is none.
+    """
+
+    frames: int
+    threads: int
+    name: str
+    median_ms: float
+    low_ms: float
+    high_ms: float
+    ratio: float
+    bytes: int | None = None
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Runs the benchmark; returns its exit status."""
+    parser = argparse.ArgumentParser(prog="python -m benchmarks.latency")
+    parser.add_argument("--config", default="configs/arabic_90.yaml", metavar="YAML")
+    parser.add_argument("--frames", type=int, nargs="+", default=[32, 64, 128], metavar="T")
+    parser.add_argument("--threads", type=int, nargs="+", default=[1, 2], metavar="N")
+    parser.add_argument("--rounds", type=int, default=200)
+    parser.add_argument("--output", default="results/latency", metavar="FOLDER")
+    parser.add_argument("--measure", help=argparse.SUPPRESS)  # see _measure_apart
+    options = parser.parse_args(arguments)
+    output = Path(options.output)
+    if options.measure:
+        (threads,) = options.threads
+        (frames,) = options.frames
+        rows = _measure(output, options.config, frames, threads, options.rounds)
+        write_text(Path(options.measure), json.dumps([dataclasses.asdict(row) for row in rows]))
+        return 0
+    make_folder(output)
+    for frames in options.frames:
+        _export_apart(output, options.config, frames)
+    rows = [
+        row
+        for frames in options.frames
+        for threads in options.threads
+        for row in _measure_apart(output, options, frames, threads)
+    ]
+    _report(output, rows)
+    return 0
+
+
+def _config(path: str, frames: int) -> RunConfig:
+    return load_config(path, [f"data.max_frames={frames}"])
+
+
+def _model(config: RunConfig):
+    import torch
+
+    from signbart_torch.model import SignBart
+
+    torch.manual_seed(_SEED)
+    return SignBart(config.model).eval()
+
+
+def _inputs(config: RunConfig) -> dict[str, np.ndarray]:
+    shape = (1, config.data.max_frames, config.model.num_keypoints, 2)
+    rng = np.random.default_rng(_SEED)
+    return {
+        KEYPOINTS: rng.random(shape, np.float32),
+        ATTENTION_MASK: np.ones(shape[:2], np.int32),
+    }
+
+
+def _export_apart(output: Path, config: str, frames: int) -> None:
+    """Exports in a process of its own: what converters leave behind would disturb the clock."""
+    code = f"from benchmarks.latency import export; export({str(output)!r}, {config!r}, {frames})"
+    subprocess.run([sys.executable, "-c", code], check=True)
+
+
+def export(folder: str, config_path: str, frames: int) -> None:
+    """Makes every contestant that is a file: FOLDER/T<frames>/<route>_<scheme>.tflite and others.
+
+    Args:
+        folder: Where to.
+        config_path: Configuration of the model.
+        frames: T.
+    """
+    from bridge.chatter import chatter_to
+
+    config = _config(config_path, frames)
+    target = Path(folder) / f"T{frames}"
+    make_folder(target)
+    with chatter_to(target / "export.log"):
+        _export(config, target)
+
+
+def _export(config: RunConfig, target: Path) -> None:
+    import torch
+
+    from benchmarks.plain_graph import export_plain
+    from bridge.calibration import calibrate_on_noise
+    from bridge.compaction import compact
+    from bridge.quantize import quantize
+    from bridge.spec import io_spec
+
+    model, spec = _model(config), io_spec(config)
+    calibration = calibrate_on_noise(config, count=_CLIPS, seed=_SEED)
+    for route in ROUTES.values():
+        paths = {ending: target / f"{route.name}_{FLOAT}{ending}" for ending in route.produces}
+        route.export(model, spec, paths)
+        compact(paths[".tflite"])
+        for scheme in SCHEMES.values():
+            if scheme.name != FLOAT:
+                path = target / f"{route.name}_{scheme.name}.tflite"
+                used = calibration if scheme.calibrated else None
+                quantize(paths[".tflite"], scheme, path, used)
+    example = {name: torch.from_numpy(array) for name, array in _inputs(config).items()}
+    export_plain(model, example, target / "plain.tflite")
+    _export_product(target / "product.tflite")
+
+
+def _export_product(path: Path) -> None:
+    """One large FULLY_CONNECTED."""
+    import litert_torch
+    import torch
+
+    layer = torch.nn.Linear(_PRODUCT_SIZE, _PRODUCT_SIZE).eval()
+    litert_torch.convert(layer, (torch.rand(_PRODUCT_SIZE, _PRODUCT_SIZE),)).export(str(path))
+
+
+def _measure_apart(
+    output: Path, options: argparse.Namespace, frames: int, threads: int
+) -> list[Row]:
+    """Measures in a process of its own, for TensorFlow's threads are fixed when it starts."""
+    found = output / f"T{frames}" / f"measured_{threads}.json"
+    command = [
+        sys.executable, "-m", "benchmarks.latency", "--config", options.config,
+        "--frames", str(frames), "--threads", str(threads), "--rounds", str(options.rounds),
+        "--output", str(output), "--measure", str(found),
+    ]  # fmt: skip
+    environment = os.environ | {"OMP_NUM_THREADS": str(threads)}
+    subprocess.run(command, check=True, env=environment)
+    return [Row(**row) for row in json.loads(found.read_text(encoding="utf-8"))]
+
+
+def _measure(output: Path, config_path: str, frames: int, threads: int, rounds: int) -> list[Row]:
+    from bridge.arithmetic import multiply_accumulates
+
+    config = _config(config_path, frames)
+    folder = output / f"T{frames}"
+    inputs = _inputs(config)
+    files = {
+        f"{route} {scheme}": folder / f"{route}_{scheme}.tflite"
+        for route in ROUTES
+        for scheme in SCHEMES
+    }
+    calls: dict[str, Call] = {
+        "PyTorch eager": _torch_call(config, inputs, threads),
+        "torch.compile": _compiled_call(config, inputs, threads),
+        "ONNX Runtime": _onnx_call(folder / f"onnx_{FLOAT}.onnx", inputs, threads),
+        "Keras (tf.function)": _keras_call(config, inputs, threads),
+        _PLAIN: _tflite_call(folder / "plain.tflite", inputs, threads),
+    }
+    reference = _tflite_call(files[_REFERENCE], inputs, threads)
+    rows = []
+
+    def measure(name: str, call: Call, size: int | None) -> Latency:
+        times = interleaved({"it": call, "reference": reference}, rounds=rounds)
+        it = times["it"]
+        ratio = 1.0 if name == _REFERENCE else it.median / times["reference"].median
+        rows.append(Row(frames, threads, name, it.median, it.low, it.high, ratio, size))
+        return it
+
+    for name, call in calls.items():
+        measure(name, call, None)
+    for name, path in files.items():
+        call = reference if name == _REFERENCE else _tflite_call(path, inputs, threads)
+        measure(name, call, path.stat().st_size)
+
+    product = folder / "product.tflite"
+    matrix = np.random.default_rng(_SEED).random((_PRODUCT_SIZE, _PRODUCT_SIZE), np.float32)
+    call = _tflite_call(product, {"": matrix}, threads)
+    times = interleaved({"it": call, "reference": reference}, rounds=max(20, rounds // 5))
+    products = sum(multiply_accumulates(files[_REFERENCE]).values())
+    share = products / _PRODUCT_SIZE**3
+    floor = dataclasses.replace(
+        Row(frames, threads, "floor: its products alone", 0, 0, 0, 0),
+        median_ms=share * times["it"].median,
+        low_ms=share * times["it"].low,
+        high_ms=share * times["it"].high,
+        ratio=share * times["it"].median / times["reference"].median,
+    )
+    return [*rows, floor]
+
+
+def _torch_call(config: RunConfig, inputs: dict[str, np.ndarray], threads: int) -> Call:
+    import torch
+
+    torch.set_num_threads(threads)
+    model = _model(config)
+    tensors = {name: torch.from_numpy(array) for name, array in inputs.items()}
+
+    def call() -> object:
+        with torch.inference_mode():
+            return model(**tensors)
+
+    return call
+
+
+def _compiled_call(config: RunConfig, inputs: dict[str, np.ndarray], threads: int) -> Call:
+    import torch
+
+    torch.set_num_threads(threads)
+    model = torch.compile(_model(config))
+    tensors = {name: torch.from_numpy(array) for name, array in inputs.items()}
+
+    def call() -> object:
+        with torch.no_grad():
+            return model(**tensors)
+
+    return call
+
+
+def _onnx_call(path: Path, inputs: dict[str, np.ndarray], threads: int) -> Call:
+    import onnxruntime
+
+    options = onnxruntime.SessionOptions()
+    options.intra_op_num_threads = threads
+    session = onnxruntime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
+    return lambda: session.run([LOGITS], inputs)
+
+
+def _keras_call(config: RunConfig, inputs: dict[str, np.ndarray], threads: int) -> Call:
+    import tensorflow as tf
+
+    tf.config.threading.set_intra_op_parallelism_threads(threads)
+    tf.config.threading.set_inter_op_parallelism_threads(1)
+    from bridge.weight_map import build_twin
+
+    twin = build_twin(_model(config))
+    compiled = tf.function(lambda given: twin(given, training=False))
+    tensors = {name: tf.constant(array) for name, array in inputs.items()}
+    return lambda: compiled(tensors)[LOGITS].numpy()
+
+
+def _tflite_call(path: Path, inputs: dict[str, np.ndarray], threads: int) -> Call:
+    """One ``invoke``; its inputs are set before, by name or, where it has one, as that one."""
+    from ai_edge_litert.interpreter import Interpreter
+
+    interpreter = Interpreter(model_path=str(path), num_threads=threads)
+    interpreter.allocate_tensors()
+    for detail in interpreter.get_input_details():
+        # serving_default_keypoints:0 and the like
+        (array,) = [array for name, array in inputs.items() if name in detail["name"]]
+        interpreter.set_tensor(detail["index"], array)
+    return interpreter.invoke
+
+
+def _report(output: Path, rows: Sequence[Row]) -> None:
+    """Table, CSV and picture."""
+    text = io.StringIO()
+    writer = csv.DictWriter(text, [field.name for field in dataclasses.fields(Row)])
+    writer.writeheader()
+    writer.writerows(dataclasses.asdict(row) for row in rows)
+    write_text(output / "latency.csv", text.getvalue())
+    parts = [f"{machine_name()}\n"]
+    for frames, threads in dict.fromkeys((row.frames, row.threads) for row in rows):
+        here = [row for row in rows if (row.frames, row.threads) == (frames, threads)]
+        columns = ("contestant", "median ms", "10 to 90 %", "to litert fp32", "bytes")
+        cells = [
+            [
+                row.name,
+                f"{row.median_ms:.3f}",
+                f"{row.low_ms:.3f} to {row.high_ms:.3f}",
+                f"{row.ratio:.2f}",
+                "" if row.bytes is None else f"{row.bytes:,}",
+            ]
+            for row in here
+        ]
+        title = f"T {frames}, threads {threads}"
+        print_table(title, columns, cells)
+        parts.append(f"{title}\n\n{markdown_table(columns, cells)}")
+        parts.append(_limits(here))
+    write_text(output / "latency.md", "\n".join(parts))
+    with replacing(output / "latency.png") as picture:
+        _draw(rows, picture)
+    print(f"wrote {output}/latency.md, latency.csv and latency.png")
+
+
+def _limits(rows: Sequence[Row]) -> str:
+    """The ratios that limits are set for."""
+    ratio = {row.name: row.ratio for row in rows}
+    routes = [ratio[f"{route} {FLOAT}"] for route in ROUTES]
+    columns = ("figure", "measured")
+    figures: list[tuple[str, Any]] = [
+        ("fp32 .tflite / plain export", 1 / ratio[_PLAIN]),
+        ("fp32 .tflite / PyTorch eager", 1 / ratio["PyTorch eager"]),
+        ("fp32 .tflite / ONNX Runtime", 1 / ratio["ONNX Runtime"]),
+        ("fp32 .tflite / floor", 1 / ratio["floor: its products alone"]),
+        ("dynamic_int8 / fp32 .tflite", ratio["litert dynamic_int8"]),
+        ("int8 / fp32 .tflite", ratio["litert int8"]),
+        ("slowest route / fastest route", max(routes) / min(routes)),
+    ]
+    return markdown_table(columns, [[name, f"{value:.2f}"] for name, value in figures])
+
+
+def _draw(rows: Sequence[Row], path: Path) -> None:
+    """Latency against size: T 64 or the middle length, one thread."""
+    from matplotlib.figure import Figure
+
+    lengths = sorted({row.frames for row in rows})
+    frames, threads = lengths[len(lengths) // 2], min(row.threads for row in rows)
+    figure = Figure(figsize=(6.4, 4), layout="constrained")
+    axes = figure.subplots()
+    markers = dict(zip(ROUTES, "osD", strict=True))
+    colours = dict(zip(SCHEMES, (f"C{number}" for number in range(len(SCHEMES))), strict=True))
+    for row in rows:
+        if row.bytes is None or (row.frames, row.threads) != (frames, threads):
+            continue
+        route, scheme = row.name.split()
+        label = f"{scheme}, {route}"
+        axes.scatter(
+            row.bytes / 1e6, row.median_ms, marker=markers[route], color=colours[scheme],
+            label=label, s=36, alpha=0.8,
+        )  # fmt: skip
+    axes.set_yscale("log")
+    axes.set_xlabel("size of the .tflite in MB")
+    axes.set_ylabel("median of a call in ms")
+    axes.set_title(f"{frames} frames, {threads} thread, {machine_name()}", fontsize="medium")
+    axes.grid(alpha=0.3, which="both")
+    axes.legend(fontsize=6.5, ncols=2)
+    figure.savefig(path, dpi=120)
+
+
+if __name__ == "__main__":
+    run_command(main)
