@@ -5,12 +5,13 @@ BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 CHECKPOINT := runs/demo/best.safetensors
 
-.PHONY: help demo test test-fast lint format bench book clean
+.PHONY: help demo test test-fast docs-check lint format bench book clean
 
 help:
 	@echo "make demo       train on synthetic signs, convert, compare: runs/demo, exports/demo"
 	@echo "make test       lint and the whole test suite"
 	@echo "make test-fast  lint and the tests that neither train nor convert"
+	@echo "make docs-check  runs every command of the README and docs/ on small recordings"
 	@echo "make lint       ruff check and format check;  make format applies them"
 	@echo "make bench      training speed as a share of this machine's matmul peak"
 	@echo "make book DATA=FOLDER  train, convert, quantize, evaluate on both data sets: results/"
@@ -28,7 +29,7 @@ runs/demo/signs.npz: $(STAMP)
 
 demo: runs/demo/signs.npz
 	$(BIN)/python -m signbart_torch.train --config configs/demo.yaml --data runs/demo/signs.npz \
-		--output runs/demo --test-signers P06 --resume
+		--output runs/demo --test-signers P06 --resume $(OPTIONS)
 	$(BIN)/python bridge/convert.py --checkpoint $(CHECKPOINT) --route litert --output exports/demo \
 		--data runs/demo/signs.npz
 
@@ -38,6 +39,10 @@ test: lint
 
 test-fast: lint
 	$(BIN)/python -m pytest -m "not slow" --numprocesses 2 --dist loadfile
+
+# By default pytest leaves out what is marked docs.
+docs-check: $(STAMP)
+	$(BIN)/python -m pytest tests/docs -m "docs or not docs" --numprocesses 2 --dist loadfile
 
 lint: $(STAMP)
 	$(BIN)/ruff check .

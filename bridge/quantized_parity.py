@@ -77,7 +77,9 @@ def judged_clips(
         SignBartError: The clips do not fit the configuration, or there are none.
     """
     if not len(clips):
-        raise BridgeError(f"{source}: there are no clips to judge by")
+        raise BridgeError(
+            f"{source}: there are no clips to judge by; give recordings that were not trained on"
+        )
     keypoints, mask = prepared_inputs(clips, config)
     return JudgedClips(
         keypoints,

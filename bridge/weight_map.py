@@ -239,6 +239,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     if options.action == "to-torch" and (options.config or options.labels):
         parser.error("to-torch takes no --config or --labels: Keras checkpoints carry their own")
 
+    from signbart_tf.train import import_tensorflow
+
+    import_tensorflow()
     if options.action == "to-torch":
         count, target = _convert_to_torch(options.source, options.target)
     else:

@@ -194,7 +194,7 @@ def test_judged_clips_carry_what_pytorch_says(checkpoint, performances, config):
         np.testing.assert_array_equal(reference(sample.inputs)["logits"][0], wanted)
     assert [s.description for s in clips.samples()] == [c.source for c in some.clips]
     assert judged_clips(some, config, reference, labelled=False, source="x").labels is None
-    with pytest.raises(BridgeError, match="nothing: there are no clips to judge by"):
+    with pytest.raises(BridgeError, match="nothing: there are no clips to judge by; give"):
         judged_clips(performances.select([]), config, reference, labelled=True, source="nothing")
 
 

@@ -1,0 +1,132 @@
+"""A scratch folder in which the pages' commands and snippets run, each once, in reading order."""
+
+import json
+import os
+import pickle
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from signbart.clips import read_clips
+from tests.docs.pages import REAL, REPOSITORY, Block, Command, all_blocks, all_commands
+
+# What commands name that other commands, or `Workspace`, make.
+MADE = ("runs/signs/", "exports/signs/", "LSA-64.pth", "runs/fsl7/all", "recognize")
+# What the commands name from the repository; all else that they name, they or `Workspace` make.
+LINKED = ("Makefile", "bridge", "configs", "requirements.txt", "pyproject.toml")
+
+
+class Workspace:
+    """The folder, and what has run in it."""
+
+    def __init__(self, folder: Path):
+        self.folder = folder
+        self._ran: set[str] = set()
+        for name in LINKED:
+            (folder / name).symlink_to(REPOSITORY / name)
+        (folder / ".venv").symlink_to(sys.prefix)
+        data = os.environ.get("SIGNBART_DATA", REPOSITORY.parent / "shared" / "data")
+        for name in REAL:
+            if (Path(data) / name).is_dir():
+                (folder / name).symlink_to(Path(data) / name)
+        # Calibration takes 100 clips that were trained on.
+        self("python -m signbart.synthetic recordings.npz --classes 5 --signers 8 --repetitions 4")
+        _write_tree(folder / "tree")
+
+    def __call__(self, line: str) -> str:
+        """Runs a shell command line; returns what it printed. What ran before is not run again."""
+        if line in self._ran:
+            return ""
+        process = subprocess.run(
+            ["bash", "-c", line],
+            cwd=self.folder,
+            env={
+                **os.environ,
+                "PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}",
+                "PYTHONPATH": str(REPOSITORY),
+                "OMP_NUM_THREADS": "1",
+            },
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+            timeout=280,
+        )
+        assert process.returncode == 0, (
+            f"{line}\nexit status {process.returncode}\n" + (process.stdout[-3000:])
+        )
+        self._ran.add(line)
+        return process.stdout
+
+    def follow(self, step: Command | Block) -> str:
+        """Runs what a page tells to, or skips with the reason why it cannot run here."""
+        if isinstance(step, Block):
+            path = self.folder / f"snippet_{step.line}.py"
+            path.write_text(step.text, encoding="utf-8")
+            return self(f"python {path.name}")
+        line = step.to_run()
+        for name in REAL:
+            if name in line and not (self.folder / name).exists():
+                pytest.skip(f"no {name} recordings beside the repository")
+        self.provide(line)
+        return self(line)
+
+    def provide(self, line: str) -> None:
+        """Makes what a reader of this command brings along, or has made on the page before."""
+        folder = self.folder
+        needs = {name for name in MADE if name in line}
+        if needs & {"exports/signs/", "LSA-64.pth", "runs/signs/"}:
+            self.follow(_first("python -m signbart_torch.train"))
+        if "exports/signs/" in needs:
+            self.follow(_first("python bridge/convert.py", "--route litert"))
+        if "LSA-64.pth" in needs and not (folder / "LSA-64.pth").exists():
+            _publish(folder / "runs/signs/best.safetensors", folder)
+        if "runs/fsl7/all" in needs:
+            self(
+                "python -m signbart_torch.train --config configs/kp90.yaml --data fsl7_holistic "
+                "--output runs/fsl7/all --set train.epochs=1"
+            )
+        if "recognize" in needs:
+            snippet = next(b for b in all_blocks("python") if b.page == "docs/deployment.md")
+            (folder / "recognize.py").write_text(snippet.text, encoding="utf-8")
+            clip = read_clips(folder / "recordings.npz").clips[0]
+            np.save(folder / "clip.npy", clip.landmarks)
+
+
+def _first(program: str, part: str = "") -> Command:
+    """The first command of the pages that runs `program`, with `part` in it."""
+    return next(c for c in all_commands() if c.program == program and part in c.text)
+
+
+def _write_tree(root: Path) -> None:
+    """Six clips of noise in the 90-keypoint layout."""
+    rng = np.random.default_rng(0)
+    for sign in ("hello", "thanks"):
+        folder = root / "all" / sign
+        folder.mkdir(parents=True)
+        for take in range(3):
+            clip = {"keypoints": rng.random((9, 90, 2), np.float32), "class": sign}
+            (folder / f"user0{take}_R{take}.pkl").write_bytes(pickle.dumps(clip))
+    (root / "label2id.json").write_text(json.dumps({"hello": 0, "thanks": 1}), "utf-8")
+
+
+def _publish(checkpoint: Path, folder: Path) -> None:
+    """A checkpoint in the published form: a .pth of weights, a flat YAML, label2id.json."""
+    import torch
+    import yaml
+
+    from signbart_torch.checkpoint import load_checkpoint
+
+    known = load_checkpoint(checkpoint)
+    torch.save({"model": dict(known.tensors), "epoch": 1}, folder / "LSA-64.pth")
+    flat = known.config.to_dict()["model"] | {"encoder_layerdrop": 0.0}
+    (folder / "LSA-64.yaml").write_text(yaml.safe_dump(flat), "utf-8")
+    labels = {name: label for label, name in enumerate(known.class_names)}
+    (folder / "label2id.json").write_text(json.dumps(labels), "utf-8")
+
+
+@pytest.fixture(scope="session")
+def workspace(tmp_path_factory) -> Workspace:
+    return Workspace(tmp_path_factory.mktemp("pages"))

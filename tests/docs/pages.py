@@ -1,0 +1,168 @@
+"""The README and docs/ as data: their fenced blocks, the commands in them, and how those are run.
+
+`PLACEHOLDERS`, `SHORTENED` and `NOT_RUN` are all that differs between what the pages say and what
+``make docs-check`` runs.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+REPOSITORY = Path(__file__).resolve().parents[2]
+# In the order in which a reader meets them; later ones use what earlier ones made.
+PAGES = (
+    "README.md", "docs/data.md", "docs/migration.md", "docs/deployment.md", "docs/quantization.md",
+    "docs/troubleshooting.md",
+)  # fmt: skip
+LANGUAGES = {"", "text", "python", "kotlin", "swift", "javascript"}
+
+# Word of the pages -> what stands in its place in the scratch folder. Longer words first.
+PLACEHOLDERS = {
+    "NAME": "signs",
+    "RECORDINGS": "recordings.npz",
+    "OUT.npz": "packed.npz",
+    "ROOT": "tree",
+}
+# Real recordings, where they are; a command that names one is skipped without them.
+REAL = ("isl_kinect30", "fsl7_holistic")
+
+# Program -> (pattern, replacement) pairs; "$" appends. Nothing but time is saved.
+SHORTENED: dict[str, tuple[tuple[str, str], ...]] = {
+    # The environment is the one that runs this: it is not installed anew.
+    "make demo": ((r"make demo", "make -o .venv/.installed demo OPTIONS='--set train.epochs=2'"),),
+    "python -m signbart.clips": (),
+    # Enough epochs for quantization to have something to keep.
+    "python -m signbart_torch.train": ((r"$", " --set train.epochs=12"),),
+    "python -m signbart_torch.loso": (
+        (r"(isl_kinect30 .*)runs/loso", r"\1runs/results"),
+        (r"isl_kinect30 .*$", r"\g<0> --signers S01"),
+        (r"recordings.npz .*$", r"\g<0> --signers P01 P02"),
+        (r"$", " --set train.epochs=1"),
+    ),
+    "python -m signbart_torch.qat": ((r"$", " --epochs 1"),),
+    "python -m signbart_tf.train": ((r"$", " --set train.epochs=1"),),
+    # tests/bridge converts by every route.
+    "python bridge/convert.py": ((r"--route all", "--route litert"), (r"--samples 34", "")),
+    "python -m bridge.evaluate": (),
+    "python -m bridge.classify": (),
+    "python -m bridge.loso": (
+        (r" --qat", ""),
+        (r"$", " --signers S01 --set train.epochs=1 --routes litert --schemes fp32,fp16"),
+    ),
+    "python -m bridge.report": (),
+    "python -m bridge.parity": (),
+    "python -m bridge.quantize": (),
+    "python -m bridge.weight_map": (),
+    "python -m zipfile": (),
+    "python recognize.py": (),
+}
+NOT_RUN = {
+    "make test": "it is the test suite",
+    "source .venv/bin/activate": "the environment that runs this is active",
+    "python -m benchmarks.static_int8": "a benchmark of twenty exports, many minutes long",
+}
+
+
+@dataclass(frozen=True)
+class Block:
+    """A fenced block: where it begins, in which language, and what stands in it."""
+
+    page: str
+    line: int
+    language: str
+    text: str
+
+
+@dataclass(frozen=True)
+class Command:
+    """One command of a page, on one line, without its comment."""
+
+    page: str
+    line: int
+    text: str
+
+    @property
+    def program(self) -> str | None:
+        """The key of `SHORTENED` or `NOT_RUN` that it begins with."""
+        for program in (*SHORTENED, *NOT_RUN):
+            if self.text == program or self.text.startswith(program + " "):
+                return program
+        return None
+
+    def filled(self) -> str:
+        """The command with placeholders filled in."""
+        text = self.text
+        for word, stand_in in PLACEHOLDERS.items():
+            text = re.sub(rf"(?<![A-Za-z]){re.escape(word)}(?![A-Za-z.])", stand_in, text)
+        return text
+
+    def to_run(self) -> str:
+        """The same, shortened."""
+        text = self.filled()
+        for pattern, replacement in SHORTENED[self.program]:
+            text = re.sub(pattern, replacement, text, count=1)
+        return text
+
+
+def read_page(page: str) -> str:
+    """The page's text."""
+    return (REPOSITORY / page).read_text(encoding="utf-8")
+
+
+def blocks(page: str, text: str | None = None) -> list[Block]:
+    """The fenced blocks of a page."""
+    found, begun = [], None
+    for number, line in enumerate((text or read_page(page)).splitlines(), 1):
+        if not line.startswith("```"):
+            if begun:
+                begun[2].append(line)
+        elif begun is None:
+            begun = (number, line[3:].strip(), [])
+        else:
+            found.append(Block(page, begun[0], begun[1], "\n".join(begun[2]) + "\n"))
+            begun = None
+    assert begun is None, f"{page}: the block of line {begun[0]} does not end"
+    return found
+
+
+def commands(page: str, text: str | None = None) -> list[Command]:
+    """What the page's blocks without a language tell to run."""
+    found = []
+    for block in blocks(page, text):
+        if block.language:
+            continue
+        joined = re.sub(r"\\\n\s*", "", block.text)
+        for line in joined.splitlines():
+            line = re.sub(r"\s+#.*$", "", line).strip()
+            if line:
+                found.append(Command(page, block.line, " ".join(line.split())))
+    return found
+
+
+def all_blocks(language: str) -> list[Block]:
+    """Every page's blocks in that language."""
+    return [block for page in PAGES for block in blocks(page) if block.language == language]
+
+
+def all_commands() -> list[Command]:
+    """Every page's commands, in reading order."""
+    return [command for page in PAGES for command in commands(page)]
+
+
+def steps(pages: Sequence[str]) -> list[Command | Block]:
+    """What there is to run on these pages, as it stands there: commands and Python snippets.
+
+    The snippet that needs no libraries is a program of its own, which a command runs.
+    """
+    found = [c for page in pages for c in commands(page) if c.program not in NOT_RUN]
+    found += [b for b in all_blocks("python") if b.page in pages and b.page != "docs/deployment.md"]
+    return sorted(found, key=lambda step: (PAGES.index(step.page), step.line))
+
+
+def id_of(step: Command | Block) -> str:
+    """For the test's name."""
+    about = step.program if isinstance(step, Command) else "snippet"
+    return f"{step.page}:{step.line} {about}"

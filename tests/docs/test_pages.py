@@ -1,0 +1,265 @@
+"""The pages are whole: every command is known, links lead somewhere, snippets say what is so."""
+
+import importlib
+import re
+
+import numpy as np
+import pytest
+
+from bridge.metadata import build_metadata
+from bridge.spec import ATTENTION_MASK, KEYPOINTS, LOGITS, SIGNATURE, io_spec
+from signbart.clips import read_clips
+from signbart.config import from_dict
+from signbart.layouts import LAYOUTS
+from signbart.preprocessing import pad, preprocess
+from tests.docs.pages import (
+    LANGUAGES,
+    NOT_RUN,
+    PAGES,
+    REPOSITORY,
+    SHORTENED,
+    Command,
+    all_blocks,
+    all_commands,
+    blocks,
+    commands,
+    read_page,
+)
+
+MODULE = re.compile(r"python (?:-m )?((?:bridge|signbart\w*|benchmarks)[./]\w+)")
+
+
+# Commands.
+
+
+@pytest.mark.parametrize("command", all_commands(), ids=lambda c: f"{c.page}:{c.line}")
+def test_every_command_is_run_or_says_why_not(command):
+    assert command.program, f"{command.text}: add its program to SHORTENED or NOT_RUN in pages.py"
+    if command.program not in NOT_RUN:
+        left = re.findall(r"(?<![\w.-])[A-Z][A-Z_]{2,}(?![\w.-])|…", command.filled())
+        assert not left, f"{command.text}: add {left} to PLACEHOLDERS in pages.py"
+
+
+def test_a_new_command_is_noticed():
+    found = commands("x", "```\npython -m bridge.new \\\n    --data RECORDINGS  # why\n```\n")
+    assert found == [Command("x", 1, "python -m bridge.new --data RECORDINGS")]
+    assert found[0].program is None
+    assert Command("x", 1, "python -m bridge.parity --data RECORDINGS").to_run().endswith(".npz")
+
+
+def test_the_tables_hold_nothing_that_no_page_tells_to_run():
+    told = {command.program for command in all_commands()}
+    assert told == {*SHORTENED, *NOT_RUN}
+
+
+@pytest.mark.parametrize("page", PAGES)
+def test_blocks_say_their_language(page):
+    assert {block.language for block in blocks(page)} <= LANGUAGES
+
+
+@pytest.mark.parametrize("command", all_commands(), ids=lambda c: f"{c.page}:{c.line}")
+def test_every_option_exists(command, capsys):
+    found = MODULE.search(command.text)
+    if found is None:
+        pytest.skip("not a command of this project")
+    name = found[1].replace("/", ".").removesuffix(".py")
+    sub = [word for word in command.text.split()[3:4] if word in ("info", "pack")]
+    with pytest.raises(SystemExit):
+        importlib.import_module(name).main([*sub, "--help"])
+    known = set(re.findall(r"--[a-z][\w-]*", capsys.readouterr().out))
+    given = set(re.findall(r"(?<=\s)--[a-z][\w-]*", command.text))
+    assert given <= known, f"{name} has no {sorted(given - known)}"
+
+
+@pytest.mark.parametrize("page", PAGES)
+def test_what_is_named_in_the_text_exists(page):
+    text = read_page(page)
+    targets = re.findall(r"^([a-z-]+):", read_page("Makefile"), re.MULTILINE)
+    for target in re.findall(r"`make ([a-z-]+)", text):
+        assert target in targets, f"{page}: the Makefile has no {target}"
+    for name in MODULE.findall(text):
+        name = name.replace("/", ".").removesuffix(".py")
+        path = REPOSITORY / f"{name.replace('.', '/')}.py"
+        assert path.exists(), f"{page}: there is no {name}"
+    for path in re.findall(r"`((?:configs|tests|signbart\w*|bridge|benchmarks)/[\w./]+)`", text):
+        assert (REPOSITORY / path).exists(), f"{page}: there is no {path}"
+
+
+# Links.
+
+
+def anchors(text: str) -> set[str]:
+    """The names that GitHub gives headings."""
+    headings = re.findall(r"^#+ (.+)$", text, re.MULTILINE)
+    return {re.sub(r"[^\w\- ]", "", h.lower()).strip().replace(" ", "-") for h in headings}
+
+
+@pytest.mark.parametrize("page", PAGES)
+def test_links_lead_somewhere(page):
+    for target in re.findall(r"\]\(([^)\s]+)\)", read_page(page)):
+        if re.match(r"https?:", target):
+            continue
+        path, _, anchor = target.partition("#")
+        there = ((REPOSITORY / page).parent / path).resolve() if path else REPOSITORY / page
+        assert there.exists(), f"{page}: {target}"
+        if anchor:
+            assert anchor in anchors(there.read_text(encoding="utf-8")), f"{page}: {target}"
+
+
+def test_the_readme_links_every_page_once():
+    text = read_page("README.md")
+    assert {page: text.count(f"]({page})") for page in PAGES[1:]} == dict.fromkeys(PAGES[1:], 1)
+    assert len(text.splitlines()) <= 320
+
+
+# Snippets.
+
+# How each language writes or reads each tensor, by dtype.
+TYPED = {
+    "kotlin": {
+        (KEYPOINTS, "float32"): "keypoints.writeFloat(",
+        (ATTENTION_MASK, "int32"): "mask.writeInt(",
+        (LOGITS, "float32"): "logits.readFloat()",
+    },
+    "swift": {
+        (KEYPOINTS, "float32"): "let keypoints = points + [Float32](",
+        (ATTENTION_MASK, "int32"): "Int32($0 < valid ? 1 : 0)",
+        (LOGITS, "float32"): "bindMemory(to: Float32.self)",
+    },
+    "javascript": {
+        (KEYPOINTS, "float32"): "new Float32Array(frames * landmarks * 2)",
+        (ATTENTION_MASK, "int32"): "new Int32Array(frames)",
+        (LOGITS, "float32"): "outputs['logits'].toTypedArray()",
+    },
+}
+
+
+def run_config(layout: str, normalization: str, **model):
+    tree = {
+        "model": {"num_labels": 3, **model},
+        "data": {"layout": layout, "max_frames": 12, "normalization": normalization},
+    }
+    return from_dict(tree, source="tests")
+
+
+def metadata_of(config):
+    return build_metadata(
+        config, ("a", "b", "c"), io_spec(config), checkpoint_sha256="", route="litert",
+        scheme="fp32", packages=(),
+    )  # fmt: skip
+
+
+@pytest.mark.parametrize("language", TYPED)
+def test_other_languages_use_the_contract(language):
+    (block,) = all_blocks(language)
+    spec = io_spec(run_config("kp90", "bbox"))
+    quote = "'" if language == "javascript" else '"'
+    for tensor in (*spec.inputs, *spec.outputs):
+        assert f"{quote}{tensor.name}{quote}" in block.text
+        assert TYPED[language][tensor.name, tensor.dtype] in block.text
+    assert f"{quote}{SIGNATURE}{quote}" in block.text
+    metadata = metadata_of(run_config("kp90", "bbox"))
+    for key in ("max_frames", "joint_idx"):
+        assert key in block.text and key in metadata["preprocessing"]
+    assert "labels" in block.text and "labels" in metadata
+
+
+def test_the_contract_tables_are_the_contract():
+    spec = io_spec(run_config("kp90", "bbox"))
+    for page in ("README.md", "docs/deployment.md"):
+        for tensor in (*spec.inputs, *spec.outputs):
+            row = re.search(
+                rf"^\| `{tensor.name}` \| \(1,[^|]*\| {tensor.dtype} \|", read_page(page), re.M
+            )
+            assert row, f"{page}: {tensor.describe()}"
+
+
+def test_the_metadata_table_names_keys_that_exist():
+    metadata = metadata_of(run_config("kp90", "bbox"))
+    table = read_page("docs/deployment.md").split("| key | what |")[1].split("\n\n")[0]
+    prefix = ""
+    for cell in re.findall(r"^\| (`[^|]+) \|", table, re.M):
+        for key in re.findall(r"`([\w.]+)`", cell):
+            prefix = key.rpartition(".")[0] if not key.startswith(".") else prefix
+            place = metadata[prefix] if prefix else metadata
+            assert key.rpartition(".")[2] in place, key
+
+
+def snippet(page: str) -> dict:
+    """The names that the page's Python snippet defines."""
+    (block,) = (block for block in all_blocks("python") if block.page == page)
+    names = {"__name__": "snippet"}
+    exec(compile(block.text, page, "exec"), names)
+    return names
+
+
+CASES = [
+    ("kp90", "bbox", {}),
+    ("kp90", "bbox_ignore_missing", {}),
+    ("kp75", "bbox_ignore_missing", {"joint_idx": [16, 11, 40, 33, 60, 74]}),
+    ("kinect20", "body_centred", {"joint_idx": [9, 4, 6]}),
+]
+
+
+@pytest.mark.parametrize(("layout", "normalization", "model"), CASES)
+def test_the_deployed_preprocessing_is_the_projects(layout, normalization, model):
+    config = run_config(layout, normalization, **model)
+    program = snippet("docs/deployment.md")
+    spec = metadata_of(config)["preprocessing"]
+    rng = np.random.default_rng(3)
+    for frames in (2, 7, 12, 13, 30):
+        if layout == "kinect20":
+            landmarks = rng.normal(size=(frames, 20, 3)).astype(np.float32)
+        else:
+            shape = (frames, LAYOUTS[layout].num_keypoints, 2)
+            landmarks = rng.uniform(-0.1, 1.1, shape).astype(np.float32)
+            landmarks[rng.random(shape[:2]) < 0.3] = 0
+            landmarks[0] = 0
+        expected = pad([preprocess(landmarks, config)], config.data.max_frames)
+        found = program["preprocess"](landmarks, spec)
+        np.testing.assert_allclose(found[KEYPOINTS], expected[0], atol=1e-6)
+        np.testing.assert_array_equal(found[ATTENTION_MASK], expected[1])
+        assert found[ATTENTION_MASK].dtype == np.int32 and found[KEYPOINTS].dtype == np.float32
+
+
+def test_the_deployed_joints_are_kinects():
+    program, layout = snippet("docs/deployment.md"), LAYOUTS["kinect20"]
+    names = {"NECK": "Neck", "LEFT_SHOULDER": "ShoulderLeft", "RIGHT_SHOULDER": "ShoulderRight",
+             "SPINE_BASE": "SpineBase"}  # fmt: skip
+    assert {name: program[name] for name in names} == {
+        name: layout.index(joint) for name, joint in names.items()
+    }
+
+
+class Found:
+    """What MediaPipe gives of one part."""
+
+    def __init__(self, rng, count):
+        self.landmark = [type("Point", (), {"x": x, "y": y}) for x, y in rng.random((count, 2))]
+
+
+def test_mediapipes_results_become_recordings(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    program = snippet("docs/data.md")
+    rng = np.random.default_rng(0)
+    results = type("Results", (), {
+        "pose_landmarks": Found(rng, 33), "left_hand_landmarks": None,
+        "right_hand_landmarks": Found(rng, 21), "face_landmarks": Found(rng, 478),
+    })  # fmt: skip
+    frame = program["frame_landmarks"](results)
+    assert sum(program["PARTS"].values()) == LAYOUTS["holistic543"].num_keypoints
+    for sign in ("thanks", "hello"):
+        program["write_clip"](np.stack([frame] * 3), sign, "user01", "user01_R2")
+    program["write_labels"]()
+    clips = read_clips(tmp_path / "recordings")
+    assert clips.class_names == ("hello", "thanks") and clips.signer_names == ("user01",)
+    clip = clips.to_layout(LAYOUTS["kp90"]).clips[0]
+    names = LAYOUTS["kp90"].names
+    hand = names.index("right_hand_wrist")
+    wrist = results.right_hand_landmarks.landmark[0]
+    np.testing.assert_allclose(clip.landmarks[0, hand], (wrist.x, wrist.y), rtol=1e-6)
+    face = names.index("face_10")
+    forehead = results.face_landmarks.landmark[10]
+    np.testing.assert_allclose(clip.landmarks[0, face], (forehead.x, forehead.y), rtol=1e-6)
+    assert not clip.landmarks[:, names.index("left_hand_wrist")].any()
+    assert clip.repetition == 2
