@@ -13,7 +13,7 @@ help:
 	@echo "make test-fast  lint and the tests that neither train nor convert"
 	@echo "make docs-check  runs every command of the README and docs/ on small recordings"
 	@echo "make lint       ruff check and format check;  make format applies them"
-	@echo "make bench      training speed as a share of this machine's matmul peak"
+	@echo "make bench      latency, operators, training and conversion on this machine: results/latency"
 	@echo "make book DATA=FOLDER  train, convert, quantize, evaluate on both data sets: results/"
 	@echo "make clean      remove what demo made (the environment stays)"
 
@@ -52,8 +52,15 @@ format: $(STAMP)
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
 
-bench: $(STAMP)
+# On an idle machine: everything here is a time.
+bench: demo
+	$(BIN)/python -m benchmarks.latency --output results/latency
+	$(BIN)/python -m benchmarks.operators results/latency/T64/plain.tflite \
+		results/latency/T64/litert_fp32.tflite results/latency/T64/litert_dynamic_int8.tflite \
+		results/latency/T64/litert_int8.tflite --output results/latency/operators.md
 	$(BIN)/python -m benchmarks.training_step
+	$(BIN)/python -m benchmarks.conversion --checkpoint $(CHECKPOINT) --data runs/demo/signs.npz \
+		--output results/latency/conversion.md
 
 # The report says what failed, and fails then. What is finished in runs/ is not made again.
 book: $(STAMP)
