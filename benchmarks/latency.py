@@ -228,7 +228,7 @@ def _measure(output: Path, config_path: str, frames: int, threads: int, rounds: 
 
     product = folder / "product.tflite"
     matrix = np.random.default_rng(_SEED).random((_PRODUCT_SIZE, _PRODUCT_SIZE), np.float32)
-    call = _tflite_call(product, {"": matrix}, threads)
+    call = _tflite_call(product, {"args_0": matrix}, threads)
     times = interleaved({"it": call, "reference": reference}, rounds=max(20, rounds // 5))
     products = sum(multiply_accumulates(files[_REFERENCE]).values())
     share = products / _PRODUCT_SIZE**3
@@ -293,16 +293,10 @@ def _keras_call(config: RunConfig, inputs: dict[str, np.ndarray], threads: int) 
 
 
 def _tflite_call(path: Path, inputs: dict[str, np.ndarray], threads: int) -> Call:
-    """One ``invoke``; its inputs are set before, by name or, where it has one, as that one."""
-    from ai_edge_litert.interpreter import Interpreter
+    """One ``invoke``."""
+    from bridge.runtimes import TFLiteRuntime
 
-    interpreter = Interpreter(model_path=str(path), num_threads=threads)
-    interpreter.allocate_tensors()
-    for detail in interpreter.get_input_details():
-        # serving_default_keypoints:0 and the like
-        (array,) = [array for name, array in inputs.items() if name in detail["name"]]
-        interpreter.set_tensor(detail["index"], array)
-    return interpreter.invoke
+    return TFLiteRuntime(path, threads).invocation(inputs)
 
 
 def _report(output: Path, rows: Sequence[Row]) -> None:

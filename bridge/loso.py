@@ -13,7 +13,7 @@ from __future__ import annotations
 import argparse
 import json
 import os
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -236,21 +236,22 @@ def _known_latency(path: Path, conditions: Mapping[str, Any]) -> dict[str, Any]:
 
 def _time(path: Path, partner: Path | None, data: str) -> dict[str, float | None]:
     """Median milliseconds of a .tflite and, if it has a partner, their ratio in the same turns."""
-    from bridge.evaluation import open_model
     from bridge.latency import interleaved
+    from bridge.metadata import read_metadata
     from bridge.quantized_parity import prepared_inputs
+    from bridge.runtimes import TFLiteRuntime
     from bridge.samples import read_recordings
     from bridge.spec import ATTENTION_MASK, KEYPOINTS
+    from signbart.config import from_dict
 
-    model = open_model(path)
-    keypoints, mask = prepared_inputs(read_recordings(data).select([0]), model.config)
+    config = from_dict(read_metadata(path)["config"], source=str(path))
+    keypoints, mask = prepared_inputs(read_recordings(data).select([0]), config)
     inputs = {KEYPOINTS: keypoints, ATTENTION_MASK: mask}
     # In pairs: a dozen models by turns would push each other's weights out of the caches, as no
     # program does that runs one of them.
-    calls: dict[str, Callable[[], object]] = {"it": lambda: model.runtime(inputs)}
+    calls = {"it": TFLiteRuntime(path).invocation(inputs)}
     if partner not in (None, path):
-        other = open_model(partner).runtime
-        calls["partner"] = lambda: other(inputs)
+        calls["partner"] = TFLiteRuntime(partner).invocation(inputs)
     found = interleaved(calls)
     # Float32 beside itself is 1, whatever noise two measurements would have.
     ratio = found["it"].median / found.get("partner", found["it"]).median if partner else None

@@ -6,6 +6,7 @@ import torch
 
 from bridge.checkpoints import load_progress, load_reference
 from bridge.weight_map import build_twin, main
+from signbart.clips import read_clips, write_packed
 from signbart.errors import CheckpointError
 from signbart_tf.checkpoint import save_checkpoint as save_keras
 from signbart_tf.optimizer import AdamW
@@ -83,3 +84,25 @@ def test_a_damaged_file_is_refused(path):
     path.write_bytes(path.read_bytes()[:1000])
     with pytest.raises(CheckpointError, match=path.name):
         load_reference(path)
+
+
+@pytest.mark.slow
+def test_what_keras_trained_leaves_by_every_route(made_clips, with_train, tmp_path):
+    from bridge.conversion import convert
+    from bridge.evaluate import evaluate_files
+    from bridge.routes import ROUTES
+    from signbart_tf.trainer import train
+
+    run = tmp_path / "run"
+    train(made_clips, with_train(epochs=4), run, test_signers=["dan"])
+    packed = tmp_path / "clips.npz"
+    write_packed(made_clips, packed)
+    best = run / "best.keras"
+    made = convert(best, tmp_path / "out", routes=["all"], data=str(packed), jobs=2)
+    assert {one.route for one in made} == set(ROUTES) and all(one.parity.passed for one in made)
+    # The same answers as the Keras model itself, in its own runtime.
+    files = [best, *(one.path for one in made)]
+    found = evaluate_files(files, read_clips(packed), "clips")
+    for evaluation in found.values():
+        np.testing.assert_allclose(evaluation.logits, found[best].logits, atol=2e-5, rtol=2e-5)
+    assert found[best].scores.accuracy > 0.5  # of three classes: it has learnt something

@@ -2,9 +2,12 @@
 
 import csv
 import dataclasses
+import json
 
 import numpy as np
 import pytest
+import torch
+import yaml
 from PIL import Image
 
 from bridge import evaluate
@@ -21,6 +24,8 @@ from bridge.evaluation import (
 from bridge.evaluation import evaluate as evaluate_model
 from signbart.clips import ClipSet
 from signbart.errors import CheckpointError
+from signbart_torch.checkpoint import Checkpoint, load_checkpoint, save_checkpoint
+from signbart_torch.model import SignBart
 
 LOGITS = np.array([[3, 2, 1], [0, 1, 5], [4, 0, 1], [1, 2, 0]], np.float32)
 
@@ -175,6 +180,22 @@ def test_files_of_one_name_are_told_apart_by_their_folders(checkpoint, tmp_path)
     ]  # fmt: skip
 
 
+def test_a_published_file_takes_its_configuration_and_labels(
+    checkpoint, config, performances_file, performances, tmp_path
+):
+    torch.save(dict(load_checkpoint(checkpoint).tensors), tmp_path / "published.pth")
+    (tmp_path / "small.yaml").write_text(yaml.safe_dump(config.to_dict()))
+    names = {name: at for at, name in enumerate(performances.class_names)}
+    (tmp_path / "label2id.json").write_text(json.dumps(names))
+    arguments = [str(tmp_path / "published.pth"), "--data", str(performances_file)]
+    options = ["--config", str(tmp_path / "small.yaml"), "--labels", f"{tmp_path}/label2id.json"]
+    output = tmp_path / "out"
+    assert evaluate.main([*arguments, *options, "--output", str(output)]) == 0
+    assert read_evaluation(output, "published.pth").scores.accuracy == 1.0
+    with pytest.raises(CheckpointError, match=r"published\.pth"):
+        evaluate.main(arguments)
+
+
 @pytest.mark.parametrize(
     ("options", "error", "complaint"),
     [
@@ -198,12 +219,7 @@ def test_bad_models_are_named(performances_file, tmp_path):
         evaluate.main([str(plain), "--data", str(performances_file)])
 
 
-def test_a_model_that_saw_the_clips_says_so(performances_file, performances, tmp_path, config):
-    import torch
-
-    from signbart_torch.checkpoint import Checkpoint, save_checkpoint
-    from signbart_torch.model import SignBart
-
+def test_a_model_that_saw_the_clips_says_so(performances, tmp_path, config):
     torch.manual_seed(0)
     known = {"fingerprint": performances.fingerprint(), "clips": 240, "test_signers": ["d"]}
     path = tmp_path / "trained.safetensors"

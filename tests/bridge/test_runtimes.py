@@ -291,3 +291,18 @@ def test_padded_frames_change_no_bit_of_the_artifact_either(artifact):
     for garbage in (np.nan, np.inf, 1e30):
         arrays[KEYPOINTS][arrays[ATTENTION_MASK] == 0] = garbage
         np.testing.assert_array_equal(runtime(arrays)[LOGITS], wanted)
+
+
+@pytest.mark.slow
+def test_a_bare_inference_is_that_of_the_inputs_given(converted):
+    runtime = TFLiteRuntime(converted.artifact)
+    arrays = inputs()
+    run = runtime.invocation(arrays)
+    run()
+    interpreter = run.__self__
+    (output,) = interpreter.get_output_details()
+    np.testing.assert_array_equal(
+        interpreter.get_tensor(output["index"]), runtime(arrays)["logits"]
+    )
+    with pytest.raises(RuntimeInputError, match="it was given keypoints"):
+        runtime.invocation({KEYPOINTS: arrays[KEYPOINTS]})
