@@ -100,35 +100,48 @@ def _read_backwards_too(
     first: _Weights, second: _Weights, frames: Tensor, hold: Tensor, count: Tensor
 ) -> Tensor:
     """(T, F) -> both directions' last states of the second layer, side by side, (1, 2U)."""
-    sequence, _ = _both_directions(first, frames, hold, count)
-    _, last = _both_directions(second, sequence, hold, count)
+    _, *states = _both_directions(first, frames, hold, count, keep=True)
+    last, *_ = _both_directions(second, torch.cat(states, dim=1), hold, count, keep=False)
     return last
 
 
 def _both_directions(
-    layer: _Weights, sequence: Tensor, hold: Tensor, count: Tensor
-) -> tuple[Tensor, Tensor]:
-    """(T, F) -> states (T, 2U), and the last one of each direction, side by side, (1, 2U)."""
+    layer: _Weights, sequence: Tensor, hold: Tensor, count: Tensor, *, keep: bool
+) -> list[Tensor]:
+    """Runs a layer forwards and backwards.
+
+    Args:
+        layer: Which one.
+        sequence: (T, F).
+        hold: (T, 1).
+        count: (1,), frames up to the last one that is not padding.
+        keep: Whether to return every state, and not only the last ones.
+
+    Returns:
+        The last state of each direction, side by side, (1, 2U); and where they are kept the states
+        of each direction, two of (T, U), 0 beyond the last frame.
+    """
     (ih, hh, bias_ih, bias_hh), (ih_back, hh_back, bias_ih_back, bias_hh_back) = (
         list(weights) for weights in layer.directions
     )
     gates = F.linear(sequence, ih, bias_ih)
     gates_back = F.linear(sequence, ih_back, bias_ih_back)
 
-    def step(
-        frame: Tensor, state: Tensor, back: Tensor, states: Tensor, states_back: Tensor
-    ) -> tuple[Tensor, ...]:
+    def step(frame: Tensor, state: Tensor, back: Tensor, *kept: Tensor) -> tuple[Tensor, ...]:
         mirrored = count - 1 - frame
         held, held_back = hold.index_select(0, frame), hold.index_select(0, mirrored)
         state = _cell(gates.index_select(0, frame), state, hh, bias_hh, held)
         back = _cell(gates_back.index_select(0, mirrored), back, hh_back, bias_hh_back, held_back)
-        states = states.index_copy(0, frame.long(), state)
-        return frame + 1, state, back, states, states_back.index_copy(0, mirrored.long(), back)
+        if kept:
+            forwards, backwards = kept
+            forwards = forwards.index_copy(0, frame.long(), state)
+            kept = (forwards, backwards.index_copy(0, mirrored.long(), back))
+        return frame + 1, state, back, *kept
 
-    # Four tensors: `while_loop` refuses one that is given to it twice.
-    start = [sequence.new_zeros(rows, layer.units) for rows in (1, 1, *[len(sequence)] * 2)]
-    state, back, states, states_back = _loop(step, count, start)
-    return torch.cat([states, states_back], dim=1), torch.cat([state, back], dim=1)
+    # Tensors of their own: `while_loop` refuses one that is given to it twice.
+    rows = [1, 1, *([len(sequence)] * 2 if keep else [])]
+    state, back, *kept = _loop(step, count, [sequence.new_zeros(n, layer.units) for n in rows])
+    return [torch.cat([state, back], dim=1), *kept]
 
 
 def _loop(
