@@ -25,9 +25,13 @@ def convert(model: torch.nn.Module, example: Mapping[str, torch.Tensor], path: P
         path: The file.
     """
     import litert_torch
+    import torch
 
     _register_lowering()
-    converted = litert_torch.convert(model, sample_kwargs=dict(example))
+    # With gradients a loop keeps every step's states, as many as nobody knows, and cannot be
+    # traced into another loop.
+    with torch.no_grad():
+        converted = litert_torch.convert(model, sample_kwargs=dict(example))
     _outline_loops(converted._exporter._module_op)
     converted.export(str(path))
 
@@ -77,7 +81,8 @@ def _outline(module: ir.Operation, loop: ir.Operation, number: int) -> None:
     from litert_converter.mlir import ir
 
     outside = _values_from_outside(loop)
-    constants = [value for value in outside if value.owner.name == "arith.constant"]
+    # A function's argument is owned by its block, which has no name.
+    constants = [v for v in outside if getattr(v.owner, "name", None) == "arith.constant"]
     # What a function reads it must be given; the body gives it back unchanged.
     passed = [value for value in outside if value not in constants]
     operands = [*loop.operands, *passed]

@@ -21,7 +21,7 @@ from torch.onnx import ops as onnx_ops
 from signbart.zoo_config import HOLD
 from signbart_torch.zoo.mediapipe_gru import MediapipeGru, directions_of, holding
 
-# The opset in which ONNX last changed its GRU is 22; 14 is what exporters ask for below that.
+# The version of ONNX's GRU that opsets 14 to 21 have.
 _ONNX_GRU_VERSION = 14
 
 
@@ -183,7 +183,8 @@ def _cell(gates: Tensor, state: Tensor, weight: Tensor, bias: Tensor, held: Tens
 class _OnnxGru(nn.Module):
     """One GRU operator, with weights in ONNX's order of gates: z, r, n.
 
-    Constants, and not computed in the graph: onnx2tf gets those wrong.
+    Constants, and not computed in the graph from the checkpoint's: onnx2tf transposes those, and
+    scores other things without a word.
     """
 
     def __init__(self, gru: nn.GRU):
@@ -198,10 +199,10 @@ class _OnnxGru(nn.Module):
         self.register_buffer("weight_hh", weight_hh)
         self.register_buffer("bias", torch.cat([bias_ih, bias_hh], dim=1))
 
-    def forward(self, inputs: Tensor, padding: Tensor) -> Tensor:
-        """(T, B, F) and (T, B, 1), 1 in padded frames -> (T, directions, B, U)."""
+    def forward(self, inputs: Tensor, padding: Tensor) -> tuple[Tensor, Tensor]:
+        """(T, B, F) and (T, B, 1), 1 in padded frames -> (T, B, directions * U), last (B, …)."""
         directions, (frames, batch) = len(self.weight_ih), inputs.shape[:2]
-        states, _ = onnx_ops.symbolic_multi_out(
+        states, last = onnx_ops.symbolic_multi_out(
             "GRU",
             (torch.cat([inputs, padding], dim=-1), self.weight_ih, self.weight_hh, self.bias),
             {
@@ -214,7 +215,7 @@ class _OnnxGru(nn.Module):
             shapes=((frames, directions, batch, self.units), (directions, batch, self.units)),
             version=_ONNX_GRU_VERSION,
         )
-        return states
+        return states.transpose(1, 2).flatten(2), last.transpose(0, 1).flatten(1)
 
 
 def _update_first(tensor: Tensor) -> Tensor:
@@ -240,10 +241,6 @@ class _OnnxGraph(nn.Module):
         if self.input_projection is not None:
             states = self.input_projection(states)
         padding = (1.0 - present.to(states.dtype)).transpose(0, 1)
-        states = self.gru1(states.transpose(0, 1), padding)
-        # Read off the sequence, and not off the operator's other output: onnx2tf confuses that.
-        states = self.gru2(states.transpose(1, 2).flatten(2), padding)
-        last = states[-1, 0]
-        if self.config.bidirectional:
-            last = torch.cat([last, states[0, 1]], dim=1)
+        states, _ = self.gru1(states.transpose(0, 1), padding)
+        _, last = self.gru2(states, padding)
         return {"gloss": self.gloss_head(last), "category": self.category_head(last)}
