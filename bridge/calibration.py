@@ -74,12 +74,14 @@ def calibrate_on(
 
 def calibrate_on_noise(config: RunConfig, *, count: int, seed: int) -> Calibration:
     """Calibration from random numbers, for trying things out: its ranges fit no real clip."""
+    from signbart.preprocessing import as_model_input
+
     rng = np.random.default_rng(seed)
     frames = config.data.max_frames
-    keypoints = rng.random((count, frames, config.model.num_keypoints, 2), np.float32)
+    keypoints = rng.random((count, frames, config.num_keypoints, 2), np.float32)
     mask = (np.arange(frames) < rng.integers(1, frames + 1, (count, 1))).astype(np.int32)
     record = {"data": None, "random": True, "clips": count, "seed": seed, **_lengths(mask)}
-    return Calibration(keypoints, mask, record)
+    return Calibration(as_model_input(keypoints, config), mask, record)
 
 
 def _lengths(mask: np.ndarray) -> dict[str, dict[str, int]]:

@@ -134,15 +134,18 @@ def main(arguments: Sequence[str] | None = None) -> int:
     if metadata is None:
         print("metadata: none of this project's; labels and preprocessing are unknown")
         return 0
-    preprocessing = metadata["preprocessing"]
     print(
         f"route {metadata['route']}, scheme {metadata['scheme']}, {len(metadata['labels'])} labels:"
     )
     print(f"  {', '.join(metadata['labels'])}")
-    print(
-        f"layout {preprocessing['layout']}, {len(preprocessing['joint_idx'])} keypoints, up to "
-        f"{preprocessing['max_frames']} frames, normalisation {preprocessing['normalization']}"
-    )
+    preprocessing = metadata["preprocessing"]
+    if preprocessing is None:
+        print("preprocessing: not known, its checkpoint does not say")
+    else:
+        print(
+            f"layout {preprocessing['layout']}, {len(preprocessing['joint_idx'])} keypoints, up to "
+            f"{preprocessing['max_frames']} frames, normalisation {preprocessing['normalization']}"
+        )
     print(f"checkpoint SHA-256 {metadata['checkpoint_sha256']}")
     calibration = metadata.get("quantization", {}).get("calibration")
     if calibration:

@@ -23,8 +23,10 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from bridge.spec import LOGITS
+
 if TYPE_CHECKING:
-    from signbart_torch.model import SignBart
+    from torch import nn
 
 # As for float32 logits: layers behind a LayerNorm are no larger than they.
 LAYER_ATOL, LAYER_RTOL = 1e-5, 1e-5
@@ -67,7 +69,7 @@ class Divergence:
         return f"first diverging layer: {self.layer} ({before}; {distance})"
 
 
-def reference_layers(model: SignBart, inputs: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
+def reference_layers(model: nn.Module, inputs: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
     """Every submodule's output on `inputs`, by attribute path, in the order of computation.
 
     The projections' products, without their biases, stand in it too.
@@ -78,7 +80,7 @@ def reference_layers(model: SignBart, inputs: Mapping[str, np.ndarray]) -> dict[
     handles = []
     for name, module in model.named_modules():
 
-        def keep(_module, _inputs, output, name=name or "logits"):
+        def keep(_module, _inputs, output, name=name or LOGITS):
             if name.endswith(".q_proj"):
                 # BART scales q before it is used; exports fold the scale into the projection.
                 output = output * model.get_submodule(name.removesuffix(".q_proj")).scaling
@@ -86,6 +88,8 @@ def reference_layers(model: SignBart, inputs: Mapping[str, np.ndarray]) -> dict[
                 outputs[name + _PRODUCT] = (output - _module.bias).numpy()
             if isinstance(output, torch.Tensor):
                 outputs[name] = output.numpy()
+            elif isinstance(output, dict):  # a model's several outputs, by name
+                outputs.update({key: value.numpy() for key, value in output.items()})
 
         handles.append(module.register_forward_hook(keep))
     try:
@@ -190,7 +194,9 @@ def _named_layers(layer: Any, prefix: str = "") -> dict[str, Any]:
 
 
 def first_divergence(
-    layers: Mapping[str, np.ndarray], tensors: Sequence[np.ndarray] | Mapping[str, np.ndarray]
+    layers: Mapping[str, np.ndarray],
+    tensors: Sequence[np.ndarray] | Mapping[str, np.ndarray],
+    outputs: Sequence[str] = (LOGITS,),
 ) -> Divergence | None:
     """Looks for the reference's layers among an artifact's tensors.
 
@@ -198,9 +204,10 @@ def first_divergence(
         layers: From `reference_layers`.
         tensors: From `artifact_tensors`, on the same inputs: nameless ones are searched by value,
             named ones compared with the layer of that name.
+        outputs: Which of the layers are the model's outputs.
 
     Returns:
-        None where the logits, and so everything that matters, are found.
+        None where the outputs, and so everything that matters, are found.
     """
     by_size: dict[int, list[np.ndarray]] = {}
     for tensor in () if isinstance(tensors, Mapping) else tensors:
@@ -220,18 +227,23 @@ def first_divergence(
         limits = LAYER_ATOL + LAYER_RTOL * np.abs(values)
         if any((np.abs(difference) <= limits).all() for difference in differences):
             found.add(name)
-    for name, following in _PROJECTIONS.items():
+    two_sided = set(_PROJECTIONS) <= set(layers)  # SignBART alone parts x and y
+    for name, following in _PROJECTIONS.items() if two_sided else ():
         sums = _differences(layers[following], candidates(following))
         if name + _PRODUCT in found and not any(map(_same_in_every_frame, sums)):
             found.add(name)
     names = [name for name in layers if not name.endswith(_PRODUCT)]
-    if names[-1] in found:
+    if found.issuperset(outputs):
         return None
     # x and y are computed side by side: what is found of y says nothing about x, until the decoder
     # reads the encoder.
     encoder = [name for name in names if name.startswith(("projection.proj_x", "encoder"))]
     readers = [name for name in names if _READS_ENCODER.search(name)]
-    if found.intersection([encoder[-1], *readers]):
+    if not two_sided:
+        # One head says nothing about another; heads are named after their outputs.
+        wrong = next(name for name in outputs if name not in found)
+        side = [n for n in names if not n.startswith(tuple(set(outputs) - {wrong}))]
+    elif found.intersection([encoder[-1], *readers]):
         side = [name for name in names if name not in encoder]
     else:
         side = encoder

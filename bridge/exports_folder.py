@@ -34,9 +34,16 @@ def settle(beside: Path, output: Path, parity: Parity) -> Path | None:
     return target
 
 
-def set_others_aside(output: Path, listed: set[str], sha256: str) -> None:
-    """Moves another checkpoint's artifacts to ``rejected/``: the new papers are not theirs."""
-    for path in [*output.glob("*.tflite"), *output.glob("*.onnx")]:
+def set_others_aside(output: Path, listed: set[str], sha256: str, names: str = "*") -> None:
+    """Moves another checkpoint's artifacts to ``rejected/``: the new papers are not theirs.
+
+    Args:
+        output: The folder.
+        listed: Files that the new papers name.
+        sha256: Of the checkpoint they are about.
+        names: Pattern of the files that may be another checkpoint's.
+    """
+    for path in [*output.glob(f"{names}.tflite"), *output.glob(f"{names}.onnx")]:
         if path.name in listed:
             continue
         try:

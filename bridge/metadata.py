@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import Any
 
 from bridge.errors import ArtifactError
-from bridge.spec import IOSpec
+from bridge.spec import IOSpec, io_spec
 from signbart import __version__
 from signbart.config import RunConfig
 from signbart.layouts import get_layout
@@ -58,16 +58,17 @@ def build_metadata(
         "route": route,
         "scheme": scheme,
         "labels": list(class_names),
+        **({"categories": list(names)} if (names := config.data.category_names) else {}),
         **tensors_of(spec),
         "signature": spec.signature,
         "preprocessing": {
             "layout": layout.name,
             "unit": layout.unit,
-            "joint_idx": list(config.model.joint_idx),
-            "joint_names": [layout.names[joint] for joint in config.model.joint_idx],
+            "joint_idx": list(config.joint_idx),
+            "joint_names": [layout.names[joint] for joint in config.joint_idx],
             "groups": {name: list(members) for name, members in joint_groups(config).items()},
             "max_frames": config.data.max_frames,
-            "max_positions": config.model.max_position_embeddings,
+            "max_positions": io_spec(config).longest,
             "normalization": config.data.normalization,
             "box_margin": BOX_MARGIN,
             "steps": [

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from bridge.models import MODELS
 from bridge.parity import Parity
 from bridge.parity_report import parity_tables
 from signbart.console import markdown_table
@@ -25,6 +26,7 @@ def model_card(
         calibration: Record of what quantizers were shown; None where nothing was.
     """
     preprocessing = metadata["preprocessing"]
+    title = MODELS[metadata["config"]["model"].get("kind", "signbart")].title
     tensors = [
         [tensor["name"], f"({', '.join(map(str, tensor['shape']))})", tensor["dtype"], role]
         for role, name in (("input", "inputs"), ("output", "outputs"))
@@ -45,7 +47,7 @@ def model_card(
             "",
             f"# {metadata['name']}",
             "",
-            "An isolated-sign classifier (SignBART). It scores one clip of keypoints against "
+            f"An isolated-sign classifier ({title}). It scores one clip of keypoints against "
             f"{len(metadata['labels'])} classes.",
             "",
             "## Input and output",
@@ -54,7 +56,9 @@ def model_card(
             "",
             markdown_table(["tensor", "shape", "dtype", "role"], tensors),
             "`attention_mask` holds 1 for a frame and 0 for padding; what padded frames hold is "
-            "never read. At least one frame must be 1. The highest of `logits` is the class.",
+            "never read. At least one frame must be 1. "
+            f"The highest of `{metadata['outputs'][0]['name']}` is the class"
+            + (", that of `category` its category." if "categories" in metadata else "."),
             "",
             "## Preprocessing",
             "",
@@ -74,6 +78,7 @@ def model_card(
             "",
             ", ".join(metadata["labels"]),
             "",
+            *_categories(metadata.get("categories", ())),
             "## Origin",
             "",
             f"Checkpoint SHA-256 `{metadata['checkpoint_sha256']}`. Versions: "
@@ -82,6 +87,10 @@ def model_card(
             "",
         ]
     )
+
+
+def _categories(names: Sequence[str]) -> list[str]:
+    return [f"Categories: {', '.join(names)}", ""] if names else []
 
 
 def _arithmetic(

@@ -29,23 +29,27 @@ from signbart.errors import SignBartError
 from signbart.files import make_folder, replacing
 
 if TYPE_CHECKING:
+    from torch import nn
+
     from bridge.quantized_parity import JudgedClips
     from bridge.runtimes import Runtime
     from bridge.samples import Sample
-    from signbart_torch.model import SignBart
 
 PASS, WRONG, FAILED = "pass", "exported but wrong", "failed"
+NOT_VERIFIED = "not verified"  # where the user asked for no comparison
 
 
 @dataclass(frozen=True)
 class Parity:
     """How far a candidate is from the reference.
 
-    Differences are in logits; None where the comparison did not get that far.
+    Differences are in logits; None where the comparison did not get that far. Of a model with
+    several outputs each number is the worst of them.
 
     Attributes:
         artifact: Name of the candidate.
-        verdict: `PASS`, `WRONG` (runs, but disagrees) or `FAILED` (does not run or does not fit).
+        verdict: `PASS`, `WRONG` (runs, but disagrees), `FAILED` (does not run or does not fit) or
+            `NOT_VERIFIED`.
         reason: One sentence; empty on a pass.
         samples: Number of inputs compared.
         max_abs: Largest absolute difference.
@@ -57,7 +61,9 @@ class Parity:
         worst_sample: Description of the sample with the largest excess over the tolerance.
         disagreements: For each sample whose highest class differs: its description, both classes,
             and the reference's margin between them.
-        errors: (samples, C) absolute differences, for pictures.
+        errors: (samples, C) absolute differences, for pictures; all outputs side by side.
+        outputs: For a model with several: name -> its own `max_abs`, `rmse`, `cosine`,
+            `argmax_agreement` and whether it `passed`.
         scheme: The artifact's quantization scheme; all but fp32 are judged on clips.
         scaled_rmse: `rmse` over the root mean square of the reference's logits.
         accuracy: Percent of labelled clips recognised; None without labels.
@@ -79,6 +85,7 @@ class Parity:
     worst_sample: str = ""
     disagreements: tuple[Mapping[str, Any], ...] = ()
     errors: np.ndarray | None = dataclasses.field(default=None, repr=False, compare=False)
+    outputs: Mapping[str, Mapping[str, Any]] = dataclasses.field(default_factory=dict)
     scheme: str = "fp32"
     scaled_rmse: float | None = None
     accuracy: float | None = None
@@ -89,7 +96,7 @@ class Parity:
     @property
     def passed(self) -> bool:
         """Whether the candidate may be shipped."""
-        return self.verdict == PASS
+        return self.verdict in (PASS, NOT_VERIFIED)
 
 
 def compare(
@@ -107,31 +114,85 @@ def compare(
     problem = _first_mismatch_of_names(reference, candidate)
     if problem:
         return Parity(candidate.name, FAILED, problem)
-    expected, found, descriptions = [], [], []
+    names = [tensor.name for tensor in reference.spec.outputs]
+    expected: dict[str, list[np.ndarray]] = {name: [] for name in names}
+    found: dict[str, list[np.ndarray]] = {name: [] for name in names}
+    descriptions: list[str] = []
     for sample in samples:
-        wanted = reference(sample.inputs)[LOGITS]
+        wanted = reference(sample.inputs)
         try:
-            got = candidate(sample.inputs)[LOGITS]
+            got = candidate(sample.inputs)
         # Inputs that do not fit, or a runtime that breaks off: each raises classes of its own, ONNX
         # Runtime's deriving from Exception alone.
         except Exception as error:
             return Parity(candidate.name, FAILED, f"{error} ({sample.description})")
-        for problem in (
-            got.shape != wanted.shape and f"shape {got.shape}, expected {wanted.shape}",
-            got.dtype != wanted.dtype and f"dtype {got.dtype}, expected {wanted.dtype}",
-        ):
-            if problem:
-                return Parity(candidate.name, FAILED, f"{LOGITS}: {problem} ({sample.description})")
-        expected.append(wanted)
-        found.append(got)
-        descriptions += [sample.description] * len(wanted)
-    return judge(
-        candidate.name,
-        np.concatenate(expected),
-        np.concatenate(found),
-        descriptions,
-        atol=atol,
-        rtol=rtol,
+        for name in names:
+            right, other = wanted[name], got[name]
+            for problem in (
+                other.shape != right.shape and f"shape {other.shape}, expected {right.shape}",
+                other.dtype != right.dtype and f"dtype {other.dtype}, expected {right.dtype}",
+            ):
+                if problem:
+                    reason = f"{name}: {problem} ({sample.description})"
+                    return Parity(candidate.name, FAILED, reason)
+            expected[name].append(right)
+            found[name].append(other)
+        descriptions += [sample.description] * len(wanted[names[0]])
+    return worst_of(
+        {
+            name: judge(
+                candidate.name,
+                np.concatenate(expected[name]),
+                np.concatenate(found[name]),
+                descriptions,
+                atol=atol,
+                rtol=rtol,
+                output=name,
+            )
+            for name in names
+        }
+    )
+
+
+def worst_of(parities: Mapping[str, Parity]) -> Parity:
+    """One comparison from those of a model's outputs: every one has to pass.
+
+    The verdict and its reason are those of the worst output, the numbers the worst of each kind.
+    """
+    if len(parities) == 1:
+        return next(iter(parities.values()))
+    by_badness = sorted(
+        parities.values(),
+        # What is not finite, or was not even compared, has no distance.
+        key=lambda p: (p.passed, p.max_scaled is not None, -(p.max_scaled or 0.0)),
+    )
+    outputs = {
+        name: {
+            "passed": parity.passed,
+            **{key: getattr(parity, key) for key in ("max_abs", "rmse", "cosine")},
+            "argmax_agreement": parity.argmax_agreement,
+        }
+        for name, parity in parities.items()
+    }
+    worst = dataclasses.replace(
+        by_badness[0],
+        reason="; ".join(parity.reason for parity in by_badness if not parity.passed),
+        outputs=outputs,
+    )
+    if any(parity.max_abs is None for parity in parities.values()):
+        return worst
+    highest = ("max_abs", "mean_abs", "rmse", "max_scaled", "scaled_rmse")
+    return dataclasses.replace(
+        worst,
+        **{key: max(getattr(p, key) for p in parities.values()) for key in highest},
+        **{
+            key: min(getattr(p, key) for p in parities.values())
+            for key in ("cosine", "argmax_agreement")
+        },
+        disagreements=tuple(
+            {"output": name, **entry} for name, p in parities.items() for entry in p.disagreements
+        ),
+        errors=np.concatenate([parity.errors for parity in parities.values()], axis=1),
     )
 
 
@@ -143,11 +204,12 @@ def judge(
     *,
     atol: float,
     rtol: float,
+    output: str = LOGITS,
 ) -> Parity:
-    """Compares logits (samples, C); `expected` is the reference and must be finite."""
+    """Compares one output (samples, C); `expected` is the reference and must be finite."""
     if not np.isfinite(expected).all():
         at = int(np.flatnonzero(~np.isfinite(expected).all(axis=1))[0])
-        reason = f"the reference itself is not finite on: {descriptions[at]}"
+        reason = f"{output}: the reference itself is not finite on: {descriptions[at]}"
         return Parity(artifact, FAILED, reason, samples=len(expected))
     broken = ~np.isfinite(found)
     if broken.any():
@@ -156,7 +218,7 @@ def judge(
             artifact,
             WRONG,
             f"{int(broken.any(axis=1).sum())} of {len(found)} samples give NaN or infinity, first "
-            f"{found[at, column]} in {LOGITS}[{column}] on: {descriptions[at]}",
+            f"{found[at, column]} in {output}[{column}] on: {descriptions[at]}",
             samples=len(expected),
             worst_sample=descriptions[at],
         )
@@ -199,7 +261,7 @@ def judge(
     limit = atol + rtol * abs(float(expected[worst, column]))
     reason = (
         f"{int((excess > 0).any(axis=1).sum())} of {len(expected)} samples are out of tolerance; "
-        f"worst {LOGITS}[{column}] is {found[worst, column]:.6g}, expected "
+        f"worst {output}[{column}] is {found[worst, column]:.6g}, expected "
         f"{expected[worst, column]:.6g}: off by {difference[worst, column]:.3g}, limit {limit:.3g}"
         f", on: {descriptions[worst]}"
     )
@@ -222,7 +284,7 @@ def _first_mismatch_of_names(reference: Runtime, candidate: Runtime) -> str:
 
 
 def diagnose(
-    model: SignBart, path: str | Path, result: Parity, samples: Sequence[Sample]
+    model: nn.Module, path: str | Path, result: Parity, samples: Sequence[Sample]
 ) -> Parity:
     """Adds the first diverging layer to the reason of an artifact that runs but disagrees.
 
@@ -235,11 +297,15 @@ def diagnose(
     if result.verdict != WRONG:
         return result
     from bridge.divergence import artifact_tensors, first_divergence, reference_layers
+    from bridge.models import model_of
 
+    spec = model_of(model.config).io_spec(model.config, None, None)
     worst = next(sample for sample in samples if sample.description == result.worst_sample)
     try:
         divergence = first_divergence(
-            reference_layers(model, worst.inputs), artifact_tensors(path, worst.inputs)
+            reference_layers(model, worst.inputs),
+            artifact_tensors(path, worst.inputs),
+            [tensor.name for tensor in spec.outputs],
         )
     # The verdict stands, whatever keeps a broken artifact from being looked into.
     except Exception as error:

@@ -26,7 +26,7 @@ from bridge.exports_folder import settle
 from bridge.metadata import embed_metadata, read_metadata, tensors_of
 from bridge.parity import FAILED, WRONG, Parity
 from bridge.quantize import FLOAT, SCHEMES, Scheme, quantize
-from bridge.quantized_parity import JudgedClips, compare_on_clips, judged_clips, predict
+from bridge.quantized_parity import JudgedClips, compare_on_clips, judged_clips, predict_all
 from bridge.runtimes import open_runtime
 from bridge.samples import Sample, make_samples, read_recordings
 from bridge.spec import ATTENTION_MASK, KEYPOINTS, IOSpec, with_integers
@@ -353,11 +353,13 @@ def _from_samples(samples: Sequence[Sample], reference: Runtime) -> JudgedClips:
         for name in (KEYPOINTS, ATTENTION_MASK)
     )
     kind = "synthetic recordings" if poses else "random inputs"
+    logits, others = predict_all(reference, keypoints, mask)
     return JudgedClips(
         keypoints,
         mask,
         None,
         tuple(sample.description for sample in taken),
-        predict(reference, keypoints, mask),
+        logits,
         f"{len(taken)} {kind}; give --data to judge by accuracy",
+        others,
     )

@@ -6,16 +6,17 @@ Legend: N clips, T frames, K keypoints, C classes.
 from __future__ import annotations
 
 import dataclasses
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
 
 from bridge.errors import BridgeError
-from bridge.parity import FAILED, PASS, WRONG, Parity, judge
+from bridge.parity import FAILED, PASS, WRONG, Parity, judge, worst_of
 from bridge.samples import Sample
-from bridge.spec import ATTENTION_MASK, KEYPOINTS, LOGITS
+from bridge.spec import ATTENTION_MASK, KEYPOINTS, LOGITS, class_output
 from signbart.errors import SignBartError
 
 if TYPE_CHECKING:
@@ -39,6 +40,7 @@ class JudgedClips:
         descriptions: One a clip.
         reference: (N, C) float32 logits.
         source: What the clips are, for reports.
+        others: Output -> (N, …), of a model that gives more than its classes' logits.
     """
 
     keypoints: np.ndarray
@@ -47,6 +49,7 @@ class JudgedClips:
     descriptions: tuple[str, ...]
     reference: np.ndarray
     source: str
+    others: Mapping[str, np.ndarray] = field(default_factory=dict)
 
     def __len__(self) -> int:
         return len(self.reference)
@@ -81,13 +84,15 @@ def judged_clips(
             f"{source}: there are no clips to judge by; give recordings that were not trained on"
         )
     keypoints, mask = prepared_inputs(clips, config)
+    logits, others = predict_all(reference, keypoints, mask)
     return JudgedClips(
         keypoints,
         mask,
         clips.labels if labelled else None,
         tuple(clip.source for clip in clips.clips),
-        predict(reference, keypoints, mask),
+        logits,
         source,
+        others,
     )
 
 
@@ -97,31 +102,38 @@ def prepared_inputs(clips: ClipSet, config: RunConfig) -> tuple[np.ndarray, np.n
     Padded frames are full of NaN, which a model must never read.
     """
     from signbart.layouts import get_layout
-    from signbart.preprocessing import pad, preprocess
+    from signbart.preprocessing import as_model_input, pad, preprocess
 
     clips = clips.to_layout(get_layout(config.data.layout))
     keypoints, mask = pad(
         [preprocess(clip.landmarks, config) for clip in clips.clips], config.data.max_frames
     )
     keypoints[mask == 0] = _GARBAGE
-    return keypoints, mask
+    return as_model_input(keypoints, config), mask
 
 
 def predict(
     runtime: Runtime, keypoints: np.ndarray, attention_mask: np.ndarray, batch: int = 1
 ) -> np.ndarray:
     """Logits (N, C) of every clip, `batch` at a time: one, where an artifact's batch is fixed."""
-    return np.concatenate(
-        [
-            runtime(
-                {
-                    KEYPOINTS: keypoints[start : start + batch],
-                    ATTENTION_MASK: attention_mask[start : start + batch],
-                }
-            )[LOGITS]
-            for start in range(0, len(keypoints), batch)
-        ]
-    )
+    return predict_all(runtime, keypoints, attention_mask, batch)[0]
+
+
+def predict_all(
+    runtime: Runtime, keypoints: np.ndarray, attention_mask: np.ndarray, batch: int = 1
+) -> tuple[np.ndarray, dict[str, np.ndarray]]:
+    """As `predict`, and beside it the model's other outputs by name, each (N, …)."""
+    made = [
+        runtime(
+            {
+                KEYPOINTS: keypoints[start : start + batch],
+                ATTENTION_MASK: attention_mask[start : start + batch],
+            }
+        )
+        for start in range(0, len(keypoints), batch)
+    ]
+    outputs = {name: np.concatenate([one[name] for one in made]) for name in made[0]}
+    return outputs.pop(class_output(outputs)), outputs
 
 
 def compare_on_clips(path: Path, scheme: str, clips: JudgedClips, limits: DataTolerance) -> Parity:
@@ -129,7 +141,8 @@ def compare_on_clips(path: Path, scheme: str, clips: JudgedClips, limits: DataTo
     from bridge.runtimes import FloatView, open_runtime
 
     try:
-        found = predict(FloatView(open_runtime(path)), clips.keypoints, clips.attention_mask)
+        runtime = FloatView(open_runtime(path))
+        found, others = predict_all(runtime, clips.keypoints, clips.attention_mask)
     except SignBartError as error:
         return Parity(path.name, FAILED, str(error), scheme=scheme)
     # A runtime that breaks off raises classes of its own.
@@ -138,18 +151,32 @@ def compare_on_clips(path: Path, scheme: str, clips: JudgedClips, limits: DataTo
     if found.shape != clips.reference.shape:
         reason = f"{LOGITS}: {found.shape[1]} classes, expected {clips.reference.shape[1]}"
         return Parity(path.name, FAILED, reason, scheme=scheme)
-    return judge_on_clips(path.name, scheme, clips, found, limits)
+    first = class_output(tensor.name for tensor in runtime.spec.outputs)
+    classes = judge_on_clips(path.name, scheme, clips, found, limits, first)
+    parities = {first: classes}
+    for name, expected in clips.others.items():
+        of_output = dataclasses.replace(clips, reference=expected, labels=None)
+        parities[name] = judge_on_clips(path.name, scheme, of_output, others[name], limits, name)
+    scores = ("accuracy", "top5", "reference_accuracy", "reference_top5")
+    return dataclasses.replace(
+        worst_of(parities), **{score: getattr(classes, score) for score in scores}
+    )
 
 
 def judge_on_clips(
-    artifact: str, scheme: str, clips: JudgedClips, found: np.ndarray, limits: DataTolerance
+    artifact: str,
+    scheme: str,
+    clips: JudgedClips,
+    found: np.ndarray,
+    limits: DataTolerance,
+    output: str = LOGITS,
 ) -> Parity:
     """Compares logits (N, C) with the reference's and, where there are labels, with the truth.
 
     `limits` may be broken by one clip, however few there are; the error of the logits may not.
     """
     expected = clips.reference
-    result = judge(artifact, expected, found, clips.descriptions, atol=0.0, rtol=0.0)
+    result = judge(artifact, expected, found, clips.descriptions, atol=0.0, rtol=0.0, output=output)
     result = dataclasses.replace(result, scheme=scheme)
     if result.max_abs is None:  # not finite
         return result
@@ -170,7 +197,7 @@ def judge_on_clips(
         )
     if result.scaled_rmse > limits.scaled_rmse:
         problems.append(
-            f"logits are off by {result.scaled_rmse:.3g} of their root mean square (limit "
+            f"{output} are off by {result.scaled_rmse:.3g} of their root mean square (limit "
             f"{limits.scaled_rmse:g})"
         )
     if not problems:

@@ -16,9 +16,10 @@ from bridge.errors import ArtifactError
 from bridge.spec import SIGNATURE, IOSpec, TensorSpec, io_spec
 
 if TYPE_CHECKING:
+    import keras
+    from torch import nn
+
     from signbart.config import RunConfig
-    from signbart_tf.model import SignBart as KerasSignBart
-    from signbart_torch.model import SignBart
 
 Arrays = Mapping[str, np.ndarray]
 
@@ -36,7 +37,7 @@ class Runtime(Protocol):
 class TorchRuntime:
     """The reference, in inference mode, on the CPU."""
 
-    def __init__(self, model: SignBart, config: RunConfig, name: str = "torch"):
+    def __init__(self, model: nn.Module, config: RunConfig, name: str = "torch"):
         self.name = name
         self.spec = io_spec(config, batch=None, frames=None)
         self._model = model.eval()
@@ -48,7 +49,10 @@ class TorchRuntime:
         self.spec.check_inputs(inputs, self.name)
         with torch.inference_mode():
             tensors = {name: torch.from_numpy(array) for name, array in inputs.items()}
-            return {"logits": self._model(**tensors).numpy()}
+            outputs = self._model(**tensors)
+        if isinstance(outputs, torch.Tensor):  # a model with one output need not name it
+            outputs = {self.spec.outputs[0].name: outputs}
+        return {name: output.numpy() for name, output in outputs.items()}
 
 
 class TFLiteRuntime:
@@ -183,7 +187,7 @@ class OnnxRuntime:
 class KerasRuntime:
     """The Keras twin, in inference mode."""
 
-    def __init__(self, model: KerasSignBart, config: RunConfig, name: str = "keras"):
+    def __init__(self, model: keras.Model, config: RunConfig, name: str = "keras"):
         self.name = name
         self.spec = io_spec(config, batch=None, frames=None)
         self._model = model

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from signbart.config import RunConfig
 
 # What padded frames are filled with: values that must never reach the logits.
-_GARBAGE = (np.nan, np.inf, -np.inf, 1e30, -7.5, 0.5)
+GARBAGE = (np.nan, np.inf, -np.inf, 1e30, -7.5, 0.5)
 
 
 @dataclass(frozen=True)
@@ -49,12 +49,12 @@ def make_samples(
         seed: Of the random inputs and of the choice of clips.
     """
     from signbart.layouts import get_layout
-    from signbart.preprocessing import pad, preprocess
+    from signbart.preprocessing import as_model_input, pad, preprocess
 
     if samples < MIN_SAMPLES:
         raise BridgeError(f"{samples} inputs a length are too few; at least {MIN_SAMPLES}")
     rng = np.random.default_rng(seed)
-    clips = clips if clips is not None else _synthetic_clips(config, seed)
+    clips = clips if clips is not None else synthetic_clips(config, seed)
     recordings = []
     if clips is not None:
         clips = clips.to_layout(get_layout(config.data.layout))
@@ -62,7 +62,7 @@ def make_samples(
             clip = clips.clips[index]
             recordings.append((preprocess(clip.landmarks, config), clip.source))
 
-    frames, joints = config.data.max_frames, config.model.num_keypoints
+    frames, joints = config.data.max_frames, config.num_keypoints
     lengths = sorted({1, min(2, frames), max(frames // 2, 1), max(frames - 1, 1), frames})
     made = []
     for length in [*lengths, None]:
@@ -80,15 +80,16 @@ def make_samples(
                 mask[0] = rng.random(frames) < 0.6
                 mask[0, 0], mask[0, rng.integers(min(1, frames - 1), frames)] = 0, 1
                 text = f"{source}, mask with holes"
-            garbage = np.float32(_GARBAGE[number % len(_GARBAGE)])
+            garbage = np.float32(GARBAGE[number % len(GARBAGE)])
             keypoints[mask == 0] = garbage
             # Numbered: the worst input is found again by its description.
             text = f"{text}, {garbage:g} behind, input {len(made)}"
+            keypoints = as_model_input(keypoints, config)
             made.append(Sample({KEYPOINTS: keypoints, ATTENTION_MASK: mask}, text, recorded))
     return made
 
 
-def _synthetic_clips(config: RunConfig, seed: int) -> ClipSet | None:
+def synthetic_clips(config: RunConfig, seed: int) -> ClipSet | None:
     """Synthetic recordings in the run's layout; None where they do not have its landmarks."""
     from signbart.layouts import get_layout
 

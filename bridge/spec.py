@@ -1,21 +1,25 @@
 """What goes in and what comes out: one object that every route and runtime works by.
 
-Legend: B batch, T frames, K keypoints, C classes.
+Legend: B batch, T frames, K keypoints, F features a frame, C classes, G categories of classes.
 """
 
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 from bridge.errors import RuntimeInputError
-from signbart.config import RunConfig
+
+if TYPE_CHECKING:
+    from signbart.config import ModelConfig, RunConfig, ZooConfig
 
 SIGNATURE = "serving_default"
 KEYPOINTS, ATTENTION_MASK, LOGITS = "keypoints", "attention_mask", "logits"
+GLOSS, CATEGORY = "gloss", "category"
 
 
 @dataclass(frozen=True)
@@ -130,6 +134,12 @@ class IOSpec:
                 )
 
 
+def class_output(names: Iterable[str]) -> str:
+    """Which of a model's outputs scores the classes that recordings are labelled with."""
+    known = set(names)
+    return next(name for name in (LOGITS, GLOSS) if name in known)
+
+
 def with_integers(spec: IOSpec, dtype: str) -> IOSpec:
     """`spec` with integers of `dtype` for every float tensor; the scales are the artifact's."""
 
@@ -143,19 +153,41 @@ def with_integers(spec: IOSpec, dtype: str) -> IOSpec:
 
 
 def io_spec(config: RunConfig, *, batch: int | None = 1, frames: int | None = -1) -> IOSpec:
-    """The contract of a SignBART model.
+    """The contract of a run's model.
 
     Args:
         config: The run's configuration, with `model.num_labels` set.
         batch: B; None for any.
         frames: T; None for any, -1 for `config.data.max_frames`.
     """
+    from bridge.models import model_of
+
     frames = config.data.max_frames if frames == -1 else frames
+    return model_of(config.model).io_spec(config.model, batch, frames)
+
+
+def signbart_spec(config: ModelConfig, batch: int | None, frames: int | None) -> IOSpec:
+    """Keypoints (B, T, K, 2) and a mask -> logits (B, C)."""
     return IOSpec(
         inputs=(
-            TensorSpec(KEYPOINTS, (batch, frames, config.model.num_keypoints, 2), "float32"),
+            TensorSpec(KEYPOINTS, (batch, frames, config.num_keypoints, 2), "float32"),
             TensorSpec(ATTENTION_MASK, (batch, frames), "int32"),
         ),
-        outputs=(TensorSpec(LOGITS, (batch, config.model.num_labels), "float32"),),
-        longest=config.model.max_position_embeddings,
+        outputs=(TensorSpec(LOGITS, (batch, config.num_labels), "float32"),),
+        longest=config.max_position_embeddings,
+    )
+
+
+def classifier_spec(config: ZooConfig, batch: int | None, frames: int | None) -> IOSpec:
+    """Features (B, T, F) and a mask -> a score a gloss (B, C) and one a category (B, G)."""
+    return IOSpec(
+        inputs=(
+            TensorSpec(KEYPOINTS, (batch, frames, config.num_features), "float32"),
+            TensorSpec(ATTENTION_MASK, (batch, frames), "int32"),
+        ),
+        outputs=(
+            TensorSpec(GLOSS, (batch, config.num_labels), "float32"),
+            TensorSpec(CATEGORY, (batch, config.num_categories), "float32"),
+        ),
+        longest=config.longest,
     )

@@ -37,7 +37,20 @@ class DataTolerance:
     scaled_rmse: float
 
 
-_Kind = TypeVar("_Kind", Tolerance, DataTolerance)
+@dataclass(frozen=True)
+class SequenceTolerance:
+    """How far an artifact of `bridge.models_export` may be, in every one of its outputs.
+
+    Attributes:
+        cosine: Cosine similarity with PyTorch's, more than this on every sequence.
+        max_abs: Largest difference of a logit.
+    """
+
+    cosine: float
+    max_abs: float
+
+
+_Kind = TypeVar("_Kind", Tolerance, DataTolerance, SequenceTolerance)
 
 
 def load_tolerance(scheme: str, path: str | Path = DEFAULT_FILE) -> Tolerance:
@@ -56,6 +69,15 @@ def load_data_tolerance(scheme: str, path: str | Path = DEFAULT_FILE) -> DataTol
         BridgeError: The file cannot be read, or has no valid entry for the scheme.
     """
     return _load(DataTolerance, scheme, path)
+
+
+def load_sequence_tolerance(scheme: str, path: str | Path = DEFAULT_FILE) -> SequenceTolerance:
+    """The limits of a scheme that `bridge.models_export` offers.
+
+    Raises:
+        BridgeError: The file cannot be read, or has no valid entry for the scheme.
+    """
+    return _load(SequenceTolerance, f"sequences_{scheme}", path)
 
 
 def _load(kind: type[_Kind], scheme: str, path: str | Path) -> _Kind:

@@ -23,10 +23,9 @@ from signbart.console import print_table, run_command
 
 if TYPE_CHECKING:
     import keras
+    from torch import nn
 
     from signbart.config import ModelConfig
-    from signbart_tf.model import SignBart as KerasSignBart
-    from signbart_torch.model import SignBart
 
 IDENTITY, TRANSPOSE = "IDENTITY", "TRANSPOSE"
 
@@ -187,28 +186,31 @@ def keras_to_torch(
     return {key: by_key[key] for key in tensors}
 
 
-def torch_arrays(model: SignBart) -> dict[str, np.ndarray]:
+def torch_arrays(model: nn.Module) -> dict[str, np.ndarray]:
     """A PyTorch model's state dict as arrays, by torch key."""
     return {key: tensor.numpy() for key, tensor in model.state_dict().items()}
 
 
-def build_twin(model: SignBart) -> KerasSignBart:
+def build_twin(model: nn.Module) -> keras.Model:
     """The Keras twin of a PyTorch model, with its weights."""
-    from signbart_tf.model import SignBart as KerasSignBart
+    from bridge.models import model_of
 
-    twin = KerasSignBart(model.config)
-    torch_to_keras(signbart_rules(model.config), torch_arrays(model), twin)
+    row = model_of(model.config)
+    twin = row.build_keras(model.config)
+    torch_to_keras(row.rules(model.config), torch_arrays(model), twin)
     return twin
 
 
-def build_original(twin: KerasSignBart) -> SignBart:
+def build_original(twin: keras.Model) -> nn.Module:
     """The PyTorch model of a Keras twin, with its weights, in inference mode."""
     import torch
 
-    from signbart_torch.model import SignBart
+    from bridge.models import model_of
+    from signbart_torch.networks import new_model
 
-    model = SignBart(twin.config)
-    arrays = keras_to_torch(signbart_rules(twin.config), twin, torch_arrays(model))
+    model = new_model(twin.config)
+    rules = model_of(twin.config).rules(twin.config)
+    arrays = keras_to_torch(rules, twin, torch_arrays(model))
     model.load_state_dict({key: torch.from_numpy(array) for key, array in arrays.items()})
     return model.eval()
 
@@ -260,7 +262,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         from signbart_tf.checkpoint import save_checkpoint
 
         save_checkpoint(build_twin(model), config, class_names, options.target)
-        count, target = len(signbart_rules(config.model)), options.target
+        count, target = len(model.state_dict()), options.target
     print(f"wrote {target}: {count} tensors, each assigned once")
     return 0
 
@@ -282,14 +284,15 @@ def _convert_to_torch(source: str, target: str) -> tuple[int, str]:
     return len(model.state_dict()), target
 
 
-def _print_map(model: SignBart) -> None:
-    from signbart_tf.model import SignBart as KerasSignBart
+def _print_map(model: nn.Module) -> None:
+    from bridge.models import model_of
 
-    rules, arrays = signbart_rules(model.config), torch_arrays(model)
-    variables = keras_variables(KerasSignBart(model.config), rules)
+    row = model_of(model.config)
+    rules, arrays = row.rules(model.config), torch_arrays(model)
+    variables = keras_variables(row.build_keras(model.config), rules)
     audit(rules, arrays, {path: v.numpy() for path, v in variables.items()})
     print_table(
-        f"{len(rules)} tensors, {model.num_parameters:,} parameters",
+        f"{len(rules)} tensors, {sum(array.size for array in arrays.values()):,} parameters",
         ["torch key", "shape", "transform", "shape in Keras", "Keras path"],
         [
             [

@@ -16,7 +16,7 @@ from signbart.augmentations import augment
 from signbart.clips import ClipSet
 from signbart.config import RunConfig
 from signbart.layouts import get_layout
-from signbart.preprocessing import normalize, pad, prepare
+from signbart.preprocessing import as_model_input, normalize, pad, prepare
 
 # A chunk of this many batches is augmented together, sorted by length and cut into batches: large
 # enough that a batch's clips are about equally long, small enough to stay random and in cache.
@@ -63,7 +63,8 @@ class Batch:
     """What the model is shown in one step.
 
     Attributes:
-        keypoints: (B, T, K, 2) float32, zeros behind each clip.
+        keypoints: (B, T, K, 2) float32, zeros behind each clip; (B, T, 2K) for models that take
+            features.
         attention_mask: (B, T) int32, from lengths and never from coordinates.
         labels: (B,) int64.
         indices: (B,) which of the prepared clips they are.
@@ -84,7 +85,7 @@ def prepare_clips(clips: ClipSet, config: RunConfig) -> PreparedClips:
     clips = clips.to_layout(get_layout(config.data.layout))
     prepared = [prepare(clip.landmarks, config) for clip in clips.clips]
     if not prepared:
-        shape = (0, 1, config.model.num_keypoints, 2)
+        shape = (0, 1, config.num_keypoints, 2)
         return PreparedClips(np.zeros(shape, np.float32), np.zeros(0, int), np.zeros(0, int))
     points, mask = pad(prepared)
     return PreparedClips(points, mask.sum(axis=1).astype(np.int64), clips.labels)
@@ -128,7 +129,9 @@ def make_batch(rows: Rows, config: RunConfig) -> Batch:
     mask = np.arange(longest) < rows.lengths[:, None]
     keypoints = normalize(rows.points[:, :longest], config)
     return Batch(
-        keypoints=np.where(mask[:, :, None, None], keypoints, np.float32(0)),
+        keypoints=as_model_input(
+            np.where(mask[:, :, None, None], keypoints, np.float32(0)), config
+        ),
         attention_mask=mask.astype(np.int32),
         labels=rows.labels.astype(np.int64),
         indices=rows.indices,

@@ -17,7 +17,7 @@ from signbart.clips import ClipSet
 from signbart.config import RunConfig
 from signbart.errors import ClipError
 from signbart.layouts import get_layout
-from signbart.preprocessing import pad, preprocess
+from signbart.preprocessing import as_model_input, pad, preprocess
 
 MIN_CLIPS = 100
 # Every so many clips one is cut short: longer recordings are resampled to exactly `max_frames`, and
@@ -73,7 +73,8 @@ def calibration_inputs(
         seed: Of the choice.
 
     Returns:
-        ``keypoints`` (N, max_frames, K, 2) float32 and ``attention_mask`` (N, max_frames) int32.
+        ``keypoints`` (N, max_frames, K, 2) float32, or (N, max_frames, 2K) for models that take
+        features, and ``attention_mask`` (N, max_frames) int32.
 
     Raises:
         ClipError: There are too few clips, or they do not fit `config.data.layout`.
@@ -90,4 +91,5 @@ def calibration_inputs(
     for place, share in zip(cut, np.linspace(0, 1, len(cut)), strict=True):
         frames = 1 + round(share * (len(points[place]) - 1))
         points[place] = points[place][:frames]
-    return pad(points, config.data.max_frames)
+    keypoints, mask = pad(points, config.data.max_frames)
+    return as_model_input(keypoints, config), mask

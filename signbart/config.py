@@ -2,7 +2,9 @@
 
 Two forms of file load:
 
-* sections ``model``, ``data``, ``augment``, ``train``, each a dataclass below;
+* sections ``model``, ``data``, ``augment``, ``train``, each a dataclass below
+  (``model`` may name another kind of model than SignBART: ``model: sign_transformer``, or with
+  sizes ``model: {kind: sign_transformer, …}``);
 * the field's flat form, as published SignBART configurations are written: the keys of
   `ModelConfig` at the top level. Its landmark layout is the smallest one that holds every joint
   index; recordings that disagree are refused when they are read.
@@ -25,7 +27,8 @@ from typing import Any
 import yaml
 
 from signbart.errors import ConfigError
-from signbart.layouts import get_layout, smallest_image_layout
+from signbart.layouts import LAYOUTS, get_layout, smallest_image_layout
+from signbart.zoo_config import MediapipeGruConfig, SignTransformerConfig
 
 NORMALIZATIONS = {
     "bbox": "each group into its bounding box, missing (0, 0) points counted (published, PyTorch)",
@@ -111,11 +114,18 @@ class DataConfig:
         layout: Name of the recordings' landmark layout (`signbart.layouts.LAYOUTS`).
         max_frames: Longest clip T, in frames; longer clips are resampled uniformly.
         normalization: One of `NORMALIZATIONS`.
+        categories: Class -> its category, for models that tell those too; every class, or none.
     """
 
     layout: str = "kp90"
     max_frames: int = field(default=64, metadata=_positive())
     normalization: str = field(default="bbox", metadata={"choices": tuple(NORMALIZATIONS)})
+    categories: dict[str, str] = field(default_factory=dict, hash=False)
+
+    @property
+    def category_names(self) -> tuple[str, ...]:
+        """The categories, in the order of a model's outputs: the alphabet's."""
+        return tuple(sorted(set(self.categories.values())))
 
 
 @dataclass(frozen=True)
@@ -178,6 +188,16 @@ class TrainConfig:
     precision: str = field(default="float32", metadata={"choices": PRECISIONS})
 
 
+ZooConfig = SignTransformerConfig | MediapipeGruConfig
+
+# ``model.kind`` -> what configures it; SignBART where a file names none.
+MODEL_CONFIGS: dict[str, type] = {
+    "signbart": ModelConfig,
+    "sign_transformer": SignTransformerConfig,
+    "mediapipe_gru": MediapipeGruConfig,
+}
+
+
 @dataclass(frozen=True)
 class RunConfig:
     """Everything that determines a run, apart from the data.
@@ -187,7 +207,7 @@ class RunConfig:
     """
 
     name: str = "signbart"
-    model: ModelConfig = field(default_factory=ModelConfig)
+    model: ModelConfig | ZooConfig = field(default_factory=ModelConfig)
     data: DataConfig = field(default_factory=DataConfig)
     augment: AugmentConfig = field(default_factory=AugmentConfig)
     train: TrainConfig = field(default_factory=TrainConfig)
@@ -195,9 +215,33 @@ class RunConfig:
     def to_dict(self) -> dict[str, Any]:
         """Plain containers, for YAML and checkpoint headers; `from_dict` reads them back."""
         tree = dataclasses.asdict(self)
-        if self.model.joint_idx is not None:
+        if not isinstance(self.model, ModelConfig):
+            tree["model"] = {"kind": self.kind, **tree["model"]}
+        elif self.model.joint_idx is not None:
             tree["model"]["joint_idx"] = list(self.model.joint_idx)
         return tree
+
+    @property
+    def kind(self) -> str:
+        """Which of `MODEL_CONFIGS` the model is."""
+        return next(kind for kind, cls in MODEL_CONFIGS.items() if type(self.model) is cls)
+
+    @property
+    def joint_idx(self) -> tuple[int, ...]:
+        """Indices into the layout that the model sees; all of them where it does not choose."""
+        if isinstance(self.model, ModelConfig):
+            return self.model.joint_idx
+        return tuple(range(get_layout(self.data.layout).num_keypoints))
+
+    @property
+    def num_keypoints(self) -> int:
+        """K, the number of landmarks that the model sees."""
+        return len(self.joint_idx)
+
+    @property
+    def takes_features(self) -> bool:
+        """Whether the model takes one vector a frame, x and y by turns, and not (K, 2)."""
+        return not isinstance(self.model, ModelConfig)
 
 
 SECTIONS: dict[str, type] = {
@@ -267,10 +311,16 @@ def from_dict(
     tree = _in_sections(tree, source)
     for override in overrides:
         source = _apply_override(tree, override, source)
+    kind = tree.get("model", {}).pop("kind", "signbart")
+    if kind not in MODEL_CONFIGS:
+        raise ConfigError(
+            f"{source}: model.kind is {kind!r}; it must be one of: {', '.join(MODEL_CONFIGS)}"
+        )
+    classes = {**SECTIONS, "model": MODEL_CONFIGS[kind]}
     sections = {
-        key: _build_section(cls, tree.get(key), key, source) for key, cls in SECTIONS.items()
+        key: _build_section(cls, tree.get(key), key, source) for key, cls in classes.items()
     }
-    return _resolve_joints(RunConfig(name=name, **sections), source)
+    return _check_across(RunConfig(name=name, **sections), source)
 
 
 def model_from_dict(values: Mapping[str, Any], *, source: str) -> ModelConfig:
@@ -302,6 +352,8 @@ def _in_sections(tree: Mapping[str, Any], source: str) -> dict[str, dict[str, An
         return {"model": flat, "data": data}
     if unknown:
         raise ConfigError(f"{source}: {_unknown_key(str(unknown[0]), list(SECTIONS))}")
+    if isinstance(tree.get("model"), str):
+        tree = {**tree, "model": {"kind": tree["model"]}}
     for name, section in tree.items():
         if section is not None and not isinstance(section, Mapping):
             raise ConfigError(f"{source}: '{name}' must hold keys and values, found {section!r}")
@@ -330,6 +382,8 @@ def _build_section(cls: type, values: Mapping[str, Any] | None, section: str, so
     if cls is ModelConfig:
         for key in _IGNORED_MODEL_KEYS:
             values.pop(key, None)
+    elif section == "model":
+        values.setdefault("num_labels", None)  # the data says, and not the published checkpoints
     fields = {f.name: f for f in dataclasses.fields(cls)}
     hints = typing.get_type_hints(cls)
     checked = {}
@@ -362,6 +416,8 @@ def _coerce(value: Any, hint: Any, where: str) -> Any:
         return float(value)
     if typing.get_origin(hint) is tuple:
         return _coerce_indices(value, where)
+    if typing.get_origin(hint) is dict:
+        return _coerce_texts(value, where)
     if type(value) is not hint:
         raise ConfigError(
             f"{where} must be {hint.__name__}, found {value!r} ({type(value).__name__})"
@@ -388,6 +444,17 @@ def _coerce_indices(value: Any, where: str) -> tuple[int, ...]:
         twice = next(index for index in value if list(value).count(index) > 1)
         raise ConfigError(f"{where} lists index {twice} more than once")
     return tuple(value)
+
+
+def _coerce_texts(value: Any, where: str) -> dict[str, str]:
+    """Text -> text; null stands for none at all."""
+    if not isinstance(value, Mapping | None):
+        raise ConfigError(f"{where} must hold keys and values, found {value!r}")
+    for pair in (value or {}).items():
+        for text in pair:
+            if type(text) is not str:
+                raise ConfigError(f"{where} must pair texts, found {text!r}; put it in quotes")
+    return dict(value or {})
 
 
 def _check_range(value: Any, limits: Mapping[str, Any], where: str) -> None:
@@ -417,27 +484,41 @@ def _check_heads(model: ModelConfig, source: str) -> None:
             )
 
 
-def _resolve_joints(config: RunConfig, source: str) -> RunConfig:
+def _check_across(config: RunConfig, source: str) -> RunConfig:
     """Fills in ``joint_idx`` and checks what spans sections."""
     try:
         layout = get_layout(config.data.layout)
     except ConfigError as error:
         raise ConfigError(f"{source}: data.layout: {error}") from None
     model, data = config.model, config.data
-    if model.joint_idx is None:
-        model = dataclasses.replace(model, joint_idx=tuple(range(layout.num_keypoints)))
-        config = dataclasses.replace(config, model=model)
-    for index in model.joint_idx:
-        if not 0 <= index < layout.num_keypoints:
+    if isinstance(model, ModelConfig):
+        if model.joint_idx is None:
+            model = dataclasses.replace(model, joint_idx=tuple(range(layout.num_keypoints)))
+            config = dataclasses.replace(config, model=model)
+        for index in model.joint_idx:
+            if not 0 <= index < layout.num_keypoints:
+                raise ConfigError(
+                    f"{source}: model.joint_idx holds {index}, but layout '{layout.name}' has "
+                    f"landmarks 0 to {layout.num_keypoints - 1}; choose another data.layout or "
+                    "index"
+                )
+        limit, said_by = model.max_position_embeddings, "model.max_position_embeddings"
+    else:
+        if model.num_features != 2 * layout.num_keypoints:
+            wanted = model.num_features
+            fitting = [n for n, of in LAYOUTS.items() if 2 * of.num_keypoints == wanted]
             raise ConfigError(
-                f"{source}: model.joint_idx holds {index}, but layout '{layout.name}' has "
-                f"landmarks 0 to {layout.num_keypoints - 1}; choose another data.layout or index"
+                f"{source}: model.num_features is {wanted}, but layout "
+                f"'{layout.name}' has x and y of {layout.num_keypoints} landmarks, "
+                f"{2 * layout.num_keypoints} numbers; layouts that fit: "
+                f"{', '.join(fitting) or 'none'}"
             )
-    if data.max_frames > model.max_position_embeddings:
+        limit, said_by = model.longest, "the frames that the model has positions for"
+    if limit is not None and data.max_frames > limit:
         raise ConfigError(
-            f"{source}: data.max_frames ({data.max_frames}) is more than "
-            f"model.max_position_embeddings ({model.max_position_embeddings})"
+            f"{source}: data.max_frames ({data.max_frames}) is more than {said_by} ({limit})"
         )
+    _check_categories(config, source)
     wanted = "metres" if data.normalization == "body_centred" else "image"
     if layout.unit != wanted:
         raise ConfigError(
@@ -445,6 +526,20 @@ def _resolve_joints(config: RunConfig, source: str) -> RunConfig:
             f"coordinates, but layout '{layout.name}' is in {layout.unit} coordinates"
         )
     return config
+
+
+def _check_categories(config: RunConfig, source: str) -> None:
+    found = len(config.data.category_names)
+    if not found:
+        return
+    if isinstance(config.model, ModelConfig):
+        raise ConfigError(f"{source}: data.categories is given, but SignBART tells classes only")
+    if found != config.model.num_categories:
+        raise ConfigError(
+            f"{source}: data.categories names {found} categories "
+            f"({', '.join(config.data.category_names)}), but model.num_categories is "
+            f"{config.model.num_categories}; set that to {found}"
+        )
 
 
 def _unknown_key(key: str, known: Sequence[str] | Mapping[str, Any]) -> str:

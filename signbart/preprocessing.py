@@ -1,8 +1,9 @@
 """From landmarks to model input: the contract that every checkpoint and artifact carries.
 
 In order: into the plane (image layouts: clip to [0, 1]; metres: body-centred), select joints,
-resample to at most `max_frames`, [augment,] normalise each group, pad. The published order. As
-there, a landmark beyond both the left and the upper edge is clipped to (0, 0), which is missing.
+resample to at most `max_frames`, [augment,] normalise each group, pad, and for models that take one
+vector a frame flatten. The published order. As there, a landmark beyond both the left and the upper
+edge is clipped to (0, 0), which is missing.
 
 Legend: B batch, T frames, K keypoints, D coordinates (2 or 3).
 """
@@ -21,6 +22,10 @@ BOX_MARGIN = 0.05  # published: 5 % of the longer side, on every side
 # Degenerate skeletons (every joint in one point) must not divide by zero; metres.
 _SHORTEST_TORSO = 1e-3
 
+_FLATTEN = (
+    "Write each frame as one vector: x and y of the first landmark, of the second, and so on."
+)
+
 
 def describe_steps(config: RunConfig) -> list[str]:
     """The preprocessing of a run in words, in order, exact enough to be written again elsewhere."""
@@ -29,6 +34,7 @@ def describe_steps(config: RunConfig) -> list[str]:
         f"Of a clip of T > {data.max_frames} frames keep those at floor(i (T - 1) / (n - 1)), "
         f"i = 0 … n - 1, n = {data.max_frames}; keep shorter clips whole."
     ]
+    flatten = [_FLATTEN] if config.takes_features else []
     if data.normalization == "body_centred":
         steps.insert(
             0,
@@ -38,7 +44,7 @@ def describe_steps(config: RunConfig) -> list[str]:
             "x is (dx x + dz z) / w and the new y is -y.",
         )
         steps.insert(1, "Select the joints `joint_idx`, in that order.")
-        return steps
+        return [*steps, *flatten]
     missing = (
         "Points at exactly (0, 0) are missing: they do not count for the box and stay (0, 0)."
         if data.normalization == "bbox_ignore_missing"
@@ -52,6 +58,7 @@ def describe_steps(config: RunConfig) -> list[str]:
         f"{BOX_MARGIN:g} of its longer side, and the shorter side to the longer about its centre; "
         "cut it at 0 and 1; map it to [0, 1]. A box side of length 0 leaves its coordinate as it "
         f"is. {missing}",
+        *flatten,
     ]
 
 
@@ -71,7 +78,7 @@ def preprocess(landmarks: np.ndarray, config: RunConfig) -> np.ndarray:
 def prepare(landmarks: np.ndarray, config: RunConfig) -> np.ndarray:
     """The steps that come before augmentation: plane, joints, length. (T', K, 2) float32."""
     layout = get_layout(config.data.layout)
-    joints = np.asarray(config.model.joint_idx)
+    joints = np.asarray(config.joint_idx)
     frames = frame_indices(len(landmarks), config.data.max_frames)
     if layout.unit == "metres":
         points = body_centred(landmarks, layout)[frames][:, joints]
@@ -91,10 +98,21 @@ def normalize(points: np.ndarray, config: RunConfig) -> np.ndarray:
     )
 
 
+def as_model_input(points: np.ndarray, config: RunConfig) -> np.ndarray:
+    """The last step, after padding: the shape that the model takes.
+
+    (…, K, 2) stays so for SignBART, which parts x and y; models that take features get (…, 2K),
+    the landmarks in their order with x and y by turns.
+    """
+    if not config.takes_features:
+        return points
+    return points.reshape(*points.shape[:-2], 2 * points.shape[-2])
+
+
 def joint_groups(config: RunConfig) -> dict[str, tuple[int, ...]]:
     """The layout's groups as positions among the selected joints; empty groups are left out."""
     layout = get_layout(config.data.layout)
-    position = {joint: at for at, joint in enumerate(config.model.joint_idx)}
+    position = {joint: at for at, joint in enumerate(config.joint_idx)}
     groups = {
         name: tuple(position[joint] for joint in members if joint in position)
         for name, members in layout.groups.items()
@@ -108,7 +126,7 @@ def joint_flip(config: RunConfig) -> np.ndarray:
     A joint whose partner was not selected stays in its place.
     """
     layout = get_layout(config.data.layout)
-    position = {joint: at for at, joint in enumerate(config.model.joint_idx)}
+    position = {joint: at for at, joint in enumerate(config.joint_idx)}
     return np.array([position.get(layout.flip[joint], at) for joint, at in position.items()])
 
 

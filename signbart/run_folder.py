@@ -121,6 +121,9 @@ def take_possession(
 def _differences(old: Mapping[str, Any], new: Mapping[str, Any]) -> list[str]:
     if old["name"] != new["name"]:
         return [f"name is {old['name']!r} there and {new['name']!r} now"]
+    kinds = [tree["model"].get("kind", "signbart") for tree in (old, new)]
+    if kinds[0] != kinds[1]:
+        return [f"model.kind is {kinds[0]!r} there and {kinds[1]!r} now"]
     return [
         f"{section}.{key} is {old[section][key]!r} there and {value!r} now"
         for section, values in new.items()

@@ -19,7 +19,7 @@ def with_labels(config: RunConfig, clips: ClipSet) -> RunConfig:
     """`config` with the number of classes that the data has.
 
     Raises:
-        ConfigError: It asks for another number.
+        ConfigError: It asks for another number, or gives some classes a category and not others.
     """
     found = len(clips.class_names)
     wanted = config.model.num_labels
@@ -28,7 +28,28 @@ def with_labels(config: RunConfig, clips: ClipSet) -> RunConfig:
             f"model.num_labels is {wanted}, but the recordings have {found} classes; "
             "leave the key out, or use the configuration that belongs to them"
         )
+    without = [name for name in clips.class_names if name not in config.data.categories]
+    if config.data.categories and without:
+        raise ConfigError(
+            f"data.categories has no category for {', '.join(without[:5])}"
+            + (f" and {len(without) - 5} more" if len(without) > 5 else "")
+            + "; give every class of the recordings one, or leave the key out"
+        )
     return dataclasses.replace(config, model=dataclasses.replace(config.model, num_labels=found))
+
+
+def require_signbart(config: RunConfig, what: str) -> None:
+    """Refuses other models where only SignBART will do.
+
+    Args:
+        config: The run's configuration.
+        what: What was to be done with it.
+
+    Raises:
+        ConfigError: It is of another model.
+    """
+    if config.kind != "signbart":
+        raise ConfigError(f"{what} is for SignBART only, and not for model '{config.kind}'")
 
 
 def identify_recordings(clips: ClipSet, split: Split) -> dict[str, Any]:
@@ -58,7 +79,7 @@ def describe_run(
     tested = f" ({', '.join(split.test_signers)})" if split.test_signers else ""
     return (
         f"{config.name}: {parameters:,} parameters, "
-        f"{config.model.num_labels} classes, {config.model.num_keypoints} keypoints of layout "
+        f"{config.model.num_labels} classes, {config.num_keypoints} keypoints of layout "
         f"{config.data.layout}, up to {config.data.max_frames} frames, normalisation "
         f"{config.data.normalization}; seed {config.train.seed}, {where}\n"
         f"clips: {clips['train']} to train on, {clips['val']} to choose the "

@@ -128,15 +128,17 @@ def print_results(results: Mapping[str, Any], skipped: Sequence[str]) -> None:
     from signbart.console import print_table
 
     print_skipped(skipped)
+    parts = [name for name in ("val", "test") if name in results]
+    # Categories are told by some models only.
+    columns = {k: v for k, v in _COLUMNS.items() if all(k in results[part] for part in parts)}
     rows = [
-        [name, results["clips"][name], *(f"{results[name][key]:.2f}" for key in _COLUMNS)]
-        for name in ("val", "test")
-        if name in results
+        [part, results["clips"][part], *(f"{results[part][key]:.2f}" for key in columns)]
+        for part in parts
     ]
     if rows:
         print_table(
             f"Best epoch {results['best_epoch']} of {results['epochs']}, in percent",
-            ["clips of", "count", *_COLUMNS.values()],
+            ["clips of", "count", *columns.values()],
             rows,
         )
 
@@ -155,4 +157,9 @@ def print_next_steps(checkpoint: str, output: str) -> None:
     print(f"  tensorboard --logdir {output}/tensorboard")
 
 
-_COLUMNS = {"accuracy": "accuracy", "top5": "top-5", "mean_class_accuracy": "mean class accuracy"}
+_COLUMNS = {
+    "accuracy": "accuracy",
+    "top5": "top-5",
+    "mean_class_accuracy": "mean class accuracy",
+    "category_accuracy": "category accuracy",
+}

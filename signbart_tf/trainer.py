@@ -34,6 +34,7 @@ from signbart.runs import (
     new_progress,
     percentages,
     record_epoch,
+    require_signbart,
     with_labels,
 )
 from signbart.splits import Split, split_clips
@@ -113,6 +114,7 @@ def train(
         ClipError: The recordings do not fit the configuration.
     """
     output = Path(output)
+    require_signbart(config, "training in Keras")
     config = with_labels(config, clips)
     if config.train.precision != "float32":
         raise ConfigError(

@@ -16,12 +16,12 @@ from typing import Any
 import torch
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save as serialize
-from torch import Tensor
+from torch import Tensor, nn
 
 from signbart.config import RunConfig, from_dict
 from signbart.errors import CheckpointError, ConfigError
 from signbart.files import make_folder, replacing
-from signbart_torch.model import SignBart
+from signbart_torch.networks import new_model
 
 _FORMAT = "signbart-1"
 _OPTIMIZER_PREFIX = "optimizer/"
@@ -134,7 +134,7 @@ def _load_pth(path: Path) -> Checkpoint:
     return Checkpoint(tensors=content)
 
 
-def build_model(checkpoint: Checkpoint, config: RunConfig, source: str | Path) -> SignBart:
+def build_model(checkpoint: Checkpoint, config: RunConfig, source: str | Path) -> nn.Module:
     """The model that `checkpoint` holds, in inference mode.
 
     Args:
@@ -145,7 +145,7 @@ def build_model(checkpoint: Checkpoint, config: RunConfig, source: str | Path) -
     Raises:
         CheckpointError: A tensor is missing, unexpected, or of another shape or dtype.
     """
-    model = SignBart(config.model)
+    model = new_model(config.model)
     expected = model.state_dict()
     found = checkpoint.tensors
     problems = [f"missing: {name}" for name in expected if name not in found]
@@ -170,7 +170,7 @@ def build_model(checkpoint: Checkpoint, config: RunConfig, source: str | Path) -
 
 def load_model(
     path: str | Path, config: RunConfig | None = None, class_names: Sequence[str] = ()
-) -> tuple[SignBart, RunConfig, tuple[str, ...]]:
+) -> tuple[nn.Module, RunConfig, tuple[str, ...]]:
     """Reads a checkpoint of either kind into a model, its configuration and its labels.
 
     Args:

@@ -125,9 +125,11 @@ def train_quantized(
     from signbart.calibration import calibration_inputs
     from signbart.errors import CheckpointError
     from signbart.files import file_sha256
+    from signbart.runs import require_signbart
     from signbart.splits import split_clips
     from signbart_torch.checkpoint import build_model
 
+    require_signbart(config, "quantization-aware training")
     # Importing torchao warns of its kernels for GPUs, and of its own use of PyTorch.
     for chatty in ("torchao", "torch.utils._pytree"):
         logging.getLogger(chatty).setLevel(logging.ERROR)

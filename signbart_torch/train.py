@@ -19,8 +19,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Runs the command; returns its exit status."""
     parser = argparse.ArgumentParser(
         prog="python -m signbart_torch.train",
-        description="Train SignBART on recordings. Several processes: torchrun --nproc_per_node 2 "
-        "-m signbart_torch.train …",
+        description="Train SignBART, or another model that the configuration names, on recordings. "
+        "Several processes: torchrun --nproc_per_node 2 -m signbart_torch.train …",
     )
     add_run_arguments(parser)
     add_split_arguments(parser)

@@ -27,6 +27,7 @@ from signbart.errors import CheckpointError, ConfigError
 from signbart.files import write_text
 from signbart.metrics import score
 from signbart.optimization import learning_rate
+from signbart.preprocessing import as_model_input
 from signbart.run_folder import RESULTS, csv_text, take_possession
 from signbart.runs import (
     describe_run,
@@ -40,7 +41,8 @@ from signbart.runs import (
 from signbart.splits import Split, split_clips
 from signbart_torch.checkpoint import Checkpoint, build_model, load_checkpoint, save_checkpoint
 from signbart_torch.data import evaluation_batches, training_batches
-from signbart_torch.model import SignBart
+from signbart_torch.networks import class_scores, new_model, num_parameters
+from signbart_torch.objective import Objective, leave_out_unused
 from signbart_torch.workers import Workers, check_precision, start_workers
 
 LAST, BEST = "last.safetensors", "best.safetensors"
@@ -49,10 +51,10 @@ LAST, BEST = "last.safetensors", "best.safetensors"
 class Preparation(Protocol):
     """Changes what a model computes while it trains, but not what its checkpoints hold."""
 
-    def prepare(self, model: SignBart) -> None:
+    def prepare(self, model: nn.Module) -> None:
         """Changes `model` in place; its parameters stay the same objects under the same names."""
 
-    def refresh(self, model: SignBart) -> None:
+    def refresh(self, model: nn.Module) -> None:
         """Brings what was prepared up to date with the weights, after each epoch."""
 
 
@@ -157,9 +159,14 @@ class _Run:
         }
         torch.manual_seed(config.train.seed)
         # On its device before the optimizer is made or loaded, whose state follows the parameters.
-        self.model = SignBart(config.model).to(workers.device)
+        self.model = new_model(config.model).to(workers.device)
+        self.objective = Objective(config, clips.class_names, workers.device)
+        example = as_model_input(np.zeros((1, 1, config.num_keypoints, 2), np.float32), config)
+        self.unused = leave_out_unused(
+            self.model, self.objective, torch.from_numpy(example).to(workers.device)
+        )
         self.optimizer = torch.optim.AdamW(
-            self.model.parameters(),
+            [parameter for _, parameter in self._trained()],
             lr=config.train.lr,
             weight_decay=config.train.weight_decay,
             fused=True,
@@ -185,13 +192,23 @@ class _Run:
 
     def describe(self) -> str:
         """What is trained, on which clips, and what the others are for."""
-        return describe_run(
+        text = describe_run(
             self.config,
             self.split,
             {name: len(data) for name, data in self.data.items()},
-            parameters=self.model.num_parameters,
+            parameters=num_parameters(self.model),
             where=f"{self.workers.world_size} x {self.workers.device}",
         )
+        if any(name.startswith("category_head") for name in self.unused):
+            text += (
+                "\ncategory_head is not trained: data.categories does not say which class is of "
+                "which category"
+            )
+        return text
+
+    def _trained(self) -> list[tuple[str, nn.Parameter]]:
+        """The parameters that are trained, by name."""
+        return [(name, p) for name, p in self.model.named_parameters() if p.requires_grad]
 
     def fit(self, report: Callable[[Mapping[str, Any]], None]) -> None:
         """Trains until the last epoch or until nothing has improved for `patience` epochs."""
@@ -239,7 +256,7 @@ class _Run:
             "test_signers": list(self.split.test_signers),
             "epochs": self.progress["epoch"],
             "best_epoch": self.progress["best"]["epoch"],
-            "parameters": self.model.num_parameters,
+            "parameters": num_parameters(self.model),
             **self._scores(best),
         }
         if self.start is not None:
@@ -259,11 +276,12 @@ class _Run:
         found = {}
         for name in ("val", "test"):
             if len(self.data[name]):
-                scores = score(
-                    predict(model, self.data[name], self.config, self.workers.device),
-                    self.data[name].labels,
-                )
+                outputs = predict(model, self.data[name], self.config, self.workers.device)
+                scores = score(class_scores(outputs), self.data[name].labels)
                 found[name] = percentages(scores)
+                if self.objective.has_categories:
+                    accuracy = self._category_accuracy(outputs, self.data[name].labels)
+                    found[name]["category_accuracy"] = round(accuracy, 3)
         return found
 
     def _train_epoch(self, epoch: int) -> dict[str, float]:
@@ -288,10 +306,8 @@ class _Run:
             if workers.world_size > 1:
                 dist.all_reduce(sizes)
             self.optimizer.zero_grad(set_to_none=True)
-            logits = self._forward(batch.keypoints, batch.attention_mask)
-            losses = F.cross_entropy(
-                logits.float(), labels, label_smoothing=config.label_smoothing, reduction="sum"
-            )
+            outputs = self._forward(batch.keypoints, batch.attention_mask)
+            losses = self.objective(outputs, labels)
             # DDP averages gradients over processes; this makes the average the whole batch's mean
             # however many clips each process was given.
             (losses * workers.world_size / sizes).backward()
@@ -299,7 +315,7 @@ class _Run:
                 nn.utils.clip_grad_norm_(self.model.parameters(), config.grad_clip)
             self.optimizer.step()
             with torch.no_grad():
-                hits = (logits.argmax(dim=1) == labels).sum()
+                hits = (class_scores(outputs).argmax(dim=1) == labels).sum()
                 totals += torch.stack(
                     [losses.double(), hits.double(), totals.new_tensor(len(labels))]
                 )
@@ -317,7 +333,7 @@ class _Run:
             "train_accuracy": 100 * hits / count,
         }
 
-    def _forward(self, keypoints: Tensor, attention_mask: Tensor) -> Tensor:
+    def _forward(self, keypoints: Tensor, attention_mask: Tensor) -> Tensor | dict[str, Tensor]:
         device = self.workers.device
         with torch.autocast(
             device.type, torch.bfloat16, enabled=self.config.train.precision == "bf16"
@@ -329,14 +345,25 @@ class _Run:
         data = self.data["val"]
         if not len(data):
             return {}
-        logits = predict(self.model, data, self.config, self.workers.device)
+        outputs = predict(self.model, data, self.config, self.workers.device)
+        logits = class_scores(outputs)
         scores = score(logits, data.labels)
         loss = F.cross_entropy(torch.from_numpy(logits), torch.from_numpy(data.labels))
         return {
             "val_loss": float(loss),
             "val_accuracy": 100 * scores.accuracy,
             "val_top5": 100 * scores.top5,
+            **(
+                {"val_category_accuracy": self._category_accuracy(outputs, data.labels)}
+                if self.objective.has_categories
+                else {}
+            ),
         }
+
+    def _category_accuracy(self, outputs: dict[str, np.ndarray], labels: np.ndarray) -> float:
+        """Percent of clips whose category is the highest."""
+        right = self.objective.categories(torch.from_numpy(labels).to(self.workers.device))
+        return 100 * float((outputs["category"].argmax(axis=1) == right.cpu().numpy()).mean())
 
     def _record(self, row: dict[str, Any]) -> bool:
         """Adds an epoch to the progress; True where it is the best so far."""
@@ -365,7 +392,7 @@ class _Run:
         }
         if resumable:
             progress = self.progress
-            names = [name for name, _ in self.model.named_parameters()]
+            names = [name for name, _ in self._trained()]
             optimizer = {
                 f"{names[index]}/{key}": value
                 for index, values in self.optimizer.state_dict()["state"].items()
@@ -377,7 +404,7 @@ class _Run:
 
     def _load_optimizer(self, flat: Mapping[str, Tensor]) -> None:
         state: dict[int, dict[str, Tensor]] = {}
-        for index, (name, _) in enumerate(self.model.named_parameters()):
+        for index, (name, _) in enumerate(self._trained()):
             keys = ("step", "exp_avg", "exp_avg_sq")
             try:
                 state[index] = {key: flat[f"{name}/{key}"] for key in keys}
@@ -398,12 +425,19 @@ class _Run:
 
 @torch.no_grad()
 def predict(
-    model: SignBart, data: PreparedClips, config: RunConfig, device: torch.device
-) -> np.ndarray:
-    """Logits (N, C) float32 of every prepared clip, in their order, in inference mode."""
+    model: nn.Module, data: PreparedClips, config: RunConfig, device: torch.device
+) -> np.ndarray | dict[str, np.ndarray]:
+    """The model's outputs on every prepared clip, in their order, in inference mode.
+
+    Returns:
+        Logits (N, C) float32, or of a model with several outputs a dict of such.
+    """
     model.eval()
-    logits = np.empty((len(data), config.model.num_labels), np.float32)
+    found: dict[str, np.ndarray] = {}
     for batch in evaluation_batches(data, config):
-        scored = model(batch.keypoints.to(device), batch.attention_mask.to(device))
-        logits[batch.indices] = scored.cpu().numpy()
-    return logits
+        outputs = model(batch.keypoints.to(device), batch.attention_mask.to(device))
+        lone = isinstance(outputs, Tensor)
+        for name, scored in ({"": outputs} if lone else outputs).items():
+            rows = found.setdefault(name, np.empty((len(data), scored.shape[1]), np.float32))
+            rows[batch.indices] = scored.cpu().numpy()
+    return found[""] if lone else found

@@ -146,12 +146,12 @@ def test_no_module_of_the_bridge_is_named_after_what_it_would_hide():
     assert not {path.stem for path in REPOSITORY.glob("bridge/*.py")} & known
 
 
-# Every module that runs as `python -m`, and the one that users are told to run by its path.
+# Every module that runs as `python -m`, and those that users are told to run by their path.
 COMMANDS = [
     ["-m", ".".join(path.with_suffix("").parts), "--help"]
     for path in MODULES
     if '__name__ == "__main__"' in (REPOSITORY / path).read_text(encoding="utf-8")
-] + [[str(REPOSITORY / "bridge" / "convert.py"), "--help"]]
+] + [[str(REPOSITORY / "bridge" / name), "--help"] for name in ("convert.py", "export_models.py")]
 
 
 def loaded(arguments: list[str], **places: object) -> tuple[str, set[str]]:

@@ -17,8 +17,9 @@ from typing import TYPE_CHECKING
 from bridge.errors import BridgeError, ConversionError
 
 if TYPE_CHECKING:
+    from torch import nn
+
     from bridge.spec import IOSpec
-    from signbart_torch.model import SignBart
 
 
 @dataclass(frozen=True)
@@ -32,6 +33,7 @@ class Route:
         packages: Importable packages that it needs.
         module: Where its ``export(model, spec, paths)`` lives.
         produces: Endings of the files that it writes; the float .tflite is always among them.
+        needs_twin: Whether it starts from the model's Keras twin.
     """
 
     name: str
@@ -40,16 +42,19 @@ class Route:
     packages: tuple[str, ...]
     module: str
     produces: tuple[str, ...] = (".tflite",)
+    needs_twin: bool = False
 
     def missing_packages(self) -> list[str]:
         """Those of `packages` that are not installed."""
         return [name for name in self.packages if importlib.util.find_spec(name) is None]
 
-    def export(self, model: SignBart, spec: IOSpec, paths: Mapping[str, Path]) -> None:
+    def export(self, model: nn.Module, spec: IOSpec, paths: Mapping[str, Path]) -> None:
         """Writes the float .tflite, and whatever else the route produces.
 
+        The ONNX route can be asked for its .onnx alone.
+
         Args:
-            model: In inference mode.
+            model: One of `models.MODELS`, in inference mode.
             spec: Fixed shapes and the names that the artifact must have.
             paths: For each ending in `produces`, the file to write.
 
@@ -102,6 +107,7 @@ ROUTES: dict[str, Route] = {
             description="weight map into the Keras twin, and that to LiteRT by Keras",
             packages=("keras", "tensorflow", "ai_edge_litert"),
             module="bridge.routes.via_keras",
+            needs_twin=True,
         ),
     )
 }

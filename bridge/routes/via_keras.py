@@ -8,17 +8,17 @@ from typing import TYPE_CHECKING
 
 import keras
 
+from bridge.models import model_of
 from bridge.spec import IOSpec
 from bridge.weight_map import build_twin
-from signbart_tf.export_graph import for_export
 
 if TYPE_CHECKING:
-    from signbart_torch.model import SignBart
+    from torch import nn
 
 
-def export(model: SignBart, spec: IOSpec, paths: Mapping[str, Path]) -> None:
+def export(model: nn.Module, spec: IOSpec, paths: Mapping[str, Path]) -> None:
     """Writes the float .tflite; see `bridge.routes.Route.export`."""
-    graph = for_export(build_twin(model))
+    graph = model_of(model.config).keras_export_graph(build_twin(model))
     signature = {
         tensor.name: keras.InputSpec(shape=tensor.shape, dtype=tensor.dtype, name=tensor.name)
         for tensor in spec.inputs

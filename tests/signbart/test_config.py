@@ -291,7 +291,7 @@ def test_an_override_is_checked_like_the_file_and_said_to_be_one(tmp_path, overr
 def test_shipped_configurations_load_and_survive_a_round_trip(path):
     config = load_config(path)
     assert config.name == path.stem
-    assert config.model.num_keypoints <= LAYOUTS[config.data.layout].num_keypoints
+    assert config.num_keypoints <= LAYOUTS[config.data.layout].num_keypoints
     # Through both texts that carry it: a checkpoint's header and a run's config.yaml.
     tree = config.to_dict()
     assert from_dict(json.loads(json.dumps(tree)), source="header") == config

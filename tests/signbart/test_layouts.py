@@ -14,6 +14,7 @@ SIZES = {
     "kp63": 63,
     "kp65": 65,
     "kp75": 75,
+    "kp89": 89,
     "kp90": 90,
     "kp100": 100,
     "holistic543": 543,
@@ -163,6 +164,12 @@ def test_kp90_is_the_selection_that_the_recordings_name(fsl7_holistic):
 def test_kinect20_has_the_order_of_the_recordings(isl_kinect30):
     meta = json.loads((isl_kinect30 / "meta.json").read_text(encoding="utf-8"))
     assert list(get_layout("kinect20").names) == meta["keypoints"]
+
+
+def test_kp89_is_kp90_without_the_second_tip_of_the_nose():
+    kp89, kp90 = get_layout("kp89"), get_layout("kp90")
+    assert kp89.holistic == kp90.holistic[:89]
+    assert kp90.names[89] == "face_1" and kp89.names[0] == "nose"
 
 
 @pytest.mark.parametrize(

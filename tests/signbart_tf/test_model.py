@@ -20,7 +20,11 @@ from signbart_tf.model import SignBart
 from signbart_torch.model import SignBart as TorchSignBart
 
 REPOSITORY = Path(__file__).resolve().parents[2]
-RUNS = sorted(path for path in (REPOSITORY / "configs").glob("*.yaml") if path.stem != "parity")
+RUNS = sorted(
+    path
+    for path in (REPOSITORY / "configs").glob("*.yaml")
+    if path.stem != "parity" and load_config(path).kind == "signbart"
+)
 
 
 def torch_logits(model, inputs) -> np.ndarray:

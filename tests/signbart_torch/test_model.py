@@ -14,7 +14,11 @@ from signbart.errors import ConfigError
 from signbart_torch.model import SignBart
 
 CONFIGS = Path(__file__).resolve().parents[2] / "configs"
-RUNS = sorted(path for path in CONFIGS.glob("*.yaml") if path.stem != "parity")  # tolerances
+RUNS = sorted(
+    path
+    for path in CONFIGS.glob("*.yaml")
+    if path.stem != "parity" and load_config(path).kind == "signbart"  # parity: tolerances
+)
 
 # (K, d_model, FFN, heads, positions, C) -> parameters of 2 + 2 layers, as published.
 PUBLISHED = {

@@ -1,0 +1,230 @@
+"""``python bridge/export_models.py``: the command. `bridge.models_export` does the work."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+if not __package__:
+    # Run as `python bridge/export_models.py`: Python put bridge/ first on the path, and the
+    # project's root belongs there.
+    sys.path[0] = str(Path(__file__).resolve().parent.parent)
+
+from bridge.arguments import at_least
+from bridge.errors import BridgeError
+from bridge.models import MODELS, Model
+from bridge.quantize import select_schemes
+from bridge.routes import ROUTES, get_route
+from signbart.console import run_command
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Runs the command; 0 if every file is within its limits, 1 if not."""
+    options = _parser().parse_args(arguments)
+    schemes = select_schemes([options.quantize])
+
+    from bridge.model_sources import read_source
+    from bridge.models_export import LOG, OFFERED, RESULTS, export_models
+    from bridge.samples import read_recordings
+
+    others = [scheme.name for scheme in schemes if scheme.name not in OFFERED]
+    if others:
+        raise BridgeError(
+            f"--quantize {others[0]}: this command makes {' and '.join(OFFERED)}; for the others "
+            "give bridge/convert.py a checkpoint of signbart_torch.train"
+        )
+    chosen, skipped = _choose(options)
+    sources = [
+        read_source(
+            kind,
+            path,
+            sequence_length=options.sequence_length,
+            input_shape=options.input_shape,
+            classes=options.classes,
+            attention_heads=options.attention_heads,
+            pooling=options.pooling,
+            trust_pickle=options.trust_pickle,
+        )
+        for kind, path in chosen.items()
+    ]
+    for kind, reason in skipped.items():
+        print(f"skipped {kind}: {reason}")
+    for source in sources:
+        model = source.config.model
+        print(
+            f"{source.row.name}: {sum(p.numel() for p in source.model.parameters()):,} parameters, "
+            f"{model.num_features} numbers a frame, {source.config.data.max_frames} frames, "
+            f"{model.num_labels} classes, {model.num_categories} categories, from "
+            f"{source.checkpoint}",
+            flush=True,
+        )
+    artifacts = export_models(
+        sources,
+        options.output_dir,
+        route=options.route and get_route(options.route).name,
+        schemes=schemes,
+        verify=not options.no_verify,
+        clips=read_recordings(options.data),
+        data=options.data,
+        skipped=skipped,
+        verbose=options.verbose,
+        report=lambda artifact: print(
+            f"  {artifact.parity.artifact}: {artifact.parity.verdict}, {artifact.seconds:.1f} s",
+            flush=True,
+        ),
+    )
+    _print_table(artifacts)
+    output = Path(options.output_dir)
+    print(f"wrote {output / RESULTS}; the converters' output is in {output / LOG}")
+    wrong = [artifact for artifact in artifacts if not artifact.parity.passed]
+    for artifact in wrong:
+        parity = artifact.parity
+        print(f"error: {parity.artifact}: {parity.verdict}: {parity.reason}", file=sys.stderr)
+    if wrong:
+        return 1
+    print("next:")
+    print(f"  python -m bridge.describe {artifacts[0].path}")
+    return 0
+
+
+def _offered() -> list[Model]:
+    return [model for model in MODELS.values() if model.published]
+
+
+def _parser() -> argparse.ArgumentParser:
+    routes = "\n".join(f"  {route.name:8} {route.description}" for route in ROUTES.values())
+    parser = argparse.ArgumentParser(
+        prog="python bridge/export_models.py",
+        description="Export a sign Transformer and a MediaPipe GRU, from their PyTorch checkpoints "
+        "to .tflite and .onnx, and compare every file with PyTorch. By default it takes what lies "
+        "in the current folder.",
+        epilog=f"routes:\n{routes}\n\n"
+        "exit status: 0 exported and within the limits of configs/parity.yaml, 1 not, 2 bad input",
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    for model in _offered():
+        parser.add_argument(
+            f"--{model.published.option}",
+            metavar="FILE",
+            help=f"{model.title}: .pt, .pth, or .safetensors of signbart_torch.train (default: "
+            f"{model.published.file}, if it exists)",
+        )
+    parser.add_argument(
+        "--sequence-length",
+        type=at_least(1),
+        metavar="T",
+        help="frames of the .tflite (default: 300, or what a .safetensors says)",
+    )
+    parser.add_argument(
+        "--output-dir", default="exports", metavar="FOLDER", help="default: %(default)s"
+    )
+    parser.add_argument(
+        "--route", metavar="NAME", help="default: the one that suits the model best"
+    )
+    parser.add_argument(
+        "--quantize",
+        default="fp16,fp32",
+        metavar="SCHEMES",
+        help="of the .tflite, parted by commas (default: %(default)s)",
+    )
+    parser.add_argument("--no-verify", action="store_true", help="do not compare with PyTorch")
+    parser.add_argument(
+        "--data", metavar="PATH", help="recordings to compare on (default: synthetic signs)"
+    )
+    parser.add_argument(
+        "--input-shape",
+        type=_shape,
+        metavar="1,T,F",
+        help="the shape that the models must have, instead of --sequence-length",
+    )
+    parser.add_argument(
+        "--classes", type=at_least(1), metavar="C", help="the classes that the models must have"
+    )
+    parser.add_argument(
+        "--attention-heads",
+        type=at_least(1),
+        metavar="H",
+        help="attention heads of a Transformer's .pt, which its tensors do not tell (default: 8)",
+    )
+    parser.add_argument(
+        "--pooling",
+        choices=("mean", "max", "cls"),
+        help="what a Transformer's .pt does to its frames, which its tensors do not tell (default: "
+        "mean)",
+    )
+    parser.add_argument(
+        "--trust-pickle",
+        action="store_true",
+        help="read a .pt that holds a whole pickled module: THIS EXECUTES CODE FROM THE FILE",
+    )
+    parser.add_argument("-v", "--verbose", action="store_true", help="show the converters' output")
+    return parser
+
+
+def _shape(text: str) -> tuple[int, int]:
+    """An argparse type: ``1,300,178`` as (300, 178)."""
+    sizes = tuple(int(part) for part in text.split(","))
+    if len(sizes) != 3 or min(sizes) < 1 or sizes[0] != 1:
+        raise argparse.ArgumentTypeError(f"{text} is not 1,T,F, such as 1,300,178")
+    return sizes[1:]
+
+
+_shape.__name__ = "shape 1,T,F"
+
+
+def _choose(options: argparse.Namespace) -> tuple[dict[str, Path], dict[str, str]]:
+    """Kind -> checkpoint, and kind -> why there is none."""
+    chosen, skipped = {}, {}
+    for model in _offered():
+        option, default = model.published.option, model.published.file
+        given = getattr(options, option)
+        path = Path(given or default)
+        if path.is_file():
+            chosen[model.name] = path
+        elif given:
+            raise BridgeError(f"--{option} {path}: no such file; correct the path")
+        else:
+            skipped[model.name] = f"no {default} in {Path.cwd()}; give --{option} FILE"
+    if not chosen:
+        names = " nor ".join(model.published.file for model in _offered())
+        ways = " or ".join(f"--{model.published.option} FILE" for model in _offered())
+        raise BridgeError(f"neither {names} in {Path.cwd()}; go to their folder, or give {ways}")
+    if options.input_shape and options.sequence_length not in (None, options.input_shape[0]):
+        raise BridgeError(
+            f"--input-shape says {options.input_shape[0]} frames and --sequence-length "
+            f"{options.sequence_length}; give one of them"
+        )
+    return chosen, skipped
+
+
+def _print_table(artifacts: Sequence) -> None:
+    from signbart.console import print_table
+
+    rows = []
+    for artifact in artifacts:
+        parity, path = artifact.parity, artifact.path
+        rows.append(
+            [
+                parity.artifact,
+                artifact.route,
+                f"{path.stat().st_size:,}" if path else "none",
+                f"{artifact.seconds:.1f}",
+                sum(artifact.operators.values()) or "none",
+                "not run" if parity.cosine is None else f"{parity.cosine:.7f}",
+                "not run" if parity.max_abs is None else f"{parity.max_abs:.1e}",
+                parity.verdict,
+            ]
+        )
+    columns = ["file", "route", "bytes", "seconds", "operators", "cosine", "max Δ", "verdict"]
+    print_table("", columns, rows)
+
+
+def command() -> None:
+    """The console script."""
+    run_command(main)
+
+
+if __name__ == "__main__":
+    command()

@@ -1,0 +1,1 @@
+"""The Keras twins of `signbart_torch.zoo`."""

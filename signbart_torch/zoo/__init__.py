@@ -1,0 +1,1 @@
+"""Other PyTorch classifiers that the bridge carries."""

@@ -1,0 +1,468 @@
+"""``bridge/export_models.py``: two models trained here, exported by every route, or refused.
+
+Trained on real recordings where there are any, else on synthetic signs; never random.
+"""
+
+import dataclasses
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from bridge import models_export
+from bridge.conversion import convert
+from bridge.describe import main as describe_command
+from bridge.errors import BridgeError
+from bridge.export_models import main
+from bridge.metadata import read_metadata
+from bridge.model_sources import read_source
+from bridge.models import MODELS
+from bridge.models_export import export_models
+from bridge.parity import WRONG
+from bridge.quantization_job import QuantizationOptions
+from bridge.quantized_parity import prepared_inputs
+from bridge.routes import ROUTES
+from bridge.runtimes import open_runtime
+from bridge.sequences import LENGTHS, UnmaskedTorch, make_sequences
+from bridge.spec import ATTENTION_MASK, KEYPOINTS
+from signbart.clips import ClipSet, read_clips, write_packed
+from signbart.config import from_dict
+from signbart.errors import SignBartError
+from signbart.layouts import get_layout
+from signbart.synthetic import make_clips
+from signbart_torch.checkpoint import load_checkpoint
+from signbart_torch.trainer import train
+from signbart_torch.zoo.mediapipe_gru import MediapipeGru
+from signbart_torch.zoo.sign_transformer import SignTransformer
+
+REPOSITORY = Path(__file__).resolve().parents[2]
+KINDS = ("sign_transformer", "mediapipe_gru")
+FILES = {
+    f"{kind}{ending}" for kind in KINDS for ending in ("_fp16.tflite", "_fp32.tflite", ".onnx")
+}
+SIZES = {
+    "sign_transformer": {"d_model": 96, "encoder_layers": 3, "attention_heads": 4, "ffn_dim": 120},
+    "mediapipe_gru": {"hidden1": 72, "hidden2": 40},
+}
+# Smaller than SIZES, and untrained: for what is refused before anything is exported.
+SMALL = {
+    "Transformer.pt": lambda: SignTransformer(
+        MODELS["sign_transformer"].config(d_model=16, encoder_layers=1, ffn_dim=20)
+    ),
+    "GRU.pt": lambda: MediapipeGru(MODELS["mediapipe_gru"].config(hidden1=12, hidden2=10)),
+}
+
+
+@pytest.fixture(scope="module")
+def clips(request) -> ClipSet:
+    try:
+        return read_clips(request.getfixturevalue("fsl7_holistic"))
+    except pytest.skip.Exception:
+        made = make_clips(num_classes=7, num_signers=4, repetitions=6, seed=2)
+        wanted = [get_layout("kp90").holistic.index(i) for i in get_layout("kp89").holistic]
+        return dataclasses.replace(
+            made,
+            clips=tuple(
+                dataclasses.replace(clip, landmarks=clip.landmarks[:, wanted])
+                for clip in made.clips
+            ),
+        )
+
+
+@pytest.fixture(scope="module")
+def trained(clips, tmp_path_factory) -> dict[str, Path]:
+    """A checkpoint a kind, of models that learnt classes and categories."""
+    folder = tmp_path_factory.mktemp("zoo_runs")
+    groups = {name: f"group {at % 3}" for at, name in enumerate(clips.class_names)}
+    paths = {}
+    for kind in KINDS:
+        config = from_dict(
+            {
+                "name": kind,
+                "model": {"kind": kind, **SIZES[kind], "num_categories": 3},
+                "data": {
+                    "layout": "kp89", "max_frames": 300, "normalization": "bbox_ignore_missing",
+                    "categories": groups,
+                },
+                "train": {"epochs": 12, "batch_size": 16, "lr": 2e-3, "warmup_epochs": 1},
+            },
+            source="tests",
+        )  # fmt: skip
+        results = train(clips, config, folder / kind, device="cpu")
+        if clips.class_names[0] == "comein":
+            # Seven classes and three categories: chance is 14 and 33.
+            assert results["val"]["accuracy"] > 60 and results["val"]["category_accuracy"] > 60
+        paths[kind] = folder / kind / "best.safetensors"
+    return paths
+
+
+@pytest.fixture(scope="module")
+def published(trained, tmp_path_factory) -> Path:
+    """A folder with both models as other people save theirs."""
+    folder = tmp_path_factory.mktemp("published")
+    tensors = load_checkpoint(trained["sign_transformer"]).tensors
+    torch.save({"model_state_dict": tensors, "epoch": 12}, folder / "Transformer.pt")
+    tensors = load_checkpoint(trained["mediapipe_gru"]).tensors
+    torch.save({f"module.{name}": t for name, t in tensors.items()}, folder / "GRU.pt")
+    return folder
+
+
+@pytest.fixture(scope="module")
+def exported(published) -> tuple[Path, str]:
+    """What the bare command leaves in the current folder, and what it says."""
+    process = subprocess.run(
+        [sys.executable, REPOSITORY / "bridge" / "export_models.py", "--attention-heads", "4"],
+        cwd=published,
+        env={**os.environ, "OMP_NUM_THREADS": "1"},
+        capture_output=True,
+        text=True,
+        timeout=280,
+    )
+    assert process.returncode == 0, process.stdout + process.stderr
+    return published / "exports", process.stdout
+
+
+# What comes out
+
+
+@pytest.mark.slow
+def test_the_bare_command_exports_what_lies_in_the_folder(exported):
+    folder, printed = exported
+    assert {path.name for path in folder.iterdir()} == FILES | {"export_results.json", "export.log"}
+    assert "skipped" not in printed and printed.count("pass") >= 2 * len(FILES)
+    results = json.loads((folder / "export_results.json").read_text(encoding="utf-8"))
+    assert set(results["models"]) == set(KINDS) and results["skipped"] == {}
+    assert {"torch", "onnx", "tensorflow", "ai-edge-litert"} <= set(results["versions"])
+    for kind, model in results["models"].items():
+        assert model["verdict"] == "pass" and model["seconds"] > 0
+        assert {Path(entry["path"]).name for entry in model["artifacts"]} <= FILES
+        for entry in model["artifacts"]:
+            path = folder.parent / entry["path"]
+            assert path.name.startswith(kind) and path.stat().st_size == entry["bytes"]
+            half = entry["scheme"] == "fp16"
+            assert entry["cosine_similarity"] > (0.999 if half else 0.9999)
+            assert entry["max_difference"] <= (0.01 if half else 1e-4)
+            # Three lengths, with a mask and without, random and real; one batch more for .onnx.
+            assert entry["sequences"] >= 12
+            assert set(entry["outputs"]) == {"gloss", "category"}
+            assert all(output["passed"] for output in entry["outputs"].values())
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", sorted(FILES))
+def test_artifacts_name_both_outputs_and_say_what_they_do_not_know(exported, capsys, name):
+    runtime = open_runtime(exported[0] / name)
+    assert {tensor.name for tensor in runtime.spec.inputs} == {KEYPOINTS, ATTENTION_MASK}
+    assert {t.name: t.shape[1] for t in runtime.spec.outputs} == {"gloss": 7, "category": 3}
+    assert runtime.spec.inputs[0].shape[0] == (None if name.endswith(".onnx") else 1)
+    metadata = read_metadata(exported[0] / name)
+    assert metadata["labels"] == list("0123456") and metadata["preprocessing"] is None
+    assert metadata["config"] == {"model": metadata["config"]["model"]}
+    assert describe_command([str(exported[0] / name)]) == 0
+    printed = capsys.readouterr().out
+    assert "preprocessing: not known" in printed and "beyond a plain runtime: none" in printed
+
+
+@pytest.mark.slow
+def test_the_gru_is_not_unrolled(exported):
+    results = json.loads((exported[0] / "export_results.json").read_text(encoding="utf-8"))
+    for entry in results["models"]["mediapipe_gru"]["artifacts"]:
+        assert sum(entry["operators"].values()) < 120
+        # Otherwise the count would say nothing: one loop, or one operator.
+        loops = {"WHILE", "GRU"} & set(entry["operators"])
+        assert loops, entry["path"]
+
+
+@pytest.mark.slow
+def test_an_onnx_takes_any_batch_and_length(exported, published):
+    for kind in KINDS:
+        file = MODELS[kind].published.file
+        source = read_source(kind, published / file, attention_heads=4)
+        runtime = open_runtime(exported[0] / f"{kind}.onnx")
+        rng = np.random.default_rng(1)
+        for batch, frames in ((1, 1), (3, 17), (2, 299)):
+            keypoints = rng.random((batch, frames, 178), np.float32)
+            mask = (rng.random((batch, frames)) < 0.7).astype(np.int32)
+            mask[:, 0] = 1
+            with torch.inference_mode():
+                wanted = source.model(torch.from_numpy(keypoints), torch.from_numpy(mask))
+            found = runtime({KEYPOINTS: keypoints, ATTENTION_MASK: mask})
+            for name in ("gloss", "category"):
+                np.testing.assert_allclose(found[name], wanted[name].numpy(), atol=1e-4)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("route", list(ROUTES))
+def test_every_route_carries_trained_models(trained, clips, tmp_path, route):
+    sources = [read_source(kind, path) for kind, path in trained.items()]
+    made = export_models(sources, tmp_path, route=route, clips=clips, data="recordings")
+    assert {artifact.parity.artifact for artifact in made} == FILES
+    for artifact in made:
+        assert artifact.parity.passed, artifact.parity.reason
+        assert artifact.path.parent == tmp_path
+    metadata = read_metadata(tmp_path / "mediapipe_gru_fp16.tflite")
+    assert metadata["preprocessing"]["layout"] == "kp89" and metadata["route"] == route
+    assert metadata["labels"] == list(clips.class_names)
+    assert metadata["categories"] == ["group 0", "group 1", "group 2"]
+    right = 0
+    runtime = open_runtime(tmp_path / "sign_transformer_fp16.tflite")
+    for sample, label in recorded_samples(sources[0].config, clips):
+        right += int(runtime(sample)["gloss"].argmax()) == label
+    # 21 clips, most of them trained on; three right would be chance.
+    assert right >= (14 if clips.class_names[0] == "comein" else 5)
+
+
+def recorded_samples(config, clips):
+    """Every eighth of the first 168 clips as a model's input, and its class."""
+    chosen = clips.select(range(0, 168, 8))
+    keypoints, mask = prepared_inputs(chosen, config)
+    for at, label in enumerate(chosen.labels):
+        yield {KEYPOINTS: keypoints[at : at + 1], ATTENTION_MASK: mask[at : at + 1]}, int(label)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("head", ["gloss_head", "category_head"])
+def test_what_disagrees_is_rejected(trained, tmp_path, monkeypatch, capsys, head):
+    """The route is handed a model with one head's bias changed: the other still agrees."""
+    route = ROUTES["keras"]
+
+    def altered(self, model, spec, paths):
+        if ".tflite" not in paths:
+            return original(self, model, spec, paths)
+        bias = getattr(model, head).bias
+        with torch.no_grad():
+            bias[0] += 0.01
+        try:
+            return original(self, model, spec, paths)
+        finally:
+            with torch.no_grad():
+                bias[0] -= 0.01
+
+    original = type(route).export
+    monkeypatch.setattr(type(route), "export", altered)
+    output = tmp_path / "exports"
+    arguments = ["--gru", str(trained["mediapipe_gru"]), "--output-dir", str(output)]
+    assert main([*arguments, "--route", "keras"]) == 1
+    assert {path.name for path in output.glob("*.*")} == {
+        "mediapipe_gru.onnx", "export_results.json", "export.log"
+    }  # fmt: skip
+    assert {path.name for path in (output / "rejected").iterdir()} == {
+        "mediapipe_gru_fp16.tflite", "mediapipe_gru_fp32.tflite"
+    }  # fmt: skip
+    complaint = capsys.readouterr().err
+    name = head.removesuffix("_head")
+    assert f"worst {name}[0]" in complaint and "off by 0.01" in complaint
+    model = json.loads((output / "export_results.json").read_text())["models"]["mediapipe_gru"]
+    assert model["verdict"] == WRONG
+    entry = next(e for e in model["artifacts"] if e["scheme"] == "fp32" and e["route"] == "keras")
+    assert not entry["outputs"][name]["passed"]
+    assert sum(output["passed"] for output in entry["outputs"].values()) == 1
+
+
+@pytest.mark.slow
+def test_a_failing_converter_leaves_no_file_and_one_line(trained, tmp_path, monkeypatch, capsys):
+    def broken(self, model, spec, paths):
+        paths[".tflite" if ".tflite" in paths else ".onnx"].write_bytes(b"half a file")
+        raise BridgeError("route 'keras' failed: operator\n  aten::exotic has no lowering")
+
+    output = tmp_path / "exports"
+    arguments = ["--gru", str(trained["mediapipe_gru"]), "--output-dir", str(output)]
+    monkeypatch.setattr(type(ROUTES["keras"]), "export", broken)
+    assert main(arguments) == 1
+    lines = capsys.readouterr().err.splitlines()
+    assert len(lines) == 3
+    assert all("aten::exotic has no lowering" in line for line in lines)
+    assert [path.name for path in output.rglob("*.tflite")] == []
+    assert [path.name for path in output.rglob("*.onnx")] == []
+    assert list(output.glob(".*")) == []
+
+
+@pytest.mark.slow
+def test_no_verify_and_one_scheme(trained, tmp_path, capsys):
+    assert main(["--gru", str(trained["mediapipe_gru"]), "--output-dir", str(tmp_path),
+                 "--no-verify", "--quantize", "fp16", "--sequence-length", "20"]) == 0  # fmt: skip
+    assert {path.suffix for path in tmp_path.iterdir()} == {".tflite", ".onnx", ".json", ".log"}
+    assert not (tmp_path / "mediapipe_gru_fp32.tflite").exists()
+    runtime = open_runtime(tmp_path / "mediapipe_gru_fp16.tflite")
+    assert {t.name: t.shape for t in runtime.spec.inputs}[KEYPOINTS] == (1, 20, 178)
+    results = json.loads((tmp_path / "export_results.json").read_text())
+    assert (
+        results["verified"] is False and "Transformer.pt" in results["skipped"]["sign_transformer"]
+    )
+    assert results["models"]["mediapipe_gru"]["verdict"] == "not verified"
+    assert "skipped sign_transformer: no Transformer.pt" in capsys.readouterr().out
+
+
+@pytest.mark.slow
+def test_convert_takes_what_was_trained_here_and_judges_both_outputs(trained, clips, tmp_path):
+    data = tmp_path / "clips.npz"
+    write_packed(clips, data)
+    made = convert(
+        trained["mediapipe_gru"],
+        tmp_path / "out",
+        routes=["keras"],
+        quantization=QuantizationOptions(schemes=["fp32,fp16,dynamic_int8"]),
+        data=str(data),
+    )
+    assert [conversion.scheme for conversion in made] == ["fp32", "fp16", "dynamic_int8"]
+    for conversion in made:
+        assert conversion.parity.passed, conversion.parity.reason
+        assert set(conversion.parity.outputs) == {"gloss", "category"}
+    card = (tmp_path / "out" / "MODEL_CARD.md").read_text(encoding="utf-8")
+    assert "MediaPipe GRU" in card and "The highest of `gloss` is the class" in card
+    assert "Categories: group 0, group 1, group 2" in card
+
+
+# What it is compared on
+
+
+def test_sequences_of_every_length_with_a_mask_and_without():
+    source = from_dict(
+        {"model": {"kind": "mediapipe_gru", "num_labels": 7},
+         "data": {"layout": "kp89", "max_frames": 300, "normalization": "bbox_ignore_missing"}},
+        source="tests",
+    )  # fmt: skip
+    fixed, any_length = make_sequences(source)
+    lengths = [
+        (int(s.inputs[ATTENTION_MASK].sum()), s.inputs[KEYPOINTS].shape[1], s.recorded)
+        for s in fixed
+    ]
+    for length in LENGTHS:
+        for recorded in (True, False):
+            assert (length, 300, recorded) in lengths
+    assert lengths.count((300, 300, True)) == 4  # 300 frames with a mask, and all without one
+    masked = fixed[0].inputs
+    assert masked[ATTENTION_MASK].sum() == 1
+    assert not np.isfinite(masked[KEYPOINTS][0, 1:]).any()
+    assert {s.inputs[KEYPOINTS].shape[1] for s in any_length} == {1, 30, 300}
+    assert any_length[-1].inputs[KEYPOINTS].shape == (6, 300, 178)
+    assert {s.recorded for s in fixed} == {True, False}
+    # Other landmarks than any known layout's still move a little a frame.
+    other = dataclasses.replace(source, model=dataclasses.replace(source.model, num_features=134))
+    walk = next(
+        s for s in make_sequences(other)[0] if s.recorded and s.inputs[ATTENTION_MASK].all()
+    )
+    assert walk.inputs[KEYPOINTS].shape == (1, 300, 134) and "walk" in walk.description
+
+
+def test_without_a_mask_the_reference_is_given_none():
+    config = from_dict(
+        {"model": {"kind": "mediapipe_gru", "num_labels": 7, "hidden1": 8, "hidden2": 6},
+         "data": {"layout": "kp89", "max_frames": 9}},
+        source="tests",
+    )  # fmt: skip
+    given = []
+
+    class Spy(MediapipeGru):
+        def forward(self, keypoints, attention_mask=None):
+            given.append(attention_mask)
+            return super().forward(keypoints, attention_mask)
+
+    runtime = UnmaskedTorch(Spy(config.model), config)
+    keypoints = np.zeros((1, 9, 178), np.float32)
+    for frames in (9, 4):
+        mask = (np.arange(9) < frames).astype(np.int32)[None]
+        assert set(runtime({KEYPOINTS: keypoints, ATTENTION_MASK: mask})) == {"gloss", "category"}
+    assert given[0] is None and int(given[1].sum()) == 4
+
+
+# What is refused: one line, and nothing is written
+
+
+@pytest.fixture
+def folder(tmp_path, monkeypatch) -> Path:
+    """The current folder, with two small models in it."""
+    torch.manual_seed(0)
+    for name, build in SMALL.items():
+        torch.save(build().state_dict(), tmp_path / name)
+    monkeypatch.chdir(tmp_path)
+    return tmp_path
+
+
+def refusal(*arguments: str) -> str:
+    with pytest.raises(SignBartError) as raised:
+        main(list(arguments))
+    assert not Path("exports").exists()
+    assert "\n" not in str(raised.value)
+    return str(raised.value)
+
+
+def test_nothing_to_export(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    message = refusal()
+    assert "neither Transformer.pt nor GRU.pt in" in message and "--gru FILE" in message
+
+
+@pytest.mark.parametrize(
+    ("arguments", "texts"),
+    [
+        (["--gru", "absent.pt"], ["--gru absent.pt: no such file"]),
+        (["--transformer", "GRU.pt"], ["GRU.pt is not a SignTransformer", "missing: cls_token",
+                                       "unexpected: gru1."]),
+        (["--gru", "Transformer.pt"], ["Transformer.pt is not a MediapipeGru", "missing: gru1."]),
+        (["--sequence-length", "301"], ["positions for 300 frames, and not for 301",
+                                        "--sequence-length 300"]),
+        (["--input-shape", "1,300,150"], ["178 features, and not 150: correct --input-shape"]),
+        (["--input-shape", "1,30,178", "--sequence-length", "31"], ["give one of them"]),
+        (["--classes", "104"], ["105 classes, and not 104: correct --classes"]),
+        (["--attention-heads", "3"], ["3 attention heads do not divide"]),
+        (["--quantize", "fp32,int8"], ["--quantize int8", "fp16 and fp32", "bridge/convert.py"]),
+        (["--quantize", "fp17"], ["no quantization scheme 'fp17'"]),
+        (["--route", "tflite"], ["unknown route 'tflite'; known: litert"]),
+    ],
+)  # fmt: skip
+def test_what_cannot_be_is_refused_in_one_line(folder, arguments, texts):
+    message = refusal(*arguments)
+    assert all(text in message for text in texts), message
+
+
+def test_a_corrupt_file_is_refused(folder):
+    whole = (folder / "GRU.pt").read_bytes()
+    (folder / "GRU.pt").write_bytes(whole[: len(whole) // 2])
+    assert "GRU.pt is damaged" in refusal()
+
+
+def test_a_whole_module_is_read_only_where_that_is_asked_for(folder, monkeypatch, capsys):
+    torch.save(SMALL["GRU.pt"](), folder / "GRU.pt")
+    assert "reading it executes code" in refusal()
+    source = read_source("mediapipe_gru", folder / "GRU.pt", trust_pickle=True)
+    assert source.config.model.hidden1 == 12
+    assert capsys.readouterr().err.count("warning:") == 1
+
+
+def test_a_checkpoint_of_another_kind_is_named(checkpoint):
+    with pytest.raises(SignBartError, match="holds a model 'signbart', and not a 'mediapipe_gru'"):
+        read_source("mediapipe_gru", checkpoint)
+
+
+def test_an_error_is_one_line_and_exit_status_2(tmp_path):
+    process = subprocess.run(
+        [sys.executable, REPOSITORY / "bridge" / "export_models.py", "--gru", "absent.pt"],
+        cwd=tmp_path, capture_output=True, text=True, timeout=120,
+    )  # fmt: skip
+    assert process.returncode == 2 and process.stdout == ""
+    assert process.stderr == "error: --gru absent.pt: no such file; correct the path\n"
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_left_overs_and_another_checkpoints_files_go(folder, monkeypatch):
+    """Without a converter: its place takes one that fails."""
+    output = folder / "exports"
+    (output / ".exporting-dead").mkdir(parents=True)
+    (output / "mediapipe_gru_fp32.tflite").write_bytes(b"an earlier run's")
+
+    def broken(self, model, spec, paths):
+        raise BridgeError("no converter here")
+
+    monkeypatch.setattr(type(ROUTES["keras"]), "export", broken)
+    assert main(["--gru", "GRU.pt", "--transformer", "Transformer.pt"]) == 1
+    assert not list(output.glob(".exporting-*"))
+    # Beside results that say "failed" it would be taken for this checkpoint's.
+    assert (output / "rejected" / "mediapipe_gru_fp32.tflite").is_file()
+    assert not (output / "mediapipe_gru_fp32.tflite").exists()
+    assert models_export.RESULTS in {path.name for path in output.iterdir()}
