@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import argparse
 import tempfile
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -25,13 +26,13 @@ from signbart.console import markdown_table, run_command
 COLUMNS = ("model", "route", "scheme", "operators", "bytes", "s to make", "cosine", "max Δ", "ms")
 
 
-def main() -> int:
+def main(arguments: Sequence[str] | None = None) -> int:
     """Exports by every route, times, prints one Markdown table."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--transformer", required=True, metavar="FILE")
     parser.add_argument("--gru", required=True, metavar="FILE")
     parser.add_argument("--data", metavar="PATH", help="recordings to compare on")
-    options = parser.parse_args()
+    options = parser.parse_args(arguments)
 
     import torch
 

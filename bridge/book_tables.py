@@ -199,13 +199,20 @@ def operators(run: Run) -> Table:
 
 
 def _count(run: Run) -> tuple[int, int]:
-    """Parameters and FLOPs of the PyTorch model of the first fold."""
+    """Parameters, and FLOPs of one clip of full length, of the PyTorch model of the first fold."""
+    import torch
+
+    from bridge.spec import io_spec
     from signbart_torch.checkpoint import load_model
     from signbart_torch.flops import count_flops
 
     path = training_folder(run.folder / run.folds[0], PLAIN) / CHECKPOINT
     model, config, _ = load_model(path)
-    return model.num_parameters, count_flops(model, config.data.max_frames)
+    inputs = {
+        tensor.name: torch.ones(tensor.shape, dtype=getattr(torch, tensor.dtype))
+        for tensor in io_spec(config).inputs
+    }
+    return model.num_parameters, count_flops(model, inputs)
 
 
 def _spread(models: Sequence[Result | None], name: str, form: str = ".2f") -> str:

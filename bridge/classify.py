@@ -31,18 +31,13 @@ def classify(model: str | Path, clip: str) -> list[tuple[str, float]]:
         SignBartError: The model or the recording cannot be read, or they do not fit each other.
     """
     from bridge.evaluation import open_model
-    from bridge.spec import ATTENTION_MASK, KEYPOINTS, LOGITS
+    from bridge.quantized_parity import predict, prepared_inputs
     from signbart.clips import ClipSet
-    from signbart.layouts import get_layout
-    from signbart.preprocessing import pad, preprocess
     from signbart.single_clip import read_single_clip
 
     recording = ClipSet((read_single_clip(clip),), ("",))
     opened = open_model(model)
-    config = opened.config
-    fitted = recording.to_layout(get_layout(config.data.layout)).clips[0]
-    keypoints, mask = pad([preprocess(fitted.landmarks, config)], config.data.max_frames)
-    logits = opened.runtime({KEYPOINTS: keypoints, ATTENTION_MASK: mask})[LOGITS][0]
+    (logits,) = predict(opened.runtime, *prepared_inputs(recording, opened.config))
     scores = np.exp(logits - logits.max(), dtype=np.float64)
     scores /= scores.sum()
     order = np.argsort(-logits, kind="stable")

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-import torch
-from torch.utils.flop_counter import FlopCounterMode
+from collections.abc import Mapping
 
-from signbart_torch.model import SignBart
+import torch
+from torch import Tensor, nn
+from torch.utils.flop_counter import FlopCounterMode
 
 COUNTED = (
     "matrix products of Linear layers and attention as run, a multiply and an add counted as two; "
@@ -13,17 +14,14 @@ COUNTED = (
 )
 
 
-def count_flops(model: SignBart, frames: int) -> int:
-    """Operations of one clip, as `torch.utils.flop_counter` counts them: see `COUNTED`.
+def count_flops(model: nn.Module, inputs: Mapping[str, Tensor]) -> int:
+    """Operations of one call, as `torch.utils.flop_counter` counts them: see `COUNTED`.
 
     Args:
         model: In inference mode.
-        frames: Length of the clip, without padding.
+        inputs: Of the call, by name; one clip of full length gives what reports show.
     """
-    device = next(model.parameters()).device
-    keypoints = torch.zeros((1, frames, model.config.num_keypoints, 2), device=device)
-    attention_mask = torch.ones((1, frames), dtype=torch.int32, device=device)
     counter = FlopCounterMode(display=False)
     with torch.no_grad(), counter:
-        model(keypoints, attention_mask)
+        model(**inputs)
     return counter.get_total_flops()

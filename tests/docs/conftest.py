@@ -14,7 +14,9 @@ from signbart.clips import read_clips
 from tests.docs.pages import REAL, REPOSITORY, Block, Command, all_blocks, all_commands
 
 # What commands name that other commands, or `Workspace`, make.
-MADE = ("runs/signs/", "exports/signs/", "LSA-64.pth", "runs/fsl7/all", "recognize")
+MADE = (
+    "runs/signs/", "exports/signs/", "LSA-64.pth", "runs/fsl7/all", "recognize", "Transformer.pt"
+)  # fmt: skip
 # What the commands name from the repository; all else that they name, they or `Workspace` make.
 LINKED = ("Makefile", "bridge", "configs", "requirements.txt", "pyproject.toml")
 
@@ -88,6 +90,8 @@ class Workspace:
                 "python -m signbart_torch.train --config configs/kp90.yaml --data fsl7_holistic "
                 "--output runs/fsl7/all --set train.epochs=1"
             )
+        if "Transformer.pt" in needs:
+            _save_zoo(folder)
         if "recognize" in needs:
             snippet = next(b for b in all_blocks("python") if b.page == "docs/deployment.md")
             (folder / "recognize.py").write_text(snippet.text, encoding="utf-8")
@@ -125,6 +129,19 @@ def _publish(checkpoint: Path, folder: Path) -> None:
     (folder / "LSA-64.yaml").write_text(yaml.safe_dump(flat), "utf-8")
     labels = {name: label for label, name in enumerate(known.class_names)}
     (folder / "label2id.json").write_text(json.dumps(labels), "utf-8")
+
+
+def _save_zoo(folder: Path) -> None:
+    """Transformer.pt and GRU.pt of the published sizes, with random weights."""
+    import torch
+
+    from signbart.zoo_config import MediapipeGruConfig, SignTransformerConfig
+    from signbart_torch.zoo.mediapipe_gru import MediapipeGru
+    from signbart_torch.zoo.sign_transformer import SignTransformer
+
+    torch.manual_seed(0)
+    torch.save(SignTransformer(SignTransformerConfig()).state_dict(), folder / "Transformer.pt")
+    torch.save(MediapipeGru(MediapipeGruConfig()).state_dict(), folder / "GRU.pt")
 
 
 @pytest.fixture(scope="session")

@@ -15,7 +15,7 @@ REPOSITORY = Path(__file__).resolve().parents[2]
 # In the order in which a reader meets them; later ones use what earlier ones made.
 PAGES = (
     "README.md", "docs/data.md", "docs/migration.md", "docs/deployment.md", "docs/quantization.md",
-    "docs/troubleshooting.md",
+    "docs/zoo.md", "docs/troubleshooting.md",
 )  # fmt: skip
 LANGUAGES = {"", "text", "python", "kotlin", "swift", "javascript"}
 
@@ -35,12 +35,16 @@ SHORTENED: dict[str, tuple[tuple[str, str], ...]] = {
     "make demo": ((r"make demo", "make -o .venv/.installed demo OPTIONS='--set train.epochs=2'"),),
     "python -m signbart.clips": (),
     # Enough epochs for quantization to have something to keep.
-    "python -m signbart_torch.train": ((r"$", " --set train.epochs=12"),),
+    "python -m signbart_torch.train": (
+        (r"$", " --set train.epochs=12"),
+        (r"sign_transformer.*$", r"\g<0> --set train.epochs=1"),
+    ),
     "python -m signbart_torch.loso": ((r"$", " --signers P01 P02 --set train.epochs=1"),),
     "python -m signbart_torch.qat": ((r"$", " --epochs 1"),),
     "python -m signbart_tf.train": ((r"$", " --set train.epochs=1"),),
     # tests/bridge converts by every route.
     "python bridge/convert.py": ((r"--route all", "--route litert"), (r"--samples 34", "")),
+    "python bridge/export_models.py": (),
     "python -m bridge.evaluate": (),
     "python -m bridge.classify": (),
     "python -m bridge.loso": (
@@ -60,6 +64,7 @@ NOT_RUN = {
     "make test": "it is the test suite",
     "source .venv/bin/activate": "the environment that runs this is active",
     "python -m benchmarks.static_int8": "a benchmark of twenty exports, many minutes long",
+    "python -m benchmarks.zoo": "a benchmark of six exports, minutes long",
 }
 
 

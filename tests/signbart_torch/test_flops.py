@@ -1,5 +1,7 @@
 """The count of operations against one made by hand."""
 
+import torch
+
 from signbart_torch.flops import count_flops
 
 
@@ -18,4 +20,8 @@ def test_operations_are_those_of_the_products_alone(model):
     decoder = (config.decoder_layers - 1) * decoder_layer(frames) + decoder_layer(1)
     last_frame = frames * d  # picked by a product with a one-hot row
     expected = 2 * frames * k * d + encoder + decoder + last_frame + d * c
-    assert count_flops(model, frames) == 2 * expected
+    inputs = {
+        "keypoints": torch.rand(1, frames, k, 2),
+        "attention_mask": torch.ones(1, frames, dtype=torch.int32),
+    }
+    assert count_flops(model, inputs) == 2 * expected
