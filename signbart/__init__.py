@@ -3,4 +3,4 @@
 Nothing here imports a deep-learning framework; NumPy and PyYAML are enough.
 """
 
-__version__ = "0.1.0"
+__version__ = "0.2.0"

@@ -12,6 +12,8 @@ Legend: B batch, T frames, I inputs and O outputs of a Dense.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import keras
 import numpy as np
 import tensorflow as tf
@@ -19,6 +21,8 @@ from keras import ops
 
 from signbart.config import ModelConfig
 from signbart.errors import ConfigError
+from signbart_tf.attention import Attention
+from signbart_tf.export_graph import joined_projections
 from signbart_tf.layers import dense_layers, layers_of
 from signbart_tf.model import SignBart
 
@@ -86,6 +90,20 @@ class FakeQuantization:
             )
         for layer in layers:
             layer.measuring = False
+        for attention, names in joined_projections(model):
+            _share_range(attention, names)
+
+
+def _share_range(attention: Attention, names: Sequence[str]) -> None:
+    """Projections that are one product in the .tflite have one output grid, q as it is scaled."""
+    factors = [attention.scaling if name == "q_proj" else 1.0 for name in names]
+    ranges = [getattr(attention, name).ranges[2:] for name in names]
+    pairs = list(zip(ranges, factors, strict=True))
+    low = min(float(low.numpy()) * factor for (low, _), factor in pairs)
+    high = max(float(high.numpy()) * factor for (_, high), factor in pairs)
+    for (own_low, own_high), factor in pairs:
+        own_low.assign(low / factor)
+        own_high.assign(high / factor)
 
 
 def num_dense_layers(config: ModelConfig) -> int:

@@ -12,7 +12,7 @@ Legend: B batch, T frames, I inputs and O outputs of a Linear.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -25,6 +25,8 @@ from torchao.quantization.qat import FakeQuantizedLinear, FakeQuantizerBase
 from torchao.quantization.transform_module import register_quantize_module_handler
 
 from signbart.errors import ConfigError
+from signbart_torch.attention import Attention
+from signbart_torch.export_graph import joined_projections
 
 _INT8_MIN, _INT8_MAX = -128, 127
 _STEPS = _INT8_MAX - _INT8_MIN
@@ -95,8 +97,23 @@ class FakeQuantization:
         model.train(was_training)
         for _, linear in _quantized(model):
             linear.weight_fake_quantizer.enabled = True
+        for attention, names in joined_projections(model):
+            _share_range(attention, names)
         for quantizer in quantizers:
             quantizer.stop_measuring()
+
+
+def _share_range(attention: Attention, names: Sequence[str]) -> None:
+    """Projections that are one product in the .tflite have one output grid, q as it is scaled."""
+    factors = [attention.scaling if name == "q_proj" else 1.0 for name in names]
+    quantizers = [getattr(attention, name).output_fake_quantizer for name in names]
+    bounds = [
+        torch.stack([bound * factor for bound in quantizer.range])
+        for quantizer, factor in zip(quantizers, factors, strict=True)
+    ]
+    low, high = torch.stack(bounds).amin(dim=0)[0], torch.stack(bounds).amax(dim=0)[1]
+    for quantizer, factor in zip(quantizers, factors, strict=True):
+        quantizer.range = (low / factor, high / factor)
 
 
 def _quantized(model: nn.Module) -> Iterator[tuple[str, FakeQuantizedLinear]]:
@@ -190,7 +207,7 @@ class TensorFakeQuantizer(FakeQuantizerBase):
         self.enabled = True
         self._measuring = False
         # Plain attributes and no buffers: ranges are measured again and never saved.
-        self._range: tuple[Tensor, Tensor] | None = None
+        self.range: tuple[Tensor, Tensor] | None = None
         self.scale: Tensor | None = None
         self.zero_point: Tensor | None = None
 
@@ -199,11 +216,11 @@ class TensorFakeQuantizer(FakeQuantizerBase):
 
     def start_measuring(self) -> None:
         """Lets everything pass and records its range, until `stop_measuring`."""
-        self._measuring, self._range = True, None
+        self._measuring, self.range = True, None
 
     def stop_measuring(self) -> None:
         """Fixes the grid: the quantizer's `tensor_zp_scale_from_min_max`, 0 always in range."""
-        low, high = (bound.float() for bound in self._range)
+        low, high = (bound.float() for bound in self.range)
         low, high = low.clamp(max=0.0), high.clamp(min=0.0)
         self.scale = (high - low).clamp(min=_SMALLEST_RANGE) / _STEPS
         self.zero_point = (_INT8_MIN - low / self.scale).round().to(torch.int32)
@@ -213,9 +230,9 @@ class TensorFakeQuantizer(FakeQuantizerBase):
         """Any shape -> the same on the grid; what lies outside is clipped, and gets no gradient."""
         if self._measuring:
             low, high = torch.aminmax(states)
-            if self._range is not None:
-                low, high = torch.minimum(low, self._range[0]), torch.maximum(high, self._range[1])
-            self._range = (low, high)
+            if self.range is not None:
+                low, high = torch.minimum(low, self.range[0]), torch.maximum(high, self.range[1])
+            self.range = (low, high)
             return states
         if not self.enabled:
             return states

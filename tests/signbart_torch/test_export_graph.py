@@ -7,7 +7,8 @@ import pytest
 import torch
 from torch.nn import functional as F
 
-from signbart_torch.export_graph import for_export
+from signbart_torch.attention import Attention
+from signbart_torch.export_graph import for_export, joined_projections
 from signbart_torch.model import SignBart
 
 ATOL = 5e-6  # float32 sums in another order; that nothing else differs, float64 shows
@@ -84,14 +85,27 @@ def test_a_batch_is_refused(model, keypoints, mask):
         for_export(model)(keypoints, mask)
 
 
-def test_parameters_are_the_models_own(model, keypoints, mask):
+def test_parameters_are_the_models_own_but_for_what_is_joined(model, keypoints, mask):
     graph = for_export(model)
-    before = {name: id(parameter) for name, parameter in model.named_parameters()}
-    assert set(before.values()) == {id(parameter) for parameter in graph.parameters()}
+    own = {id(parameter): name for name, parameter in model.named_parameters()}
+    lent = {own[id(p)] for p in graph.parameters() if id(p) in own}
+    assert lent == set(own.values())
+    copies = [p for p in graph.parameters() if id(p) not in own]
+    assert not any(copy.requires_grad for copy in copies)
+    before = copy.deepcopy(model.state_dict())
     with torch.no_grad():
-        model.encoder.layers[1].fc1.weight.mul_(1.5)
-    assert difference(model, keypoints, mask) <= ATOL
-    assert not any(name.startswith("export") for name in model.state_dict())
+        for parameter in copies:
+            parameter.zero_()
+    for name, tensor in model.state_dict().items():
+        assert torch.equal(tensor, before[name]), name
+
+
+def test_what_reads_the_same_input_is_one_product(model):
+    joined = list(joined_projections(model))
+    attentions = [part for part in model.modules() if isinstance(part, Attention)]
+    assert {id(attention) for attention, _ in joined} == {id(part) for part in attentions}
+    everything, keys = ("q_proj", "k_proj", "v_proj"), ("k_proj", "v_proj")
+    assert [names for _, names in joined] == [everything] * 3 + [everything, keys, keys, keys]
 
 
 def test_a_wrong_graph_would_be_noticed(model, keypoints, mask, monkeypatch):

@@ -12,6 +12,7 @@ from torch import nn
 from signbart.config import RunConfig, from_dict
 from signbart.errors import ConfigError
 from signbart_torch import fake_quantization
+from signbart_torch.export_graph import joined_projections
 from signbart_torch.fake_quantization import (
     FakeQuantization,
     TensorFakeQuantizer,
@@ -22,6 +23,9 @@ from signbart_torch.fake_quantization import (
 from signbart_torch.model import SignBart
 
 LINEARS = 35  # 2 projections, 6 an encoder layer, 10 a decoder layer, 1 head; 2 + 2 layers
+# In the graph for export q, k and v of three self-attentions are one product each, and k and v of
+# three other attentions.
+PRODUCTS = LINEARS - 3 * 2 - 3 * 1
 
 
 @pytest.fixture(scope="module")
@@ -235,6 +239,20 @@ def test_ranges_follow_the_weights(quantize):
     assert head.output_fake_quantizer.scale == pytest.approx(3 * before.item(), rel=1e-5)
 
 
+def test_what_is_one_product_has_one_grid(quantize):
+    model, _ = quantize("int8")
+    for attention, names in joined_projections(model):
+        quantizers = [getattr(attention, name).output_fake_quantizer for name in names]
+        factors = [attention.scaling if name == "q_proj" else 1.0 for name in names]
+        scales = [float(q.scale) * f for q, f in zip(quantizers, factors, strict=True)]
+        assert scales == pytest.approx(scales[:1] * len(scales), rel=1e-5)
+        assert len({int(quantizer.zero_point) for quantizer in quantizers}) == 1
+    alone = model.decoder.layers[-1].self_attn
+    assert float(alone.q_proj.output_fake_quantizer.scale) != float(
+        alone.k_proj.output_fake_quantizer.scale
+    )
+
+
 # Against the real thing
 
 
@@ -297,11 +315,13 @@ def fully_connected_weights(path: Path) -> list[np.ndarray]:
 
 
 @pytest.mark.slow
-def test_every_linear_is_int8_in_the_tflite(exported, scheme):
+def test_every_linear_is_int8_in_the_tflite(exported, plain, scheme):
     _, paths = exported
     weights = fully_connected_weights(paths[scheme])
-    assert len(weights) == LINEARS
-    assert Counter(weight.dtype.name for weight in weights) == {"int8": LINEARS}
+    assert Counter(weight.dtype.name for weight in weights) == {"int8": PRODUCTS}
+    linears = [part for part in plain.modules() if type(part) is nn.Linear]
+    assert len(linears) == LINEARS
+    assert sum(weight.size for weight in weights) == sum(part.weight.numel() for part in linears)
 
 
 @pytest.mark.slow
@@ -313,7 +333,13 @@ def test_the_tflites_integers_are_ours(exported, plain, scheme):
             continue
         weight = part.weight.detach()
         integers = (weight / weight_scale(weight)).round().numpy().astype(int)
-        away = [np.abs(w - integers).sum() for w in stored if w.shape == integers.shape]
+        outputs = len(integers)
+        away = [
+            np.abs(weights[start : start + outputs] - integers).sum()
+            for weights in stored
+            if weights.shape[1] == integers.shape[1]
+            for start in range(0, len(weights) - outputs + 1, outputs)
+        ]
         # q is scaled behind q_proj; converters fold that into its weights, where the product's own
         # rounding may push a tie to the other side.
         assert min(away) <= (3 if name.endswith("q_proj") else 0), name
