@@ -82,7 +82,18 @@ def _chapter(run: Run, output: Path) -> str:
 
 
 def _section(table: Table) -> str:
-    return f"### {table.title}\n\n{markdown_table(table.columns, table.rows)}"
+    return f"### {table.title}\n\n{_markdown(table.columns, table.rows)}"
+
+
+def _markdown(columns: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
+    """A table in which names from the data are text, not markup."""
+    return markdown_table(columns, [[_escaped(cell) for cell in row] for row in rows])
+
+
+def _escaped(text: str) -> str:
+    text = text.replace("&", "&amp;").replace("<", "&lt;")
+    # An underscore within a word, as in int8_io, is none anyway.
+    return re.sub(r"([\\|*`\[\]]|(?<![^\W_])_|_(?![^\W_]))", r"\\\1", text)
 
 
 def _about(run: Run, route: str) -> str:
@@ -144,7 +155,7 @@ def _classes(run: Run, route: str) -> list[str]:
     if pooled is None:
         return [NOT_RUN]
     rows = sorted(per_class_rows(pooled), key=lambda row: float(row[2]))
-    table = markdown_table(("class", "clips", "accuracy", "taken for (clips)"), rows)
+    table = _markdown(("class", "clips", "accuracy", "taken for (clips)"), rows)
     return [f"FP32, route {route}, clips of all signers, in percent; hardest first.", "", table]
 
 

@@ -172,8 +172,13 @@ def read_run(folder: Path) -> Run:
         folder: The output folder of `bridge.loso`.
 
     Raises:
-        BridgeError: It holds no fold with exports, or a file cannot be read.
+        BridgeError: It holds no fold with exports, is one itself, or a file cannot be read.
     """
+    if (folder / EXPORTS / "manifest.json").is_file():
+        raise BridgeError(
+            f"{folder} is one fold or export; give the output folder of bridge.loso that holds the "
+            "folds"
+        )
     results: list[Result] = []
     latency = None
     for training in (PLAIN, *QAT):
