@@ -100,7 +100,7 @@ def _about(run: Run, route: str) -> str:
     """What was run, on what, and how to read the tables."""
     folds = run.folds
     clips = sum(max(r.clips for r in run.results if r.fold == fold) for fold in folds)
-    how = "one training on all signers, evaluated on clips that it did not train on"
+    how = f"one training on all signers, evaluated on {_judges(run)}"
     if folds != ["all"]:
         how = f"{len(folds)} trainings, each evaluated on the signer it never saw"
     lines = [
@@ -117,6 +117,16 @@ def _about(run: Run, route: str) -> str:
             f"{latency['machine']}; only the ratios mean anything elsewhere."
         )
     return "\n\n".join(lines)
+
+
+def _judges(run: Run) -> str:
+    """What full-data training was evaluated on, and how much that says."""
+    held_out = run.held_out("all")
+    if held_out["test"]:
+        return "clips that are marked test"
+    if held_out["val"]:
+        return "validation clips, which it did not train on, but which chose its best epoch"
+    return "clips that it was trained on, so that its scores say nothing of others"
 
 
 def _arithmetic() -> str:

@@ -14,6 +14,7 @@ from bridge.errors import BridgeError
 from bridge.evaluation import Evaluation, read_evaluation
 from bridge.quantize import FLOAT, SCHEMES
 from bridge.routes import ROUTES
+from signbart.run_folder import RESULTS
 
 PLAIN = "float32"  # training that knew nothing of quantization
 # Run folder inside a fold -> the scheme whose arithmetic it is trained for.
@@ -147,6 +148,12 @@ class Run:
     def all_folds(self, variant: Variant, route: str) -> list[Result | None]:
         """That model of every fold, in the order of `folds`."""
         return [self.find(variant, route, fold) for fold in self.folds]
+
+    def held_out(self, fold: str) -> dict[str, int]:
+        """How many clips validated (``val``) and tested (``test``) the training of a fold."""
+        path = self.folder / fold / RESULTS
+        found = (_read_json(path) or {}).get("clips", {})
+        return {part: found.get(part, 0) for part in ("val", "test")}
 
     def history(self, fold: str, training: str) -> list[dict[str, float]]:
         """Rows of a training's ``summary.csv`` as numbers; none where it was not run."""

@@ -241,3 +241,18 @@ def test_a_fold_is_not_taken_for_a_run(folder):
     """Its QAT folders would else be its folds."""
     with pytest.raises(BridgeError, match=r"run/A is one fold or export; give the output folder"):
         read_run(folder / "A")
+
+
+@pytest.mark.parametrize(
+    ("clips", "said"),
+    [
+        ({"train": 9, "val": 3, "test": 2}, "evaluated on clips that are marked test"),
+        ({"train": 9, "val": 3, "test": 0}, "evaluated on validation clips, which it did not"),
+        ({"train": 9, "val": 0, "test": 0}, "evaluated on clips that it was trained on"),
+    ],
+)
+def test_full_data_training_says_what_judged_it(tmp_path, checkpoint, clips, said):
+    write_fold(tmp_path / "run" / "all", checkpoint, {"fp32": (9, "pass")})
+    (tmp_path / "run" / "all" / "results.json").write_text(json.dumps({"clips": clips}))
+    markdown, _ = write_book([read_run(tmp_path / "run")], tmp_path / "book", DATE)
+    assert said in markdown.read_text(encoding="utf-8")
