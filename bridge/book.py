@@ -82,14 +82,25 @@ def _chapter(run: Run, output: Path) -> str:
 
 
 def _section(table: Table) -> str:
-    return f"### {table.title}\n\n{markdown_table(table.columns, table.rows)}"
+    return f"### {table.title}\n\n{_markdown(table.columns, table.rows)}"
+
+
+def _markdown(columns: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
+    """A table in which names from the data are text, not markup."""
+    return markdown_table(columns, [[_escaped(cell) for cell in row] for row in rows])
+
+
+def _escaped(text: str) -> str:
+    text = text.replace("&", "&amp;").replace("<", "&lt;")
+    # An underscore within a word, as in int8_io, is none anyway.
+    return re.sub(r"([\\|*`\[\]]|(?<![^\W_])_|_(?![^\W_]))", r"\\\1", text)
 
 
 def _about(run: Run, route: str) -> str:
     """What was run, on what, and how to read the tables."""
     folds = run.folds
     clips = sum(max(r.clips for r in run.results if r.fold == fold) for fold in folds)
-    how = "one training on all signers, evaluated on clips that it did not train on"
+    how = f"one training on all signers, evaluated on {_judges(run)}"
     if folds != ["all"]:
         how = f"{len(folds)} trainings, each evaluated on the signer it never saw"
     lines = [
@@ -106,6 +117,16 @@ def _about(run: Run, route: str) -> str:
             f"{latency['machine']}; only the ratios mean anything elsewhere."
         )
     return "\n\n".join(lines)
+
+
+def _judges(run: Run) -> str:
+    """What full-data training was evaluated on, and how much that says."""
+    held_out = run.held_out("all")
+    if held_out["test"]:
+        return "clips that are marked test"
+    if held_out["val"]:
+        return "validation clips, which it did not train on, but which chose its best epoch"
+    return "clips that it was trained on, so that its scores say nothing of others"
 
 
 def _arithmetic() -> str:
@@ -144,7 +165,7 @@ def _classes(run: Run, route: str) -> list[str]:
     if pooled is None:
         return [NOT_RUN]
     rows = sorted(per_class_rows(pooled), key=lambda row: float(row[2]))
-    table = markdown_table(("class", "clips", "accuracy", "taken for (clips)"), rows)
+    table = _markdown(("class", "clips", "accuracy", "taken for (clips)"), rows)
     return [f"FP32, route {route}, clips of all signers, in percent; hardest first.", "", table]
 
 

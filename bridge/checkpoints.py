@@ -12,6 +12,7 @@ from signbart.errors import CheckpointError
 
 if TYPE_CHECKING:
     from signbart.config import RunConfig
+    from signbart_tf.model import SignBart as KerasSignBart
     from signbart_torch.model import SignBart
 
 KERAS_SUFFIXES = (".keras", ".weights.h5")
@@ -43,10 +44,23 @@ def load_reference(
             f"{path} carries its own configuration and labels; give none beside it"
         )
     from bridge.weight_map import build_original
+
+    twin, config, class_names = load_twin(path)
+    return build_original(twin), config, class_names
+
+
+def load_twin(path: str | Path) -> tuple[KerasSignBart, RunConfig, tuple[str, ...]]:
+    """Reads a Keras checkpoint, without what TensorFlow says when it starts.
+
+    Raises:
+        CheckpointError: The file is missing, damaged, or of another kind.
+    """
+    from signbart_tf.train import import_tensorflow
+
+    import_tensorflow()
     from signbart_tf.checkpoint import load_checkpoint
 
-    twin, config, class_names = load_checkpoint(path)
-    return build_original(twin), config, class_names
+    return load_checkpoint(path)
 
 
 def load_progress(path: str | Path) -> dict:

@@ -149,9 +149,9 @@ def onnx_tensors(path: str | Path, inputs: Mapping[str, np.ndarray]) -> list[np.
 
 def keras_tensors(path: str | Path, inputs: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
     """Every layer's output of a Keras twin on `inputs`, by the attribute path it shares."""
-    from signbart_tf.checkpoint import load_checkpoint
+    from bridge.checkpoints import load_twin
 
-    model, _, _ = load_checkpoint(path)
+    model, _, _ = load_twin(path)
     found: dict[str, np.ndarray] = {}
     layers = _named_layers(model)
     originals = {name: layer.call for name, layer in layers.items()}

@@ -48,9 +48,9 @@ def evaluate_files(
     from bridge.evaluation import evaluate, open_model
     from signbart.config import load_config
 
-    if (config or labels) and not any(path.suffix == ".pth" for path in paths):
+    if (config or overrides or labels) and not any(path.suffix == ".pth" for path in paths):
         raise BridgeError(
-            "--config and --labels are for a published .pth; other models carry theirs"
+            "--config, --set and --labels are for a published .pth; other models carry theirs"
         )
     found = {}
     for path, name in zip(paths, _short_names(paths), strict=True):
@@ -184,12 +184,15 @@ def main(arguments: Sequence[str] | None = None) -> int:
     options = parser.parse_args(arguments)
 
     from signbart.clips import read_clips
+    from signbart.files import make_folder
     from signbart.training_command import print_skipped
 
     paths = list({Path(model).resolve(): Path(model) for model in options.models}.values())
     clips = read_clips(options.data, split=options.split, skip_bad=options.skip_bad)
     print_skipped(clips.skipped)
     chosen = select_clips(clips, options.signers, options.data)
+    if options.output:
+        make_folder(Path(options.output))  # before the work: a bad path is said at once
     found = evaluate_files(
         paths,
         chosen,

@@ -59,7 +59,7 @@ def open_model(
     Raises:
         SignBartError: The file is missing, damaged, of another kind, or carries no metadata.
     """
-    from bridge.checkpoints import is_keras
+    from bridge.checkpoints import is_keras, load_twin
     from bridge.runtimes import FloatView, KerasRuntime, TorchRuntime, open_runtime
     from signbart.config import from_dict
 
@@ -76,10 +76,13 @@ def open_model(
             tuple(metadata["labels"]),
         )
     if is_keras(path):
-        from signbart_tf.checkpoint import load_checkpoint
-
-        twin, config, class_names = load_checkpoint(path)
+        twin, config, class_names = load_twin(path)
         return Model(KerasRuntime(twin, config, path.name), config, class_names)
+    if path.suffix not in (".safetensors", ".pth", ".pt"):
+        raise BridgeError(
+            f"{path}: expected a model, one of .safetensors, .pth, .keras, .weights.h5, .onnx or "
+            ".tflite"
+        )
     from signbart_torch.checkpoint import load_model
 
     model, config, class_names = load_model(path, config, class_names)

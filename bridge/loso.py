@@ -106,8 +106,7 @@ class Fold:
         self._evaluate([checkpoint, *artifacts(output)], checkpoint.parent / EVALUATION)
 
     def _evaluate(self, paths: Sequence[Path], output: Path) -> None:
-        """Runs what is new on the clips that were not trained on."""
-        from bridge.calibration import divide
+        """Runs what is new on the clips that its training was tested on."""
         from bridge.evaluation import (
             evaluate,
             identify,
@@ -115,16 +114,31 @@ class Fold:
             open_model,
             write_evaluation,
         )
-        from signbart.calibration import MIN_CLIPS
 
-        _, unseen, _ = divide(
-            self.clips, self.config, self.test_signers, count=MIN_CLIPS, seed=self.config.train.seed
-        )
+        unseen = self._unseen()
         for path in paths:
             made_from = identify(path, unseen)
             if not is_evaluated(output, path.name, made_from):
                 evaluation = evaluate(open_model(path), unseen, self.data)
                 write_evaluation(output, evaluation, made_from)
+
+    def _unseen(self) -> ClipSet:
+        """The test clips alone: validation signers were not trained on, but chose the best epoch.
+
+        Where nothing is tested, as in most full-data training, those have to do.
+        """
+        from bridge.calibration import divide
+        from signbart.calibration import MIN_CLIPS
+        from signbart.splits import split_clips
+
+        config = self.config.train
+        tested = split_clips(self.clips, config, self.test_signers).test
+        if len(tested):
+            return self.clips.select(tested)
+        _, unseen, _ = divide(
+            self.clips, self.config, self.test_signers, count=MIN_CLIPS, seed=config.seed
+        )
+        return unseen
 
     def _fine_tune(self, best: Path, name: str) -> Path:
         """Trains on, fake-quantized; the new checkpoint."""
@@ -278,7 +292,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument(
         "--full-data",
         action="store_true",
-        help="one fold, all, trained on every signer; judged on the validation clips",
+        help="one fold, all, trained on every signer; judged on test clips if any are marked, else "
+        "on validation clips",
     )
     parser.add_argument(
         "--routes", default="all", help="parted by commas, or all (default: %(default)s)"

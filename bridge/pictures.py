@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from textwrap import wrap
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -11,6 +12,7 @@ import numpy as np
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
+_LETTER = 0.1  # inches that a letter of a title takes at most, in the mean
 # Exact agreement has no logarithm; it is drawn here, below float32's resolution of any logit.
 _ZERO = 1e-9
 
@@ -60,11 +62,14 @@ def draw_confusion(counts: np.ndarray, class_names: Sequence[str], title: str, p
     with np.errstate(invalid="ignore"):
         shares = np.where(totals, 100 * counts / totals, np.nan)
     image = axes.imshow(shares, cmap="Blues", vmin=0, vmax=100)
-    axes.set_xticks(range(classes), class_names, rotation=90, fontsize=8)
-    axes.set_yticks(range(classes), class_names, fontsize=8)
+    # Names are no formulas, whatever dollars are in them.
+    axes.set_xticks(range(classes), class_names, rotation=90, fontsize=8, parse_math=False)
+    axes.set_yticks(range(classes), class_names, fontsize=8, parse_math=False)
     axes.set_xlabel("predicted")
     axes.set_ylabel("label")
-    axes.set_title(title, fontsize="medium")
+    # Over the whole picture, which is wider than a matrix of few classes, and in lines that fit it.
+    letters = int(figure.get_figwidth() / _LETTER)
+    figure.suptitle("\n".join(wrap(title, letters)), fontsize="medium", parse_math=False)
     for row, column in np.argwhere(np.nan_to_num(shares) >= 0.5):
         dark = shares[row, column] > 55
         axes.text(
@@ -91,7 +96,7 @@ def draw_curves(
     for axes, measure, label in zip(
         panels,
         ("loss", "accuracy"),
-        ("cross entropy (training: label smoothing in it)", "accuracy in percent"),
+        ("cross entropy\n(training: label smoothing in it)", "accuracy in percent"),
         strict=True,
     ):
         for (name, rows), colour in zip(histories.items(), colours, strict=True):

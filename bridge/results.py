@@ -14,6 +14,7 @@ from bridge.errors import BridgeError
 from bridge.evaluation import Evaluation, read_evaluation
 from bridge.quantize import FLOAT, SCHEMES
 from bridge.routes import ROUTES
+from signbart.run_folder import RESULTS
 
 PLAIN = "float32"  # training that knew nothing of quantization
 # Run folder inside a fold -> the scheme whose arithmetic it is trained for.
@@ -148,6 +149,12 @@ class Run:
         """That model of every fold, in the order of `folds`."""
         return [self.find(variant, route, fold) for fold in self.folds]
 
+    def held_out(self, fold: str) -> dict[str, int]:
+        """How many clips validated (``val``) and tested (``test``) the training of a fold."""
+        path = self.folder / fold / RESULTS
+        found = (_read_json(path) or {}).get("clips", {})
+        return {part: found.get(part, 0) for part in ("val", "test")}
+
     def history(self, fold: str, training: str) -> list[dict[str, float]]:
         """Rows of a training's ``summary.csv`` as numbers; none where it was not run."""
         path = training_folder(self.folder / fold, training) / "summary.csv"
@@ -172,8 +179,13 @@ def read_run(folder: Path) -> Run:
         folder: The output folder of `bridge.loso`.
 
     Raises:
-        BridgeError: It holds no fold with exports, or a file cannot be read.
+        BridgeError: It holds no fold with exports, is one itself, or a file cannot be read.
     """
+    if (folder / EXPORTS / "manifest.json").is_file():
+        raise BridgeError(
+            f"{folder} is one fold or export; give the output folder of bridge.loso that holds the "
+            "folds"
+        )
     results: list[Result] = []
     latency = None
     for training in (PLAIN, *QAT):

@@ -211,9 +211,9 @@ def open_runtime(path: str | Path) -> Runtime:
     """
     suffix = Path(path).suffix
     if suffix == ".keras":
-        from signbart_tf.checkpoint import load_checkpoint
+        from bridge.checkpoints import load_twin
 
-        model, config, _ = load_checkpoint(path)
+        model, config, _ = load_twin(path)
         return KerasRuntime(model, config, Path(path).name)
     if suffix not in _BY_SUFFIX:
         known = ", ".join((*_BY_SUFFIX, ".keras"))

@@ -68,7 +68,6 @@ def add_loop_argument(parser: argparse.ArgumentParser) -> None:
 
 def import_tensorflow() -> None:
     """Starts TensorFlow without its messages, which come before any setting of its own."""
-    os.environ["KERAS_BACKEND"] = "tensorflow"  # whatever the user's other projects are set to
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")  # and later without what is no error
     stderr = os.dup(2)
     nothing = os.open(os.devnull, os.O_WRONLY)

@@ -6,8 +6,6 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-import keras
-
 from bridge.models import model_of
 from bridge.spec import IOSpec
 from bridge.weight_map import build_twin
@@ -19,6 +17,8 @@ if TYPE_CHECKING:
 def export(model: nn.Module, spec: IOSpec, paths: Mapping[str, Path]) -> None:
     """Writes the float .tflite; see `bridge.routes.Route.export`."""
     graph = model_of(model.config).keras_export_graph(build_twin(model))
+    import keras  # behind signbart_tf, which says what it runs on
+
     signature = {
         tensor.name: keras.InputSpec(shape=tensor.shape, dtype=tensor.dtype, name=tensor.name)
         for tensor in spec.inputs

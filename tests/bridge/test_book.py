@@ -4,6 +4,7 @@ import csv
 import datetime
 import json
 import re
+from html import escape
 
 import numpy as np
 import pytest
@@ -186,6 +187,24 @@ def test_the_book_is_whole(folder, tmp_path):
     assert rows[0]["clips"] == "8"
 
 
+def test_names_from_the_data_are_text_not_markup(folder, tmp_path, monkeypatch):
+    names = ("a|b", "<script>x</script>", "*_ja_* [&lt;]")
+    for index in folder.glob("**/evaluation.json"):
+        found = json.loads(index.read_text())
+        for about in found.values():
+            about["class_names"] = names
+        index.write_text(json.dumps(found))
+    _, page = write_book([read_run(folder)], tmp_path / "book", DATE)
+    html = page.read_text(encoding="utf-8")
+    cells = re.findall(r"<td>(.*?)</td>", html)
+    assert set(map(escape, names)) <= set(cells)
+    # Negative control: without escaping none of them is what it was.
+    monkeypatch.setattr("bridge.book._escaped", str)
+    _, page = write_book([read_run(folder)], tmp_path / "book", DATE)
+    html = page.read_text(encoding="utf-8")
+    assert not set(map(escape, names)) & set(re.findall(r"<td>(.*?)</td>", html))
+
+
 def test_the_arithmetic_is_counted_on_the_model_itself(folder, tmp_path, checkpoint):
     write_book([read_run(folder)], tmp_path / "book", DATE)
     with open(tmp_path / "book" / "model_info.csv", encoding="utf-8") as file:
@@ -216,3 +235,24 @@ def test_an_empty_folder_and_a_damaged_manifest_are_named(tmp_path):
     manifest.write_text('{"artifacts": [{}]}')
     with pytest.raises(BridgeError, match=r"S01/exports/manifest\.json is no manifest"):
         read_run(tmp_path)
+
+
+def test_a_fold_is_not_taken_for_a_run(folder):
+    """Its QAT folders would else be its folds."""
+    with pytest.raises(BridgeError, match=r"run/A is one fold or export; give the output folder"):
+        read_run(folder / "A")
+
+
+@pytest.mark.parametrize(
+    ("clips", "said"),
+    [
+        ({"train": 9, "val": 3, "test": 2}, "evaluated on clips that are marked test"),
+        ({"train": 9, "val": 3, "test": 0}, "evaluated on validation clips, which it did not"),
+        ({"train": 9, "val": 0, "test": 0}, "evaluated on clips that it was trained on"),
+    ],
+)
+def test_full_data_training_says_what_judged_it(tmp_path, checkpoint, clips, said):
+    write_fold(tmp_path / "run" / "all", checkpoint, {"fp32": (9, "pass")})
+    (tmp_path / "run" / "all" / "results.json").write_text(json.dumps({"clips": clips}))
+    markdown, _ = write_book([read_run(tmp_path / "run")], tmp_path / "book", DATE)
+    assert said in markdown.read_text(encoding="utf-8")

@@ -3,6 +3,9 @@
 import csv
 import dataclasses
 import json
+import os
+import subprocess
+import sys
 
 import numpy as np
 import pytest
@@ -23,7 +26,7 @@ from bridge.evaluation import (
 )
 from bridge.evaluation import evaluate as evaluate_model
 from signbart.clips import ClipSet
-from signbart.errors import CheckpointError
+from signbart.errors import CheckpointError, SignBartError
 from signbart_torch.checkpoint import Checkpoint, load_checkpoint, save_checkpoint
 from signbart_torch.model import SignBart
 
@@ -201,6 +204,7 @@ def test_a_published_file_takes_its_configuration_and_labels(
     [
         (["--signers", "z"], BridgeError, r"no clips by signer 'z'; the signers are a, b, c, d"),
         (["--config", "configs/kp90.yaml"], BridgeError, "are for a published .pth"),
+        (["--set", "data.max_frames=3"], BridgeError, "--set and --labels are for a published"),
         (["--split", "test"], Exception, "split 'test'"),
     ],
 )
@@ -213,10 +217,36 @@ def test_bad_models_are_named(performances_file, tmp_path):
     for name, error in (("no.tflite", ArtifactError), ("no.safetensors", CheckpointError)):
         with pytest.raises(error, match=rf"{tmp_path}/{name}"):
             evaluate.main([str(tmp_path / name), "--data", str(performances_file)])
+    (tmp_path / "notes.txt").write_text("")
+    with pytest.raises(BridgeError, match=r"notes\.txt: expected a model, one of \.safetensors"):
+        evaluate.main([str(tmp_path / "notes.txt"), "--data", str(performances_file)])
     plain = tmp_path / "plain.tflite"
     plain.write_bytes(b"nothing")
     with pytest.raises(ArtifactError, match="carries no SignBART metadata"):
         evaluate.main([str(plain), "--data", str(performances_file)])
+
+
+def test_a_bad_output_is_said_before_the_work(checkpoint, performances_file, tmp_path, capsys):
+    (tmp_path / "file").write_text("")
+    with pytest.raises(SignBartError, match="cannot be made a folder"):
+        evaluate.main(
+            [str(checkpoint), "--data", str(performances_file), "--output", f"{tmp_path}/file"]
+        )
+    assert capsys.readouterr().out == ""
+
+
+@pytest.mark.slow
+def test_another_keras_backend_of_the_users_changes_nothing(twin_file, performances_file, tmp_path):
+    """And TensorFlow says nothing as it starts."""
+    process = subprocess.run(
+        [sys.executable, "-m", "bridge.evaluate", twin_file, "--data", performances_file],
+        env={**os.environ, "KERAS_BACKEND": "torch"},
+        capture_output=True,
+        text=True,
+        timeout=240,
+    )
+    assert process.returncode == 0, process.stderr[-2000:]
+    assert "100.00" in process.stdout and process.stderr == ""
 
 
 def test_a_model_that_saw_the_clips_says_so(performances, tmp_path, config):

@@ -1,6 +1,7 @@
 """Folds from recordings to judged artifacts, and the tables made of them."""
 
 import csv
+import dataclasses
 import json
 
 import numpy as np
@@ -9,10 +10,12 @@ import yaml
 
 from bridge import loso
 from bridge.errors import BridgeError
+from bridge.evaluation import read_evaluation
 from bridge.results import NOT_RUN, PLAIN, TORCH, read_run
 from signbart.clips import write_packed
 from signbart.config import load_config
 from signbart.errors import ClipError, ConfigError
+from signbart.splits import split_clips
 from signbart.synthetic import make_clips
 from signbart_torch.checkpoint import load_checkpoint
 
@@ -140,6 +143,26 @@ def test_the_book_of_the_folds_is_written_beside_them(finished):
     # PyTorch and five variants of one route: two signers, mean, deviation.
     assert len(rows) == 6 * 4
     assert all(row["accuracy"] != NOT_RUN for row in rows)
+
+
+@pytest.mark.parametrize(
+    ("test_signers", "evaluated"),
+    # The signer behind the last one validates.
+    [(["d"], {"d"}), (["b"], {"b"}), ([], {"d"})],
+)
+def test_those_who_chose_the_best_epoch_do_not_judge(
+    checkpoint, config, performances, tmp_path, test_signers, evaluated
+):
+    train = dataclasses.replace(config.train, val_signers=1)
+    split = split_clips(performances, train, test_signers)
+    assert len(split.val_signers) == 1 and not {*split.val_signers} & {*test_signers}
+    fold = loso.Fold(
+        clips=performances, config=dataclasses.replace(config, train=train), folder=tmp_path,
+        test_signers=tuple(test_signers), data="here", routes=(), schemes=(), qat_epochs=0,
+        device="cpu", conversions=1,
+    )  # fmt: skip
+    fold._evaluate([checkpoint], tmp_path)
+    assert set(read_evaluation(tmp_path, checkpoint.name).signers) == evaluated
 
 
 @pytest.mark.parametrize(

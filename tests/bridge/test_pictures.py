@@ -7,7 +7,7 @@ import pytest
 
 from bridge.parity import FAILED, Parity, judge
 from bridge.parity_report import write_reports
-from bridge.pictures import draw_errors
+from bridge.pictures import draw_confusion, draw_curves, draw_errors
 
 
 def size(path) -> tuple[int, int]:
@@ -47,3 +47,44 @@ def test_what_ran_gets_a_picture_and_what_did_not_gets_none(tmp_path):
         "parity.json", "parity.md", "parity_a.tflite.png",
     ]  # fmt: skip
     assert size(tmp_path / "parity_a.tflite.png") == (600, 312)
+
+
+def border(path) -> set[tuple[int, ...]]:
+    """Colours of the outermost pixels: paper alone where nothing is cut off."""
+    from matplotlib.image import imread
+
+    pixels = (imread(path)[..., :3] * 255).round().astype(int)
+    edges = np.concatenate([pixels[0], pixels[-1], pixels[:, 0], pixels[:, -1]])
+    return {tuple(pixel) for pixel in edges.tolist()}
+
+
+PAPER = {(255, 255, 255)}
+
+
+@pytest.mark.parametrize("classes", [2, 7, 30])
+def test_a_confusion_matrix_is_whole_whatever_it_is_called(tmp_path, monkeypatch, classes):
+    path = tmp_path / "confusion.png"
+    names = [f"a rather long name of a sign {at}" for at in range(classes)]
+    for labels in (names, [str(at) for at in range(classes)]):
+        title = "signs_of_everyone_litert_weight_only_int8.tflite: 81.85 % of 270 clips"
+        draw_confusion(np.eye(classes), labels, title, path)
+        assert border(path) == PAPER
+    monkeypatch.setattr("bridge.pictures._LETTER", 0.001)
+    draw_confusion(np.eye(classes), labels, 10 * title, path)
+    assert border(path) != PAPER, "the check sees what is cut off"
+
+
+def test_names_are_no_formulas(tmp_path):
+    draw_confusion(np.eye(2), ["$\\nonsense$", "b$_$"], "$\\nonsense$", tmp_path / "confusion.png")
+
+
+def test_curves_are_whole(tmp_path):
+    rows = [
+        {"epoch": epoch, "train_loss": 1 / epoch, "val_loss": 2 / epoch, "train_accuracy": epoch}
+        for epoch in (1.0, 2.0, 3.0)
+    ]
+    path = tmp_path / "curves.png"
+    draw_curves({f"S{fold:02}": rows for fold in range(12)}, "isl_kinect30, QAT for int8", path)
+    assert border(path) == PAPER
+    draw_curves({"S01": rows}, "cut " * 100, path)
+    assert border(path) != PAPER, "the check sees what is cut off"
