@@ -230,7 +230,7 @@ def _summary_table(runs: Sequence[Run]) -> Table:
     rows = []
     for run in runs:
         kinds = [(_PRECISION_OF_TORCH, run.variants[0], TORCH)]
-        kinds += [(v.precision, v, route) for v in run.variants for route in run.routes]
+        kinds += [(variant.precision, variant, route) for variant, route in run.kinds]
         for precision, variant, route in kinds:
             models = run.all_folds(variant, route)
             named = [run.data, precision, variant.scheme, route]

@@ -82,30 +82,29 @@ def by_route(run: Run) -> Table:
     )
     reference = mean(values(run.all_folds(_FP32, TORCH), "accuracy"))
     rows = []
-    for variant in run.variants:
-        for route in run.routes:
-            models = run.all_folds(variant, route)
-            if not any(models):
-                continue
-            accuracy = mean(values(models, "accuracy"))
-            lost = None if None in (accuracy, reference) else accuracy - reference
-            faster = mean(1 / v if v else None for v in values(models, "speed_up"))
-            # The float files are compared on inputs of their own, in every length and with holes.
-            form = ".1e" if variant.scheme == FLOAT else ".4f"
-            rows.append(
-                [
-                    variant.name,
-                    route,
-                    cell(accuracy),
-                    cell(lost, "+.2f"),
-                    cell(mean(values(models, "top5"))),
-                    cell(mean(values(models, "agreement"))),
-                    cell(mean(values(models, "scaled_rmse")), form),
-                    cell(mean(values(models, "bytes")), ",.0f"),
-                    cell(mean(values(models, "share_int8")), ".1f"),
-                    cell(faster),
-                ]
-            )
+    for variant, route in run.kinds:
+        models = run.all_folds(variant, route)
+        if not any(models):
+            continue
+        accuracy = mean(values(models, "accuracy"))
+        lost = None if None in (accuracy, reference) else accuracy - reference
+        faster = mean(1 / v if v else None for v in values(models, "speed_up"))
+        # The float files are compared on inputs of their own, in every length and with holes.
+        form = ".1e" if variant.scheme == FLOAT else ".4f"
+        rows.append(
+            [
+                variant.name,
+                route,
+                cell(accuracy),
+                cell(lost, "+.2f"),
+                cell(mean(values(models, "top5"))),
+                cell(mean(values(models, "agreement"))),
+                cell(mean(values(models, "scaled_rmse")), form),
+                cell(mean(values(models, "bytes")), ",.0f"),
+                cell(mean(values(models, "share_int8")), ".1f"),
+                cell(faster),
+            ]
+        )
     return Table(
         "Every route and scheme: accuracies and agreement in percent, mean over the folds",
         columns,
@@ -117,23 +116,22 @@ def parity(run: Run) -> Table:
     """How many artifacts agree with PyTorch, and how far the worst is off."""
     columns = ("variant", "route", "passed", "worst max Δ", "worst rmse / rms", "least agreement")
     rows = []
-    for variant in run.variants:
-        for route in run.routes:
-            models = [model for model in run.all_folds(variant, route) if model]
-            if not models:
-                rows.append([variant.name, route, *[NOT_RUN] * 4])
-                continue
-            passed = sum(model.verdict == PASS for model in models)
-            rows.append(
-                [
-                    variant.name,
-                    route,
-                    f"{passed} of {len(models)}",
-                    cell(_worst(models, "max_abs", max), ".2e"),
-                    cell(_worst(models, "scaled_rmse", max), ".2e"),
-                    cell(_worst(models, "agreement", min)),
-                ]
-            )
+    for variant, route in run.kinds:
+        models = [model for model in run.all_folds(variant, route) if model]
+        if not models:
+            rows.append([variant.name, route, *[NOT_RUN] * 4])
+            continue
+        passed = sum(model.verdict == PASS for model in models)
+        rows.append(
+            [
+                variant.name,
+                route,
+                f"{passed} of {len(models)}",
+                cell(_worst(models, "max_abs", max), ".2e"),
+                cell(_worst(models, "scaled_rmse", max), ".2e"),
+                cell(_worst(models, "agreement", min)),
+            ]
+        )
     return Table("Agreement with PyTorch: Δ in logits, agreement in percent", columns, rows)
 
 
@@ -143,8 +141,7 @@ def failures(run: Run) -> Table:
     rows = [
         [fold, variant.name, route, model.verdict, model.reason]
         for fold in run.folds
-        for variant in run.variants
-        for route in run.routes
+        for variant, route in run.kinds
         if (model := run.find(variant, route, fold)) and model.verdict != PASS
     ]
     return Table("Artifacts that were rejected", columns, rows)
@@ -162,32 +159,31 @@ def model_info(run: Run) -> Table:
     )
     # PyTorch has no file of its own kind here, and runs no graph of operators.
     rows = [[TORCH, TORCH, f"{parameters:,}", f"{flops:,}", f"{flops // 2:,}", "0.0", "-", "-"]]
-    for variant in run.variants:
-        for route in run.routes:
-            model = next((m for m in run.all_folds(variant, route) if m and m.operators), None)
-            if model is None:
-                continue
-            products = sum(model.multiply_accumulates.values())
-            rows.append(
-                [
-                    variant.name,
-                    route,
-                    f"{parameters:,}",
-                    f"{2 * products:,}",
-                    f"{products:,}",
-                    cell(model.share_int8, ".1f"),
-                    cell(mean(values(run.all_folds(variant, route), "bytes")), ",.0f"),
-                    str(sum(model.operators.values())),
-                ]
-            )
+    for variant, route in run.kinds:
+        model = next((m for m in run.all_folds(variant, route) if m and m.operators), None)
+        if model is None:
+            continue
+        products = sum(model.multiply_accumulates.values())
+        rows.append(
+            [
+                variant.name,
+                route,
+                f"{parameters:,}",
+                f"{2 * products:,}" if products else "-",
+                f"{products:,}" if products else "-",
+                cell(model.share_int8, ".1f") if products else "-",
+                cell(mean(values(run.all_folds(variant, route), "bytes")), ",.0f"),
+                str(sum(model.operators.values())),
+            ]
+        )
     return Table("Size and arithmetic of one forward pass", columns, rows)
 
 
 def operators(run: Run) -> Table:
     """How often each operator stands in each artifact; a column for all that have the same."""
     groups: dict[tuple[str, tuple[tuple[str, int], ...]], list[str]] = {}
-    for route in run.routes:
-        for variant in run.variants:
+    for route in dict.fromkeys(route for _, route in run.kinds):
+        for variant in (variant for variant, of in run.kinds if of == route):
             model = next((m for m in run.all_folds(variant, route) if m and m.operators), None)
             if model is not None:
                 counts = tuple(sorted(model.operators.items()))

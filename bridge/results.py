@@ -19,7 +19,8 @@ from signbart.run_folder import RESULTS
 PLAIN = "float32"  # training that knew nothing of quantization
 # Run folder inside a fold -> the scheme whose arithmetic it is trained for.
 QAT = {"qat_dynamic": "dynamic_int8", "qat_static": "int8"}
-TORCH = "torch"  # stands for a route where PyTorch itself was evaluated
+# Stand for a route where PyTorch itself was evaluated, and for the .onnx, of any batch and length.
+TORCH, ONNX = "torch", ".onnx"
 EXPORTS, EVALUATION, LATENCY = "exports", "evaluation", "latency.json"
 CHECKPOINT = "best.safetensors"
 NOT_RUN = "not run"
@@ -35,7 +36,7 @@ class Result:
         data: Name of the configuration, which names the data.
         fold: The signer that was tested on, or ``all``.
         training: `PLAIN` or a key of `QAT`.
-        route: Name of the route, or `TORCH`.
+        route: Name of the route, `TORCH` or `ONNX`.
         scheme: Name of the quantization scheme.
         verdict: Of the comparison with PyTorch.
         reason: Of a verdict that is no pass.
@@ -137,6 +138,16 @@ class Run:
             variants += [Variant("QAT", name, scheme) for name, s in QAT.items() if s == scheme]
         return variants
 
+    @property
+    def kinds(self) -> list[tuple[Variant, str]]:
+        """What files there are to expect: every variant by every route, and the float .onnx."""
+        kinds = []
+        for variant in self.variants:
+            kinds += [(variant, route) for route in self.routes]
+            if variant.scheme == FLOAT and any(r.route == ONNX for r in self.results):
+                kinds.append((variant, ONNX))
+        return kinds
+
     def find(self, variant: Variant, route: str, fold: str) -> Result | None:
         """That model; None where it was not made."""
         for result in self.results:
@@ -209,9 +220,7 @@ def _read_training(path: Path, training: str) -> tuple[list[Result], Mapping[str
         manifest = json.loads(path.read_text(encoding="utf-8"))
         data = manifest["name"]
         found = [
-            _result(data, fold, training, entry, folder, times)
-            for entry in manifest["artifacts"]
-            if not entry.get("file", "").endswith(".onnx")
+            _result(data, fold, training, entry, folder, times) for entry in manifest["artifacts"]
         ]
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise BridgeError(
@@ -244,11 +253,12 @@ def _result(
     if time.get("sha256") != sha256:
         time = {}  # of a file that has been made again since
     ratio = time.get("to_fp32")
+    route = ONNX if file.endswith(ONNX) else entry["route"]
     return Result(
         data=data,
         fold=fold,
         training=training,
-        route=entry["route"],
+        route=route,
         scheme=entry["scheme"],
         verdict=entry["verdict"],
         reason=entry["reason"],

@@ -256,3 +256,34 @@ def test_full_data_training_says_what_judged_it(tmp_path, checkpoint, clips, sai
     (tmp_path / "run" / "all" / "results.json").write_text(json.dumps({"clips": clips}))
     markdown, _ = write_book([read_run(tmp_path / "run")], tmp_path / "book", DATE)
     assert said in markdown.read_text(encoding="utf-8")
+
+
+def test_the_onnx_is_in_the_book_and_counts(folder, tmp_path):
+    for signer in "AB":
+        run = folder / signer
+        path = run / "exports" / "manifest.json"
+        manifest = json.loads(path.read_text())
+        verdict = "pass" if signer == "A" else "exported but wrong"
+        onnx = entry("fp32", verdict, route="onnx") | {
+            "file": "x.onnx", "sha256": "o", "operators": {"MatMul": 5}, "multiply_accumulates": {},
+        }  # fmt: skip
+        manifest["artifacts"].append(onnx)
+        path.write_text(json.dumps(manifest))
+        labels, logits = logits_with(6)
+        clips = tuple(f"{signer} {at}" for at in range(10))
+        write_evaluation(
+            run / "evaluation",
+            Evaluation("x.onnx", CLASSES, clips, (signer,) * 10, labels, logits),
+            {"sha256": "o"},
+        )
+    run = read_run(folder)
+    assert run.routes == ["litert"]  # what a .tflite came by
+    rows = {(row[0], row[1]): row for row in by_route(run).rows}
+    assert rows["FP32", ".onnx"][2] == "60.00" and rows["FP32", ".onnx"][-1] == NOT_RUN
+    assert ("PTQ int8", ".onnx") not in rows
+    assert ["B", "FP32", ".onnx"] in [row[:3] for row in failures(run).rows]
+    write_book([run], tmp_path / "book", DATE)
+    with open(tmp_path / "book" / "model_info.csv", encoding="utf-8") as file:
+        rows = {(row["variant"], row["route"]): row for row in csv.DictReader(file)}
+    assert rows["FP32", ".onnx"]["operators"] == "5" and rows["FP32", ".onnx"]["flops"] == "-"
+    assert report.main([str(folder)]) == 1
