@@ -53,7 +53,8 @@ def summary(run: Run, route: str) -> Table:
         *("variant", "accuracy", "top-5", "mean class accuracy", "bytes", "latency in ms"),
         "speed-up to FP32",
     )
-    title = f"Summary, route {route}: accuracies in percent, mean ± standard deviation over signers"
+    spread = ", mean ± standard deviation over signers" if len(run.folds) > 1 else ""
+    title = f"Summary, route {route}: accuracies in percent{spread}"
     return Table(title, columns, rows)
 
 
