@@ -131,7 +131,8 @@ def converted(tmp_path_factory, checkpoint, recordings) -> Converted:
     process = subprocess.run(
         [
             sys.executable, "bridge/convert.py", "--checkpoint", str(checkpoint),
-            "--route", "all", "--output", str(folder), "--data", str(data),
+            # One after the other: tests run side by side already.
+            "--route", "all", "--output", str(folder), "--data", str(data), "--jobs", "1",
         ],
         cwd=REPOSITORY,
         env={**os.environ, "OMP_NUM_THREADS": "1"},
