@@ -30,7 +30,7 @@ from bridge.quantized_parity import prepared_inputs
 from bridge.routes import ROUTES
 from bridge.runtimes import TorchRuntime, open_runtime
 from bridge.sequences import LENGTHS, UnmaskedTorch, make_sequences
-from bridge.spec import ATTENTION_MASK, KEYPOINTS
+from bridge.spec import ATTENTION_MASK, KEYPOINTS, io_spec
 from signbart.clips import ClipSet, read_clips, write_packed
 from signbart.config import from_dict
 from signbart.errors import SignBartError
@@ -471,6 +471,24 @@ def test_positions_are_computed_for_as_many_frames_as_are_asked_for(folder):
             )
             assert source.config.data.max_frames == asked
             assert source.config.model.longest == longest
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_an_onnx_takes_any_length_even_beside_a_tflite_of_one_frame(folder, kind):
+    source = read_source(kind, folder / MODELS[kind].published.file, sequence_length=1)
+    path = folder / "one.onnx"
+    ROUTES["onnx"].export(source.model, io_spec(source.config), {".onnx": path})
+    runtime = open_runtime(path)
+    assert {t.name: t.shape for t in runtime.spec.inputs}[KEYPOINTS] == (None, None, 178)
+    reference = TorchRuntime(source.model, source.config)
+    for frames in (1, 5):
+        inputs = {
+            KEYPOINTS: np.ones((3, frames, 178), np.float32),
+            ATTENTION_MASK: np.ones((3, frames), np.int32),
+        }
+        wanted = reference(inputs)
+        for name, scores in runtime(inputs).items():
+            np.testing.assert_allclose(scores, wanted[name], atol=1e-5)
 
 
 def test_what_a_checkpoint_trained_here_knows_better_is_refused(trained):
