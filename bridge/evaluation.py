@@ -61,18 +61,17 @@ def open_model(
     """
     from bridge.checkpoints import is_keras, load_twin
     from bridge.runtimes import FloatView, KerasRuntime, TorchRuntime, open_runtime
-    from signbart.config import from_dict
 
     path = Path(path)
     if path.suffix != ".pth" and (config is not None or class_names):
         raise BridgeError(f"{path} carries its own configuration and labels; give none beside it")
     if path.suffix in (".tflite", ".onnx"):
-        from bridge.metadata import read_metadata
+        from bridge.metadata import carried_config, read_metadata
 
         metadata = read_metadata(path)
         return Model(
             FloatView(open_runtime(path)),
-            from_dict(metadata["config"], source=str(path)),
+            carried_config(metadata, path),
             tuple(metadata["labels"]),
         )
     if is_keras(path):

@@ -6,6 +6,7 @@ import argparse
 import sys
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 if not __package__:
     # Run as `python bridge/export_models.py`: Python put bridge/ first on the path, and the
@@ -56,8 +57,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         print(
             f"{source.row.name}: {sum(p.numel() for p in source.model.parameters()):,} parameters, "
             f"{model.num_features} numbers a frame, {source.config.data.max_frames} frames, "
-            f"{model.num_labels} classes, {model.num_categories} categories, from "
-            f"{source.checkpoint}",
+            f"{model.num_labels} classes, {model.num_categories} categories{_believed(model)}, "
+            f"from {source.checkpoint}",
             flush=True,
         )
     artifacts = export_models(
@@ -87,6 +88,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
     print("next:")
     print(f"  python -m bridge.describe {artifacts[0].path}")
     return 0
+
+
+def _believed(model: Any) -> str:
+    """What a .pt does not tell, so that who was not asked sees it; empty where there is nothing."""
+    heads, pooling = (getattr(model, name, None) for name in ("attention_heads", "pooling"))
+    return f", {heads} heads, {pooling} pooling" if heads and pooling else ""
 
 
 def _offered() -> list[Model]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
@@ -50,6 +51,7 @@ def export_results(
             source.row.name: {
                 "checkpoint": str(source.checkpoint),
                 "checkpoint_sha256": file_sha256(source.checkpoint),
+                "sizes": dataclasses.asdict(source.config.model),
                 "parameters": sum(p.numel() for p in source.model.parameters()),
                 "sequence_length": source.config.data.max_frames,
                 "seconds": round(seconds[source.row.name], 1),

@@ -20,7 +20,7 @@ from typing import Any
 from bridge.errors import ArtifactError
 from bridge.spec import IOSpec, io_spec
 from signbart import __version__
-from signbart.config import RunConfig
+from signbart.config import RunConfig, from_dict
 from signbart.layouts import get_layout
 from signbart.preprocessing import BOX_MARGIN, describe_steps, joint_groups
 
@@ -138,6 +138,24 @@ def read_metadata(path: str | Path) -> dict[str, Any]:
             f"{path}: metadata format {metadata.get('format')!r}, expected {_FORMAT!r}"
         )
     return metadata
+
+
+def carried_config(metadata: dict[str, Any], path: str | Path) -> RunConfig:
+    """The configuration that an artifact carries, and with it the preprocessing.
+
+    Args:
+        metadata: From `read_metadata`.
+        path: Of the artifact, for messages.
+
+    Raises:
+        ArtifactError: The preprocessing is not known.
+    """
+    if metadata["preprocessing"] is None:
+        raise ArtifactError(
+            f"{path} does not say how recordings are prepared for it, for its checkpoint did not: "
+            "prepare them as in its training, and give them to the artifact's own inputs"
+        )
+    return from_dict(metadata["config"], source=str(path))
 
 
 def _read_text(path: Path) -> str:

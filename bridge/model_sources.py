@@ -53,15 +53,20 @@ def read_source(
             path,
             attention_heads=attention_heads,
             pooling=pooling,
-            max_frames=wanted,
+            # The .onnx takes up to as many as positions are computed for.
+            max_frames=wanted and max(wanted, DEFAULT_FRAMES),
             trust_pickle=trust_pickle,
         )
     config = source.config
+    heads = getattr(config.model, "attention_heads", None)
     for option, value, found, what in (
         ("--input-shape", input_shape and input_shape[1], config.model.num_features, "features"),
         ("--classes", classes, config.model.num_labels, "classes"),
+        # A .pt takes these two on the user's word; a .safetensors knows them, and a GRU has none.
+        ("--attention-heads", attention_heads, heads, "heads"),
+        ("--pooling", pooling, getattr(config.model, "pooling", None), "pooling"),
     ):
-        if value not in (None, found):
+        if None not in (value, found) and value != found:
             raise BridgeError(f"{path} has {found} {what}, and not {value}: correct {option}")
     longest = source.row.io_spec(config.model, None, None).longest
     frames = wanted or min(config.data.max_frames, longest or config.data.max_frames)

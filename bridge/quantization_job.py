@@ -23,7 +23,7 @@ from bridge.chatter import chatter_to
 from bridge.checkpoints import load_progress
 from bridge.errors import BridgeError, ConversionError
 from bridge.exports_folder import settle
-from bridge.metadata import embed_metadata, read_metadata, tensors_of
+from bridge.metadata import carried_config, embed_metadata, read_metadata, tensors_of
 from bridge.parity import FAILED, WRONG, Parity
 from bridge.quantize import FLOAT, SCHEMES, Scheme, quantize
 from bridge.quantized_parity import JudgedClips, compare_on_clips, judged_clips, predict_all
@@ -32,7 +32,6 @@ from bridge.samples import Sample, make_samples, read_recordings
 from bridge.spec import ATTENTION_MASK, KEYPOINTS, IOSpec, with_integers
 from bridge.tolerances import DataTolerance, load_data_tolerance
 from signbart.calibration import MIN_CLIPS
-from signbart.config import from_dict
 from signbart.files import make_folder
 
 if TYPE_CHECKING:
@@ -270,7 +269,7 @@ def quantize_artifact(
         raise BridgeError(
             f"{source} is quantized already ({metadata['scheme']}); give its {FLOAT} form"
         )
-    config = from_dict(metadata["config"], source=str(source))
+    config = carried_config(metadata, source)
     reference = open_runtime(source)
     recordings = read_recordings(data or options.calibration_data)
     named = str(data or options.calibration_data)

@@ -43,8 +43,9 @@ def make_sequences(
 
     For each of `LENGTHS` up to `config.data.max_frames`, from random numbers and from poses: with a
     mask, where what is behind the sequence must not be read; and without one, that is with a mask
-    of ones, over the zeros that stand behind a sequence then. The second list holds the unmasked
-    ones at their own length instead, and a batch of all masked ones.
+    of ones, over the zeros that stand behind a sequence then. One more has a mask with holes, which
+    tells a mask from a number of frames. The second list holds the unmasked ones at their own
+    length instead, and a batch of all masked ones.
 
     Args:
         config: The model's configuration; `data` says where poses come from.
@@ -78,9 +79,25 @@ def make_sequences(
             fixed += [with_mask, Sample(without, f"{text}, without a mask", recorded)]
             open_ += [with_mask, Sample(alone, f"{text}, alone, without a mask", recorded)]
     together = [sample.inputs for sample in fixed[::2]]
+    holes = _with_holes(most, config.model.num_features, rng)
+    fixed.append(holes)
+    open_.append(holes)
     batch = {name: np.concatenate([one[name] for one in together]) for name in together[0]}
     open_.append(Sample(batch, f"a batch of {len(together)}"))
     return fixed, open_
+
+
+def _with_holes(most: int, num_features: int, rng: np.random.Generator) -> Sample:
+    """Random frames, many of them missing, the first and the last one among them."""
+    mask = (rng.random((1, most)) < 0.6).astype(np.int32)
+    mask[:, [0, -1]] = 0
+    mask[:, most // 2] = 1
+    points = rng.random((1, most, num_features), np.float32)
+    inputs = {
+        KEYPOINTS: np.where(mask[..., None] > 0, points, np.float32(np.nan)),
+        ATTENTION_MASK: mask,
+    }
+    return Sample(inputs, f"random, {mask.sum()} of {most} frames, with holes", False)
 
 
 def _poses(config: RunConfig, clips: ClipSet | None, seed: int) -> tuple[str, np.ndarray]:

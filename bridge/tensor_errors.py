@@ -178,13 +178,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--seed", type=at_least(0), default=0, help="default: %(default)s")
     options = parser.parse_args(arguments)
 
-    from bridge.metadata import read_metadata
+    from bridge.metadata import carried_config, read_metadata
     from bridge.quantized_parity import prepared_inputs
     from bridge.samples import read_recordings
     from signbart.calibration import balanced_choice
-    from signbart.config import from_dict
 
-    config = from_dict(read_metadata(options.float_model)["config"], source=options.float_model)
+    config = carried_config(read_metadata(options.float_model), options.float_model)
     clips = read_recordings(options.data)
     if options.signers:
         clips = clips.select([i for i, s in enumerate(clips.signers) if s in options.signers])

@@ -40,16 +40,18 @@ def export(model: nn.Module, spec: IOSpec, paths: Mapping[str, Path]) -> None:
 def _export_onnx(model: nn.Module, spec: IOSpec, path: Path, *, dynamic: bool) -> None:
     """Exports with the names of `spec`; `dynamic` leaves batch and number of frames open."""
     shapes = None
-    batch = 1
+    batch, frames = spec.inputs[0].shape[:2]
     if dynamic:
-        batch = 2  # an example of 1 would be taken for a constant
+        batch, frames = 2, max(frames, 2)  # an example of 1 would be taken for a constant
         axes = {
             0: torch.export.Dim("batch", min=1, max=_MANY),
             1: torch.export.Dim("frames", min=1, max=spec.longest or _MANY),
         }
         shapes = {tensor.name: axes for tensor in spec.inputs}
     example = {
-        tensor.name: torch.ones((batch, *tensor.shape[1:]), dtype=getattr(torch, tensor.dtype))
+        tensor.name: torch.ones(
+            (batch, frames, *tensor.shape[2:]), dtype=getattr(torch, tensor.dtype)
+        )
         for tensor in spec.inputs
     }
     with torch.inference_mode():

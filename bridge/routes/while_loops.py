@@ -33,7 +33,8 @@ def convert(model: torch.nn.Module, example: Mapping[str, torch.Tensor], path: P
     with torch.no_grad():
         converted = litert_torch.convert(model, sample_kwargs=dict(example))
     _outline_loops(converted._exporter._module_op)
-    converted.export(str(path))
+    # Where the disk is full, its own `export` ends the process without a word.
+    path.write_bytes(converted.model_content())
 
 
 def _register_lowering() -> None:

@@ -69,7 +69,7 @@ def load_sign_transformer(
         attention_heads: Tensors do not tell them. By default a whole module's own, or the published
             8.
         pooling: Tensors do not tell it either. By default a whole module's own, or ``mean``.
-        max_frames: Positions, where the file stores none.
+        max_frames: Frames to compute positions for, where the file stores none.
         trust_pickle: Whether a file may execute code.
 
     Raises:
@@ -89,7 +89,8 @@ def load_sign_transformer(
         layers = {re.match(r"encoder_layers\.(\d+)\.", name) for name in tensors} - {None}
         return SignTransformerConfig(
             num_features=num_features,
-            max_frames=max_frames if positions is None else positions.shape[1],
+            # A class token takes a position too.
+            max_frames=max_frames + (pooling == "cls") if positions is None else positions.shape[1],
             num_labels=len(tensors["gloss_head.3.weight"]),
             num_categories=len(tensors["category_head.3.weight"]),
             d_model=d_model,
@@ -206,7 +207,7 @@ def _unpickle(path: Path, trust_pickle: bool) -> object:
     except Exception as error:
         raise CheckpointError(
             f"{path} cannot be unpickled ({_first_line(error)}); a whole module needs its class: "
-            "run this where that can be imported, or save model.state_dict() there"
+            "put the folder that holds its package on PYTHONPATH, or save model.state_dict() there"
         ) from None
 
 
@@ -281,5 +282,6 @@ def _error(kind: type[nn.Module], problems: list[str], source: Path) -> Checkpoi
     ]
     more = f"; and {len(problems) - len(shown)} more" if len(problems) > len(shown) else ""
     return CheckpointError(
-        f"{source} is not a {kind.__name__} checkpoint: {'; '.join(shown)}{more}"
+        f"{source} is not a {kind.__name__} checkpoint: {'; '.join(shown)}{more}. Give one whose "
+        "tensors have the published names and shapes"
     )

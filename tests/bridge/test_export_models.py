@@ -17,19 +17,20 @@ import torch
 from bridge import models_export
 from bridge.conversion import convert
 from bridge.describe import main as describe_command
-from bridge.errors import BridgeError
+from bridge.errors import ArtifactError, BridgeError
+from bridge.evaluation import open_model
 from bridge.export_models import main
 from bridge.metadata import read_metadata
 from bridge.model_sources import read_source
 from bridge.models import MODELS
 from bridge.models_export import export_models
-from bridge.parity import WRONG
+from bridge.parity import WRONG, compare
 from bridge.quantization_job import QuantizationOptions
 from bridge.quantized_parity import prepared_inputs
 from bridge.routes import ROUTES
-from bridge.runtimes import open_runtime
+from bridge.runtimes import TorchRuntime, open_runtime
 from bridge.sequences import LENGTHS, UnmaskedTorch, make_sequences
-from bridge.spec import ATTENTION_MASK, KEYPOINTS
+from bridge.spec import ATTENTION_MASK, KEYPOINTS, io_spec
 from signbart.clips import ClipSet, read_clips, write_packed
 from signbart.config import from_dict
 from signbart.errors import SignBartError
@@ -134,12 +135,14 @@ def exported(published) -> tuple[Path, str]:
 def test_the_bare_command_exports_what_lies_in_the_folder(exported):
     folder, printed = exported
     assert {path.name for path in folder.iterdir()} == FILES | {"export_results.json", "export.log"}
+    assert "10 categories" not in printed and "3 categories, 4 heads, mean pooling, from" in printed
     assert "skipped" not in printed and printed.count("pass") >= 2 * len(FILES)
     results = json.loads((folder / "export_results.json").read_text(encoding="utf-8"))
     assert set(results["models"]) == set(KINDS) and results["skipped"] == {}
     assert {"torch", "onnx", "tensorflow", "ai-edge-litert"} <= set(results["versions"])
     for kind, model in results["models"].items():
         assert model["verdict"] == "pass" and model["seconds"] > 0
+        assert SIZES[kind].items() <= model["sizes"].items()
         assert {Path(entry["path"]).name for entry in model["artifacts"]} <= FILES
         for entry in model["artifacts"]:
             path = folder.parent / entry["path"]
@@ -166,6 +169,8 @@ def test_artifacts_name_both_outputs_and_say_what_they_do_not_know(exported, cap
     assert describe_command([str(exported[0] / name)]) == 0
     printed = capsys.readouterr().out
     assert "preprocessing: not known" in printed and "beyond a plain runtime: none" in printed
+    with pytest.raises(ArtifactError, match=f"{name} does not say how recordings are prepared"):
+        open_model(exported[0] / name)
 
 
 @pytest.mark.slow
@@ -342,12 +347,45 @@ def test_sequences_of_every_length_with_a_mask_and_without():
     assert {s.inputs[KEYPOINTS].shape[1] for s in any_length} == {1, 30, 300}
     assert any_length[-1].inputs[KEYPOINTS].shape == (6, 300, 178)
     assert {s.recorded for s in fixed} == {True, False}
+    holes = fixed[-1].inputs
+    assert any_length[-2].inputs is holes
+    present = holes[ATTENTION_MASK][0]
+    assert 100 < present.sum() < 250 and not present[0] and not present[-1]
+    assert (np.isfinite(holes[KEYPOINTS][0]).all(axis=1) == present).all()
     # Other landmarks than any known layout's still move a little a frame.
     other = dataclasses.replace(source, model=dataclasses.replace(source.model, num_features=134))
     walk = next(
         s for s in make_sequences(other)[0] if s.recorded and s.inputs[ATTENTION_MASK].all()
     )
     assert walk.inputs[KEYPOINTS].shape == (1, 300, 134) and "walk" in walk.description
+
+
+def test_a_mask_taken_for_a_number_of_frames_is_found():
+    """The control of the mask with holes: every other sequence has its frames in front."""
+    torch.manual_seed(0)
+    config = from_dict(
+        {"model": {"kind": "mediapipe_gru", "num_labels": 7, "hidden1": 8, "hidden2": 6},
+         "data": {"layout": "kp89", "max_frames": 31}},
+        source="tests",
+    )  # fmt: skip
+    model = MediapipeGru(config.model).eval()
+
+    class Counting(TorchRuntime):
+        def __call__(self, inputs):
+            mask = inputs[ATTENTION_MASK]
+            counted = np.arange(mask.shape[1]) < mask.sum(axis=1, keepdims=True)
+            keypoints = np.where(mask[..., None] > 0, inputs[KEYPOINTS], np.float32(0))
+            return super().__call__({KEYPOINTS: keypoints, ATTENTION_MASK: counted.astype("int32")})
+
+    for samples in make_sequences(config):
+        found = [
+            sample.description
+            for sample in samples
+            if not compare(
+                UnmaskedTorch(model, config), Counting(model, config), [sample], atol=1e-4, rtol=0.0
+            ).passed
+        ]
+        assert len(found) == 1 and "with holes" in found[0]
 
 
 def test_without_a_mask_the_reference_is_given_none():
@@ -419,6 +457,48 @@ def test_nothing_to_export(tmp_path, monkeypatch):
 def test_what_cannot_be_is_refused_in_one_line(folder, arguments, texts):
     message = refusal(*arguments)
     assert all(text in message for text in texts), message
+
+
+def test_positions_are_computed_for_as_many_frames_as_are_asked_for(folder):
+    """Where the file stores none, and a class token takes one too."""
+    state = torch.load("Transformer.pt")
+    del state["pos_encoder.pe"]
+    torch.save(state, "Transformer.pt")
+    for pooling in ("cls", "mean"):
+        for asked, longest in ((300, 300), (30, 300), (301, 301)):
+            source = read_source(
+                "sign_transformer", Path("Transformer.pt"), sequence_length=asked, pooling=pooling
+            )
+            assert source.config.data.max_frames == asked
+            assert source.config.model.longest == longest
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_an_onnx_takes_any_length_even_beside_a_tflite_of_one_frame(folder, kind):
+    source = read_source(kind, folder / MODELS[kind].published.file, sequence_length=1)
+    path = folder / "one.onnx"
+    ROUTES["onnx"].export(source.model, io_spec(source.config), {".onnx": path})
+    runtime = open_runtime(path)
+    assert {t.name: t.shape for t in runtime.spec.inputs}[KEYPOINTS] == (None, None, 178)
+    reference = TorchRuntime(source.model, source.config)
+    for frames in (1, 5):
+        inputs = {
+            KEYPOINTS: np.ones((3, frames, 178), np.float32),
+            ATTENTION_MASK: np.ones((3, frames), np.int32),
+        }
+        wanted = reference(inputs)
+        for name, scores in runtime(inputs).items():
+            np.testing.assert_allclose(scores, wanted[name], atol=1e-5)
+
+
+def test_what_a_checkpoint_trained_here_knows_better_is_refused(trained):
+    for option, text in (
+        ({"pooling": "max"}, "has mean pooling, and not max: correct --pooling"),
+        ({"attention_heads": 8}, "has 4 heads, and not 8: correct --attention-heads"),
+    ):
+        with pytest.raises(SignBartError, match=text):
+            read_source("sign_transformer", trained["sign_transformer"], **option)
+        read_source("mediapipe_gru", trained["mediapipe_gru"], **option)  # has neither
 
 
 def test_a_corrupt_file_is_refused(folder):

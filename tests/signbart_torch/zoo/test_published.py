@@ -1,6 +1,8 @@
 """Other people's checkpoint files: every form they come in, and what is wrong with the others."""
 
+import importlib
 import os
+import sys
 
 import pytest
 import torch
@@ -122,6 +124,21 @@ def test_plain_tensors_are_read_without_a_warning_even_if_trusted(model, path, r
 # What does not
 
 
+def test_a_module_whose_class_is_elsewhere_says_how_to_find_it(path, tmp_path, monkeypatch):
+    """``python bridge/export_models.py`` does not look for modules in the current folder."""
+    (tmp_path / "theirs.py").write_text("import torch\nclass Net(torch.nn.Linear): pass\n")
+    with monkeypatch.context() as patch:
+        patch.syspath_prepend(tmp_path)
+        theirs = importlib.import_module("theirs")
+        torch.save(theirs.Net(2, 3), path)
+    monkeypatch.delitem(sys.modules, "theirs")
+    with pytest.warns(UserWarning), pytest.raises(CheckpointError, match=r"theirs.*PYTHONPATH"):
+        read_published(path, trust_pickle=True)
+    monkeypatch.syspath_prepend(tmp_path)
+    with pytest.warns(UserWarning):
+        assert set(read_published(path, trust_pickle=True).tensors) == {"weight", "bias"}
+
+
 class Malicious:
     """What it asks for is done by whoever unpickles it."""
 
@@ -215,14 +232,14 @@ def test_one_tensor_that_does_not_fit_is_named(model, path):
     shape = tuple(state[name].shape)
     for change, message in (
         ({name: torch.zeros(2)}, rf"shape of {name}: \(2,\), expected \({shape[0]},\)"),
-        ({"extra": torch.zeros(2)}, "checkpoint: unexpected: extra$"),
+        ({"extra": torch.zeros(2)}, r"checkpoint: unexpected: extra\. Give one whose tensors"),
     ):
         torch.save(state | change, path)
         with pytest.raises(CheckpointError, match=message):
             load(path, model)
     del state[name]
     torch.save(state, path)
-    with pytest.raises(CheckpointError, match=f"checkpoint: missing: {name}$"):
+    with pytest.raises(CheckpointError, match=rf"checkpoint: missing: {name}\. Give one whose"):
         load(path, model)
 
 
