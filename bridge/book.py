@@ -16,7 +16,17 @@ from bridge import book_tables
 from bridge.book_tables import Table
 from bridge.evaluate import per_class_csv, per_class_rows
 from bridge.evaluation import Evaluation, pool
-from bridge.results import NOT_RUN, PLAIN, QAT, TORCH, Result, Run, Variant, deviation, mean, values
+from bridge.folds import PLAIN, QAT
+from bridge.results import (
+    NOT_RUN,
+    TORCH,
+    Result,
+    Run,
+    Variant,
+    deviation,
+    mean,
+    values,
+)
 from bridge.routes import ROUTES
 from signbart.console import markdown_table
 from signbart.files import make_folder, replacing, write_text

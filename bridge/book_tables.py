@@ -5,12 +5,11 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import NamedTuple
 
+from bridge.folds import CHECKPOINT, PLAIN, training_folder
 from bridge.parity import PASS
 from bridge.quantize import FLOAT
 from bridge.results import (
-    CHECKPOINT,
     NOT_RUN,
-    PLAIN,
     TORCH,
     Result,
     Run,
@@ -18,7 +17,6 @@ from bridge.results import (
     cell,
     deviation,
     mean,
-    training_folder,
     values,
 )
 

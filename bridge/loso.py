@@ -18,17 +18,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from bridge.metadata import OWN_VERSIONS, versions
+from bridge.folds import CHECKPOINT, EVALUATION, EXPORTS, LATENCY, PLAIN, QAT, training_folder
 from bridge.quantize import FLOAT, select_schemes
-from bridge.results import (
-    CHECKPOINT,
-    EVALUATION,
-    EXPORTS,
-    LATENCY,
-    PLAIN,
-    QAT,
-    training_folder,
-)
 from bridge.routes import select_routes
 from signbart.console import run_command
 from signbart.files import file_sha256, make_folder, write_text
@@ -170,6 +161,8 @@ def is_converted(
 
     Other versions of the project or of a converter have to convert again, and so has a failure.
     """
+    from bridge.metadata import OWN_VERSIONS, versions
+
     try:
         manifest = json.loads((output / "manifest.json").read_text(encoding="utf-8"))
         made = {

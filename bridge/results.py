@@ -12,17 +12,13 @@ from typing import Any
 
 from bridge.errors import BridgeError
 from bridge.evaluation import Evaluation, read_evaluation
+from bridge.folds import CHECKPOINT, EVALUATION, EXPORTS, LATENCY, PLAIN, QAT, training_folder
 from bridge.quantize import FLOAT, SCHEMES
 from bridge.routes import ROUTES
 from signbart.run_folder import RESULTS
 
-PLAIN = "float32"  # training that knew nothing of quantization
-# Run folder inside a fold -> the scheme whose arithmetic it is trained for.
-QAT = {"qat_dynamic": "dynamic_int8", "qat_static": "int8"}
 # Stand for a route where PyTorch itself was evaluated, and for the .onnx, of any batch and length.
 TORCH, ONNX = "torch", ".onnx"
-EXPORTS, EVALUATION, LATENCY = "exports", "evaluation", "latency.json"
-CHECKPOINT = "best.safetensors"
 NOT_RUN = "not run"
 # What every book has cells for, whether it was measured or not; other schemes where they were.
 _ALWAYS = (FLOAT, *QAT.values())
@@ -176,11 +172,6 @@ class Run:
                 {key: float(value) for key, value in row.items() if value}
                 for row in csv.DictReader(file)
             ]
-
-
-def training_folder(fold: Path, training: str) -> Path:
-    """The run folder of a training inside its fold."""
-    return fold if training == PLAIN else fold / training
 
 
 def read_run(folder: Path) -> Run:

@@ -11,7 +11,8 @@ import yaml
 from bridge import loso
 from bridge.errors import BridgeError
 from bridge.evaluation import read_evaluation
-from bridge.results import NOT_RUN, PLAIN, TORCH, read_run
+from bridge.folds import PLAIN
+from bridge.results import NOT_RUN, TORCH, read_run
 from signbart.clips import write_packed
 from signbart.config import load_config
 from signbart.errors import ClipError, ConfigError
