@@ -10,15 +10,17 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Sequence
+from typing import TYPE_CHECKING
 
-import numpy as np
-
-from signbart.clips import ClipSet
-from signbart.config import RunConfig
 from signbart.errors import ClipError
-from signbart.layouts import get_layout
-from signbart.preprocessing import as_model_input, pad, preprocess
 
+if TYPE_CHECKING:
+    import numpy as np
+
+    from signbart.clips import ClipSet
+    from signbart.config import RunConfig
+
+# Help texts quote it, and should not wait for NumPy: it is imported in the functions.
 MIN_CLIPS = 100
 # Every so many clips one is cut short: longer recordings are resampled to exactly `max_frames`, and
 # would never show the model a padded frame.
@@ -39,6 +41,8 @@ def balanced_choice(
     Returns:
         (min(count, N),) different indices, in the order of choice: any beginning is balanced too.
     """
+    import numpy as np
+
     waiting: dict[int, dict[str, list[int]]] = {}
     for index in np.random.default_rng(seed).permutation(len(labels)):
         of_class = waiting.setdefault(int(labels[index]), {})
@@ -79,6 +83,11 @@ def calibration_inputs(
     Raises:
         ClipError: There are too few clips, or they do not fit `config.data.layout`.
     """
+    import numpy as np
+
+    from signbart.layouts import get_layout
+    from signbart.preprocessing import as_model_input, pad, preprocess
+
     if min(count, len(clips)) < MIN_CLIPS:
         raise ClipError(
             f"{min(count, len(clips))} clips are too few to calibrate int8 and int16x8 on; at "
