@@ -12,6 +12,7 @@ from collections.abc import Mapping
 from pathlib import Path
 
 import torch
+from onnxscript import optimizer
 from torch import nn
 
 from bridge.models import model_of
@@ -21,6 +22,7 @@ from bridge.spec import IOSpec
 # which plain LiteRT refuses.
 OPSET = 20
 _MANY = 2**16  # of what has no limit of its own
+_FOLDED = 2**24  # bytes of constants that are computed beforehand
 
 
 def export(model: nn.Module, spec: IOSpec, paths: Mapping[str, Path]) -> None:
@@ -67,6 +69,10 @@ def _export_onnx(model: nn.Module, spec: IOSpec, path: Path, *, dynamic: bool) -
         dynamic_shapes=shapes,
         verbose=False,
     )
+    if not dynamic:
+        # The causal mask of more than 90 frames is beyond the exporter's own limit: it would be
+        # computed in the graph, from constants alone, at which onnx2tf breaks off.
+        optimizer.optimize(program.model, input_size_limit=_FOLDED, output_size_limit=_FOLDED)
     program.save(str(path))
 
 

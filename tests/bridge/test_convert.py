@@ -38,6 +38,7 @@ from bridge.runtimes import TFLiteRuntime, TorchRuntime, open_runtime
 from bridge.samples import make_samples
 from bridge.spec import LOGITS, io_spec
 from bridge.tolerances import Tolerance
+from signbart.config import from_dict
 from signbart.console import run_command
 from signbart.files import file_sha256
 from signbart_torch import decoder, encoder
@@ -340,6 +341,34 @@ def test_what_an_earlier_run_left_is_no_artifact_of_a_run_that_made_none(tmp_pat
     nothing = tmp_path / "converting" / "a.tflite"
     assert settle_artifact(nothing, tmp_path, Parity("a.tflite", FAILED)) is None
     assert files(tmp_path) == ["rejected/a.tflite"]
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("route", ROUTES)
+def test_longer_clips_convert_too(route, tmp_path):
+    """Beyond 90 frames the causal mask is more than an exporter computes beforehand by itself."""
+    config = from_dict(
+        {
+            "model": {
+                "joint_idx": [0, 1, 2], "num_labels": 2, "d_model": 8, "encoder_layers": 1,
+                "decoder_layers": 2, "encoder_attention_heads": 2, "decoder_attention_heads": 2,
+                "encoder_ffn_dim": 8, "decoder_ffn_dim": 8,
+            },
+            "data": {"layout": "kp90", "max_frames": 130},
+        },
+        source="tests",
+    )  # fmt: skip
+    torch.manual_seed(0)
+    model = SignBart(config.model).eval()
+    path = tmp_path / "long.tflite"
+    paths = {ending: tmp_path / f"long{ending}" for ending in ROUTES[route].produces}
+    ROUTES[route].export(model, io_spec(config), paths)
+    mask = np.zeros((1, 130), np.int32)
+    mask[:, :97] = 1
+    keypoints = np.random.default_rng(0).random((1, 130, 3, 2), np.float32)
+    inputs = {"keypoints": keypoints, "attention_mask": mask}
+    found = TFLiteRuntime(path)(inputs)[LOGITS]
+    np.testing.assert_allclose(found, TorchRuntime(model, config)(inputs)[LOGITS], atol=1e-5)
 
 
 # Routes that cannot be taken: a package that is not installed, a module that fails.

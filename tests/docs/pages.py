@@ -15,7 +15,7 @@ REPOSITORY = Path(__file__).resolve().parents[2]
 # In the order in which a reader meets them; later ones use what earlier ones made.
 PAGES = (
     "README.md", "docs/data.md", "docs/migration.md", "docs/deployment.md", "docs/quantization.md",
-    "docs/zoo.md", "docs/troubleshooting.md",
+    "docs/performance.md", "docs/zoo.md", "docs/troubleshooting.md",
 )  # fmt: skip
 LANGUAGES = {"", "text", "python", "kotlin", "swift", "javascript"}
 
@@ -65,6 +65,7 @@ NOT_RUN = {
     "source .venv/bin/activate": "the environment that runs this is active",
     "python -m benchmarks.static_int8": "a benchmark of twenty exports, many minutes long",
     "python -m benchmarks.zoo": "a benchmark of six exports, minutes long",
+    "make bench": "benchmarks, ten minutes long on an idle machine",
 }
 
 
