@@ -8,9 +8,8 @@ PLAIN = "float32"  # training that knew nothing of quantization
 # Run folder inside a fold -> the scheme whose arithmetic it is trained for.
 QAT = {"qat_dynamic": "dynamic_int8", "qat_static": "int8"}
 # In the run folder of each training.
-CHECKPOINT, EXPORTS, EVALUATION, LATENCY = (
-    *("best.safetensors", "exports", "evaluation", "latency.json"),
-)
+CHECKPOINT = "best.safetensors"
+EXPORTS, EVALUATION, LATENCY = "exports", "evaluation", "latency.json"
 
 
 def training_folder(fold: Path, training: str) -> Path:
