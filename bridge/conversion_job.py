@@ -247,12 +247,12 @@ def fallen(
     verbose: bool,
 ) -> list[Made]:
     """What `make_by` gives where the converter did not even let it return; same arguments."""
-    names = [job.file_name(route, FLOAT, ending) for ending in route.produces]
-    names += [job.file_name(route, s.name, ".tflite") for s in schemes if s.name != FLOAT]
-    kinds = [FLOAT] * len(route.produces) + [s.name for s in schemes if s.name != FLOAT]
+    expected = [(FLOAT, ending) for ending in route.produces]
+    expected += [(scheme.name, ".tflite") for scheme in schemes if scheme.name != FLOAT]
     reason = "the converter ended its process; the last of its output is in convert.log"
     made = []
-    for name, scheme in zip(names, kinds, strict=True):
+    for scheme, ending in expected:
+        name = job.file_name(route, scheme, ending)
         (folder / name).unlink(missing_ok=True)  # nobody judged it
         parity = Parity(name, FAILED, reason, scheme=scheme)
         made.append(Made(route, scheme, folder / name, Judged(parity), 0.0))

@@ -186,7 +186,7 @@ def artifacts(exports: Path) -> list[Path]:
     return [exports / entry["file"] for entry in manifest["artifacts"] if "file" in entry]
 
 
-def measure_latency(fold: Path, data: str) -> None:
+def measure_latency(fold: Path, clip: ClipSet) -> None:
     """Times every .tflite of a fold by turns with its route's float32, on one thread.
 
     Writes ``latency.json`` beside each ``exports/``; what it already holds of the same files, from
@@ -194,7 +194,7 @@ def measure_latency(fold: Path, data: str) -> None:
 
     Args:
         fold: Folder of the fold.
-        data: Recordings, of which the first clip is taken.
+        clip: One recording, which every model is given.
     """
     from bridge.latency import ROUNDS, machine_name
     from bridge.metadata import read_metadata
@@ -226,7 +226,7 @@ def measure_latency(fold: Path, data: str) -> None:
             if {key: known.get(file, {}).get(key) for key in identity} == identity:
                 times[file] = known[file]
             else:
-                times[file] = identity | _time(path, partner, data)
+                times[file] = identity | _time(path, partner, clip)
         record = {**conditions, "frames": frames, "artifacts": times}
         write_text(folder / LATENCY, json.dumps(record, indent=2) + "\n")
 
@@ -241,18 +241,15 @@ def _known_latency(path: Path, conditions: Mapping[str, Any]) -> dict[str, Any]:
         return {}
 
 
-def _time(path: Path, partner: Path | None, data: str) -> dict[str, float | None]:
+def _time(path: Path, partner: Path | None, clip: ClipSet) -> dict[str, float | None]:
     """Median milliseconds of a .tflite and, if it has a partner, their ratio in the same turns."""
     from bridge.latency import interleaved
-    from bridge.metadata import read_metadata
+    from bridge.metadata import carried_config, read_metadata
     from bridge.quantized_parity import prepared_inputs
     from bridge.runtimes import TFLiteRuntime
-    from bridge.samples import read_recordings
     from bridge.spec import ATTENTION_MASK, KEYPOINTS
-    from signbart.config import from_dict
 
-    config = from_dict(read_metadata(path)["config"], source=str(path))
-    keypoints, mask = prepared_inputs(read_recordings(data).select([0]), config)
+    keypoints, mask = prepared_inputs(clip, carried_config(read_metadata(path), path))
     inputs = {KEYPOINTS: keypoints, ATTENTION_MASK: mask}
     # In pairs: a dozen models by turns would push each other's weights out of the caches, as no
     # program does that runs one of them.
@@ -349,7 +346,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         print(f"{results['fold']}: done", flush=True)
     # Alone, behind all else: nothing that runs beside it disturbs the clock.
     for name in signers:
-        measure_latency(output / name, options.data)
+        measure_latency(output / name, clips.select([0]))
     return report([output], output / REPORT)
 
 
