@@ -21,6 +21,7 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from signbart.config import load_config
 from signbart.console import print_table, run_command
+from signbart_torch.memory import keep_freed_memory
 from signbart_torch.model import SignBart
 
 _PRODUCT_SIZE = 1024
@@ -39,6 +40,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     if options.rounds < 1:
         parser.error("--rounds must be at least 1")
 
+    keep_freed_memory()  # as training does
     torch.set_num_threads(options.threads)
     torch.manual_seed(0)
     config = load_config(options.config)

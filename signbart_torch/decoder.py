@@ -8,6 +8,7 @@ from torch.nn import functional as F
 
 from signbart.config import LAYER_NORM_EPSILON, ModelConfig
 from signbart_torch.attention import Attention
+from signbart_torch.dropout import dropout
 from signbart_torch.layers import (
     PositionalEmbedding,
     causal_bias,
@@ -53,16 +54,16 @@ class DecoderLayer(nn.Module):
             (B, Q, D).
         """
         attended = self.self_attn(queries, hidden_states, self_bias)
-        attended = F.dropout(attended, self.dropout, self.training)
+        attended = dropout(attended, self.dropout, self.training)
         queries = self.self_attn_layer_norm(queries + attended)
 
         attended = self.encoder_attn(queries, encoder_hidden_states, encoder_bias)
-        attended = F.dropout(attended, self.dropout, self.training)
+        attended = dropout(attended, self.dropout, self.training)
         queries = self.encoder_attn_layer_norm(queries + attended)
 
         fed = F.gelu(self.fc1(queries))
-        fed = F.dropout(fed, self.activation_dropout, self.training)
-        fed = F.dropout(self.fc2(fed), self.dropout, self.training)
+        fed = dropout(fed, self.activation_dropout, self.training)
+        fed = dropout(self.fc2(fed), self.dropout, self.training)
         return self.final_layer_norm(queries + fed)
 
 
@@ -100,7 +101,7 @@ class Decoder(nn.Module):
         """
         num_frames, dtype = y_embed.shape[1], y_embed.dtype
         hidden_states = self.layernorm_embedding(self.embed_positions(y_embed))
-        hidden_states = F.dropout(hidden_states, self.dropout, self.training)
+        hidden_states = dropout(hidden_states, self.dropout, self.training)
         padding = padding_bias(attention_mask, dtype)
         causal = padding + causal_bias(num_frames, dtype, y_embed.device)
 

@@ -5,6 +5,7 @@ from torch.nn import functional as F
 
 from signbart.config import LAYER_NORM_EPSILON, ModelConfig
 from signbart_torch.attention import Attention
+from signbart_torch.dropout import dropout
 from signbart_torch.layers import PositionalEmbedding, padding_bias
 
 
@@ -26,12 +27,12 @@ class EncoderLayer(nn.Module):
     def forward(self, hidden_states: Tensor, padding: Tensor) -> Tensor:
         """(B, T, D) with the bias of `padding_bias` -> (B, T, D)."""
         attended = self.self_attn(hidden_states, hidden_states, padding)
-        attended = F.dropout(attended, self.dropout, self.training)
+        attended = dropout(attended, self.dropout, self.training)
         hidden_states = self.self_attn_layer_norm(hidden_states + attended)
 
         fed = F.gelu(self.fc1(hidden_states))
-        fed = F.dropout(fed, self.activation_dropout, self.training)
-        fed = F.dropout(self.fc2(fed), self.dropout, self.training)
+        fed = dropout(fed, self.activation_dropout, self.training)
+        fed = dropout(self.fc2(fed), self.dropout, self.training)
         return self.final_layer_norm(hidden_states + fed)
 
 
@@ -48,7 +49,7 @@ class Encoder(nn.Module):
     def forward(self, x_embed: Tensor, attention_mask: Tensor) -> Tensor:
         """(B, T, D) embedded x, (B, T) mask -> (B, T, D)."""
         hidden_states = self.layernorm_embedding(self.embed_positions(x_embed))
-        hidden_states = F.dropout(hidden_states, self.dropout, self.training)
+        hidden_states = dropout(hidden_states, self.dropout, self.training)
         padding = padding_bias(attention_mask, hidden_states.dtype)
         for layer in self.layers:
             hidden_states = layer(hidden_states, padding)

@@ -7,6 +7,7 @@ import torch
 from torch import Tensor, nn
 
 from signbart.config import MASK_BIAS, POSITION_INIT_STD, POSITION_OFFSET
+from signbart_torch.dropout import dropout
 
 
 class PositionalEmbedding(nn.Embedding):
@@ -37,14 +38,14 @@ class Projection(nn.Module):
 class ClassificationHead(nn.Module):
     """Dropout and one linear layer."""
 
-    def __init__(self, d_model: int, num_labels: int, dropout: float):
+    def __init__(self, d_model: int, num_labels: int, dropout_rate: float):
         super().__init__()
-        self.dropout = nn.Dropout(dropout)
+        self.dropout = dropout_rate
         self.out_proj = nn.Linear(d_model, num_labels)
 
     def forward(self, hidden_states: Tensor) -> Tensor:
         """(B, D) -> (B, C)."""
-        return self.out_proj(self.dropout(hidden_states))
+        return self.out_proj(dropout(hidden_states, self.dropout, self.training))
 
 
 def padding_bias(attention_mask: Tensor, dtype: torch.dtype) -> Tensor:

@@ -11,6 +11,7 @@ from torch import Tensor, nn
 
 from signbart.errors import ConfigError
 from signbart.zoo_config import HOLD, MediapipeGruConfig
+from signbart_torch.dropout import Dropout
 
 
 class MediapipeGru(nn.Module):
@@ -32,7 +33,7 @@ class MediapipeGru(nn.Module):
             features = config.projection_dim
         self.gru1 = _gru(features, config.hidden1, config.bidirectional)
         self.gru2 = _gru(config.hidden1 * directions, config.hidden2, config.bidirectional)
-        self.dropout = nn.Dropout(config.dropout)
+        self.dropout = Dropout(config.dropout)
         self.gloss_head = nn.Linear(config.hidden2 * directions, config.num_labels)
         self.category_head = nn.Linear(config.hidden2 * directions, config.num_categories)
 

@@ -18,6 +18,7 @@ from signbart.zoo_config import (
     SignTransformerConfig,
     sinusoidal_positions,
 )
+from signbart_torch.dropout import Dropout, dropout
 from signbart_torch.layers import padding_bias
 
 
@@ -47,7 +48,7 @@ class SignTransformer(nn.Module):
         )
         # Published checkpoints hold it whatever they pool by.
         self.cls_token = nn.Parameter(torch.empty(1, 1, config.d_model).normal_(std=0.02))
-        self.dropout = nn.Dropout(config.dropout)
+        self.dropout = Dropout(config.dropout)
         self.gloss_head = _head(config, config.num_labels)
         self.category_head = _head(config, config.num_categories)
 
@@ -134,7 +135,7 @@ class Attention(nn.Module):
         query = self._split_heads(self.W_q(states) * self.scaling)
         key, value = self._split_heads(self.W_k(states)), self._split_heads(self.W_v(states))
         weights = (torch.matmul(query, key.transpose(-1, -2)) + bias).softmax(dim=-1)
-        weights = F.dropout(weights, self.dropout, self.training)
+        weights = dropout(weights, self.dropout, self.training)
         context = torch.matmul(weights, value)  # (B, H, S, D / H)
         return self.W_o(context.transpose(1, 2).flatten(2))
 
@@ -154,7 +155,7 @@ class FeedForward(nn.Module):
 
     def forward(self, states: Tensor) -> Tensor:
         """(…, D) -> (…, D)."""
-        return self.linear2(F.dropout(F.relu(self.linear1(states)), self.dropout, self.training))
+        return self.linear2(dropout(F.relu(self.linear1(states)), self.dropout, self.training))
 
 
 class Residual(nn.Module):
@@ -179,16 +180,16 @@ class EncoderLayer(nn.Module):
     def forward(self, states: Tensor, bias: Tensor) -> Tensor:
         """(B, S, D) with the bias of `padding_bias` -> (B, S, D)."""
         attended = self.attention(self.residual1.norm(states), bias)
-        states = states + F.dropout(attended, self.dropout, self.training)
+        states = states + dropout(attended, self.dropout, self.training)
         fed = self.feed_forward(self.residual2.norm(states))
-        return states + F.dropout(fed, self.dropout, self.training)
+        return states + dropout(fed, self.dropout, self.training)
 
 
 def _head(config: SignTransformerConfig, classes: int) -> nn.Sequential:
     return nn.Sequential(
         nn.Linear(config.d_model, config.d_model // 2),
         nn.ReLU(),
-        nn.Dropout(config.dropout),
+        Dropout(config.dropout),
         nn.Linear(config.d_model // 2, classes),
     )
 

@@ -298,7 +298,8 @@ def calls(monkeypatch, run) -> list[tuple[float, tuple[int, ...]]]:
     with monkeypatch.context() as patch:
         patch.setattr(keras.layers.Dropout, "call", layer)
         patch.setattr(nn.functional, "scaled_dot_product_attention", attention)
-        patch.setattr(nn.functional, "dropout", functional)
+        for module in ("layers", "encoder", "decoder"):
+            patch.setattr(f"signbart_torch.{module}.dropout", functional)
         run()
     return seen
 
