@@ -52,24 +52,26 @@ format: $(STAMP)
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
 
-# On an idle machine: everything here is a time.
+# On an idle machine: everything here is a time. LATENCY, STEP and CONVERSION are further options.
+FRAMES ?= 64
+PROFILED = results/latency/T$(FRAMES)
 bench: demo
-	$(BIN)/python -m benchmarks.latency --output results/latency
-	$(BIN)/python -m benchmarks.operators results/latency/T64/plain.tflite \
-		results/latency/T64/litert_fp32.tflite results/latency/T64/litert_dynamic_int8.tflite \
-		results/latency/T64/litert_int8.tflite --output results/latency/operators.md
-	$(BIN)/python -m benchmarks.training_step
+	$(BIN)/python -m benchmarks.latency --output results/latency $(LATENCY)
+	$(BIN)/python -m benchmarks.operators $(PROFILED)/plain.tflite $(PROFILED)/litert_fp32.tflite \
+		$(PROFILED)/litert_dynamic_int8.tflite $(PROFILED)/litert_int8.tflite \
+		--output results/latency/operators.md
+	$(BIN)/python -m benchmarks.training_step $(STEP)
 	$(BIN)/python -m benchmarks.conversion --checkpoint $(CHECKPOINT) --data runs/demo/signs.npz \
-		--output results/latency/conversion.md
+		--output results/latency/conversion.md $(CONVERSION)
 
 # The report says what failed, and fails then. What is finished in runs/ is not made again.
 book: $(STAMP)
 	@test -n "$(DATA)" || { echo "make book DATA=FOLDER, the folder that holds isl_kinect30 and" \
 		"fsl7_holistic"; exit 2; }
 	-$(BIN)/python -m bridge.loso --config configs/isl_kinect30.yaml --data $(DATA)/isl_kinect30 \
-		--output runs/loso --qat --jobs 2 --resume
+		--output runs/loso --qat --jobs 2 --resume $(OPTIONS)
 	-$(BIN)/python -m bridge.loso --config configs/kp90.yaml --set train.val_fraction=0.3 \
-		--data $(DATA)/fsl7_holistic --output runs/fsl7 --full-data --resume
+		--data $(DATA)/fsl7_holistic --output runs/fsl7 --full-data --resume $(OPTIONS)
 	$(BIN)/python -m bridge.report runs/loso runs/fsl7 --output results
 
 clean:

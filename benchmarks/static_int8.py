@@ -39,6 +39,7 @@ _COLUMNS = (
     *("setting", "accuracy", "agreement", "rmse / rms", "max Δ / rms", "operators"),
     *("rmse / rms, first third", "latency to float32"),
 )
+_FLOAT, _MOVING = "float32", "FULLY_CONNECTED, ranges by moving average"
 _ROUNDS = 100
 
 
@@ -97,7 +98,7 @@ def _mask_bias(value: float) -> Iterator[None]:
 def _ratio(latencies: dict[str, Latency], title: str) -> str:
     if title not in latencies:
         return "not run"
-    return f"{latencies[title].median / latencies['float32'].median:.2f}"
+    return f"{latencies[title].median / latencies[_FLOAT].median:.2f}"
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -108,6 +109,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument(
         "--plain", action="store_true", help="export the model as it is trained, with SOFTMAX"
+    )
+    parser.add_argument(
+        "--only",
+        metavar="TEXT",
+        default="",
+        help="of the settings those whose names hold it, besides float32",
     )
     add_test_signers_argument(parser)
     options = parser.parse_args(arguments)
@@ -153,6 +160,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         log = folder / "log"
 
         def measure(title: str, make: Callable[[Path], Path]) -> None:
+            if options.only not in title and title != _FLOAT:
+                return
             with chatter_to(log):
                 path = make(folder / f"{len(rows)}.tflite")
                 if not _survives(path):
@@ -184,7 +193,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
             export(model, io_spec(config), {".tflite": source})
             compact(source)
         given = list(calibration(100).inputs())
-        measure("float32", lambda path: source)
+        measure(_FLOAT, lambda path: source)
         for title, names in _GRAPHS.items():
             measure(title, lambda path, names=names: _quantize(source, given, path, names))
         linear = _GRAPHS["FULLY_CONNECTED"]
@@ -228,14 +237,16 @@ def main(arguments: Sequence[str] | None = None) -> int:
             KEYPOINTS: np.nan_to_num(clips.keypoints[:1]),
             ATTENTION_MASK: clips.attention_mask[:1],
         }
-        cut = tensor_errors(
-            source,
-            paths["FULLY_CONNECTED, ranges by moving average"],
-            (
-                {KEYPOINTS: points[None], ATTENTION_MASK: mask[None]}
-                for points, mask in zip(clips.keypoints, clips.attention_mask, strict=True)
-            ),
-        )
+        cut = []
+        if _MOVING in paths:
+            cut = tensor_errors(
+                source,
+                paths[_MOVING],
+                (
+                    {KEYPOINTS: points[None], ATTENTION_MASK: mask[None]}
+                    for points, mask in zip(clips.keypoints, clips.attention_mask, strict=True)
+                ),
+            )
         latencies = interleaved(
             {title: lambda r=runtime: r(inputs) for title, runtime in runtimes.items()},
             rounds=_ROUNDS,
@@ -245,9 +256,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
     print(markdown_table(_COLUMNS, table))
     for title, failure in failures.items():
         print(f"{title}: {failure}")
-    print("Ranges by moving average, the five tensors that lose most of their numbers:\n")
-    worst = sorted(cut, key=lambda row: -row.cut)[:5]
-    print(markdown_table(COLUMNS, [row.cells() for row in worst]))
+    if cut:
+        print(f"{_MOVING}, the five tensors that lose most of their numbers:\n")
+        worst = sorted(cut, key=lambda row: -row.cut)[:5]
+        print(markdown_table(COLUMNS, [row.cells() for row in worst]))
     return 0
 
 

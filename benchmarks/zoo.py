@@ -19,6 +19,7 @@ import numpy as np
 from bridge.latency import interleaved, machine_name
 from bridge.models import MODELS
 from bridge.models_export import Artifact, Source, export_models
+from bridge.routes import ROUTES
 from bridge.runtimes import OnnxRuntime, TFLiteRuntime, TorchRuntime
 from bridge.samples import read_recordings
 from signbart.console import markdown_table, run_command
@@ -32,6 +33,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--transformer", required=True, metavar="FILE")
     parser.add_argument("--gru", required=True, metavar="FILE")
     parser.add_argument("--data", metavar="PATH", help="recordings to compare on")
+    parser.add_argument("--routes", nargs="+", choices=ROUTES, default=[*ROUTES])
+    parser.add_argument("--rounds", type=int, default=60, help="of latency (default: %(default)s)")
     options = parser.parse_args(arguments)
 
     import torch
@@ -51,19 +54,20 @@ def main(arguments: Sequence[str] | None = None) -> int:
             made = [
                 artifact
                 for route in source.row.routes
+                if route in options.routes
                 for artifact in export_models(
                     [source], Path(folder) / route, route=route, clips=clips, data=options.data
                 )
                 # One .onnx, whatever is made from it.
                 if artifact.path and (artifact.path.suffix != ".onnx" or route == "onnx")
             ]
-            rows += _rows(source, made)
+            rows += _rows(source, made, options.rounds)
     print(markdown_table(COLUMNS, rows))
     print(f"{machine_name()}; {sources[0].config.data.max_frames} frames, one thread")
     return 0
 
 
-def _rows(source: Source, artifacts: list[Artifact]) -> list[list[str]]:
+def _rows(source: Source, artifacts: list[Artifact], rounds: int) -> list[list[str]]:
     frames, features = source.config.data.max_frames, source.config.model.num_features
     rng = np.random.default_rng(0)
     keypoints = rng.random((1, frames, features), np.float32)
@@ -78,7 +82,7 @@ def _rows(source: Source, artifacts: list[Artifact]) -> list[list[str]]:
         for name, runtime in runtimes.items()
         for text, inputs in (("", full), (" short", short))
     }
-    times = interleaved(calls, rounds=60, warm_up=5)
+    times = interleaved(calls, rounds=rounds, warm_up=5)
 
     def milliseconds(name: str) -> str:
         return f"{times[name].median:.1f} ({times[f'{name} short'].median:.1f})"

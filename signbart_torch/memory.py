@@ -13,7 +13,7 @@ def keep_freed_memory() -> None:
 
     A training step makes and frees the same large tensors every time. By default glibc returns them
     to the system and asks for them again, and each page of 4 KiB then costs a fault: thousands in
-    a step. What the process holds at its peak stays about the same. Without glibc this does nothing.
+    a step. The process's peak hardly changes. Without glibc this does nothing.
     """
     if platform.libc_ver()[0] == "glibc":
         libc = ctypes.CDLL(None)

@@ -10,13 +10,21 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from signbart.clips import read_clips
+from signbart.clips import read_clips, write_packed
 from tests.docs.pages import REAL, REPOSITORY, Block, Command, all_blocks, all_commands
 
 # What commands name that other commands, or `Workspace`, make.
 MADE = (
-    "runs/signs/", "exports/signs/", "LSA-64.pth", "runs/fsl7/all", "recognize", "Transformer.pt"
+    "runs/signs/", "runs/signs_keras/", "exports/signs/", "_int8.tflite", "LSA-64.pth",
+    "recognize", "Transformer.pt", "DATA=few",
 )  # fmt: skip
+# And runs: folder, configuration and recordings.
+TRAINED = (
+    ("runs/fsl7/all", "kp90", "fsl7_holistic"),
+    ("runs/loso/S01", "isl_kinect30", "isl_kinect30 --test-signers S01"),
+    ("runs/sign_transformer", "sign_transformer", "fsl7_holistic"),
+    ("runs/mediapipe_gru", "mediapipe_gru", "fsl7_holistic"),
+)
 # What the commands name from the repository; all else that they name, they or `Workspace` make.
 LINKED = ("Makefile", "bridge", "configs", "requirements.txt", "pyproject.toml")
 
@@ -54,7 +62,7 @@ class Workspace:
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
             text=True,
-            timeout=280,
+            timeout=580,
         )
         assert process.returncode == 0, (
             f"{line}\nexit status {process.returncode}\n" + (process.stdout[-3000:])
@@ -70,7 +78,8 @@ class Workspace:
             return self(f"python {path.name}")
         line = step.to_run()
         for name in REAL:
-            if name in line and not (self.folder / name).exists():
+            wanted = name in line or "DATA=few" in line
+            if wanted and not (self.folder / name).exists():
                 pytest.skip(f"no {name} recordings beside the repository")
         self.provide(line)
         return self(line)
@@ -81,15 +90,22 @@ class Workspace:
         needs = {name for name in MADE if name in line}
         if needs & {"exports/signs/", "LSA-64.pth", "runs/signs/"}:
             self.follow(_first("python -m signbart_torch.train"))
+        if "runs/signs_keras/" in needs:
+            self.follow(_first("python -m signbart_tf.train"))
         if "exports/signs/" in needs:
             self.follow(_first("python bridge/convert.py", "--route litert"))
         if "LSA-64.pth" in needs and not (folder / "LSA-64.pth").exists():
             _publish(folder / "runs/signs/best.safetensors", folder)
-        if "runs/fsl7/all" in needs:
-            self(
-                "python -m signbart_torch.train --config configs/kp90.yaml --data fsl7_holistic "
-                "--output runs/fsl7/all --set train.epochs=1"
-            )
+        if "_int8.tflite" in needs and "--scheme" not in line:
+            self.follow(_first("python -m bridge.quantize"))
+        for run, config, data in TRAINED:
+            if f"{run}/" in line and not (folder / run / "best.safetensors").exists():
+                self(
+                    f"python -m signbart_torch.train --config configs/{config}.yaml --data {data} "
+                    f"--output {run} --set train.epochs=1"
+                )
+        if "DATA=few" in needs:
+            _write_few(folder)
         if "Transformer.pt" in needs:
             _save_zoo(folder)
         if "recognize" in needs:
@@ -97,6 +113,26 @@ class Workspace:
             (folder / "recognize.py").write_text(snippet.text, encoding="utf-8")
             clip = read_clips(folder / "recordings.npz").clips[0]
             np.save(folder / "clip.npy", clip.landmarks)
+
+
+def _write_few(folder: Path) -> None:
+    """Folders of the real data sets' names; the larger one cut to three signers, four clips a sign.
+
+    Fewer would be too few to calibrate on behind leave-one-signer-out and validation.
+    """
+    few = folder / "few"
+    if few.exists():
+        return
+    larger, smaller = REAL
+    clips = read_clips(folder / larger)
+    taken: dict[tuple[int, str], list[int]] = {}
+    for index, clip in enumerate(clips.clips):
+        if clip.signer in clips.signer_names[:3]:
+            taken.setdefault((clip.label, clip.signer), []).append(index)
+    chosen = sorted(index for indices in taken.values() for index in indices[:4])
+    (few / larger).mkdir(parents=True)
+    write_packed(clips.select(chosen), few / larger / "clips.npz")
+    (few / smaller).symlink_to(folder / smaller)
 
 
 def _first(program: str, part: str = "") -> Command:

@@ -1,4 +1,4 @@
-"""The README and docs/ as data: their fenced blocks, the commands in them, and how those are run.
+"""The README and docs/ as data: their commands, in blocks and in sentences, and how those are run.
 
 `PLACEHOLDERS`, `SHORTENED` and `NOT_RUN` are all that differs between what the pages say and what
 ``make docs-check`` runs.
@@ -21,6 +21,15 @@ LANGUAGES = {"", "text", "python", "kotlin", "swift", "javascript"}
 
 # Word of the pages -> what stands in its place in the scratch folder. Longer words first.
 PLACEHOLDERS = {
+    "QUANTIZED.tflite": "exports/signs/kp90_litert_int8.tflite",
+    "FLOAT.tflite": "exports/signs/kp90_litert_fp32.tflite",
+    "MODEL.tflite": "exports/signs/kp90_litert_fp32.tflite",
+    "A.tflite": "exports/signs/kp90_litert_fp32.tflite",
+    "B.tflite": "exports/signs/kp90_litert_int8.tflite",
+    "FILE": "exports/signs/kp90_litert_fp32.tflite",
+    "CKPT": "runs/signs/best.safetensors",
+    "CLIP": "recordings.npz[0]",
+    "FOLDER": "few",
     "NAME": "signs",
     "RECORDINGS": "recordings.npz",
     "OUT.npz": "packed.npz",
@@ -29,10 +38,26 @@ PLACEHOLDERS = {
 # Real recordings, where they are; a command that names one is skipped without them.
 REAL = ("isl_kinect30", "fsl7_holistic")
 
+# The environment is the one that runs this: it is not installed anew.
+_MAKE = "make -o .venv/.installed"
 # Program -> (pattern, replacement) pairs; "$" appends. Nothing but time is saved.
 SHORTENED: dict[str, tuple[tuple[str, str], ...]] = {
-    # The environment is the one that runs this: it is not installed anew.
-    "make demo": ((r"make demo", "make -o .venv/.installed demo OPTIONS='--set train.epochs=2'"),),
+    "make demo": ((r"make", f"{_MAKE} OPTIONS='--set train.epochs=2'"),),
+    "make bench": (
+        (
+            r"make",
+            f"{_MAKE} FRAMES=8 LATENCY='--frames 8 --threads 1 --rounds 2' "
+            "STEP='--batch-size 2 --frames 8 --rounds 1' CONVERSION='--routes litert' "
+            "OPTIONS='--set train.epochs=2'",
+        ),
+    ),
+    "make book": (
+        (
+            r"make",
+            f"{_MAKE} OPTIONS='--set train.epochs=1 --qat-epochs 1 --routes litert "
+            "--schemes fp32,dynamic_int8'",
+        ),
+    ),
     "python -m signbart.clips": (),
     # Enough epochs for quantization to have something to keep.
     "python -m signbart_torch.train": (
@@ -41,6 +66,8 @@ SHORTENED: dict[str, tuple[tuple[str, str], ...]] = {
     ),
     "python -m signbart_torch.loso": ((r"$", " --signers P01 P02 --set train.epochs=1"),),
     "python -m signbart_torch.qat": ((r"$", " --epochs 1"),),
+    "torchrun": ((r"$", " --set train.epochs=1"),),
+    "python -m signbart_tf.qat": ((r"$", " --epochs 1"),),
     "python -m signbart_tf.train": ((r"$", " --set train.epochs=1"),),
     # tests/bridge converts by every route.
     "python bridge/convert.py": ((r"--route all", "--route litert"), (r"--samples 34", "")),
@@ -57,16 +84,27 @@ SHORTENED: dict[str, tuple[tuple[str, str], ...]] = {
     "python -m bridge.parity": (),
     "python -m bridge.quantize": (),
     "python -m bridge.weight_map": (),
+    "python -m bridge.describe": (),
+    "python -m bridge.tensor_errors": (),
+    "python -m benchmarks.operators": ((r"$", " --rounds 5"),),
+    "python -m benchmarks.training_step": (
+        (r"--batch-size \d+ --frames \d+", "--batch-size 2 --frames 8 --rounds 1"),
+    ),
+    "python -m benchmarks.conversion": ((r"$", " --routes litert"),),
+    "python -m benchmarks.static_int8": ((r"$", ' --only "moving average"'),),
+    "python -m benchmarks.zoo": ((r"$", " --routes keras --rounds 2"),),
     "python -m zipfile": (),
     "python recognize.py": (),
 }
 NOT_RUN = {
     "make test": "it is the test suite",
+    "make test-fast": "a part of the test suite",
+    "make docs-check": "it is what runs this",
     "source .venv/bin/activate": "the environment that runs this is active",
-    "python -m benchmarks.static_int8": "a benchmark of twenty exports, many minutes long",
-    "python -m benchmarks.zoo": "a benchmark of six exports, minutes long",
-    "make bench": "benchmarks, ten minutes long on an idle machine",
 }
+# A command in a sentence; without anything behind the program's name it is a mention.
+INLINE = re.compile(r"`((?:python -m|python|make|torchrun)\s[^`]+)`")
+MENTION = re.compile(r"(?:python -m [\w.]+|python bridge/\w+\.py|make [\w-]+)")
 
 
 @dataclass(frozen=True)
@@ -131,9 +169,26 @@ def blocks(page: str, text: str | None = None) -> list[Block]:
     return found
 
 
+def inline(page: str, text: str | None = None) -> list[Command]:
+    """The commands in the page's sentences, mentions among them."""
+    text = read_page(page) if text is None else text
+    # Blocks keep their lines, but not what stands in them.
+    fenced = re.compile(r"^```.*?^```$", re.MULTILINE | re.DOTALL)
+    prose = fenced.sub(lambda block: "\n" * block[0].count("\n"), text)
+    return [
+        Command(page, prose.count("\n", 0, span.start()) + 1, " ".join(span[1].split()))
+        for span in INLINE.finditer(prose)
+    ]
+
+
+def mentions() -> list[Command]:
+    """Programs that are named in sentences without anything behind the name."""
+    return [found for page in PAGES for found in inline(page) if MENTION.fullmatch(found.text)]
+
+
 def commands(page: str, text: str | None = None) -> list[Command]:
-    """What the page's blocks without a language tell to run."""
-    found = []
+    """What the page tells to run: in its blocks without a language, and in its sentences."""
+    found = [one for one in inline(page, text) if not MENTION.fullmatch(one.text)]
     for block in blocks(page, text):
         if block.language:
             continue
@@ -142,7 +197,7 @@ def commands(page: str, text: str | None = None) -> list[Command]:
             line = re.sub(r"\s+#.*$", "", line).strip()
             if line:
                 found.append(Command(page, block.line, " ".join(line.split())))
-    return found
+    return sorted(found, key=lambda command: command.line)
 
 
 def all_blocks(language: str) -> list[Block]:

@@ -23,6 +23,8 @@ from tests.docs.pages import (
     all_commands,
     blocks,
     commands,
+    inline,
+    mentions,
     read_page,
 )
 
@@ -36,7 +38,7 @@ MODULE = re.compile(r"python (?:-m )?((?:bridge|signbart\w*|benchmarks)[./]\w+)"
 def test_every_command_is_run_or_says_why_not(command):
     assert command.program, f"{command.text}: add its program to SHORTENED or NOT_RUN in pages.py"
     if command.program not in NOT_RUN:
-        left = re.findall(r"(?<![\w.-])[A-Z][A-Z_]{2,}(?![\w.-])|…", command.filled())
+        left = re.findall(r"(?<![\w.-])[A-Z][A-Z_]{2,}(?![\w.=-])|…", command.filled())
         assert not left, f"{command.text}: add {left} to PLACEHOLDERS in pages.py"
 
 
@@ -48,8 +50,22 @@ def test_a_new_command_is_noticed():
 
 
 def test_the_tables_hold_nothing_that_no_page_tells_to_run():
-    told = {command.program for command in all_commands()}
+    told = {command.program for command in (*all_commands(), *mentions())}
     assert told == {*SHORTENED, *NOT_RUN}
+
+
+@pytest.mark.parametrize("mention", mentions(), ids=lambda c: f"{c.page}:{c.line}")
+def test_what_is_named_without_options_is_run_somewhere(mention):
+    run = {command.program for command in all_commands()}
+    assert mention.program in run | {*NOT_RUN}, f"no command of the pages runs {mention.text}"
+
+
+def test_commands_in_sentences_are_commands():
+    text = "One `make\ndemo`, `--resume`.\n```\nmake test\n```\nThen `make book DATA=X` and\n"
+    assert inline("x", text) == [Command("x", 1, "make demo"), Command("x", 6, "make book DATA=X")]
+    assert commands("x", text) == [
+        Command("x", 3, "make test"), Command("x", 6, "make book DATA=X")
+    ]  # fmt: skip
 
 
 @pytest.mark.parametrize("page", PAGES)
