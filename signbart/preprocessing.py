@@ -159,26 +159,30 @@ def normalize_boxes(
     Returns:
         A new array of the same shape, float32.
     """
-    result = np.array(points, dtype=np.float32)
+    # Coordinates first: the smallest and largest of numbers that stand side by side are found
+    # several times as fast.
+    points = np.moveaxis(np.asarray(points, dtype=np.float32), -1, 0)
+    result = points.copy()
     for members in groups.values():
         members = list(members)
-        group = points[..., members, :].astype(np.float32)
-        counted = np.ones((*group.shape[:-1], 1), bool)
+        group = points[..., members]  # (2, …, G)
         if ignore_missing:
-            counted = (group != 0.0).any(axis=-1, keepdims=True)
-        low = np.where(counted, group, np.inf).min(axis=-2, keepdims=True)
-        high = np.where(counted, group, -np.inf).max(axis=-2, keepdims=True)
-        empty = ~counted.any(axis=-2, keepdims=True)
-        low, high = np.where(empty, 0.0, low), np.where(empty, 0.0, high)
+            counted = (group != 0.0).any(axis=0)
+            low = np.where(counted, group, np.inf).min(axis=-1, keepdims=True)
+            high = np.where(counted, group, -np.inf).max(axis=-1, keepdims=True)
+            empty = ~counted.any(axis=-1, keepdims=True)
+            low, high = np.where(empty, 0.0, low), np.where(empty, 0.0, high)
+        else:
+            low, high = group.min(axis=-1, keepdims=True), group.max(axis=-1, keepdims=True)
         sides = high - low
-        longer = sides.max(axis=-1, keepdims=True)
+        longer = sides.max(axis=0)
         margin = BOX_MARGIN * longer + (longer - sides) / 2
         start = np.clip(low - margin, 0.0, 1.0)
         size = np.clip(high + margin, 0.0, 1.0) - start
         flat = size == 0.0
         scaled = np.where(flat, group, (group - start) / np.where(flat, 1.0, size))
-        result[..., members, :] = np.where(counted, scaled, group)
-    return result
+        result[..., members] = np.where(counted, scaled, group) if ignore_missing else scaled
+    return np.ascontiguousarray(np.moveaxis(result, 0, -1))
 
 
 def body_centred(landmarks: np.ndarray, layout: Layout) -> np.ndarray:
