@@ -13,7 +13,7 @@ help:
 	@echo "make test-fast  lint and the tests that neither train nor convert"
 	@echo "make docs-check  runs every command of the README and docs/ on small recordings"
 	@echo "make lint       ruff check and format check;  make format applies them"
-	@echo "make bench      latency, operators, training and conversion on this machine: results/latency"
+	@echo "make bench      times on this machine: results/latency"
 	@echo "make book DATA=FOLDER  train, convert, quantize, evaluate on both data sets: results/"
 	@echo "make clean      remove what demo made (the environment stays)"
 
@@ -63,6 +63,8 @@ bench: demo
 	$(BIN)/python -m benchmarks.training_step $(STEP)
 	$(BIN)/python -m benchmarks.conversion --checkpoint $(CHECKPOINT) --data runs/demo/signs.npz \
 		--output results/latency/conversion.md $(CONVERSION)
+	$(BIN)/python -m benchmarks.startup exports/demo/demo_litert_fp32.tflite runs/demo/signs.npz[0] \
+		--output results/latency/startup.md
 
 # The report says what failed, and fails then. What is finished in runs/ is not made again.
 book: $(STAMP)

@@ -2,12 +2,14 @@
 
 ``python -m benchmarks.conversion --checkpoint CKPT --data RECORDINGS``
 
-Whole commands, from the start of Python to its end, one after the other.
+Whole commands, from the start of Python to its end, by turns; medians.
 """
 
 from __future__ import annotations
 
 import argparse
+import json
+import statistics
 import subprocess
 import sys
 import tempfile
@@ -15,14 +17,16 @@ import time
 from collections.abc import Sequence
 from pathlib import Path
 
+from bridge.arguments import at_least
 from bridge.latency import machine_name
+from bridge.parity import FAILED
 from bridge.routes import ROUTES
 from signbart.console import markdown_table, print_table, run_command
 from signbart.errors import SignBartError
 from signbart.files import make_folder, write_text
 
 _SCHEMES = "fp32,fp16,dynamic_int8,int8"
-_COLUMNS = ("command", "seconds", "to the slowest single route")
+_COLUMNS = ("command", "seconds", "from to", "to the slowest single route")
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -37,6 +41,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         default=[*ROUTES],
         help="all of them at once are timed only where none is left out",
     )
+    parser.add_argument("--rounds", type=at_least(1), default=3, help="default: %(default)s")
     parser.add_argument("--output", metavar="MD", help="receives the table")
     options = parser.parse_args(arguments)
 
@@ -45,13 +50,22 @@ def main(arguments: Sequence[str] | None = None) -> int:
     everything = f"--route all --quantize {_SCHEMES}"
     if set(options.routes) == set(ROUTES):
         commands[everything] = everything.split()
-    seconds = {}
-    for name, extra in commands.items():
-        with tempfile.TemporaryDirectory() as folder:
-            seconds[name] = _run([*base, *extra, "--output", folder])
-    slowest = max(time for name, time in seconds.items() if name != everything)
-    rows = [[name, f"{time:.1f}", f"{time / slowest:.2f}"] for name, time in seconds.items()]
-    title = f"bridge/convert.py, {machine_name()}"
+    seconds: dict[str, list[float]] = {name: [] for name in commands}
+    for _ in range(options.rounds):
+        for name, extra in commands.items():
+            seconds[name].append(_run([*base, *extra]))
+    medians = {name: statistics.median(times) for name, times in seconds.items()}
+    slowest = max(median for name, median in medians.items() if name != everything)
+    rows = [
+        [
+            name,
+            f"{median:.1f}",
+            f"{min(seconds[name]):.1f} to {max(seconds[name]):.1f}",
+            f"{median / slowest:.2f}",
+        ]
+        for name, median in medians.items()
+    ]
+    title = f"bridge/convert.py, medians of {options.rounds}, {machine_name()}"
     print_table(title, _COLUMNS, rows)
     if options.output:
         make_folder(Path(options.output).parent)
@@ -60,14 +74,25 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def _run(options: Sequence[str]) -> float:
-    started = time.perf_counter()
-    process = subprocess.run(
-        [sys.executable, "bridge/convert.py", *options], capture_output=True, text=True
-    )
-    taken = time.perf_counter() - started
-    # 1: an artifact was judged and rejected, which takes as long.
-    if process.returncode not in (0, 1):
-        raise SignBartError(f"bridge/convert.py failed: {process.stderr.strip()[-300:]}")
+    """Seconds of one conversion, whose routes must all have brought something."""
+    with tempfile.TemporaryDirectory() as folder:
+        started = time.perf_counter()
+        process = subprocess.run(
+            [sys.executable, "bridge/convert.py", *options, "--output", folder],
+            capture_output=True, text=True,
+        )  # fmt: skip
+        taken = time.perf_counter() - started
+        # An artifact that is judged and rejected takes as long as another; a route that breaks off
+        # does not.
+        manifest = Path(folder) / "manifest.json"
+        verdicts = set()
+        if manifest.is_file():
+            artifacts = json.loads(manifest.read_text(encoding="utf-8"))["artifacts"]
+            verdicts = {artifact["verdict"] for artifact in artifacts}
+    if process.returncode not in (0, 1) or not verdicts or FAILED in verdicts:
+        raise SignBartError(
+            f"bridge/convert.py failed: {(process.stderr or process.stdout)[-500:]}"
+        )
     return taken
 
 

@@ -21,22 +21,23 @@ import json
 import os
 import subprocess
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
+from bridge.arguments import at_least
 from bridge.latency import Latency, interleaved, machine_name
 from bridge.quantize import FLOAT, SCHEMES
 from bridge.routes import ROUTES
 from bridge.spec import ATTENTION_MASK, KEYPOINTS, LOGITS
 from signbart.config import RunConfig, load_config
 from signbart.console import markdown_table, print_table, run_command
+from signbart.errors import SignBartError
 from signbart.files import make_folder, replacing, write_text
 
 _REFERENCE = f"litert {FLOAT}"
-_PLAIN, _PRODUCT = "plain export", "product"
+_PLAIN, _FLOOR = "plain export", "floor: its products alone"
 _PRODUCT_SIZE = 1024
 _CLIPS = 100  # that calibration takes, of random numbers
 _SEED = 0
@@ -72,9 +73,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Runs the benchmark; returns its exit status."""
     parser = argparse.ArgumentParser(prog="python -m benchmarks.latency")
     parser.add_argument("--config", default="configs/arabic_90.yaml", metavar="YAML")
-    parser.add_argument("--frames", type=int, nargs="+", default=[32, 64, 128], metavar="T")
-    parser.add_argument("--threads", type=int, nargs="+", default=[1, 2], metavar="N")
-    parser.add_argument("--rounds", type=int, default=200)
+    number = at_least(1)
+    parser.add_argument("--frames", type=number, nargs="+", default=[32, 64, 128], metavar="T")
+    parser.add_argument("--threads", type=number, nargs="+", default=[1, 2], metavar="N")
+    parser.add_argument("--rounds", type=number, default=200)
     parser.add_argument("--output", default="results/latency", metavar="FOLDER")
     parser.add_argument("--measure", help=argparse.SUPPRESS)  # see _measure_apart
     options = parser.parse_args(arguments)
@@ -85,6 +87,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         rows = _measure(output, options.config, frames, threads, options.rounds)
         write_text(Path(options.measure), json.dumps([dataclasses.asdict(row) for row in rows]))
         return 0
+    for frames in options.frames:
+        _config(options.config, frames)  # what does not fit is said before anything is made
     make_folder(output)
     for frames in options.frames:
         _export_apart(output, options.config, frames)
@@ -123,7 +127,13 @@ def _inputs(config: RunConfig) -> dict[str, np.ndarray]:
 def _export_apart(output: Path, config: str, frames: int) -> None:
     """Exports in a process of its own: what converters leave behind would disturb the clock."""
     code = f"from benchmarks.latency import export; export({str(output)!r}, {config!r}, {frames})"
-    subprocess.run([sys.executable, "-c", code], check=True)
+    _run([sys.executable, "-c", code], f"exporting for {frames} frames")
+
+
+def _run(command: Sequence[str], what: str, environment: Mapping[str, str] | None = None) -> None:
+    status = subprocess.run(command, env=environment).returncode
+    if status:
+        raise SignBartError(f"{what} failed with exit status {status}; its own error stands above")
 
 
 def export(folder: str, config_path: str, frames: int) -> None:
@@ -188,7 +198,7 @@ def _measure_apart(
         "--output", str(output), "--measure", str(found),
     ]  # fmt: skip
     environment = os.environ | {"OMP_NUM_THREADS": str(threads)}
-    subprocess.run(command, check=True, env=environment)
+    _run(command, f"measuring {frames} frames on {threads} threads", environment)
     return [Row(**row) for row in json.loads(found.read_text(encoding="utf-8"))]
 
 
@@ -233,7 +243,7 @@ def _measure(output: Path, config_path: str, frames: int, threads: int, rounds: 
     products = sum(multiply_accumulates(files[_REFERENCE]).values())
     share = products / _PRODUCT_SIZE**3
     floor = dataclasses.replace(
-        Row(frames, threads, "floor: its products alone", 0, 0, 0, 0),
+        Row(frames, threads, _FLOOR, 0, 0, 0, 0),
         median_ms=share * times["it"].median,
         low_ms=share * times["it"].low,
         high_ms=share * times["it"].high,
@@ -306,7 +316,7 @@ def _report(output: Path, rows: Sequence[Row]) -> None:
     writer.writeheader()
     writer.writerows(dataclasses.asdict(row) for row in rows)
     write_text(output / "latency.csv", text.getvalue())
-    parts = [f"{machine_name()}\n"]
+    parts = [f"{machine_name()}\n", _figures(rows)]
     for frames, threads in dict.fromkeys((row.frames, row.threads) for row in rows):
         here = [row for row in rows if (row.frames, row.threads) == (frames, threads)]
         columns = ("contestant", "median ms", "10 to 90 %", "to litert fp32", "bytes")
@@ -323,32 +333,46 @@ def _report(output: Path, rows: Sequence[Row]) -> None:
         title = f"T {frames}, threads {threads}"
         print_table(title, columns, cells)
         parts.append(f"{title}\n\n{markdown_table(columns, cells)}")
-        parts.append(_limits(here))
     write_text(output / "latency.md", "\n".join(parts))
     with replacing(output / "latency.png") as picture:
         _draw(rows, picture)
     print(f"wrote {output}/latency.md, latency.csv and latency.png")
 
 
-def _limits(rows: Sequence[Row]) -> str:
-    """The ratios that limits are set for."""
-    ratio = {row.name: row.ratio for row in rows}
-    routes = [ratio[f"{route} {FLOAT}"] for route in ROUTES]
-    columns = ("figure", "measured")
-    figures: list[tuple[str, Any]] = [
-        ("fp32 .tflite / plain export", 1 / ratio[_PLAIN]),
-        ("fp32 .tflite / PyTorch eager", 1 / ratio["PyTorch eager"]),
-        ("fp32 .tflite / ONNX Runtime", 1 / ratio["ONNX Runtime"]),
-        ("fp32 .tflite / floor", 1 / ratio["floor: its products alone"]),
-        ("dynamic_int8 / fp32 .tflite", ratio["litert dynamic_int8"]),
-        ("int8 / fp32 .tflite", ratio["litert int8"]),
-        ("slowest route / fastest route", max(routes) / min(routes)),
+# Figure -> its limit at 64 frames and one thread (None: none), and how it follows from the ratios.
+_FIGURES: dict[str, tuple[float | None, Callable[[Mapping[str, float]], float]]] = {
+    "fp32 .tflite / plain export": (0.60, lambda ratio: 1 / ratio[_PLAIN]),
+    "fp32 .tflite / PyTorch eager": (0.25, lambda ratio: 1 / ratio["PyTorch eager"]),
+    "fp32 .tflite / ONNX Runtime": (1.0, lambda ratio: 1 / ratio["ONNX Runtime"]),
+    "fp32 .tflite / floor": (2.0, lambda ratio: 1 / ratio[_FLOOR]),
+    "dynamic_int8 / fp32 .tflite": (0.60, lambda ratio: ratio["litert dynamic_int8"]),
+    "int8 / fp32 .tflite": (None, lambda ratio: ratio["litert int8"]),
+    "slowest route / fastest route": (
+        1.15,
+        lambda ratio: (
+            max(ratio[f"{route} {FLOAT}"] for route in ROUTES)
+            / min(ratio[f"{route} {FLOAT}"] for route in ROUTES)
+        ),
+    ),
+}
+
+
+def _figures(rows: Sequence[Row]) -> str:
+    """`_FIGURES` at every length and number of threads, beside their limits."""
+    ratios: dict[tuple[int, int], dict[str, float]] = {}
+    for row in rows:
+        ratios.setdefault((row.frames, row.threads), {})[row.name] = row.ratio
+    columns = ["figure", "limit"]
+    columns += [f"T {frames}, {threads} thread{'s' * (threads > 1)}" for frames, threads in ratios]
+    cells = [
+        [name, "" if limit is None else f"{limit:.2f}", *(f"{of(r):.2f}" for r in ratios.values())]
+        for name, (limit, of) in _FIGURES.items()
     ]
-    return markdown_table(columns, [[name, f"{value:.2f}"] for name, value in figures])
+    return markdown_table(columns, cells)
 
 
 def _draw(rows: Sequence[Row], path: Path) -> None:
-    """Latency against size: T 64 or the middle length, one thread."""
+    """Latency against size, at the middle length and the fewest threads."""
     from matplotlib.figure import Figure
 
     lengths = sorted({row.frames for row in rows})
@@ -369,7 +393,7 @@ def _draw(rows: Sequence[Row], path: Path) -> None:
     axes.set_yscale("log")
     axes.set_xlabel("size of the .tflite in MB")
     axes.set_ylabel("median of a call in ms")
-    axes.set_title(f"{frames} frames, {threads} thread, {machine_name()}", fontsize="medium")
+    axes.set_title(f"{frames} frames, threads: {threads}, {machine_name()}", fontsize="medium")
     axes.grid(alpha=0.3, which="both")
     axes.legend(fontsize=6.5, ncols=2)
     figure.savefig(path, dpi=120)

@@ -15,6 +15,9 @@ from pathlib import Path
 
 import numpy as np
 
+from bridge.describe import operators
+from bridge.errors import ArtifactError
+
 _DTYPES = {0: ("float32", 1), 2: ("int32", 2), 9: ("int8", 9), 7: ("int16", 7)}  # schema -> LiteRT
 _CPU = 1
 _WRITE = 1  # lock mode
@@ -64,11 +67,15 @@ def profile(path: Path, rounds: int = 200) -> OperatorProfile:
 
     Args:
         path: The model.
-        rounds: Calls that count.
+        rounds: Calls that count, at least 1.
 
     Raises:
+        ArtifactError: The file is missing or is no .tflite.
         RuntimeError: A call of the library failed; names it.
     """
+    if path.suffix != ".tflite":
+        raise ArtifactError(f"{path} is not a .tflite file")
+    operators(path)  # refuses what is no model
     library = ctypes.CDLL(str(_library()))
 
     def call(name: str, *arguments: object) -> None:

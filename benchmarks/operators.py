@@ -6,10 +6,14 @@
 from __future__ import annotations
 
 import argparse
+import os
+import tempfile
 from collections.abc import Sequence
 from pathlib import Path
 
 from benchmarks.litert_profiler import OperatorProfile, profile
+from bridge.arguments import at_least
+from bridge.chatter import chatter_to
 from bridge.latency import machine_name
 from signbart.console import markdown_table, print_table, run_command
 from signbart.files import make_folder, write_text
@@ -41,12 +45,15 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Runs the benchmark; returns its exit status."""
     parser = argparse.ArgumentParser(prog="python -m benchmarks.operators")
     parser.add_argument("models", nargs="+", metavar="TFLITE")
-    parser.add_argument("--rounds", type=int, default=200)
+    parser.add_argument("--rounds", type=at_least(1), default=200)
     parser.add_argument("--output", metavar="MD", help="receives the table")
     options = parser.parse_args(arguments)
 
-    paths = [Path(model) for model in options.models]
-    profiles = {path.stem: profile(path, options.rounds) for path in paths}
+    paths = [Path(model).resolve() for model in options.models]
+    shared = os.path.commonpath([path.parent for path in paths])
+    names = {os.path.relpath(path.with_suffix(""), shared): path for path in paths}
+    with tempfile.TemporaryDirectory() as folder, chatter_to(Path(folder) / "log"):
+        profiles = {name: profile(path, options.rounds) for name, path in names.items()}
     columns, rows = table(profiles)
     title = f"count: microseconds, medians of {options.rounds} calls, 1 thread, {machine_name()}"
     print_table(title, columns, rows)

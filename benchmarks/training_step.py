@@ -1,84 +1,106 @@
-"""How much of this machine's matrix-product speed a training step reaches.
+"""How much of this machine's matrix-product speed training reaches, and what making batches takes.
 
-``python -m benchmarks.training_step``: steps and products alternate in one run, so that both meet
-the same conditions; medians. FLOPs of a step come from `torch.utils.flop_counter`, which counts
-matrix products forward and backward. It cannot see into the fused attention kernel of a CPU, so the
-products are counted in a step whose attention is spelt out, and timed in one that is fused.
+``python -m benchmarks.training_step``: a large product, a step, and the making of a batch alternate
+in one run, so that all meet the same conditions; medians. FLOPs of a step come from
+`torch.utils.flop_counter`, which counts matrix products forward and backward. It cannot see into
+the fused attention kernel of a CPU, so the products are counted in a step whose attention is spelt
+out, and timed in one that is fused.
 """
 
 from __future__ import annotations
 
 import argparse
 import dataclasses
-import statistics
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 
-import torch
-from torch.nn import functional as F
-from torch.nn.attention import SDPBackend, sdpa_kernel
-from torch.utils.flop_counter import FlopCounterMode
+import numpy as np
 
-from signbart.config import load_config
+from bridge.arguments import at_least
+from signbart.batches import CHUNK_BATCHES, Batch, PreparedClips, training_batches
+from signbart.config import ModelConfig, RunConfig, load_config
 from signbart.console import print_table, run_command
-from signbart_torch.memory import keep_freed_memory
-from signbart_torch.model import SignBart
+from signbart.errors import ConfigError
 
 _PRODUCT_SIZE = 1024
 _CLASSES = 30  # where the configuration leaves them to the data
+_WARM_UP = 3
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Runs the benchmark; returns its exit status."""
+    number = at_least(1)
     parser = argparse.ArgumentParser(prog="python -m benchmarks.training_step")
     parser.add_argument("--config", default="configs/arabic_90.yaml", metavar="YAML")
-    parser.add_argument("--batch-size", type=int, default=64)
-    parser.add_argument("--frames", type=int, default=64)
-    parser.add_argument("--threads", type=int, default=2)
-    parser.add_argument("--rounds", type=int, default=20)
+    parser.add_argument("--batch-size", type=number, default=64)
+    parser.add_argument("--frames", type=number, default=64)
+    parser.add_argument("--threads", type=number, default=2)
+    parser.add_argument("--rounds", type=number, default=20)
     options = parser.parse_args(arguments)
-    if options.rounds < 1:
-        parser.error("--rounds must be at least 1")
+    config = load_config(
+        options.config,
+        [f"data.max_frames={options.frames}", f"train.batch_size={options.batch_size}"],
+    )
+    if not isinstance(config.model, ModelConfig):
+        raise ConfigError(f"{options.config}: this benchmark is of SignBART alone")
+
+    import torch
+    from torch.nn.attention import SDPBackend, sdpa_kernel
+    from torch.utils.flop_counter import FlopCounterMode
+
+    from signbart_torch.memory import keep_freed_memory
 
     keep_freed_memory()  # as training does
     torch.set_num_threads(options.threads)
     torch.manual_seed(0)
-    config = load_config(options.config)
-    step = _training_step(config, options.batch_size, options.frames)
+    step = _training_step(config)
+    batches = _batches(config)
     a, b = torch.randn(2, _PRODUCT_SIZE, _PRODUCT_SIZE)
 
-    step()
+    for _ in range(_WARM_UP):
+        step(next(batches))
+    whole = _full(config)
     with FlopCounterMode(display=False) as counter, sdpa_kernel(SDPBackend.MATH):
-        step()
-    products, steps = [], []
+        step(whole)
+    flops = {"product": 2 * _PRODUCT_SIZE**3, "step": counter.get_total_flops()}
+    seconds: dict[str, list[float]] = {"product": [], "step": [], "batch": []}
     for _ in range(options.rounds):
-        products.append(_seconds(lambda: a @ b))
-        steps.append(_seconds(step))
-    peak = 2 * _PRODUCT_SIZE**3 / statistics.median(products)
-    reached = counter.get_total_flops() / statistics.median(steps)
+        seconds["product"].append(_seconds(lambda: a @ b))
+        seconds["step"].append(_seconds(lambda: step(whole)))
+        # Batches are augmented by the chunk.
+        chunk = _seconds(lambda: [next(batches) for _ in range(CHUNK_BATCHES)])
+        seconds["batch"].append(chunk / CHUNK_BATCHES)
+    rows = [
+        [f"matrix product {_PRODUCT_SIZE}³", *_cells(seconds["product"], flops["product"])],
+        ["training step", *_cells(seconds["step"], flops["step"])],
+        ["making its batch", "", *_cells(seconds["batch"], 0)[1:3], ""],
+    ]
     print_table(
         f"{config.name}, batch {options.batch_size}, T {options.frames}, "
         f"{options.threads} threads, medians of {options.rounds}",
-        ["", "GFLOP", "ms", "GFLOP/s"],
-        [
-            _row(f"matrix product {_PRODUCT_SIZE}³", 2 * _PRODUCT_SIZE**3, products, peak),
-            _row("training step", counter.get_total_flops(), steps, reached),
-        ],
+        ["", "GFLOP", "ms", "10 to 90 %", "GFLOP/s"],
+        rows,
     )
-    print(f"share of the product's speed: {reached / peak:.3f}")
+    speeds = {name: count / np.median(seconds[name]) for name, count in flops.items()}
+    print(f"share of the product's speed: {speeds['step'] / speeds['product']:.3f}")
     return 0
 
 
-def _training_step(config, batch_size: int, frames: int) -> Callable[[], None]:
+def _training_step(config: RunConfig) -> Callable[[Batch], None]:
     """One step as the trainer does it: forward, loss, backward, clipping, AdamW."""
+    import torch
+    from torch.nn import functional as F
+
+    from signbart_torch.model import SignBart
+
     num_labels = config.model.num_labels or _CLASSES
     model = SignBart(dataclasses.replace(config.model, num_labels=num_labels)).train()
     optimizer = torch.optim.AdamW(model.parameters(), lr=config.train.lr, fused=True)
-    keypoints = torch.rand(batch_size, frames, config.model.num_keypoints, 2)
-    mask = torch.ones(batch_size, frames, dtype=torch.int32)
-    labels = torch.randint(num_labels, (batch_size,))
 
-    def step() -> None:
+    def step(batch: Batch) -> None:
+        keypoints, mask, labels = map(
+            torch.from_numpy, (batch.keypoints, batch.attention_mask, batch.labels)
+        )
         optimizer.zero_grad(set_to_none=True)
         logits = model(keypoints, mask)
         F.cross_entropy(logits, labels, label_smoothing=config.train.label_smoothing).backward()
@@ -88,15 +110,47 @@ def _training_step(config, batch_size: int, frames: int) -> Callable[[], None]:
     return step
 
 
+def _full(config: RunConfig) -> Batch:
+    """A batch without padding, whose products are known."""
+    rng = np.random.default_rng(0)
+    shape = (config.train.batch_size, config.data.max_frames)
+    return Batch(
+        keypoints=rng.random((*shape, config.num_keypoints, 2), np.float32),
+        attention_mask=np.ones(shape, np.int32),
+        labels=rng.integers(config.model.num_labels or _CLASSES, size=shape[0]),
+        indices=np.arange(shape[0]),
+    )
+
+
+def _batches(config: RunConfig) -> Iterator[Batch]:
+    """Epochs without end over one chunk of clips of one length, as the trainer makes them."""
+    size, frames = CHUNK_BATCHES * config.train.batch_size, config.data.max_frames
+    rng = np.random.default_rng(0)
+    clips = PreparedClips(
+        points=rng.random((size, frames, config.num_keypoints, 2), np.float32),
+        lengths=np.full(size, frames),
+        labels=rng.integers(config.model.num_labels or _CLASSES, size=size),
+    )
+    epoch = 0
+    while True:
+        yield from training_batches(clips, config, epoch)
+        epoch += 1
+
+
 def _seconds(function: Callable[[], object]) -> float:
     started = time.perf_counter()
     function()
     return time.perf_counter() - started
 
 
-def _row(name: str, flops: int, seconds: Sequence[float], speed: float) -> list[str]:
-    median = statistics.median(seconds)
-    return [name, f"{flops / 1e9:.2f}", f"{1e3 * median:.2f}", f"{speed / 1e9:.1f}"]
+def _cells(seconds: Sequence[float], flops: int) -> list[str]:
+    low, median, high = np.percentile(seconds, [10, 50, 90])
+    return [
+        f"{flops / 1e9:.2f}",
+        f"{1e3 * median:.2f}",
+        f"{1e3 * low:.2f} to {1e3 * high:.2f}",
+        f"{flops / median / 1e9:.1f}",
+    ]
 
 
 if __name__ == "__main__":

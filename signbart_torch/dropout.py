@@ -1,7 +1,7 @@
 """Dropout whose masks cost little on a CPU.
 
-PyTorch draws a Bernoulli mask number by number on one thread: a third of a training step of this
-model. Here one 64-bit draw decides about four elements, with 16 bits each.
+PyTorch draws a Bernoulli mask number by number on one thread, which took a quarter of a training
+step. Here one 64-bit draw decides about four elements, with 16 bits each.
 """
 
 import torch
@@ -15,8 +15,8 @@ def dropout(states: Tensor, p: float, training: bool) -> Tensor:
     """Sets elements to zero at random while training, and scales the others by 1 / (1 - p).
 
     Draws from PyTorch's global generator, so `torch.manual_seed` decides the masks. On a CPU `p`
-    is the nearest of k / 65536, in the scale too, so that the expectation is exact; elsewhere it is
-    `torch.nn.functional.dropout`.
+    is the nearest of k / 65536, in the scale too, so that the expectation is exact but for the
+    rounding of the scale; elsewhere it is `torch.nn.functional.dropout`.
 
     Args:
         states: Of any shape, floating point.
@@ -40,9 +40,13 @@ def dropout(states: Tensor, p: float, training: bool) -> Tensor:
     return states * kept.mul_(_LEVELS / (_LEVELS - zeros))
 
 
-class Dropout(nn.Dropout):
-    """`torch.nn.Dropout` by `dropout`."""
+class Dropout(nn.Module):
+    """`dropout` as a module."""
 
-    def forward(self, input: Tensor) -> Tensor:
+    def __init__(self, p: float):
+        super().__init__()
+        self.p = p
+
+    def forward(self, states: Tensor) -> Tensor:
         """As `dropout`."""
-        return dropout(input, self.p, self.training)
+        return dropout(states, self.p, self.training)

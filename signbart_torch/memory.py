@@ -3,9 +3,11 @@
 import ctypes
 import platform
 
-# mallopt's parameters, from glibc's malloc.h.
+# mallopt's parameters, from glibc's malloc.h, and the largest M_MMAP_THRESHOLD that every version
+# takes (DEFAULT_MMAP_THRESHOLD_MAX on 64 bits).
 _M_TRIM_THRESHOLD, _M_MMAP_THRESHOLD = -1, -3
-_GIBIBYTE = 1 << 30
+_LARGEST_MAPPED = 32 << 20
+_KEPT = 1 << 30
 
 
 def keep_freed_memory() -> None:
@@ -15,7 +17,9 @@ def keep_freed_memory() -> None:
     to the system and asks for them again, and each page of 4 KiB then costs a fault: thousands in
     a step. The process's peak hardly changes. Without glibc this does nothing.
     """
-    if platform.libc_ver()[0] == "glibc":
-        libc = ctypes.CDLL(None)
-        libc.mallopt(_M_TRIM_THRESHOLD, _GIBIBYTE)
-        libc.mallopt(_M_MMAP_THRESHOLD, _GIBIBYTE)
+    if platform.libc_ver()[0] != "glibc":
+        return
+    libc = ctypes.CDLL(None)
+    # Either setting ends glibc's own adaptation of both, so it is both or none.
+    if libc.mallopt(_M_MMAP_THRESHOLD, _LARGEST_MAPPED):
+        libc.mallopt(_M_TRIM_THRESHOLD, _KEPT)

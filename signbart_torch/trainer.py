@@ -41,6 +41,7 @@ from signbart.runs import (
 from signbart.splits import Split, split_clips
 from signbart_torch.checkpoint import Checkpoint, build_model, load_checkpoint, save_checkpoint
 from signbart_torch.data import evaluation_batches, training_batches
+from signbart_torch.memory import keep_freed_memory
 from signbart_torch.networks import class_scores, new_model, num_parameters
 from signbart_torch.objective import Objective, leave_out_unused
 from signbart_torch.workers import Workers, check_precision, start_workers
@@ -89,6 +90,8 @@ def train(
 ) -> dict[str, Any]:
     """Trains one model, picks its best epoch on held-out clips, and tests that one.
 
+    From then on the process keeps memory that is freed; see `keep_freed_memory`.
+
     Args:
         clips: The recordings.
         config: The run's configuration; `model.num_labels` may be left to the data.
@@ -110,6 +113,7 @@ def train(
     """
     output = Path(output)
     config = with_labels(config, clips)
+    keep_freed_memory()
     workers = start_workers(device)
     try:
         check_precision(config.train.precision, workers.device)

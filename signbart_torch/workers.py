@@ -9,7 +9,6 @@ import torch
 import torch.distributed as dist
 
 from signbart.errors import ConfigError
-from signbart_torch.memory import keep_freed_memory
 
 
 @dataclass(frozen=True)
@@ -39,7 +38,6 @@ def check_precision(precision: str, device: torch.device) -> None:
 
 def start_workers(device: str) -> Workers:
     """Joins the processes that torchrun started; alone without it."""
-    keep_freed_memory()
     world_size = int(os.environ.get("WORLD_SIZE", "1"))
     if device == "auto":
         device = "cuda" if torch.cuda.is_available() else "cpu"

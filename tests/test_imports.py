@@ -147,9 +147,10 @@ def test_no_module_of_the_bridge_is_named_after_what_it_would_hide():
 
 
 # Every module that runs as `python -m`, and those that users are told to run by their path.
+BENCHMARKS = [path.relative_to(REPOSITORY) for path in REPOSITORY.glob("benchmarks/*.py")]
 COMMANDS = [
     ["-m", ".".join(path.with_suffix("").parts), "--help"]
-    for path in MODULES
+    for path in [*MODULES, *sorted(BENCHMARKS)]
     if '__name__ == "__main__"' in (REPOSITORY / path).read_text(encoding="utf-8")
 ] + [[str(REPOSITORY / "bridge" / name), "--help"] for name in ("convert.py", "export_models.py")]
 

@@ -92,6 +92,18 @@ def test_every_artifact_passes_and_the_papers_say_so(converted, artifact):
 
 
 @pytest.mark.slow
+@pytest.mark.parametrize("route", ROUTES)
+def test_all_but_masks_runs_in_the_delegate(converted, route):
+    from benchmarks.litert_profiler import profile
+
+    ran = profile(converted.path(route, ".tflite"), rounds=3).operators
+    # The delegate's own names are not those of the file.
+    outside = {name for name in ran if re.fullmatch("[A-Z0-9_]+", name)}
+    mask, last_frame = {"GREATER", "SELECT_V2", "CAST"}, {"MUL", "REDUCE_MAX", "RESHAPE", "ONE_HOT"}
+    assert outside <= mask | last_frame and len(ran) > 2 * len(outside)
+
+
+@pytest.mark.slow
 def test_the_onnx_is_valid_and_open(converted):
     import onnx
 
