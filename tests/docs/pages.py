@@ -47,7 +47,7 @@ SHORTENED: dict[str, tuple[tuple[str, str], ...]] = {
         (
             r"make",
             f"{_MAKE} FRAMES=8 LATENCY='--frames 8 --threads 1 --rounds 2' "
-            "STEP='--batch-size 2 --frames 8 --rounds 1' CONVERSION='--routes litert' "
+            "STEP='--batch-size 2 --frames 8 --rounds 1' CONVERSION='--routes litert --rounds 1' "
             "OPTIONS='--set train.epochs=2'",
         ),
     ),
@@ -90,7 +90,8 @@ SHORTENED: dict[str, tuple[tuple[str, str], ...]] = {
     "python -m benchmarks.training_step": (
         (r"--batch-size \d+ --frames \d+", "--batch-size 2 --frames 8 --rounds 1"),
     ),
-    "python -m benchmarks.conversion": ((r"$", " --routes litert"),),
+    "python -m benchmarks.conversion": ((r"$", " --routes litert --rounds 1"),),
+    "python -m benchmarks.startup": ((r"$", " --rounds 1"),),
     "python -m benchmarks.static_int8": ((r"$", ' --only "moving average"'),),
     "python -m benchmarks.zoo": ((r"$", " --routes keras --rounds 2"),),
     "python -m zipfile": (),
