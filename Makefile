@@ -66,15 +66,16 @@ bench: demo
 	$(BIN)/python -m benchmarks.startup exports/demo/demo_litert_fp32.tflite runs/demo/signs.npz[0] \
 		--output results/latency/startup.md
 
-# The report says what failed, and fails then. What is finished in runs/ is not made again.
+# The report says what failed, and fails then. What is finished in RUNS is not made again.
+RUNS ?= runs
 book: $(STAMP)
 	@test -n "$(DATA)" || { echo "make book DATA=FOLDER, the folder that holds isl_kinect30 and" \
 		"fsl7_holistic"; exit 2; }
 	-$(BIN)/python -m bridge.loso --config configs/isl_kinect30.yaml --data $(DATA)/isl_kinect30 \
-		--output runs/loso --qat --jobs 2 --resume $(OPTIONS)
+		--output $(RUNS)/loso --qat --jobs 2 --resume $(OPTIONS)
 	-$(BIN)/python -m bridge.loso --config configs/kp90.yaml --set train.val_fraction=0.3 \
-		--data $(DATA)/fsl7_holistic --output runs/fsl7 --full-data --resume $(OPTIONS)
-	$(BIN)/python -m bridge.report runs/loso runs/fsl7 --output results
+		--data $(DATA)/fsl7_holistic --output $(RUNS)/fsl7 --full-data --resume $(OPTIONS)
+	$(BIN)/python -m bridge.report $(RUNS)/loso $(RUNS)/fsl7 --output results
 
 clean:
 	rm -rf runs/demo exports/demo

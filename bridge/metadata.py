@@ -26,6 +26,7 @@ from signbart.preprocessing import BOX_MARGIN, describe_steps, joint_groups
 
 _JSON, _LABELS = "metadata.json", "labels.txt"
 _FORMAT = "signbart-artifact-1"
+_IDENTIFIER = b"TFL3"  # of the flatbuffer, behind the offset of its root
 # A fixed time stamp, so that the same conversion gives the same bytes.
 _EPOCH = (1980, 1, 1, 0, 0, 0)
 
@@ -120,10 +121,15 @@ def read_metadata(path: str | Path) -> dict[str, Any]:
     """What `embed_metadata` wrote.
 
     Raises:
-        ArtifactError: The file is missing, or carries no metadata of this project.
+        ArtifactError: The file is missing, is no .tflite or .onnx, or carries no metadata of this
+            project.
     """
     if not Path(path).is_file():
         raise ArtifactError(f"no artifact at {path}")
+    if Path(path).suffix == ".tflite":
+        with open(path, "rb") as file:
+            if file.read(8)[4:] != _IDENTIFIER:
+                raise ArtifactError(f"{path} is not a .tflite file")
     try:
         metadata = json.loads(_read_text(Path(path)))
     except (zipfile.BadZipFile, zlib.error, KeyError, ValueError, RuntimeError):
