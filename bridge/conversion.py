@@ -8,8 +8,6 @@ import hashlib
 import json
 import multiprocessing
 import os
-import shutil
-import tempfile
 from collections.abc import Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
@@ -21,7 +19,7 @@ from typing import Any
 from bridge.arguments import MIN_SAMPLES, published_options
 from bridge.checkpoints import load_reference, read_labels
 from bridge.conversion_job import ConversionJob, Made, fallen, make_by
-from bridge.exports_folder import set_others_aside, settle
+from bridge.exports_folder import set_others_aside, settle, workshop
 from bridge.model_card import model_card
 from bridge.parity import WRONG, Parity, save_repro
 from bridge.parity_report import write_reports
@@ -33,9 +31,7 @@ from bridge.samples import describe_samples, make_samples, read_recordings
 from bridge.spec import io_spec
 from bridge.tolerances import load_tolerance
 from signbart.config import load_config
-from signbart.files import file_sha256, make_folder
-
-_WORKSHOP = ".converting-"
+from signbart.files import file_sha256
 
 
 @dataclass(frozen=True)
@@ -110,47 +106,42 @@ def convert(
     quantization = quantization or QuantizationOptions()
     schemes = select_schemes(quantization.schemes)
     output = Path(output)
-    make_folder(output)
-    for left_over in output.glob(f"{_WORKSHOP}*"):  # of a conversion that was killed
-        shutil.rmtree(left_over, ignore_errors=True)
-
-    model, run_config, class_names = load_reference(
-        checkpoint, load_config(config, overrides) if config else None, read_labels(labels)
-    )
-    recordings = read_recordings(data)
-    made = make_samples(run_config, clips=recordings, samples=samples, seed=seed)
-    reference = TorchRuntime(model, run_config)
-    spec = io_spec(run_config)
-    quantized = [scheme for scheme in schemes if scheme.name != FLOAT]
-    job = ConversionJob(
-        model=model,
-        config=run_config,
-        class_names=class_names,
-        spec=spec,
-        reference=reference,
-        samples=made,
-        inputs=describe_samples(made, data),
-        tolerance=load_tolerance(FLOAT),
-        checkpoint=Path(checkpoint),
-        sha256=file_sha256(checkpoint),
-        published=published_options(config, overrides),
-        quantization=prepare(
-            quantization,
-            quantized,
-            checkpoint=checkpoint,
+    with workshop(output) as folder:
+        model, run_config, class_names = load_reference(
+            checkpoint, load_config(config, overrides) if config else None, read_labels(labels)
+        )
+        recordings = read_recordings(data)
+        made = make_samples(run_config, clips=recordings, samples=samples, seed=seed)
+        reference = TorchRuntime(model, run_config)
+        spec = io_spec(run_config)
+        quantized = [scheme for scheme in schemes if scheme.name != FLOAT]
+        job = ConversionJob(
+            model=model,
             config=run_config,
             class_names=class_names,
+            spec=spec,
             reference=reference,
             samples=made,
-            data=data,
-            recordings=recordings,
-            seed=seed,
+            inputs=describe_samples(made, data),
+            tolerance=load_tolerance(FLOAT),
+            checkpoint=Path(checkpoint),
+            sha256=file_sha256(checkpoint),
+            published=published_options(config, overrides),
+            quantization=prepare(
+                quantization,
+                quantized,
+                checkpoint=checkpoint,
+                config=run_config,
+                class_names=class_names,
+                reference=reference,
+                samples=made,
+                data=data,
+                recordings=recordings,
+                seed=seed,
+            )
+            if quantized
+            else None,
         )
-        if quantized
-        else None,
-    )
-    with tempfile.TemporaryDirectory(dir=output, prefix=_WORKSHOP) as name:
-        folder = Path(name)
         made = _make_all(chosen, schemes, job, folder, jobs, verbose)
         conversions = [_settle(one, job, output) for one in made]
         listed = {conversion.parity.artifact for conversion in conversions}

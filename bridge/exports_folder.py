@@ -4,11 +4,34 @@ from __future__ import annotations
 
 import contextlib
 import os
+import shutil
+import tempfile
+from collections.abc import Iterator
 from pathlib import Path
 
 from bridge.errors import BridgeError
 from bridge.metadata import read_metadata
 from bridge.parity import Parity
+from signbart.files import held, make_folder
+
+_WORKSHOP = ".making-"
+
+
+@contextlib.contextmanager
+def workshop(output: Path) -> Iterator[Path]:
+    """Makes `output` and gives a folder in it, which is gone when the block ends.
+
+    What is made there can be renamed into `output`. A killed process's workshop goes, too.
+
+    Raises:
+        SignBartError: The folder cannot be made, or another process has its workshop there.
+    """
+    make_folder(output)
+    with held(output):
+        for left_over in output.glob(f"{_WORKSHOP}*"):
+            shutil.rmtree(left_over, ignore_errors=True)
+        with tempfile.TemporaryDirectory(dir=output, prefix=_WORKSHOP) as name:
+            yield Path(name)
 
 
 def settle(beside: Path, output: Path, parity: Parity) -> Path | None:

@@ -10,7 +10,6 @@ import dataclasses
 import json
 import os
 import shutil
-import tempfile
 import time
 import traceback
 from collections.abc import Callable, Mapping, Sequence
@@ -23,7 +22,7 @@ from bridge.compaction import compact
 from bridge.describe import foreign_operators, operators
 from bridge.errors import BridgeError, ConversionError
 from bridge.export_results import PACKAGES, export_results
-from bridge.exports_folder import set_others_aside, settle
+from bridge.exports_folder import set_others_aside, settle, workshop
 from bridge.metadata import build_metadata, embed_metadata, tensors_of
 from bridge.models import Model, model_of
 from bridge.parity import FAILED, NOT_VERIFIED, WRONG, Parity, compare
@@ -34,7 +33,7 @@ from bridge.sequences import UnmaskedTorch, make_sequences
 from bridge.spec import IOSpec, io_spec
 from bridge.tolerances import load_sequence_tolerance
 from signbart.config import RunConfig
-from signbart.files import file_sha256, make_folder
+from signbart.files import file_sha256
 
 if TYPE_CHECKING:
     from torch import nn
@@ -45,7 +44,6 @@ if TYPE_CHECKING:
 OFFERED = ("fp16", FLOAT)  # schemes, in the order of the files
 RESULTS = "export_results.json"
 LOG = "export.log"
-_WORKSHOP = ".exporting-"
 
 
 @dataclass(frozen=True)
@@ -138,18 +136,15 @@ def export_models(
             )
         routes[source.row.name] = ROUTES[name]
     output = Path(output)
-    make_folder(output)
-    for left_over in output.glob(f"{_WORKSHOP}*"):  # of an export that was killed
-        shutil.rmtree(left_over, ignore_errors=True)
     artifacts: list[Artifact] = []
     seconds: dict[str, float] = {}
-    with tempfile.TemporaryDirectory(dir=output, prefix=_WORKSHOP) as folder:
+    with workshop(output) as folder:
         for source in sources:
             started = time.perf_counter()
             job = _Job(
                 source,
                 routes[source.row.name],
-                Path(folder),
+                folder,
                 output,
                 schemes,
                 make_sequences(source.config, clips=clips, seed=seed) if verify else None,
@@ -163,10 +158,10 @@ def export_models(
             set_others_aside(output, listed, job.sha256, f"{source.row.name}*")
         results = export_results(sources, artifacts, seconds, skipped or {}, data, seed, verify)
         text = json.dumps(results, indent=2, ensure_ascii=False, allow_nan=False) + "\n"
-        (Path(folder) / RESULTS).write_text(text, encoding="utf-8")
+        (folder / RESULTS).write_text(text, encoding="utf-8")
         for name in (RESULTS, LOG):
-            if (Path(folder) / name).is_file():
-                os.replace(Path(folder) / name, output / name)
+            if (folder / name).is_file():
+                os.replace(folder / name, output / name)
     return artifacts
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import fcntl
 import hashlib
 import os
 from collections.abc import Iterator
@@ -54,6 +55,35 @@ def make_folder(path: Path) -> None:
         raise SignBartError(
             f"{path}: cannot be made a folder: {error.strerror or error}; choose another --output"
         ) from None
+
+
+@contextmanager
+def held(folder: Path) -> Iterator[None]:
+    """Keeps other processes that would hold `folder` out of it until the block ends.
+
+    The lock is the system's, on the folder itself: no file marks it, and a killed process leaves
+    none behind. Where a file system knows no locks, nobody is kept out.
+
+    Raises:
+        SignBartError: Another process holds it.
+    """
+    try:
+        descriptor = os.open(folder, os.O_RDONLY)
+    except OSError as error:
+        raise SignBartError(f"{folder}: cannot be opened: {error.strerror or error}") from None
+    try:
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            raise SignBartError(
+                f"{folder}: another process is writing there; wait for it, or choose another "
+                "--output"
+            ) from None
+        except OSError:
+            pass  # this file system has no locks
+        yield
+    finally:
+        os.close(descriptor)
 
 
 def remove_left_overs(folder: Path) -> None:

@@ -23,7 +23,7 @@ from signbart.batches import PreparedClips, prepare_clips
 from signbart.clips import ClipSet
 from signbart.config import ModelConfig, RunConfig
 from signbart.errors import ConfigError
-from signbart.files import write_text
+from signbart.files import held, write_text
 from signbart.metrics import cross_entropy, score
 from signbart.optimization import Plateau, learning_rate
 from signbart.run_folder import RESULTS, csv_text, take_possession
@@ -112,6 +112,7 @@ def train(
     Raises:
         ConfigError: The folder holds another run, or the configuration does not fit the data.
         ClipError: The recordings do not fit the configuration.
+        SignBartError: Another process trains in that folder.
     """
     output = Path(output)
     require_signbart(config, "training in Keras")
@@ -132,13 +133,13 @@ def train(
     if state and state.progress.get("finished") and (output / RESULTS).is_file():
         return json.loads((output / RESULTS).read_text(encoding="utf-8"))
     make_deterministic(config.train.seed)
-    with tf.device(place):
+    with held(output), tf.device(place):
         run = _Run(clips, config, output, split, LOOPS[loop], state, start)
         run.progress |= identity
         announce(run.describe(place))
         run.fit(report)
         results = {"data": data_name, **run.results()}
-    write_text(output / RESULTS, json.dumps(results, indent=2, ensure_ascii=False) + "\n")
+        write_text(output / RESULTS, json.dumps(results, indent=2, ensure_ascii=False) + "\n")
     return results
 
 

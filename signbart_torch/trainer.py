@@ -10,6 +10,7 @@ import json
 import math
 import time
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
@@ -24,7 +25,7 @@ from signbart.batches import PreparedClips, prepare_clips
 from signbart.clips import ClipSet
 from signbart.config import RunConfig
 from signbart.errors import CheckpointError, ConfigError
-from signbart.files import write_text
+from signbart.files import held, write_text
 from signbart.metrics import score
 from signbart.optimization import learning_rate
 from signbart.preprocessing import as_model_input
@@ -110,6 +111,7 @@ def train(
     Raises:
         ConfigError: The folder holds another run, or the configuration does not fit the data.
         ClipError: The recordings do not fit the configuration.
+        SignBartError: Another process trains in that folder.
     """
     output = Path(output)
     config = with_labels(config, clips)
@@ -127,14 +129,16 @@ def train(
         ) or Checkpoint({})  # fmt: skip
         if state.progress.get("finished") and (output / RESULTS).is_file():
             return json.loads((output / RESULTS).read_text(encoding="utf-8"))
-        run = _Run(clips, config, output, split, workers, state, start)
-        run.progress |= identity
-        if workers.is_main:
-            announce(run.describe())
-        run.fit(report)
-        results = {"data": data_name, **run.results()}
-        if workers.is_main:
-            write_text(output / RESULTS, json.dumps(results, indent=2, ensure_ascii=False) + "\n")
+        with held(output) if workers.is_main else nullcontext():
+            run = _Run(clips, config, output, split, workers, state, start)
+            run.progress |= identity
+            if workers.is_main:
+                announce(run.describe())
+            run.fit(report)
+            results = {"data": data_name, **run.results()}
+            if workers.is_main:
+                text = json.dumps(results, indent=2, ensure_ascii=False)
+                write_text(output / RESULTS, text + "\n")
         return results
     finally:
         if dist.is_initialized():

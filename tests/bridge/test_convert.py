@@ -40,7 +40,7 @@ from bridge.spec import LOGITS, io_spec
 from bridge.tolerances import Tolerance
 from signbart.config import from_dict
 from signbart.console import run_command
-from signbart.files import file_sha256
+from signbart.files import file_sha256, held
 from signbart_torch import decoder, encoder
 from signbart_torch.checkpoint import load_checkpoint
 from signbart_torch.model import SignBart
@@ -595,6 +595,15 @@ def test_bad_input_exits_with_2_and_one_line(checkpoint, tmp_path, capsys, optio
     printed = capsys.readouterr().err
     assert printed.startswith("error: ") and text in printed and len(printed.splitlines()) == 1
     assert not list(tmp_path.glob("out/*"))
+
+
+def test_two_conversions_do_not_share_a_folder(checkpoint, tmp_path, capsys):
+    (tmp_path / ".making-by-the-other").mkdir()
+    arguments = ["--checkpoint", str(checkpoint), "--output", str(tmp_path)]
+    with held(tmp_path), pytest.raises(SystemExit):
+        run_command(lambda: command.main(arguments))
+    assert "another process is writing there; wait" in capsys.readouterr().err
+    assert (tmp_path / ".making-by-the-other").is_dir()
 
 
 def test_missing_options_exit_with_2(capsys):

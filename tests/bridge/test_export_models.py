@@ -533,7 +533,7 @@ def test_an_error_is_one_line_and_exit_status_2(tmp_path):
 def test_left_overs_and_another_checkpoints_files_go(folder, monkeypatch):
     """Without a converter: its place takes one that fails."""
     output = folder / "exports"
-    (output / ".exporting-dead").mkdir(parents=True)
+    (output / ".making-dead").mkdir(parents=True)
     (output / "mediapipe_gru_fp32.tflite").write_bytes(b"an earlier run's")
 
     def broken(self, model, spec, paths):
@@ -541,7 +541,7 @@ def test_left_overs_and_another_checkpoints_files_go(folder, monkeypatch):
 
     monkeypatch.setattr(type(ROUTES["keras"]), "export", broken)
     assert main(["--gru", "GRU.pt", "--transformer", "Transformer.pt"]) == 1
-    assert not list(output.glob(".exporting-*"))
+    assert not list(output.glob(".making-*"))
     # Beside results that say "failed" it would be taken for this checkpoint's.
     assert (output / "rejected" / "mediapipe_gru_fp32.tflite").is_file()
     assert not (output / "mediapipe_gru_fp32.tflite").exists()

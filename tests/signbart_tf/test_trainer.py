@@ -243,6 +243,20 @@ def test_training_stops_where_nothing_improves(fit, with_train):
 
 
 @pytest.mark.slow
+def test_a_run_in_progress_is_left_alone(fit, with_train):
+    """Two processes that go on with one run would write over each other's checkpoints."""
+    refused = []
+
+    def second(row):
+        with pytest.raises(SignBartError, match="run: another process is writing there"):
+            fit(config=with_train(epochs=1), resume=True)
+        refused.append(row["epoch"])
+
+    fit(config=with_train(epochs=1), report=second)
+    assert refused == [1]
+
+
+@pytest.mark.slow
 def test_an_existing_run_is_not_overwritten_nor_taken_for_another(fit, with_train, tiny_clips):
     _, folder = fit(config=with_train(epochs=1))
     before = bits(folder / "last.weights.h5")

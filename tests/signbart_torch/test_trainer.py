@@ -205,6 +205,19 @@ def test_an_existing_run_is_not_overwritten(fit):
     assert bits(folder / "last.safetensors") == before
 
 
+def test_a_run_in_progress_is_left_alone(fit, with_train):
+    """Two processes that go on with one run would write over each other's checkpoints."""
+    refused = []
+
+    def second(row):
+        with pytest.raises(SignBartError, match="run: another process is writing there"):
+            fit(config=with_train(epochs=2), resume=True)
+        refused.append(row["epoch"])
+
+    fit(config=with_train(epochs=2), report=second)
+    assert refused == [1, 2]
+
+
 @pytest.mark.parametrize(
     ("section", "change", "text"),
     [

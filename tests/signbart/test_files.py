@@ -1,0 +1,57 @@
+"""Who may write to a folder."""
+
+import subprocess
+import sys
+
+import pytest
+
+from signbart.errors import SignBartError
+from signbart.files import held
+
+# Holds a folder, says so, and waits until its input ends.
+HOLDER = """
+import sys
+from pathlib import Path
+from signbart.files import held
+with held(Path(sys.argv[1])):
+    print("held", flush=True)
+    sys.stdin.read()
+"""
+
+
+@pytest.fixture
+def holder(tmp_path):
+    """Another process that holds `tmp_path`."""
+    process = subprocess.Popen(
+        [sys.executable, "-c", HOLDER, str(tmp_path)],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        text=True,
+    )
+    assert process.stdout.readline() == "held\n"
+    yield process
+    process.kill()
+    process.wait()
+
+
+@pytest.mark.parametrize("end", ["close its input", "kill"])
+def test_a_folder_is_held_by_one_process_and_free_when_that_ends(holder, tmp_path, end):
+    with pytest.raises(SignBartError, match="another process is writing there"), held(tmp_path):
+        pytest.fail("two processes hold it")
+    assert list(tmp_path.iterdir()) == []
+    holder.kill() if end == "kill" else holder.stdin.close()
+    holder.wait(timeout=30)
+    with held(tmp_path):
+        pass
+
+
+def test_an_error_frees_it(tmp_path):
+    with pytest.raises(ZeroDivisionError), held(tmp_path):
+        1 / 0  # noqa: B018
+    with held(tmp_path):
+        pass
+
+
+def test_what_is_no_folder_cannot_be_held(tmp_path):
+    with pytest.raises(SignBartError, match="absent: cannot be opened"), held(tmp_path / "absent"):
+        pass
