@@ -44,7 +44,8 @@ def draw_confusion(counts: np.ndarray, class_names: Sequence[str], title: str, p
     """Draws a confusion matrix, each row as percent of that class's clips.
 
     Cells of at least one percent carry their number. The size follows the number of classes, so
-    that labels stay legible at 30 and more.
+    that labels stay legible at 30 and more. A name that no installed font can show is replaced by
+    the class's number, and the axes say so.
 
     Args:
         counts: (C, C): row the label, column the prediction; classes without clips are left out of
@@ -54,8 +55,11 @@ def draw_confusion(counts: np.ndarray, class_names: Sequence[str], title: str, p
         path: PNG to write.
     """
     classes = len(class_names)
+    fonts = _fonts("".join([title, *class_names]))
+    shown = [str(i) if _unknown(name, fonts) else name for i, name in enumerate(class_names)]
+    numbered = "" if shown == list(class_names) else "\n(numbers: no font here shows the name)"
     inches = max(3.2, 0.3 * classes)
-    longest = max(map(len, class_names)) * 0.075
+    longest = max(map(len, shown)) * 0.075
     figure = _figure(inches + longest + 1.2, inches + longest + 0.3)
     axes = figure.subplots()
     totals = counts.sum(axis=1, keepdims=True)
@@ -63,13 +67,14 @@ def draw_confusion(counts: np.ndarray, class_names: Sequence[str], title: str, p
         shares = np.where(totals, 100 * counts / totals, np.nan)
     image = axes.imshow(shares, cmap="Blues", vmin=0, vmax=100)
     # Names are no formulas, whatever dollars are in them.
-    axes.set_xticks(range(classes), class_names, rotation=90, fontsize=8, parse_math=False)
-    axes.set_yticks(range(classes), class_names, fontsize=8, parse_math=False)
-    axes.set_xlabel("predicted")
-    axes.set_ylabel("label")
+    text = {"parse_math": False, "fontfamily": list(fonts)}
+    axes.set_xticks(range(classes), shown, rotation=90, fontsize=8, **text)
+    axes.set_yticks(range(classes), shown, fontsize=8, **text)
+    axes.set_xlabel(f"predicted{numbered}")
+    axes.set_ylabel(f"label{numbered}")
     # Over the whole picture, which is wider than a matrix of few classes, and in lines that fit it.
     letters = int(figure.get_figwidth() / _LETTER)
-    figure.suptitle("\n".join(wrap(title, letters)), fontsize="medium", parse_math=False)
+    figure.suptitle("\n".join(wrap(title, letters)), fontsize="medium", **text)
     for row, column in np.argwhere(np.nan_to_num(shares) >= 0.5):
         dark = shares[row, column] > 55
         axes.text(
@@ -121,6 +126,35 @@ def _figure(width: float, height: float) -> Figure:
     from matplotlib.figure import Figure
 
     return Figure(figsize=(width, height), layout="constrained")
+
+
+def _fonts(text: str) -> dict[str, frozenset[str]]:
+    """Installed fonts that show `text` together, the default first, and what of it each shows.
+
+    Matplotlib takes the next one for what a font lacks. Characters that none has are left out.
+    """
+    from matplotlib import font_manager, rcParams
+
+    def has(path: str) -> frozenset[str]:
+        known = font_manager.get_font(path).get_charmap()
+        return frozenset(character for character in text if ord(character) in known)
+
+    default = rcParams["font.sans-serif"][0]
+    found = {default: has(font_manager.findfont(default))}
+    for font in sorted(font_manager.fontManager.ttflist, key=lambda font: (font.name, font.fname)):
+        missing = set(text).difference(*found.values())
+        if not missing:
+            break
+        # Last Resort has a box for everything, and a name for nothing.
+        if font.name not in found and not font.name.startswith("Last Resort"):
+            shown = has(font.fname)
+            if shown & missing:
+                found[font.name] = shown
+    return found
+
+
+def _unknown(name: str, fonts: Mapping[str, frozenset[str]]) -> bool:
+    return not set(name).issubset(frozenset().union(*fonts.values()))
 
 
 def _colours(count: int) -> list[Any]:

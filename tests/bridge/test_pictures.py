@@ -4,6 +4,7 @@ import struct
 
 import numpy as np
 import pytest
+from matplotlib.figure import Figure
 
 from bridge.parity import FAILED, Parity, judge
 from bridge.parity_report import write_reports
@@ -76,6 +77,30 @@ def test_a_confusion_matrix_is_whole_whatever_it_is_called(tmp_path, monkeypatch
 
 def test_names_are_no_formulas(tmp_path):
     draw_confusion(np.eye(2), ["$\\nonsense$", "b$_$"], "$\\nonsense$", tmp_path / "confusion.png")
+
+
+@pytest.mark.filterwarnings("error")
+@pytest.mark.parametrize(
+    ("name", "shown"),
+    [
+        ("\N{ARABIC LETTER SHEEN}", True),  # in matplotlib's default font
+        ("\N{COUNTERSINK}", True),  # in DejaVu Sans Mono, which comes with matplotlib
+        ("\U0010fffd", False),  # nobody's
+    ],
+)
+def test_a_class_is_named_in_whatever_font_has_its_name_or_numbered(
+    tmp_path, monkeypatch, name, shown
+):
+    seen = []
+    savefig = Figure.savefig
+    monkeypatch.setattr(Figure, "savefig", lambda *a, **k: (seen.append(a[0]), savefig(*a, **k)))
+    draw_confusion(np.eye(2), ["hello", name], "title", tmp_path / "confusion.png")
+    axes = seen[0].axes[0]
+    assert [label.get_text() for label in axes.get_yticklabels()] == [
+        "hello",
+        name if shown else "1",
+    ]
+    assert ("no font here shows the name" in axes.get_ylabel()) != shown
 
 
 def test_curves_are_whole(tmp_path):
