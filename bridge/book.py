@@ -16,7 +16,7 @@ from bridge import book_tables
 from bridge.book_tables import Table
 from bridge.evaluate import per_class_csv, per_class_rows
 from bridge.evaluation import Evaluation, pool
-from bridge.folds import PLAIN, QAT
+from bridge.folds import ALL, PLAIN, QAT
 from bridge.results import (
     NOT_RUN,
     TORCH,
@@ -111,7 +111,7 @@ def _about(run: Run, route: str) -> str:
     folds = run.folds
     clips = sum(max(r.clips for r in run.results if r.fold == fold) for fold in folds)
     how = f"one training on all signers, evaluated on {_judges(run)}"
-    if folds != ["all"]:
+    if folds != [ALL]:
         how = f"{len(folds)} trainings, each evaluated on the signer it never saw"
     lines = [
         f"{clips:,} clips; {how}. FP32: the float .tflite. PTQ: quantized after training. QAT: "
@@ -131,7 +131,7 @@ def _about(run: Run, route: str) -> str:
 
 def _judges(run: Run) -> str:
     """What full-data training was evaluated on, and how much that says."""
-    held_out = run.held_out("all")
+    held_out = run.held_out(ALL)
     if held_out["test"]:
         return "clips that are marked test"
     if held_out["val"]:

@@ -32,6 +32,7 @@ from bridge.spec import io_spec
 from bridge.tolerances import load_tolerance
 from signbart.config import load_config
 from signbart.files import file_sha256
+from signbart.processes import start_worker
 
 
 @dataclass(frozen=True)
@@ -178,7 +179,11 @@ def _make_all(
 def _make_apart(tasks: Sequence[tuple], jobs: int) -> list[list[Made]]:
     """Calls `make_by` in processes of their own; what one of them does to itself is its verdict."""
     # Converters load libraries that do not survive a fork.
-    pool_of = partial(ProcessPoolExecutor, mp_context=multiprocessing.get_context("spawn"))
+    pool_of = partial(
+        ProcessPoolExecutor,
+        mp_context=multiprocessing.get_context("spawn"),
+        initializer=start_worker,
+    )
     made: dict[int, list[Made]] = {}
     # What makes most files takes longest; begun last, everybody would wait for it.
     order = sorted(range(len(tasks)), key=lambda at: -len(tasks[at][0].produces))

@@ -4,8 +4,9 @@ A fold ``OUTPUT/<signer>`` is a run folder of `signbart_torch.loso`, with ``expo
 checkpoints: every route and scheme, judged on the signer that was not trained on. With ``--qat``
 two more runs stand in it, ``qat_dynamic/`` and ``qat_static/``, each with its own ``exports/``.
 Every model is evaluated on that signer (``evaluation/``), every .tflite timed (``latency.json``).
-What is finished is not made again. `bridge.results` reads all of it, and the results book of it
-goes to ``OUTPUT/report``.
+What is finished is not made again, and what was made before of other routes or schemes stays:
+where one is added, all of them are converted together. `bridge.results` reads all of it, and the
+results book of it goes to ``OUTPUT/report``.
 """
 
 from __future__ import annotations
@@ -13,22 +14,22 @@ from __future__ import annotations
 import argparse
 import json
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from bridge.folds import CHECKPOINT, EVALUATION, EXPORTS, LATENCY, PLAIN, QAT, training_folder
+from bridge.folds import ALL, CHECKPOINT, EVALUATION, EXPORTS, LATENCY, PLAIN, QAT, training_folder
 from bridge.quantize import FLOAT, select_schemes
-from bridge.routes import select_routes
+from bridge.routes import ROUTES, select_routes
 from signbart.console import run_command
 from signbart.files import file_sha256, make_folder, write_text
+from signbart.run_folder import RESULTS
 
 if TYPE_CHECKING:
     from signbart.clips import ClipSet
     from signbart.config import RunConfig
 
-ALL = "all"  # the one fold of full-data training
 REPORT = "report"  # the book's folder; no signer's, for signers hold exports
 
 
@@ -60,10 +61,26 @@ class Fold:
     device: str
     conversions: int
 
+    def check_calibration(self) -> None:
+        """Before training takes its time: are there enough clips to calibrate on behind it?
+
+        Raises:
+            ClipError: There are not.
+        """
+        from signbart.calibration import MIN_CLIPS, require_clips
+        from signbart.splits import split_clips
+
+        calibrated = any(scheme.calibrated for scheme in select_schemes(self.schemes))
+        if calibrated or self.qat_epochs:
+            split = split_clips(self.clips, self.config.train, self.test_signers)
+            require_clips(min(MIN_CLIPS, len(split.train)))
+
     def __call__(self) -> dict[str, Any]:
         """Makes what is missing; the results of training."""
         from signbart_torch.trainer import train
 
+        if not (self.folder / RESULTS).is_file():
+            self._say("training")
         results = train(
             self.clips,
             self.config,
@@ -76,20 +93,29 @@ class Fold:
         best = self.folder / CHECKPOINT
         self._convert(best, self.schemes)
         for name, scheme in QAT.items() if self.qat_epochs else ():
+            if not (self.folder / name / RESULTS).is_file():
+                self._say(f"training on, for {scheme}")
             self._convert(self._fine_tune(best, name), (scheme,))
-        return {"fold": self.folder.name, **results}
+        self._say("done")
+        return results
+
+    def _say(self, what: str) -> None:
+        print(f"{self.folder.name}: {what}", flush=True)
 
     def _convert(self, checkpoint: Path, schemes: Sequence[str]) -> None:
         from bridge.conversion import convert
         from bridge.quantization_job import QuantizationOptions
 
         output = checkpoint.parent / EXPORTS
-        if not is_converted(checkpoint, output, self.routes, schemes):
+        made_routes, made_schemes = listed(checkpoint, output)
+        routes, schemes = {*self.routes, *made_routes}, {*schemes, *made_schemes}
+        if not is_converted(checkpoint, output, routes, schemes):
+            self._say("converting")
             convert(
                 checkpoint,
                 output,
-                routes=self.routes,
-                quantization=QuantizationOptions(schemes, test_signers=self.test_signers),
+                routes=[name for name in ROUTES if name in routes],
+                quantization=QuantizationOptions(sorted(schemes), test_signers=self.test_signers),
                 data=self.data,
                 seed=self.config.train.seed,
                 jobs=self.conversions,
@@ -154,8 +180,62 @@ class Fold:
         return self.folder / name / CHECKPOINT
 
 
+def check_folds(
+    output: Path, names: Sequence[str], clips: ClipSet, config: RunConfig, resume: bool
+) -> None:
+    """Whether the folds of a folder, those to be made among them, belong into one book.
+
+    Args:
+        output: The folder; it need not exist.
+        names: Signers, or `ALL` alone.
+        clips: All recordings.
+        config: The run's configuration.
+        resume: Whether folds of `names` may be there.
+
+    Raises:
+        ConfigError: There are such folds and `resume` was not asked for, or any that are of another
+            configuration, other recordings, or the other kind of training.
+    """
+    from signbart.errors import ConfigError
+    from signbart.run_folder import find_run
+    from signbart.runs import identify_recordings, with_labels
+    from signbart_torch.checkpoint import load_checkpoint
+    from signbart_torch.trainer import LAST
+
+    there = sorted(path.parent.name for path in output.glob(f"*/{LAST}"))
+    if not resume and set(there) & set(names):
+        raise ConfigError(f"{output} already holds folds; pass --resume to go on with them")
+    if (ALL in there and [*names] != [ALL]) or (ALL in names and set(there) - {ALL}):
+        raise ConfigError(
+            f"{output} holds {', '.join(there)}: folds that leave a signer out and one trained on "
+            "all are not one run; choose another --output"
+        )
+    for name in there:
+        find_run(
+            output / name,
+            with_labels(config, clips),
+            clips.class_names,
+            {"recordings": identify_recordings(clips, [] if name == ALL else [name])},
+            True,
+            last=LAST,
+            load=load_checkpoint,
+        )
+
+
+def listed(checkpoint: Path, output: Path) -> tuple[set[str], set[str]]:
+    """Routes and schemes that a folder's manifest names, if it is of this checkpoint."""
+    try:
+        manifest = json.loads((output / "manifest.json").read_text(encoding="utf-8"))
+        if manifest["checkpoint_sha256"] != file_sha256(checkpoint):
+            return set(), set()
+        entries = [(entry["route"], entry["scheme"]) for entry in manifest["artifacts"]]
+    except (OSError, ValueError, KeyError, TypeError):
+        return set(), set()
+    return {route for route, _ in entries}, {scheme for _, scheme in entries}
+
+
 def is_converted(
-    checkpoint: Path, output: Path, routes: Sequence[str], schemes: Sequence[str]
+    checkpoint: Path, output: Path, routes: Iterable[str], schemes: Iterable[str]
 ) -> bool:
     """Whether a folder's manifest is of this checkpoint and has every route and scheme.
 
@@ -309,6 +389,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     from signbart.clips import read_clips
     from signbart.config import load_config
     from signbart.errors import ConfigError
+    from signbart.training_command import print_skipped
     from signbart_torch.loso import run_folds, select_signers
 
     if options.jobs < 1 or options.qat_epochs < 1:
@@ -323,9 +404,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     if not options.full_data:
         signers = select_signers(clips, options.signers, options.data)
     output = Path(options.output)
-    if not options.resume and any((output / name).exists() for name in signers):
-        raise ConfigError(f"{output} already holds folds; pass --resume to go on with them")
-    make_folder(output)
+    check_folds(output, signers, clips, config, options.resume)
     folds = [
         Fold(
             clips=clips,
@@ -342,8 +421,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
         )
         for name in signers
     ]
-    for results in run_folds(folds, options.jobs):
-        print(f"{results['fold']}: done", flush=True)
+    for fold in folds:
+        fold.check_calibration()
+    print_skipped(clips.skipped)
+    make_folder(output)
+    for _ in run_folds(folds, options.jobs):
+        pass
     # Alone, behind all else: nothing that runs beside it disturbs the clock.
     for name in signers:
         measure_latency(output / name, clips.select([0]))

@@ -12,9 +12,10 @@ from typing import Any
 
 from bridge.errors import BridgeError
 from bridge.evaluation import Evaluation, read_evaluation
-from bridge.folds import CHECKPOINT, EVALUATION, EXPORTS, LATENCY, PLAIN, QAT, training_folder
+from bridge.folds import ALL, CHECKPOINT, EVALUATION, EXPORTS, LATENCY, PLAIN, QAT, training_folder
 from bridge.quantize import FLOAT, SCHEMES
 from bridge.routes import ROUTES
+from signbart.config import load_config
 from signbart.run_folder import RESULTS
 
 # Stand for a route where PyTorch itself was evaluated, and for the .onnx, of any batch and length.
@@ -30,7 +31,7 @@ class Result:
 
     Attributes:
         data: Name of the configuration, which names the data.
-        fold: The signer that was tested on, or ``all``.
+        fold: The signer that was tested on, or `ALL`.
         training: `PLAIN` or a key of `QAT`.
         route: Name of the route, `TORCH` or `ONNX`.
         scheme: Name of the quantization scheme.
@@ -114,7 +115,7 @@ class Run:
 
     @property
     def folds(self) -> list[str]:
-        """Signers left out, sorted; ``["all"]`` in full-data training."""
+        """Signers left out, sorted; `ALL` alone in full-data training."""
         return sorted({result.fold for result in self.results})
 
     @property
@@ -181,7 +182,8 @@ def read_run(folder: Path) -> Run:
         folder: The output folder of `bridge.loso`.
 
     Raises:
-        BridgeError: It holds no fold with exports, is one itself, or a file cannot be read.
+        BridgeError: It holds no fold with exports, is one itself, holds folds that do not belong
+            together, or a file cannot be read.
     """
     if (folder / EXPORTS / "manifest.json").is_file():
         raise BridgeError(
@@ -198,7 +200,32 @@ def read_run(folder: Path) -> Run:
             latency = latency or times
     if not results:
         raise BridgeError(f"{folder} holds no fold with exports; run python -m bridge.loso first")
+    _require_one_run(folder, sorted({result.fold for result in results}))
     return Run(folder, tuple(results), latency)
+
+
+def _require_one_run(folder: Path, folds: Sequence[str]) -> None:
+    """Refuses folds that have no mean: of several configurations, or with one that saw everybody.
+
+    Raises:
+        SignBartError: Says which, or which configuration cannot be read.
+    """
+    if ALL in folds and len(folds) > 1:
+        raise BridgeError(
+            f"{folder} holds {', '.join(folds)}: folds that leave a signer out and one trained on "
+            "all are not one run; move one of them to another folder"
+        )
+    for training in (PLAIN, *QAT):
+        paths = [training_folder(folder / fold, training) / "config.yaml" for fold in folds]
+        # Of a fold that had no such training there is none.
+        configs = {path: load_config(path) for path in paths if training == PLAIN or path.is_file()}
+        for path, config in configs.items():
+            first = next(iter(configs))
+            if config != configs[first]:
+                raise BridgeError(
+                    f"{path} and {first} differ, so these folds are not one run; move one of them "
+                    "to another folder"
+                )
 
 
 def _read_training(path: Path, training: str) -> tuple[list[Result], Mapping[str, Any] | None]:

@@ -63,6 +63,19 @@ def balanced_choice(
     return np.array(chosen, dtype=np.int64)
 
 
+def require_clips(count: int) -> None:
+    """Refuses to calibrate on fewer clips than `MIN_CLIPS`.
+
+    Raises:
+        ClipError: `count` is too few.
+    """
+    if count < MIN_CLIPS:
+        raise ClipError(
+            f"{count} clips are too few to calibrate int8 and int16x8 on; at least {MIN_CLIPS}, of "
+            "every class and signer. Give more, or leave those schemes out"
+        )
+
+
 def calibration_inputs(
     clips: ClipSet, config: RunConfig, *, count: int = MIN_CLIPS, seed: int = 0
 ) -> tuple[np.ndarray, np.ndarray]:
@@ -88,11 +101,7 @@ def calibration_inputs(
     from signbart.layouts import get_layout
     from signbart.preprocessing import as_model_input, pad, preprocess
 
-    if min(count, len(clips)) < MIN_CLIPS:
-        raise ClipError(
-            f"{min(count, len(clips))} clips are too few to calibrate int8 and int16x8 on; at "
-            f"least {MIN_CLIPS}, of every class and signer. Give more, or leave those schemes out"
-        )
+    require_clips(min(count, len(clips)))
     chosen = clips.select(balanced_choice(clips.labels, clips.signers, count, seed))
     chosen = chosen.to_layout(get_layout(config.data.layout))
     points = [preprocess(clip.landmarks, config) for clip in chosen.clips]

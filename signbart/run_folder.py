@@ -10,7 +10,8 @@ from __future__ import annotations
 
 import csv
 import io
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Protocol, TypeVar
 
@@ -18,7 +19,7 @@ import yaml
 
 from signbart.config import RunConfig
 from signbart.errors import ConfigError
-from signbart.files import make_folder, remove_left_overs, write_text
+from signbart.files import held, make_folder, remove_left_overs, write_text
 
 RESULTS = "results.json"
 # Of every framework: a folder belongs to one run.
@@ -49,7 +50,7 @@ _IDENTITY = {
 }
 
 
-def take_possession(
+def find_run(
     output: Path,
     config: RunConfig,
     class_names: Sequence[str],
@@ -58,9 +59,8 @@ def take_possession(
     *,
     last: str,
     load: Callable[[Path], State],
-    is_main: bool = True,
 ) -> State | None:
-    """Makes a new run folder, or returns the checkpoint to go on from.
+    """The checkpoint to go on from, if the folder holds this very run. Nothing is written.
 
     Args:
         output: The folder.
@@ -71,15 +71,14 @@ def take_possession(
         resume: Whether an existing run may be gone on with.
         last: The checkpoint to go on from, one of `LAST_CHECKPOINTS`.
         load: Reads it.
-        is_main: Only the main process writes.
 
     Returns:
-        The checkpoint; None in a new folder.
+        The checkpoint; None where there is no run yet.
 
     Raises:
         ConfigError: The folder holds a run and `resume` was not asked for, or another run than this
             one.
-        SignBartError: The folder cannot be made, or the checkpoint not be read.
+        SignBartError: The checkpoint cannot be read.
     """
     remedy = "choose another --output, or remove that folder"
     found = [name for name in LAST_CHECKPOINTS if (output / name).is_file()]
@@ -111,11 +110,25 @@ def take_possession(
                         f"{now.get(key)!r} now; {remedy}"
                     )
         return state
-    if is_main:
-        make_folder(output)
+    return None
+
+
+@contextmanager
+def possession(output: Path, config: RunConfig) -> Iterator[None]:
+    """Makes the run folder, if need be, and keeps it to this process until the block ends.
+
+    Args:
+        output: The folder.
+        config: The run's configuration, of which ``config.yaml`` is written.
+
+    Raises:
+        SignBartError: The folder cannot be made, or another process trains there.
+    """
+    make_folder(output)
+    with held(output):
         remove_left_overs(output)
         write_text(output / "config.yaml", yaml.safe_dump(config.to_dict(), sort_keys=False))
-    return None
+        yield
 
 
 def _differences(old: Mapping[str, Any], new: Mapping[str, Any]) -> list[str]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -52,12 +52,12 @@ def require_signbart(config: RunConfig, what: str) -> None:
         raise ConfigError(f"{what} is for SignBART only, and not for model '{config.kind}'")
 
 
-def identify_recordings(clips: ClipSet, split: Split) -> dict[str, Any]:
+def identify_recordings(clips: ClipSet, test_signers: Sequence[str]) -> dict[str, Any]:
     """What a resumed run must find again: the recordings and their division."""
     return {
         "fingerprint": clips.fingerprint(),
         "clips": len(clips),
-        "test_signers": list(split.test_signers),
+        "test_signers": list(test_signers),
     }
 
 

@@ -23,10 +23,10 @@ from signbart.batches import PreparedClips, prepare_clips
 from signbart.clips import ClipSet
 from signbart.config import ModelConfig, RunConfig
 from signbart.errors import ConfigError
-from signbart.files import held, write_text
+from signbart.files import write_text
 from signbart.metrics import cross_entropy, score
 from signbart.optimization import Plateau, learning_rate
-from signbart.run_folder import RESULTS, csv_text, take_possession
+from signbart.run_folder import RESULTS, csv_text, find_run, possession
 from signbart.runs import (
     describe_run,
     identify_recordings,
@@ -124,18 +124,19 @@ def train(
         )
     place = _place(device)
     split = split_clips(clips, config.train, test_signers)
-    identity: dict[str, Any] = {"recordings": identify_recordings(clips, split)}
+    identity: dict[str, Any] = {"recordings": identify_recordings(clips, split.test_signers)}
     if start is not None:
         identity["start"] = dict(start.identity)
-    state = take_possession(
+    state = find_run(
         output, config, clips.class_names, identity, resume, last=LAST, load=load_state
     )
     if state and state.progress.get("finished") and (output / RESULTS).is_file():
         return json.loads((output / RESULTS).read_text(encoding="utf-8"))
     make_deterministic(config.train.seed)
-    with held(output), tf.device(place):
+    with tf.device(place):
         run = _Run(clips, config, output, split, LOOPS[loop], state, start)
         run.progress |= identity
+    with possession(output, config), tf.device(place):
         announce(run.describe(place))
         run.fit(report)
         results = {"data": data_name, **run.results()}

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import argparse
 import json
-import signal
 import statistics
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
@@ -16,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 from signbart.console import print_table, run_command
 from signbart.files import make_folder, write_text
+from signbart.processes import start_worker
 from signbart.training_command import add_run_arguments, print_skipped
 
 if TYPE_CHECKING:
@@ -105,13 +105,10 @@ class _Fold:
 
 
 def _start_worker() -> None:
-    """One thread each: threads of parallel folds would wait for each other's cores.
-
-    Ctrl-C reaches every process of a terminal; the main one answers it and ends the others.
-    """
+    """One thread each: threads of parallel folds would wait for each other's cores."""
     import torch
 
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    start_worker(ignore_interrupt=True)
     torch.set_num_threads(1)
 
 

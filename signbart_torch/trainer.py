@@ -25,11 +25,11 @@ from signbart.batches import PreparedClips, prepare_clips
 from signbart.clips import ClipSet
 from signbart.config import RunConfig
 from signbart.errors import CheckpointError, ConfigError
-from signbart.files import held, write_text
+from signbart.files import write_text
 from signbart.metrics import score
 from signbart.optimization import learning_rate
 from signbart.preprocessing import as_model_input
-from signbart.run_folder import RESULTS, csv_text, take_possession
+from signbart.run_folder import RESULTS, csv_text, find_run, possession
 from signbart.runs import (
     describe_run,
     identify_recordings,
@@ -120,18 +120,17 @@ def train(
     try:
         check_precision(config.train.precision, workers.device)
         split = split_clips(clips, config.train, test_signers)
-        identity: dict[str, Any] = {"recordings": identify_recordings(clips, split)}
+        identity: dict[str, Any] = {"recordings": identify_recordings(clips, split.test_signers)}
         if start is not None:
             identity["start"] = dict(start.identity)
-        state = take_possession(
-            output, config, clips.class_names, identity, resume,
-            last=LAST, load=load_checkpoint, is_main=workers.is_main,
+        state = find_run(
+            output, config, clips.class_names, identity, resume, last=LAST, load=load_checkpoint
         ) or Checkpoint({})  # fmt: skip
         if state.progress.get("finished") and (output / RESULTS).is_file():
             return json.loads((output / RESULTS).read_text(encoding="utf-8"))
-        with held(output) if workers.is_main else nullcontext():
-            run = _Run(clips, config, output, split, workers, state, start)
-            run.progress |= identity
+        run = _Run(clips, config, output, split, workers, state, start)
+        run.progress |= identity
+        with possession(output, config) if workers.is_main else nullcontext():
             if workers.is_main:
                 announce(run.describe())
             run.fit(report)

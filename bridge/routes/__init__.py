@@ -116,11 +116,14 @@ ROUTES: dict[str, Route] = {
 def select_routes(names: Sequence[str]) -> list[Route]:
     """The routes of these names or aliases, each once; ``all`` stands for every one.
 
+    Args:
+        names: Each a name, or several parted by commas.
+
     Raises:
         BridgeError: A name is unknown.
     """
     chosen: dict[str, Route] = {}
-    for name in names:
+    for name in (part.strip() for several in names for part in several.split(",")):
         for route in ROUTES.values() if name == "all" else [get_route(name)]:
             chosen[route.name] = route
     return list(chosen.values())

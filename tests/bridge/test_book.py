@@ -57,6 +57,7 @@ def write_fold(folder, checkpoint, models, *, training="float32", ratios=None, e
     run = folder if training == "float32" else folder / training
     (run / "exports").mkdir(parents=True)
     (run / "best.safetensors").write_bytes(checkpoint.read_bytes())
+    (run / "config.yaml").write_text("name: x\n")
     entries = [entry(scheme, verdict) for scheme, (_, verdict) in models.items()]
     manifest = {"name": "x", "artifacts": entries}
     (run / "exports" / "manifest.json").write_text(json.dumps(manifest))
@@ -241,6 +242,19 @@ def test_a_fold_is_not_taken_for_a_run(folder):
     """Its QAT folders would else be its folds."""
     with pytest.raises(BridgeError, match=r"run/A is one fold or export; give the output folder"):
         read_run(folder / "A")
+
+
+@pytest.mark.parametrize("training", ["", "qat_dynamic"])
+def test_folds_of_two_configurations_have_no_mean(folder, training):
+    (folder / "B" / training / "config.yaml").write_text("name: x\ntrain: {epochs: 7}\n")
+    with pytest.raises(BridgeError, match=r"B/.*config\.yaml and .*A/.*differ.* not one run"):
+        read_run(folder)
+
+
+def test_one_who_saw_everybody_is_no_fold_among_others(folder, checkpoint):
+    write_fold(folder / "all", checkpoint, {"fp32": (9, "pass")})
+    with pytest.raises(BridgeError, match=r"holds A, B, all: .* not one run"):
+        read_run(folder)
 
 
 @pytest.mark.parametrize(

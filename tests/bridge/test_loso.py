@@ -3,6 +3,7 @@
 import csv
 import dataclasses
 import json
+import shutil
 
 import numpy as np
 import pytest
@@ -95,6 +96,44 @@ def test_what_is_finished_is_not_made_again(finished, arguments):
     assert (folder / SIGNERS[0] / "latency.json").read_text() == latency
     with pytest.raises(ConfigError, match="already holds folds; pass --resume"):
         loso.main(arguments(folder, *options))
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("options", "complaint"),
+    [
+        (["--signers", "P03", "--set", "train.epochs=3"], r"P01 holds .*train.epochs is 2 there"),
+        (["--full-data"], "holds P01, P02: folds that leave a signer out and one trained on all"),
+    ],
+)
+def test_folds_that_do_not_belong_together_do_not_share_a_folder(
+    finished, arguments, options, complaint
+):
+    folder, _ = finished
+    with pytest.raises(ConfigError, match=complaint):
+        loso.main(arguments(folder, *options))
+    assert {path.name for path in folder.iterdir()} == {*SIGNERS, "report"}
+
+
+@pytest.mark.slow
+def test_what_was_made_of_other_schemes_stays(finished, arguments, tmp_path):
+    folder = tmp_path / "run"
+    shutil.copytree(finished[0] / SIGNERS[0], folder / SIGNERS[0])
+    options = ["--signers", SIGNERS[0], "--routes", "keras,litert", "--schemes", "fp16"]
+    assert loso.main(arguments(folder, *options, "--resume")) in (0, 1)
+    found = {(r.route, r.scheme) for r in read_run(folder).results if r.training == PLAIN}
+    schemes = ("fp32", "fp16", "dynamic_int8", "int8")
+    assert found == {(TORCH, "fp32"), *((r, s) for r in ("litert", "keras") for s in schemes)}
+    assert all(r.accuracy is not None and r.latency_ms for r in read_run(folder).results if r.bytes)
+
+
+def test_too_few_clips_to_calibrate_on_are_found_before_training(arguments, tmp_path, recordings):
+    clips = make_clips(num_classes=4, num_signers=3, repetitions=5, seed=0)
+    write_packed(clips, tmp_path / "few.npz")
+    options = ["--data", str(tmp_path / "few.npz")]
+    with pytest.raises(ClipError, match="40 clips are too few to calibrate int8"):
+        loso.main(arguments(tmp_path / "run", *options))
+    assert not (tmp_path / "run").exists()
 
 
 @pytest.mark.slow

@@ -13,7 +13,7 @@ from signbart.clips import Clip, ClipSet
 from signbart.config import from_dict, load_config
 from signbart.errors import ConfigError
 from signbart.preprocessing import describe_steps, preprocess
-from signbart.run_folder import take_possession
+from signbart.run_folder import find_run
 from signbart.runs import require_signbart, with_labels
 from signbart.zoo_config import MediapipeGruConfig, SignTransformerConfig
 
@@ -132,7 +132,7 @@ def test_a_run_of_another_model_is_not_gone_on_with(tmp_path):
         progress: dict = dataclasses.field(default_factory=dict)
 
     with pytest.raises(ConfigError, match=r"model\.kind is 'sign_transformer' there and 'media"):
-        take_possession(
+        find_run(
             tmp_path, run("mediapipe_gru"), (), {}, True,
             last="last.safetensors", load=lambda path: State(run()),
         )  # fmt: skip
