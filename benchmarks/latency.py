@@ -55,7 +55,8 @@ class Row:
         median_ms: Of its calls.
         low_ms: Their 10th percentile.
         high_ms: Their 90th percentile.
-        ratio: Of medians, to the float32 .tflite of the litert route in the same turns.
+        reference_ms: Median of the float32 .tflite of the litert route in the same turns.
+        ratio: To that one.
         bytes: Size of the file; None where there is none.
     """
 
@@ -65,6 +66,7 @@ class Row:
     median_ms: float
     low_ms: float
     high_ms: float
+    reference_ms: float
     ratio: float
     bytes: int | None = None
 
@@ -226,8 +228,11 @@ def _measure(output: Path, config_path: str, frames: int, threads: int, rounds: 
     def measure(name: str, call: Call, size: int | None) -> Latency:
         times = interleaved({"it": call, "reference": reference}, rounds=rounds)
         it = times["it"]
-        ratio = 1.0 if name == _REFERENCE else it.median / times["reference"].median
-        rows.append(Row(frames, threads, name, it.median, it.low, it.high, ratio, size))
+        beside = it if name == _REFERENCE else times["reference"]
+        ratio = it.median / beside.median
+        rows.append(
+            Row(frames, threads, name, it.median, it.low, it.high, beside.median, ratio, size)
+        )
         return it
 
     for name, call in calls.items():
@@ -243,7 +248,7 @@ def _measure(output: Path, config_path: str, frames: int, threads: int, rounds: 
     products = sum(multiply_accumulates(files[_REFERENCE]).values())
     share = products / _PRODUCT_SIZE**3
     floor = dataclasses.replace(
-        Row(frames, threads, _FLOOR, 0, 0, 0, 0),
+        Row(frames, threads, _FLOOR, 0, 0, 0, times["reference"].median, 0),
         median_ms=share * times["it"].median,
         low_ms=share * times["it"].low,
         high_ms=share * times["it"].high,
@@ -319,12 +324,16 @@ def _report(output: Path, rows: Sequence[Row]) -> None:
     parts = [f"{machine_name()}\n", _figures(rows)]
     for frames, threads in dict.fromkeys((row.frames, row.threads) for row in rows):
         here = [row for row in rows if (row.frames, row.threads) == (frames, threads)]
-        columns = ("contestant", "median ms", "10 to 90 %", "to litert fp32", "bytes")
+        columns = (
+            *("contestant", "median ms", "10 to 90 %", "litert fp32 beside it, ms", "to that"),
+            "bytes",
+        )
         cells = [
             [
                 row.name,
                 f"{row.median_ms:.3f}",
                 f"{row.low_ms:.3f} to {row.high_ms:.3f}",
+                f"{row.reference_ms:.3f}",
                 f"{row.ratio:.2f}",
                 "" if row.bytes is None else f"{row.bytes:,}",
             ]

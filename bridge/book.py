@@ -225,9 +225,7 @@ def _per_class_table(runs: Sequence[Run]) -> str:
     for run in runs:
         route = main_route(run)
         for variant in run.variants:
-            pooled = _pooled(run, variant, route)
-            if pooled is not None:
-                columns[f"{run.data} {variant.name} {route}"] = pooled
+            columns[f"{run.data} {variant.name} {route}"] = _pooled(run, variant, route)
     return per_class_csv(columns)
 
 

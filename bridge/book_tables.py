@@ -20,6 +20,7 @@ from bridge.results import (
     values,
 )
 
+_REJECTED = " †"
 _FP32 = Variant("FP32", PLAIN, FLOAT)
 
 
@@ -45,11 +46,12 @@ def summary(run: Run, route: str) -> Table:
                 cell(mean(values(models, "bytes")), ",.0f"),
                 _spread(models, "latency_ms", ".3f"),
                 _spread(models, "speed_up"),
+                _passed(models),
             ]
         )
     columns = (
         *("variant", "accuracy", "top-5", "mean class accuracy", "bytes", "latency in ms"),
-        "speed-up to FP32",
+        *("speed-up to FP32", "passed"),
     )
     spread = ", mean ± standard deviation over signers" if len(run.folds) > 1 else ""
     title = f"Summary, route {route}: accuracies in percent{spread}"
@@ -65,19 +67,23 @@ def per_signer(run: Run, route: str) -> Table:
         models = [run.find(variant, where, fold) for where, variant in kinds]
         table.append(values(models, "accuracy"))
         clips = max((model.clips for model in models if model), default=0)
-        rows.append([fold, str(clips), *map(cell, table[-1])])
+        marks = [_REJECTED if model and model.verdict != PASS else "" for model in models]
+        cells = [cell(value) + mark for value, mark in zip(table[-1], marks, strict=True)]
+        rows.append([fold, str(clips), *cells])
     if len(run.folds) > 1:
         columns_of = list(zip(*table, strict=True))
         rows.append(["mean", "", *(cell(mean(column)) for column in columns_of)])
         rows.append(["std", "", *(cell(deviation(column)) for column in columns_of)])
-    return Table(f"Accuracy by signer, route {route}, in percent", columns, rows)
+    noted = any(_REJECTED in text for row in rows for text in row)
+    note = f" ({_REJECTED.strip()} rejected, and in the mean all the same)" if noted else ""
+    return Table(f"Accuracy by signer, route {route}, in percent{note}", columns, rows)
 
 
 def by_route(run: Run) -> Table:
     """Every scheme and route, mean over the folds."""
     columns = (
         *("variant", "route", "accuracy", "to PyTorch", "top-5", "agreement", "rmse / rms"),
-        *("bytes", "in int8", "latency to fp32"),
+        *("bytes", "in int8", "latency to fp32", "passed"),
     )
     reference = mean(values(run.all_folds(_FP32, TORCH), "accuracy"))
     rows = []
@@ -102,6 +108,7 @@ def by_route(run: Run) -> Table:
                 cell(mean(values(models, "bytes")), ",.0f"),
                 cell(mean(values(models, "share_int8")), ".1f"),
                 cell(faster),
+                _passed(models),
             ]
         )
     return Table(
@@ -120,12 +127,11 @@ def parity(run: Run) -> Table:
         if not models:
             rows.append([variant.name, route, *[NOT_RUN] * 4])
             continue
-        passed = sum(model.verdict == PASS for model in models)
         rows.append(
             [
                 variant.name,
                 route,
-                f"{passed} of {len(models)}",
+                _passed(models),
                 cell(_worst(models, "max_abs", max), ".2e"),
                 cell(_worst(models, "scaled_rmse", max), ".2e"),
                 cell(_worst(models, "agreement", min)),
@@ -218,6 +224,12 @@ def _spread(models: Sequence[Result | None], name: str, form: str = ".2f") -> st
     if len(found) == 1:
         return cell(found[0], form)
     return f"{cell(mean(found), form)} ± {cell(deviation(found), form)}"
+
+
+def _passed(models: Sequence[Result | None]) -> str:
+    """How many of those that were made agree with PyTorch."""
+    verdicts = [model.verdict for model in models if model]
+    return f"{verdicts.count(PASS)} of {len(verdicts)}" if verdicts else NOT_RUN
 
 
 def _worst(models: Sequence[Result], name: str, worst) -> float | None:

@@ -131,20 +131,29 @@ def per_class_rows(evaluation: Evaluation) -> list[list[str]]:
     return rows
 
 
-def per_class_csv(evaluations: Mapping[str, Evaluation]) -> str:
-    """A row a class: clips, and each model's recall in percent; empty where no clip is of it."""
+def per_class_csv(evaluations: Mapping[str, Evaluation | None]) -> str:
+    """A row a class: clips, and each model's recall in percent.
+
+    Where no clip is of the class, or the model was not evaluated, the cell says so.
+    """
+    from bridge.results import NOT_RUN
+
     text = io.StringIO()
     writer = csv.writer(text, lineterminator="\n")
     writer.writerow(["class", "clips", *evaluations])
     classes: dict[str, dict[str, tuple[int, float]]] = {}
     for model, evaluation in evaluations.items():
+        if evaluation is None:
+            continue
         recalls = evaluation.scores.per_class
         totals = evaluation.confusion.sum(axis=1)
         for name, recall, total in zip(evaluation.class_names, recalls, totals, strict=True):
             classes.setdefault(name, {})[model] = (int(total), 100 * float(recall))
     for name, found in classes.items():
         clips = max(total for total, _ in found.values())
-        cells = [f"{found[m][1]:.2f}" if m in found and found[m][0] else "" for m in evaluations]
+        cells = [
+            f"{found[m][1]:.2f}" if m in found and found[m][0] else NOT_RUN for m in evaluations
+        ]
         writer.writerow([name, clips, *cells])
     return text.getvalue()
 
@@ -183,6 +192,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     )
     options = parser.parse_args(arguments)
 
+    from bridge.evaluation import identify, require_nothing_else
     from signbart.clips import read_clips
     from signbart.files import make_folder
     from signbart.training_command import print_skipped
@@ -192,7 +202,13 @@ def main(arguments: Sequence[str] | None = None) -> int:
     print_skipped(clips.skipped)
     chosen = select_clips(clips, options.signers, options.data)
     if options.output:
-        make_folder(Path(options.output))  # before the work: a bad path is said at once
+        # Before the work: what cannot be written is said at once.
+        make_folder(Path(options.output))
+        named = zip(_short_names(paths), paths, strict=True)
+        require_nothing_else(
+            Path(options.output),
+            {name: identify(path, chosen) for name, path in named if path.is_file()},
+        )
     found = evaluate_files(
         paths,
         chosen,

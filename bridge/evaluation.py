@@ -193,6 +193,25 @@ def identify(path: Path, clips: ClipSet) -> dict[str, str]:
     return {"sha256": file_sha256(path), "recordings": clips.fingerprint()}
 
 
+def require_nothing_else(folder: Path, wanted: Mapping[str, Mapping[str, Any]]) -> None:
+    """Refuses a folder with evaluations that `wanted` would not write again just the same.
+
+    Args:
+        folder: Where evaluations go; it need not exist.
+        wanted: Model -> what `identify` says of it.
+
+    Raises:
+        BridgeError: Names one that would be lost.
+    """
+    for model, about in _read_index(folder).items():
+        again = wanted.get(model, {})
+        if not again or {key: about.get(key) for key in again} != dict(again):
+            raise BridgeError(
+                f"{folder} holds the results of another {model}, or on other recordings; choose "
+                "another --output, or remove that folder"
+            )
+
+
 def is_evaluated(folder: Path, model: str, made_from: Mapping[str, Any]) -> bool:
     """Whether that model's predictions on the same clips are there."""
     found = _read_index(folder).get(model, {})

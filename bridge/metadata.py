@@ -134,8 +134,8 @@ def read_metadata(path: str | Path) -> dict[str, Any]:
         metadata = json.loads(_read_text(Path(path)))
     except (zipfile.BadZipFile, zlib.error, KeyError, ValueError, RuntimeError):
         raise ArtifactError(
-            f"{path} carries no SignBART metadata: labels and preprocessing are unknown. Convert "
-            "the checkpoint with bridge/convert.py"
+            f"{path} carries no SignBART metadata: another tool made it, or its end is cut off. "
+            "Labels and preprocessing are unknown; convert the checkpoint with bridge/convert.py"
         ) from None
     if not isinstance(metadata, dict):
         raise ArtifactError(f"{path}: its metadata is no JSON object")

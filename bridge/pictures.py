@@ -95,6 +95,8 @@ def draw_curves(
         title: Of what.
         path: PNG to write.
     """
+    from matplotlib.ticker import MaxNLocator
+
     figure = _figure(9, 3.4)
     panels = figure.subplots(1, 2)
     colours = _colours(len(histories))
@@ -109,11 +111,15 @@ def draw_curves(
             for part, line in (("train", "-"), ("val", "--")):
                 key = f"{part}_{measure}"
                 if rows and key in rows[0]:
+                    # One epoch makes no line.
+                    marker = "." if len(rows) == 1 else None
                     axes.plot(
                         epochs, [row[key] for row in rows], line, color=colour, linewidth=1.2,
+                        marker=marker,
                         label=name if part == "train" else None,
                     )  # fmt: skip
         axes.set_xlabel("epoch")
+        axes.xaxis.set_major_locator(MaxNLocator(integer=True))
         axes.set_ylabel(label)
         axes.grid(alpha=0.3)
     panels[1].legend(loc="lower right", fontsize=7, ncols=2, frameon=False)

@@ -39,7 +39,7 @@ def report(folders: Sequence[Path], output: Path | None) -> int:
     if twice:
         raise BridgeError(
             f"two of the runs are of configuration '{twice[0]}', so their rows could not be told "
-            "apart; make a book of each"
+            "apart; make a book of each, or train one with --set name=OTHER"
         )
     for run in runs:
         _print_run(run)
@@ -48,7 +48,7 @@ def report(folders: Sequence[Path], output: Path | None) -> int:
         print(f"wrote {' and '.join(map(str, written))}, with tables and pictures beside them")
     wrong = [result for run in runs for result in run.results if result.verdict != PASS]
     for r in wrong:
-        print(f"{r.data} {r.fold} {r.training} {r.route} {r.scheme}: {r.verdict}")
+        print(f"{r.data} {r.fold} {r.training} {r.route} {r.scheme}: {r.verdict}: {r.reason}")
     return 1 if wrong else 0
 
 

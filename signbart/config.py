@@ -270,7 +270,8 @@ def load_config(path: str | Path, overrides: Sequence[str] = ()) -> RunConfig:
 
     Args:
         path: YAML file, in sections or in the field's flat form.
-        overrides: ``section.key=value`` texts, later ones winning; values are YAML.
+        overrides: ``section.key=value`` or ``name=value`` texts, later ones winning; values are
+            YAML.
 
     Raises:
         ConfigError: The file cannot be read, or a key or value is wrong; names file and key.
@@ -303,13 +304,15 @@ def from_dict(
         raise ConfigError(f"{source}: expected keys and values, found {type(tree).__name__}")
     tree = dict(tree)
     name = tree.pop("name", name)
+    for override in (text for text in overrides if _key(text) == "name"):
+        name, source = override.partition("=")[2].strip(), _with_set(source)
     if not isinstance(name, str) or not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9._-]*", name):
         raise ConfigError(
             f"{source}: name is {name!r}; artifacts are named by it, so it must consist of "
             "letters, digits, '.', '_' and '-'"
         )
     tree = _in_sections(tree, source)
-    for override in overrides:
+    for override in (text for text in overrides if _key(text) != "name"):
         source = _apply_override(tree, override, source)
     kind = tree.get("model", {}).pop("kind", "signbart")
     if kind not in MODEL_CONFIGS:
@@ -360,6 +363,14 @@ def _in_sections(tree: Mapping[str, Any], source: str) -> dict[str, dict[str, An
     return {name: dict(section or {}) for name, section in tree.items()}
 
 
+def _with_set(source: str) -> str:
+    return source if "with --set" in source else f"{source} with --set"
+
+
+def _key(override: str) -> str:
+    return override.partition("=")[0].strip()
+
+
 def _apply_override(tree: dict[str, dict[str, Any]], override: str, source: str) -> str:
     """Sets one ``section.key=value`` in `tree`; returns the source text that now describes it."""
     key, equals, text = override.partition("=")
@@ -373,7 +384,7 @@ def _apply_override(tree: dict[str, dict[str, Any]], override: str, source: str)
     except (yaml.YAMLError, ValueError):
         raise ConfigError(f"--set {override!r}: the value is not valid YAML") from None
     tree.setdefault(section, {})[name] = value
-    return source if "with --set" in source else f"{source} with --set"
+    return _with_set(source)
 
 
 def _build_section(cls: type, values: Mapping[str, Any] | None, section: str, source: str) -> Any:

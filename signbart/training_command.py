@@ -25,7 +25,8 @@ def add_run_arguments(parser: argparse.ArgumentParser) -> None:
         action="append",
         default=[],
         metavar="KEY=VALUE",
-        help="override the configuration, for example --set train.epochs=3; may be repeated",
+        help="override the configuration, for example --set train.epochs=3 or --set name=OTHER; "
+        "may be repeated",
     )
     add_machine_arguments(parser)
 

@@ -112,10 +112,11 @@ def test_the_summary_is_the_mean_of_what_ran_and_names_what_did_not(folder):
     rows = rows_of(summary(read_run(folder), "litert"))
     assert rows["FP32"][1] == "90.00 ± 0.00" and rows["FP32"][6] == "1.00 ± 0.00"
     assert rows["PTQ dynamic_int8"][1] == "80.00 ± 0.00"
-    assert rows["PTQ dynamic_int8"][5:] == ["1.000 ± 0.000", "2.00 ± 0.00"]
+    assert rows["PTQ dynamic_int8"][5:] == ["1.000 ± 0.000", "2.00 ± 0.00", "2 of 2"]
     assert rows["PTQ int8"][1] == "60.00 ± 10.00"
     assert rows["QAT dynamic_int8"][1] == "90.00 ± 0.00"
-    assert rows["QAT int8"][1:] == [NOT_RUN] * 6
+    assert rows["PTQ int8"][7] == "1 of 2"
+    assert rows["QAT int8"][1:] == [NOT_RUN] * 7
 
 
 def test_every_signer_has_a_row_and_a_missing_fold_is_not_averaged_away(folder, checkpoint):
@@ -126,7 +127,8 @@ def test_every_signer_has_a_row_and_a_missing_fold_is_not_averaged_away(folder, 
         "QAT int8",
     ]  # fmt: skip
     rows = rows_of(table)
-    assert rows["B"] == ["B", "10", "90.00", "90.00", "80.00", "90.00", "50.00", NOT_RUN]
+    assert rows["B"] == ["B", "10", "90.00", "90.00", "80.00", "90.00", "50.00 †", NOT_RUN]
+    assert "† rejected" in table.title
     assert rows["C"][3:] == ["60.00", *[NOT_RUN] * 4]
     assert rows["mean"][2:] == ["90.00", "80.00", *[NOT_RUN] * 4]
 
@@ -135,7 +137,7 @@ def test_what_was_not_evaluated_or_timed_says_so(tmp_path, checkpoint):
     run = tmp_path / "run"
     write_fold(run / "A", checkpoint, {"fp32": (9, "pass")}, evaluated=False)
     rows = rows_of(summary(read_run(run), "litert"))
-    assert rows["FP32"][1:] == [NOT_RUN, NOT_RUN, NOT_RUN, "1,000", NOT_RUN, NOT_RUN]
+    assert rows["FP32"][1:] == [NOT_RUN, NOT_RUN, NOT_RUN, "1,000", NOT_RUN, NOT_RUN, "1 of 1"]
 
 
 def test_predictions_and_times_of_another_file_do_not_count(folder):
@@ -144,7 +146,7 @@ def test_predictions_and_times_of_another_file_do_not_count(folder):
     manifest["artifacts"][2]["sha256"] = "made again"
     path.write_text(json.dumps(manifest))
     rows = rows_of(per_signer(read_run(folder), "litert"))
-    assert rows["A"][6] == NOT_RUN and rows["B"][6] == "50.00"
+    assert rows["A"][6] == NOT_RUN and rows["B"][6] == "50.00 †"
     assert rows_of(summary(read_run(folder), "litert"))["PTQ int8"][5] == NOT_RUN
 
 
@@ -155,7 +157,10 @@ def test_rejected_artifacts_are_counted_and_explained(folder):
     assert rows["FP32", "litert"][2:] == ["2 of 2", "5.00e-01", "1.00e-02", "90.00"]
     assert failures(run).rows == [["B", "PTQ int8", "litert", "exported but wrong", "it is wrong"]]
     rows = {row[0]: row for row in by_route(run).rows}
-    assert rows["PTQ int8"][2:4] == ["60.00", "-30.00"] and rows["PTQ int8"][-1] == "0.40"
+    assert rows["PTQ int8"][2:4] == ["60.00", "-30.00"] and rows["PTQ int8"][-2:] == [
+        "0.40",
+        "1 of 2",
+    ]
 
 
 def test_the_book_is_whole(folder, tmp_path):
@@ -185,7 +190,7 @@ def test_the_book_is_whole(folder, tmp_path):
     with open(output / "per_class_accuracy.csv", encoding="utf-8") as file:
         rows = list(csv.DictReader(file))
     assert [row["class"] for row in rows] == list(CLASSES)
-    assert rows[0]["clips"] == "8"
+    assert rows[0]["clips"] == "8" and rows[0]["x QAT int8 litert"] == NOT_RUN
 
 
 def test_names_from_the_data_are_text_not_markup(folder, tmp_path, monkeypatch):
@@ -293,7 +298,7 @@ def test_the_onnx_is_in_the_book_and_counts(folder, tmp_path):
     run = read_run(folder)
     assert run.routes == ["litert"]  # what a .tflite came by
     rows = {(row[0], row[1]): row for row in by_route(run).rows}
-    assert rows["FP32", ".onnx"][2] == "60.00" and rows["FP32", ".onnx"][-1] == NOT_RUN
+    assert rows["FP32", ".onnx"][2] == "60.00" and rows["FP32", ".onnx"][-2:] == [NOT_RUN, "1 of 2"]
     assert ("PTQ int8", ".onnx") not in rows
     assert ["B", "FP32", ".onnx"] in [row[:3] for row in failures(run).rows]
     write_book([run], tmp_path / "book", DATE)

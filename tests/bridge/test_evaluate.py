@@ -25,6 +25,7 @@ from bridge.evaluation import (
     write_evaluation,
 )
 from bridge.evaluation import evaluate as evaluate_model
+from bridge.results import NOT_RUN
 from signbart.clips import ClipSet
 from signbart.errors import CheckpointError, SignBartError
 from signbart_torch.checkpoint import Checkpoint, load_checkpoint, save_checkpoint
@@ -89,12 +90,14 @@ def test_classes_are_listed_with_what_they_are_taken_for():
         ["b", "2", "50.00", "a (1)"],
         ["c", "1", "100.00", "-"],
     ]
-    text = evaluate.per_class_csv({"x": evaluation(), "y": evaluation(labels=(0, 0, 0, 0))})
+    text = evaluate.per_class_csv(
+        {"x": evaluation(), "y": evaluation(labels=(0, 0, 0, 0)), "z": None}
+    )
     assert list(csv.reader(text.splitlines())) == [
-        ["class", "clips", "x", "y"],
-        ["a", "4", "100.00", "50.00"],
-        ["b", "2", "50.00", ""],
-        ["c", "1", "100.00", ""],
+        ["class", "clips", "x", "y", "z"],
+        ["a", "4", "100.00", "50.00", NOT_RUN],
+        ["b", "2", "50.00", NOT_RUN, NOT_RUN],
+        ["c", "1", "100.00", NOT_RUN, NOT_RUN],
     ]
 
 
@@ -236,6 +239,22 @@ def test_a_bad_output_is_said_before_the_work(checkpoint, performances_file, tmp
 
 
 @pytest.mark.slow
+def test_results_of_another_model_are_not_written_over(
+    checkpoint, performances_file, tmp_path, capsys
+):
+    """Twice the same is no loss; a model of the same name from another folder is one."""
+    other = tmp_path / checkpoint.name
+    output = ["--data", str(performances_file), "--output", str(tmp_path / "out")]
+    assert evaluate.main([str(checkpoint), *output]) == 0
+    before = (tmp_path / "out" / "scores.csv").read_text()
+    assert evaluate.main([str(checkpoint), *output]) == 0
+    save_checkpoint(dataclasses.replace(load_checkpoint(checkpoint), progress={"a": 1}), other)
+    for arguments in ([str(other)], [str(checkpoint), "--signers", "a"]):
+        with pytest.raises(BridgeError, match=r"results of another .*safetensors, or on other"):
+            evaluate.main([*arguments, *output])
+    assert (tmp_path / "out" / "scores.csv").read_text() == before
+
+
 def test_another_keras_backend_of_the_users_changes_nothing(twin_file, performances_file, tmp_path):
     """And TensorFlow says nothing as it starts."""
     process = subprocess.run(

@@ -60,6 +60,7 @@ def border(path) -> set[tuple[int, ...]]:
 
 
 PAPER = {(255, 255, 255)}
+TAB_BLUE = (31, 119, 180)
 
 
 @pytest.mark.parametrize("classes", [2, 7, 30])
@@ -113,3 +114,12 @@ def test_curves_are_whole(tmp_path):
     assert border(path) == PAPER
     draw_curves({"S01": rows}, "cut " * 100, path)
     assert border(path) != PAPER, "the check sees what is cut off"
+
+
+@pytest.mark.filterwarnings("ignore:No artists with labels")
+def test_one_epoch_is_seen_too(tmp_path):
+    path = tmp_path / "curves.png"
+    for row in ({"epoch": 1.0}, {"epoch": 1.0, "train_loss": 2.0}):
+        draw_curves({"S01": [row]}, "title", path)
+        seen = TAB_BLUE in colours(path)
+        assert seen == ("train_loss" in row)

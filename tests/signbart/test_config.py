@@ -247,6 +247,13 @@ def test_an_override_changes_its_key_alone(tmp_path, text, override, section, ke
         assert found != plain
 
 
+def test_a_run_is_renamed(tmp_path):
+    path = write(tmp_path, "name: first")
+    assert load_config(path).name == "first"
+    assert load_config(path, ["name=x", "train.epochs=2", "name = second"]).name == "second"
+    assert "mine.yaml with --set: name is 'a b'" in refusal(path, "name=a b")
+
+
 def test_the_last_override_wins(tmp_path):
     path = write(tmp_path, "train: {epochs: 9}")
     assert load_config(path, ["train.epochs=3", "train.epochs=4"]).train.epochs == 4
