@@ -223,12 +223,19 @@ def check_folds(
 
 
 def listed(checkpoint: Path, output: Path) -> tuple[set[str], set[str]]:
-    """Routes and schemes that a folder's manifest names, if it is of this checkpoint."""
+    """Routes and schemes of the .tflite in a folder, if its manifest is of this checkpoint.
+
+    A float .onnx does not count: it comes along with whatever its route was asked for.
+    """
     try:
         manifest = json.loads((output / "manifest.json").read_text(encoding="utf-8"))
         if manifest["checkpoint_sha256"] != file_sha256(checkpoint):
             return set(), set()
-        entries = [(entry["route"], entry["scheme"]) for entry in manifest["artifacts"]]
+        entries = [
+            (entry["route"], entry["scheme"])
+            for entry in manifest["artifacts"]
+            if entry.get("file", "").endswith(".tflite")
+        ]
     except (OSError, ValueError, KeyError, TypeError):
         return set(), set()
     return {route for route, _ in entries}, {scheme for _, scheme in entries}

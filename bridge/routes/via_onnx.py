@@ -7,9 +7,11 @@ LiteRT.
 
 from __future__ import annotations
 
+import json
 import tempfile
 from collections.abc import Mapping
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 import torch
 from onnxscript import optimizer
@@ -17,6 +19,9 @@ from torch import nn
 
 from bridge.models import model_of
 from bridge.spec import IOSpec
+
+if TYPE_CHECKING:
+    import onnx
 
 # From 20 on GELU is one operator. At 17 and 18 it becomes Erf, and that FlexErf in the .tflite,
 # which plain LiteRT refuses.
@@ -82,24 +87,28 @@ def _to_tflite(onnx_path: Path, spec: IOSpec, folder: Path) -> bytes:
     import onnx2tf
     import tensorflow as tf
 
-    names = [output.name for output in onnx.load(str(onnx_path)).graph.output]
+    graph = onnx.load(str(onnx_path)).graph
+    names = [output.name for output in graph.output]
+    replacements = onnx_path.with_suffix(".json")
+    replacements.write_text(json.dumps(_permutations(graph)), encoding="utf-8")
 
     onnx2tf.convert(
         input_onnx_file_path=str(onnx_path),
         output_folder_path=str(folder),
         # Otherwise it transposes inputs, taking them for images.
         keep_shape_absolutely_input_names=[tensor.name for tensor in spec.inputs],
+        param_replacement_file=str(replacements),
         not_use_onnxsim=True,
         output_signaturedefs=True,
         verbosity="error",
     )
     loaded = tf.saved_model.load(str(folder))
-    graph = loaded.signatures["serving_default"]
+    function = loaded.signatures["serving_default"]
 
     class Serving(tf.Module):
         @tf.function
         def serve(self, **inputs):
-            outputs = graph(**inputs)
+            outputs = function(**inputs)
             # onnx2tf does not keep their names, it numbers them.
             return {name: outputs[f"output_{i}"] for i, name in enumerate(names)}
 
@@ -110,3 +119,24 @@ def _to_tflite(onnx_path: Path, spec: IOSpec, folder: Path) -> bytes:
         [module.serve.get_concrete_function(**signature)], module
     )
     return converter.convert()
+
+
+def _permutations(graph: onnx.GraphProto) -> dict[str, Any]:
+    """Every TRANSPOSE as the graph has it, in onnx2tf's parameter replacement format.
+
+    Left alone, onnx2tf guesses a permutation from the shapes of input and output, and takes that
+    of a square matrix for none: as many frames as features would give NaN.
+    """
+    operations = [
+        {
+            "op_name": node.name,
+            "param_target": "attributes",
+            "param_name": "perm",
+            "values": list(attribute.ints),
+        }
+        for node in graph.node
+        if node.op_type == "Transpose"
+        for attribute in node.attribute
+        if attribute.name == "perm"
+    ]
+    return {"format_version": 1, "operations": operations}

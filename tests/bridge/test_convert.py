@@ -357,27 +357,35 @@ def test_what_an_earlier_run_left_is_no_artifact_of_a_run_that_made_none(tmp_pat
 
 @pytest.mark.slow
 @pytest.mark.parametrize("route", ROUTES)
-def test_longer_clips_convert_too(route, tmp_path):
-    """Beyond 90 frames the causal mask is more than an exporter computes beforehand by itself."""
+@pytest.mark.parametrize(
+    "frames",
+    [
+        # Beyond 90 frames the causal mask is more than an exporter computes beforehand by itself.
+        130,
+        # As many frames as features: what is read off a shape alone can be read wrongly.
+        12,
+    ],
+)
+def test_any_number_of_frames_converts(route, tmp_path, frames):
     config = from_dict(
         {
             "model": {
-                "joint_idx": [0, 1, 2], "num_labels": 2, "d_model": 8, "encoder_layers": 1,
+                "joint_idx": [0, 1, 2], "num_labels": 2, "d_model": 12, "encoder_layers": 1,
                 "decoder_layers": 2, "encoder_attention_heads": 2, "decoder_attention_heads": 2,
                 "encoder_ffn_dim": 8, "decoder_ffn_dim": 8,
             },
-            "data": {"layout": "kp90", "max_frames": 130},
+            "data": {"layout": "kp90", "max_frames": frames},
         },
         source="tests",
     )  # fmt: skip
     torch.manual_seed(0)
     model = SignBart(config.model).eval()
-    path = tmp_path / "long.tflite"
-    paths = {ending: tmp_path / f"long{ending}" for ending in ROUTES[route].produces}
+    path = tmp_path / "model.tflite"
+    paths = {ending: tmp_path / f"model{ending}" for ending in ROUTES[route].produces}
     ROUTES[route].export(model, io_spec(config), paths)
-    mask = np.zeros((1, 130), np.int32)
-    mask[:, :97] = 1
-    keypoints = np.random.default_rng(0).random((1, 130, 3, 2), np.float32)
+    mask = np.zeros((1, frames), np.int32)
+    mask[:, : 3 * frames // 4] = 1
+    keypoints = np.random.default_rng(0).random((1, frames, 3, 2), np.float32)
     inputs = {"keypoints": keypoints, "attention_mask": mask}
     found = TFLiteRuntime(path)(inputs)[LOGITS]
     np.testing.assert_allclose(found, TorchRuntime(model, config)(inputs)[LOGITS], atol=1e-5)

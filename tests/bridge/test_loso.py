@@ -13,7 +13,7 @@ from bridge import loso
 from bridge.errors import BridgeError
 from bridge.evaluation import read_evaluation
 from bridge.folds import PLAIN
-from bridge.results import NOT_RUN, TORCH, read_run
+from bridge.results import NOT_RUN, ONNX, TORCH, read_run
 from signbart.clips import write_packed
 from signbart.config import load_config
 from signbart.errors import ClipError, ConfigError
@@ -119,12 +119,20 @@ def test_folds_that_do_not_belong_together_do_not_share_a_folder(
 def test_what_was_made_of_other_schemes_stays(finished, arguments, tmp_path):
     folder = tmp_path / "run"
     shutil.copytree(finished[0] / SIGNERS[0], folder / SIGNERS[0])
-    options = ["--signers", SIGNERS[0], "--routes", "keras,litert", "--schemes", "fp16"]
-    assert loso.main(arguments(folder, *options, "--resume")) in (0, 1)
-    found = {(r.route, r.scheme) for r in read_run(folder).results if r.training == PLAIN}
+    options = ["--signers", SIGNERS[0], "--routes", "onnx,litert", "--schemes", "fp16", "--resume"]
+    options += ["--qat", "--qat-epochs", "1"]
+    assert loso.main(arguments(folder, *options)) in (0, 1)
+    results = read_run(folder).results
     schemes = ("fp32", "fp16", "dynamic_int8", "int8")
-    assert found == {(TORCH, "fp32"), *((r, s) for r in ("litert", "keras") for s in schemes)}
-    assert all(r.accuracy is not None and r.latency_ms for r in read_run(folder).results if r.bytes)
+    tflite = {(route, scheme) for route in ("litert", "onnx") for scheme in schemes}
+    found = {(r.route, r.scheme) for r in results if r.training == PLAIN}
+    assert found == {(TORCH, "fp32"), (ONNX, "fp32"), *tflite}
+    assert [r for r in results if r.accuracy is None] == []
+    assert [r for r in results if r.route in ("litert", "onnx") and not r.latency_ms] == []
+    manifests = list(folder.glob("**/manifest.json"))
+    before = [path.stat().st_mtime_ns for path in manifests]
+    loso.main(arguments(folder, *options))
+    assert [path.stat().st_mtime_ns for path in manifests] == before and len(before) == 3
 
 
 def test_too_few_clips_to_calibrate_on_are_found_before_training(arguments, tmp_path, recordings):
