@@ -18,8 +18,8 @@ from bridge.evaluate import per_class_csv, per_class_rows
 from bridge.evaluation import Evaluation, pool
 from bridge.folds import ALL, PLAIN, QAT
 from bridge.results import (
+    CHECKPOINT,
     NOT_RUN,
-    TORCH,
     Result,
     Run,
     Variant,
@@ -32,7 +32,6 @@ from signbart.console import markdown_table
 from signbart.files import make_folder, replacing, write_text
 
 MATRICES, CURVES = "confusion_matrices", "training_curves"
-_PRECISION_OF_TORCH = "PyTorch"
 _STYLE = (
     "body{font:15px/1.5 system-ui,sans-serif;max-width:72rem;margin:2rem auto;padding:0 1rem;"
     "color:#1b1b1b;background:#fff}table{border-collapse:collapse;margin:1rem 0;display:block;"
@@ -108,11 +107,12 @@ def _escaped(text: str) -> str:
 
 def _about(run: Run, route: str) -> str:
     """What was run, on what, and how to read the tables."""
-    folds = run.folds
+    folds, title = run.folds, run.framework.title
     clips = sum(max(r.clips for r in run.results if r.fold == fold) for fold in folds)
-    how = f"one training on all signers, evaluated on {_judges(run)}"
+    how = f"one training in {title} on all signers, evaluated on {_judges(run)}"
     if folds != [ALL]:
-        how = f"{len(folds)} trainings, each evaluated on the signer it never saw"
+        count = f"{len(folds)} trainings" if len(folds) > 1 else "1 training"
+        how = f"{count} in {title}, each evaluated on the signer it never saw"
     lines = [
         f"{clips:,} clips; {how}. FP32: the float .tflite. PTQ: quantized after training. QAT: "
         "trained on with the same arithmetic simulated, then quantized. Every artifact's scores "
@@ -237,7 +237,7 @@ def _summary_table(runs: Sequence[Run]) -> Table:
     """A row a signer, variant and route, then their mean and standard deviation."""
     rows = []
     for run in runs:
-        kinds = [(_PRECISION_OF_TORCH, run.variants[0], TORCH)]
+        kinds = [(run.framework.title, run.variants[0], CHECKPOINT)]
         kinds += [(variant.precision, variant, route) for variant, route in run.kinds]
         for precision, variant, route in kinds:
             models = run.all_folds(variant, route)
@@ -273,7 +273,7 @@ def _parity_table(runs: Sequence[Run]) -> Table:
     rows = []
     for run in runs:
         for r in run.results:
-            if r.route == TORCH:
+            if r.route == CHECKPOINT:
                 continue
             numbers = [getattr(r, name) for name in measures]
             cells = [NOT_RUN if value is None else f"{value:.6g}" for value in numbers]

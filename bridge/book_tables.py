@@ -5,12 +5,12 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import NamedTuple
 
-from bridge.folds import CHECKPOINT, PLAIN, training_folder
+from bridge.folds import PLAIN, training_folder
 from bridge.parity import PASS
 from bridge.quantize import FLOAT
 from bridge.results import (
+    CHECKPOINT,
     NOT_RUN,
-    TORCH,
     Result,
     Run,
     Variant,
@@ -59,9 +59,9 @@ def summary(run: Run, route: str) -> Table:
 
 
 def per_signer(run: Run, route: str) -> Table:
-    """Accuracy of every fold: PyTorch, FP32, PTQ, QAT."""
-    kinds = [(TORCH, _FP32), *((route, variant) for variant in run.variants)]
-    columns = ["signer", "clips", "PyTorch", *(variant.name for variant in run.variants)]
+    """Accuracy of every fold: as trained, FP32, PTQ, QAT."""
+    kinds = [(CHECKPOINT, _FP32), *((route, variant) for variant in run.variants)]
+    columns = ["signer", "clips", run.framework.title, *(variant.name for variant in run.variants)]
     rows, table = [], []
     for fold in run.folds:
         models = [run.find(variant, where, fold) for where, variant in kinds]
@@ -82,10 +82,18 @@ def per_signer(run: Run, route: str) -> Table:
 def by_route(run: Run) -> Table:
     """Every scheme and route, mean over the folds."""
     columns = (
-        *("variant", "route", "accuracy", "to PyTorch", "top-5", "agreement", "rmse / rms"),
+        *(
+            "variant",
+            "route",
+            "accuracy",
+            f"to {run.framework.title}",
+            "top-5",
+            "agreement",
+            "rmse / rms",
+        ),
         *("bytes", "in int8", "latency to fp32", "passed"),
     )
-    reference = mean(values(run.all_folds(_FP32, TORCH), "accuracy"))
+    reference = mean(values(run.all_folds(_FP32, CHECKPOINT), "accuracy"))
     rows = []
     for variant, route in run.kinds:
         models = run.all_folds(variant, route)
@@ -162,8 +170,8 @@ def model_info(run: Run) -> Table:
         *("variant", "route", "parameters", "FLOPs", "multiply-accumulates", "in int8", "bytes"),
         "operators",
     )
-    # PyTorch has no file of its own kind here, and runs no graph of operators.
-    rows = [[TORCH, TORCH, f"{parameters:,}", f"{flops:,}", f"{flops // 2:,}", "0.0", "-", "-"]]
+    # A checkpoint has neither the size nor the operators of an artifact.
+    rows = [["PyTorch", "-", f"{parameters:,}", f"{flops:,}", f"{flops // 2:,}", "0.0", "-", "-"]]
     for variant, route in run.kinds:
         model = next((m for m in run.all_folds(variant, route) if m and m.operators), None)
         if model is None:
@@ -200,15 +208,15 @@ def operators(run: Run) -> Table:
 
 
 def _count(run: Run) -> tuple[int, int]:
-    """Parameters, and FLOPs of one clip of full length, of the PyTorch model of the first fold."""
+    """Parameters, and FLOPs of one clip of full length, of the first fold's model in PyTorch."""
     import torch
 
+    from bridge.checkpoints import load_reference
     from bridge.spec import io_spec
-    from signbart_torch.checkpoint import load_model
     from signbart_torch.flops import count_flops
 
-    path = training_folder(run.folder / run.folds[0], PLAIN) / CHECKPOINT
-    model, config, _ = load_model(path)
+    path = training_folder(run.folder / run.folds[0], PLAIN) / run.framework.best
+    model, config, _ = load_reference(path)
     inputs = {
         tensor.name: torch.ones(tensor.shape, dtype=getattr(torch, tensor.dtype))
         for tensor in io_spec(config).inputs

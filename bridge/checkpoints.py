@@ -58,19 +58,17 @@ def load_twin(path: str | Path) -> tuple[KerasSignBart, RunConfig, tuple[str, ..
     from signbart_tf.train import import_tensorflow
 
     import_tensorflow()
-    from signbart_tf.checkpoint import load_checkpoint
+    from signbart_tf.checkpoint import load_model
 
-    return load_checkpoint(path)
+    return load_model(path)
 
 
 def load_progress(path: str | Path) -> dict:
     """What a checkpoint of any kind says of its training, such as whom it was tested on."""
     if is_keras(path):
-        from signbart_tf.checkpoint import load_state
-
-        return dict(load_state(path).progress)
-    from signbart_torch.checkpoint import load_checkpoint
-
+        from signbart_tf.checkpoint import load_checkpoint
+    else:
+        from signbart_torch.checkpoint import load_checkpoint
     return dict(load_checkpoint(path).progress)
 
 

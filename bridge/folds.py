@@ -9,7 +9,6 @@ PLAIN = "float32"  # training that knew nothing of quantization
 # Run folder inside a fold -> the scheme whose arithmetic it is trained for.
 QAT = {"qat_dynamic": "dynamic_int8", "qat_static": "int8"}
 # In the run folder of each training.
-CHECKPOINT = "best.safetensors"
 EXPORTS, EVALUATION, LATENCY = "exports", "evaluation", "latency.json"
 
 

@@ -1,12 +1,12 @@
 """``python -m bridge.loso``: from recordings to verified artifacts, one fold a signer.
 
-A fold ``OUTPUT/<signer>`` is a run folder of `signbart_torch.loso`, with ``exports/`` beside the
-checkpoints: every route and scheme, judged on the signer that was not trained on. With ``--qat``
-two more runs stand in it, ``qat_dynamic/`` and ``qat_static/``, each with its own ``exports/``.
-Every model is evaluated on that signer (``evaluation/``), every .tflite timed (``latency.json``).
-What is finished is not made again, and what was made before of other routes or schemes stays:
-where one is added, all of them are converted together. `bridge.results` reads all of it, and the
-results book of it goes to ``OUTPUT/report``.
+A fold ``OUTPUT/<signer>`` is a run folder, trained in PyTorch or in Keras, with ``exports/`` beside
+the checkpoints: every route and scheme, judged on the signer that was not trained on. With
+``--qat`` two more runs stand in it, ``qat_dynamic/`` and ``qat_static/``, each with its own
+``exports/``. Every model is evaluated on that signer (``evaluation/``), every .tflite timed
+(``latency.json``). What is finished is not made again, and what was made before of other routes or
+schemes stays: where one is added, all of them are converted together. `bridge.results` reads all of
+it, and the results book of it goes to ``OUTPUT/report``.
 """
 
 from __future__ import annotations
@@ -19,7 +19,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from bridge.folds import ALL, CHECKPOINT, EVALUATION, EXPORTS, LATENCY, PLAIN, QAT, training_folder
+from bridge.folds import ALL, EVALUATION, EXPORTS, LATENCY, PLAIN, QAT, training_folder
+from bridge.frameworks import FRAMEWORKS, Framework
 from bridge.quantize import FLOAT, select_schemes
 from bridge.routes import ROUTES, select_routes
 from signbart.console import run_command
@@ -38,6 +39,7 @@ class Fold:
     """One signer's training and conversions, as a picklable callable for worker processes.
 
     Attributes:
+        framework: Trains.
         clips: All recordings.
         config: The run's configuration.
         folder: ``OUTPUT/<signer>``.
@@ -50,6 +52,7 @@ class Fold:
         conversions: Routes to convert by at a time.
     """
 
+    framework: Framework
     clips: ClipSet
     config: RunConfig
     folder: Path
@@ -77,11 +80,9 @@ class Fold:
 
     def __call__(self) -> dict[str, Any]:
         """Makes what is missing; the results of training."""
-        from signbart_torch.trainer import train
-
         if not (self.folder / RESULTS).is_file():
             self._say("training")
-        results = train(
+        results = self.framework.train_fold(
             self.clips,
             self.config,
             self.folder,
@@ -90,7 +91,7 @@ class Fold:
             device=self.device,
             data_name=self.data,
         )
-        best = self.folder / CHECKPOINT
+        best = self.folder / self.framework.best
         self._convert(best, self.schemes)
         for name, scheme in QAT.items() if self.qat_epochs else ():
             if not (self.folder / name / RESULTS).is_file():
@@ -160,12 +161,10 @@ class Fold:
     def _fine_tune(self, best: Path, name: str) -> Path:
         """Trains on, fake-quantized; the new checkpoint."""
         from signbart.quantized_training import default_overrides, training_config
-        from signbart_torch.checkpoint import load_checkpoint
-        from signbart_torch.qat import train_quantized
 
-        checkpoint = load_checkpoint(best)
+        checkpoint = self.framework.load_checkpoint(best)
         overrides = [*default_overrides(), f"train.epochs={self.qat_epochs}"]
-        train_quantized(
+        self.framework.train_quantized(
             self.clips,
             checkpoint,
             training_config(checkpoint.config, overrides, source=str(best)),
@@ -177,16 +176,22 @@ class Fold:
             device=self.device,
             data_name=self.data,
         )
-        return self.folder / name / CHECKPOINT
+        return self.folder / name / self.framework.best
 
 
 def check_folds(
-    output: Path, names: Sequence[str], clips: ClipSet, config: RunConfig, resume: bool
+    output: Path,
+    framework: Framework,
+    names: Sequence[str],
+    clips: ClipSet,
+    config: RunConfig,
+    resume: bool,
 ) -> None:
     """Whether the folds of a folder, those to be made among them, belong into one book.
 
     Args:
         output: The folder; it need not exist.
+        framework: Trains.
         names: Signers, or `ALL` alone.
         clips: All recordings.
         config: The run's configuration.
@@ -194,15 +199,14 @@ def check_folds(
 
     Raises:
         ConfigError: There are such folds and `resume` was not asked for, or any that are of another
-            configuration, other recordings, or the other kind of training.
+            framework or configuration, other recordings, or the other kind of training.
     """
     from signbart.errors import ConfigError
+    from signbart.leave_one_out import folds_in
     from signbart.run_folder import find_run
     from signbart.runs import identify_recordings, with_labels
-    from signbart_torch.checkpoint import load_checkpoint
-    from signbart_torch.trainer import LAST
 
-    there = sorted(path.parent.name for path in output.glob(f"*/{LAST}"))
+    there = folds_in(output)
     if not resume and set(there) & set(names):
         raise ConfigError(f"{output} already holds folds; pass --resume to go on with them")
     if (ALL in there and [*names] != [ALL]) or (ALL in names and set(there) - {ALL}):
@@ -217,8 +221,8 @@ def check_folds(
             clips.class_names,
             {"recordings": identify_recordings(clips, [] if name == ALL else [name])},
             True,
-            last=LAST,
-            load=load_checkpoint,
+            last=framework.last,
+            load=framework.load_checkpoint,
         )
 
 
@@ -354,6 +358,7 @@ def _time(path: Path, partner: Path | None, clip: ClipSet) -> dict[str, float | 
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Runs the command; 0 if every artifact agrees, 1 if not."""
+    from signbart.leave_one_out import add_fold_arguments
     from signbart.training_command import add_run_arguments
 
     parser = argparse.ArgumentParser(
@@ -363,8 +368,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
         "goes on past what is finished.",
     )
     add_run_arguments(parser)
+    add_fold_arguments(parser)
     parser.add_argument(
-        "--signers", nargs="+", default=[], help="only these folds (default: every signer)"
+        "--framework",
+        default="torch",
+        choices=FRAMEWORKS,
+        help="which one trains (default: %(default)s)",
     )
     parser.add_argument(
         "--full-data",
@@ -384,20 +393,14 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument(
         "--qat-epochs", type=int, default=10, metavar="N", help="default: %(default)s"
     )
-    parser.add_argument(
-        "--jobs",
-        type=int,
-        default=1,
-        help="folds at a time, one thread each if more than one (default: %(default)s)",
-    )
     options = parser.parse_args(arguments)
 
     from bridge.report import report
     from signbart.clips import read_clips
     from signbart.config import load_config
     from signbart.errors import ConfigError
+    from signbart.leave_one_out import run_folds, select_signers
     from signbart.training_command import print_skipped
-    from signbart_torch.loso import run_folds, select_signers
 
     if options.jobs < 1 or options.qat_epochs < 1:
         raise ConfigError("--jobs and --qat-epochs must be at least 1")
@@ -410,10 +413,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
     signers = [ALL]
     if not options.full_data:
         signers = select_signers(clips, options.signers, options.data)
-    output = Path(options.output)
-    check_folds(output, signers, clips, config, options.resume)
+    output, framework = Path(options.output), FRAMEWORKS[options.framework]
+    check_folds(output, framework, signers, clips, config, options.resume)
     folds = [
         Fold(
+            framework=framework,
             clips=clips,
             config=config,
             folder=output / name,
@@ -432,7 +436,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         fold.check_calibration()
     print_skipped(clips.skipped)
     make_folder(output)
-    for _ in run_folds(folds, options.jobs):
+    for _ in run_folds(folds, options.jobs, framework.start_worker):
         pass
     # Alone, behind all else: nothing that runs beside it disturbs the clock.
     for name in signers:

@@ -12,14 +12,16 @@ from typing import Any
 
 from bridge.errors import BridgeError
 from bridge.evaluation import Evaluation, read_evaluation
-from bridge.folds import ALL, CHECKPOINT, EVALUATION, EXPORTS, LATENCY, PLAIN, QAT, training_folder
+from bridge.folds import ALL, EVALUATION, EXPORTS, LATENCY, PLAIN, QAT, training_folder
+from bridge.frameworks import Framework, framework_of
 from bridge.quantize import FLOAT, SCHEMES
 from bridge.routes import ROUTES
 from signbart.config import load_config
 from signbart.run_folder import RESULTS
 
-# Stand for a route where PyTorch itself was evaluated, and for the .onnx, of any batch and length.
-TORCH, ONNX = "torch", ".onnx"
+# Stand for a route where the checkpoint itself was evaluated, in the framework that it was trained
+# in, and for the .onnx, of any batch and length.
+CHECKPOINT, ONNX = "checkpoint", ".onnx"
 NOT_RUN = "not run"
 # What every book has cells for, whether it was measured or not; other schemes where they were.
 _ALWAYS = (FLOAT, *QAT.values())
@@ -30,10 +32,10 @@ class Result:
     """One model of one fold.
 
     Attributes:
-        data: Name of the configuration, which names the data.
+        data: Name of the configuration, which names the data, and of a framework but PyTorch.
         fold: The signer that was tested on, or `ALL`.
         training: `PLAIN` or a key of `QAT`.
-        route: Name of the route, `TORCH` or `ONNX`.
+        route: Name of the route, `CHECKPOINT` or `ONNX`.
         scheme: Name of the quantization scheme.
         verdict: Of the comparison with PyTorch.
         reason: Of a verdict that is no pass.
@@ -100,17 +102,19 @@ class Run:
 
     Attributes:
         folder: Where it stands.
+        framework: What all of its folds were trained in.
         results: One a model.
         latency: What the times were measured on; None where they were not.
     """
 
     folder: Path
+    framework: Framework
     results: tuple[Result, ...]
     latency: Mapping[str, Any] | None
 
     @property
     def data(self) -> str:
-        """Name of the configuration."""
+        """See `Result`."""
         return self.results[0].data
 
     @property
@@ -200,12 +204,15 @@ def read_run(folder: Path) -> Run:
             latency = latency or times
     if not results:
         raise BridgeError(f"{folder} holds no fold with exports; run python -m bridge.loso first")
-    _require_one_run(folder, sorted({result.fold for result in results}))
-    return Run(folder, tuple(results), latency)
+    framework = _require_one_run(folder, sorted({result.fold for result in results}))
+    return Run(folder, framework, tuple(results), latency)
 
 
-def _require_one_run(folder: Path, folds: Sequence[str]) -> None:
-    """Refuses folds that have no mean: of several configurations, or with one that saw everybody.
+def _require_one_run(folder: Path, folds: Sequence[str]) -> Framework:
+    """The framework of folds that belong together.
+
+    Folds have no mean that are of several frameworks or configurations, or one of which saw
+    everybody.
 
     Raises:
         SignBartError: Says which, or which configuration cannot be read.
@@ -226,17 +233,27 @@ def _require_one_run(folder: Path, folds: Sequence[str]) -> None:
                     f"{path} and {first} differ, so these folds are not one run; move one of them "
                     "to another folder"
                 )
+    frameworks = {fold: framework_of(folder / fold) for fold in folds}
+    for fold, framework in frameworks.items():
+        if framework != frameworks[folds[0]]:
+            raise BridgeError(
+                f"{folder / fold} was trained in {framework.title} and {folder / folds[0]} in "
+                f"{frameworks[folds[0]].title}, so these folds are not one run; move one of them "
+                "to another folder"
+            )
+    return frameworks[folds[0]]
 
 
 def _read_training(path: Path, training: str) -> tuple[list[Result], Mapping[str, Any] | None]:
     """The models of one run folder, and what their times were measured on."""
     folder = path.parent.parent
-    fold = folder.name if training == PLAIN else folder.parent.name
+    fold_folder = folder if training == PLAIN else folder.parent
+    fold = fold_folder.name
     latency = _read_json(folder / LATENCY)
     times = latency["artifacts"] if latency else {}
     try:
         manifest = json.loads(path.read_text(encoding="utf-8"))
-        data = manifest["name"]
+        data = _data_name(manifest["name"], framework_of(fold_folder))
         found = [
             _result(data, fold, training, entry, folder, times) for entry in manifest["artifacts"]
         ]
@@ -246,11 +263,16 @@ def _read_training(path: Path, training: str) -> tuple[list[Result], Mapping[str
             "folder and run python -m bridge.loso again"
         ) from None
     if training == PLAIN:
-        reference = read_evaluation(folder / EVALUATION, CHECKPOINT)
+        reference = read_evaluation(folder / EVALUATION, framework_of(folder).best)
         if reference is not None:
             named = {"data": data, "fold": fold, "training": training, "scheme": FLOAT}
-            found.append(Result(route=TORCH, verdict="pass", **named, **_scores(reference)))
+            found.append(Result(route=CHECKPOINT, verdict="pass", **named, **_scores(reference)))
     return found, latency
+
+
+def _data_name(configuration: str, framework: Framework) -> str:
+    """Tells runs of one configuration apart, so that both frameworks can stand in one book."""
+    return configuration if framework.name == "torch" else f"{configuration} {framework.title}"
 
 
 def _result(

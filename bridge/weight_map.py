@@ -268,12 +268,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def _convert_to_torch(source: str, target: str) -> tuple[int, str]:
-    from signbart_tf.checkpoint import load_state
+    from signbart_tf.checkpoint import load_checkpoint
     from signbart_torch.checkpoint import Checkpoint, save_checkpoint
 
     if not target.endswith(".safetensors"):
         raise WeightMapError(f"{target}: PyTorch checkpoints are written as .safetensors")
-    trained = load_state(source)
+    trained = load_checkpoint(source)
     model = build_original(trained.model)
     # Whom it was tested on, among others; but no state to train on from, whose optimizer stays
     # behind.

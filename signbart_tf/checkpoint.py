@@ -91,17 +91,17 @@ def save_checkpoint(
                     optimizer.save_own_variables(file.create_group(_OPTIMIZER))
 
 
-def load_checkpoint(path: str | Path) -> tuple[SignBart, RunConfig, tuple[str, ...]]:
+def load_model(path: str | Path) -> tuple[SignBart, RunConfig, tuple[str, ...]]:
     """Reads what `save_checkpoint` wrote: the model, its configuration, its labels.
 
     Raises:
         CheckpointError: The file is missing, damaged, or has no header of this project.
     """
-    checkpoint = load_state(path)
+    checkpoint = load_checkpoint(path)
     return checkpoint.model, checkpoint.config, checkpoint.class_names
 
 
-def load_state(path: str | Path) -> Checkpoint:
+def load_checkpoint(path: str | Path) -> Checkpoint:
     """Reads all that `save_checkpoint` wrote.
 
     Raises:

@@ -43,10 +43,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
     from signbart.clips import read_clips
 
     import_tensorflow()
-    from signbart_tf.checkpoint import load_state
+    from signbart_tf.checkpoint import load_checkpoint
     from signbart_tf.trainer import BEST
 
-    checkpoint = load_state(options.checkpoint)
+    checkpoint = load_checkpoint(options.checkpoint)
     clips = read_clips(options.data, split=options.split, skip_bad=options.skip_bad)
     overrides = default_overrides(**{name: getattr(options, name) for name in DEFAULTS})
     config = training_config(

@@ -38,7 +38,7 @@ from signbart.runs import (
     with_labels,
 )
 from signbart.splits import Split, split_clips
-from signbart_tf.checkpoint import Checkpoint, load_state, restore_optimizer, save_checkpoint
+from signbart_tf.checkpoint import Checkpoint, load_checkpoint, restore_optimizer, save_checkpoint
 from signbart_tf.data import evaluation_dataset, input_signature, training_dataset
 from signbart_tf.layers import layers_of
 from signbart_tf.loops import LOOPS
@@ -128,7 +128,7 @@ def train(
     if start is not None:
         identity["start"] = dict(start.identity)
     state = find_run(
-        output, config, clips.class_names, identity, resume, last=LAST, load=load_state
+        output, config, clips.class_names, identity, resume, last=LAST, load=load_checkpoint
     )
     if state and state.progress.get("finished") and (output / RESULTS).is_file():
         return json.loads((output / RESULTS).read_text(encoding="utf-8"))
@@ -234,7 +234,7 @@ class _Run:
             "epochs": self.progress["epoch"],
             "best_epoch": self.progress["best"]["epoch"],
             "parameters": self.saved.count_params(),
-            **self._scores(load_state(self.output / BEST).model),
+            **self._scores(load_checkpoint(self.output / BEST).model),
         }
         if self.start:
             before = self.start.checkpoint.model

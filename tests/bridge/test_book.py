@@ -43,28 +43,32 @@ def entry(scheme, verdict="pass", route="litert", **parity):
     }  # fmt: skip
 
 
-def write_fold(folder, checkpoint, models, *, training="float32", ratios=None, evaluated=True):
+def write_fold(
+    folder, checkpoint, models, *, training="float32", ratios=None, evaluated=True, hits_before=9
+):
     """One run folder: checkpoint, manifest, predictions, times, history.
 
     Args:
         folder: The fold's.
-        checkpoint: Copied as its best one.
+        checkpoint: Copied as its best one, under the name of its framework's.
         models: Scheme -> (correct of ten, verdict).
         training: Which of the fold's run folders.
         ratios: Scheme -> latency to fp32.
         evaluated: Whether predictions are there.
+        hits_before: Of ten, by the checkpoint itself.
     """
     run = folder if training == "float32" else folder / training
     (run / "exports").mkdir(parents=True)
-    (run / "best.safetensors").write_bytes(checkpoint.read_bytes())
+    best = f"best{checkpoint.suffix}"
+    (run / best).write_bytes(checkpoint.read_bytes())
     (run / "config.yaml").write_text("name: x\n")
     entries = [entry(scheme, verdict) for scheme, (_, verdict) in models.items()]
     manifest = {"name": "x", "artifacts": entries}
     (run / "exports" / "manifest.json").write_text(json.dumps(manifest))
     hits = {f"x_litert_{scheme}.tflite": count for scheme, (count, _) in models.items()}
     shas = {f"x_litert_{scheme}.tflite": f"litert{scheme}" for scheme in models}
-    hits["best.safetensors"] = 9
-    shas["best.safetensors"] = file_sha256(checkpoint)
+    hits[best] = hits_before
+    shas[best] = file_sha256(checkpoint)
     for name, count in hits.items() if evaluated else ():
         labels, logits = logits_with(count)
         clips = tuple(f"{folder.name} {at}" for at in range(10))
@@ -216,7 +220,7 @@ def test_the_arithmetic_is_counted_on_the_model_itself(folder, tmp_path, checkpo
     with open(tmp_path / "book" / "model_info.csv", encoding="utf-8") as file:
         rows = {(row["variant"], row["route"]): row for row in csv.DictReader(file)}
     model, _, _ = load_model(checkpoint)
-    reference = rows["torch", "torch"]
+    reference = rows["PyTorch", "-"]
     assert int(reference["parameters"]) == model.num_parameters
     assert int(reference["flops"]) == 2 * int(reference["multiply_accumulates"]) > 0
     assert rows["PTQ int8", "litert"]["flops"] == "200"
@@ -254,6 +258,34 @@ def test_folds_of_two_configurations_have_no_mean(folder, training):
     (folder / "B" / training / "config.yaml").write_text("name: x\ntrain: {epochs: 7}\n")
     with pytest.raises(BridgeError, match=r"B/.*config\.yaml and .*A/.*differ.* not one run"):
         read_run(folder)
+
+
+def test_folds_of_two_frameworks_have_no_mean(folder, twin_file):
+    write_fold(folder / "C", twin_file, {"fp32": (9, "pass")})
+    with pytest.raises(BridgeError, match=r"C was trained in Keras and .*A in PyTorch, .* not one"):
+        read_run(folder)
+
+
+def test_both_frameworks_stand_in_one_book(folder, tmp_path, checkpoint, twin_file):
+    for signer in "AB":
+        models = {"fp32": (7, "pass")}
+        write_fold(tmp_path / "keras" / signer, twin_file, models, hits_before=8)
+    runs = [read_run(folder), read_run(tmp_path / "keras")]
+    assert [run.data for run in runs] == ["x", "x Keras"]
+    assert per_signer(runs[1], "litert").columns[2] == "Keras"
+    (row,) = by_route(runs[1]).rows
+    assert by_route(runs[1]).columns[3] == "to Keras" and row[2:4] == ["70.00", "-10.00"]
+    markdown, _ = write_book(runs, tmp_path / "book", DATE)
+    text = markdown.read_text(encoding="utf-8")
+    assert "2 trainings in PyTorch, each" in text and "2 trainings in Keras, each" in text
+    with open(tmp_path / "book" / "summary_table.csv", encoding="utf-8") as file:
+        rows = {(r["data"], r["signer"], r["precision"]): r for r in csv.DictReader(file)}
+    assert rows["x", "mean", "PyTorch"]["accuracy"] == "90.0"
+    assert rows["x Keras", "mean", "Keras"]["accuracy"] == "80.0"
+    with open(tmp_path / "book" / "model_info.csv", encoding="utf-8") as file:
+        counts = [row["parameters"] for row in csv.DictReader(file)]
+    # The twin has as many, read from the Keras checkpoint.
+    assert set(counts) == {f"{load_model(checkpoint)[0].num_parameters}"}
 
 
 def test_one_who_saw_everybody_is_no_fold_among_others(folder, checkpoint):

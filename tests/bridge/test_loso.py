@@ -13,7 +13,8 @@ from bridge import loso
 from bridge.errors import BridgeError
 from bridge.evaluation import read_evaluation
 from bridge.folds import PLAIN
-from bridge.results import NOT_RUN, ONNX, TORCH, read_run
+from bridge.frameworks import FRAMEWORKS
+from bridge.results import CHECKPOINT, NOT_RUN, ONNX, read_run
 from signbart.clips import write_packed
 from signbart.config import load_config
 from signbart.errors import ClipError, ConfigError
@@ -116,6 +117,33 @@ def test_folds_that_do_not_belong_together_do_not_share_a_folder(
 
 
 @pytest.mark.slow
+def test_keras_trains_the_same_folds(arguments, tmp_path):
+    """With quantization-aware training, into a book of the same kind."""
+    folder = tmp_path / "run"
+    options = ["--framework", "keras", "--signers", "P01", "--routes", "keras"]
+    options += ["--schemes", "fp32,int8", "--qat", "--qat-epochs", "1", "--set", "train.epochs=1"]
+    assert loso.main(arguments(folder, *options)) in (0, 1)
+    run = read_run(folder)
+    assert run.data == "kp90 Keras" and run.folds == ["P01"]
+    found = {(r.training, r.route, r.scheme) for r in run.results}
+    assert found == {
+        (PLAIN, CHECKPOINT, "fp32"),
+        (PLAIN, "keras", "fp32"),
+        (PLAIN, "keras", "int8"),
+        ("qat_dynamic", "keras", "dynamic_int8"),
+        ("qat_static", "keras", "int8"),
+    }
+    fp32, trained = (
+        run.find(run.variants[0], route, "P01").evaluation for route in ("keras", CHECKPOINT)
+    )
+    assert trained.model == "best.keras" and set(trained.signers) == {"P01"}
+    np.testing.assert_allclose(fp32.logits, trained.logits, atol=1e-5, rtol=1e-5)
+    assert "1 training in Keras" in next((folder / "report").glob("*.md")).read_text()
+    with pytest.raises(ConfigError, match=r"P01 holds a run of another framework"):
+        loso.main(arguments(folder, "--signers", "P03"))
+
+
+@pytest.mark.slow
 def test_what_was_made_of_other_schemes_stays(finished, arguments, tmp_path):
     folder = tmp_path / "run"
     shutil.copytree(finished[0] / SIGNERS[0], folder / SIGNERS[0])
@@ -126,7 +154,7 @@ def test_what_was_made_of_other_schemes_stays(finished, arguments, tmp_path):
     schemes = ("fp32", "fp16", "dynamic_int8", "int8")
     tflite = {(route, scheme) for route in ("litert", "onnx") for scheme in schemes}
     found = {(r.route, r.scheme) for r in results if r.training == PLAIN}
-    assert found == {(TORCH, "fp32"), (ONNX, "fp32"), *tflite}
+    assert found == {(CHECKPOINT, "fp32"), (ONNX, "fp32"), *tflite}
     assert [r for r in results if r.accuracy is None] == []
     assert [r for r in results if r.route in ("litert", "onnx") and not r.latency_ms] == []
     manifests = list(folder.glob("**/manifest.json"))
@@ -167,9 +195,9 @@ def test_every_model_is_evaluated_and_timed(finished):
         assert set(result.evaluation.signers) == {result.fold}
         hits = (result.evaluation.logits.argmax(axis=1) == result.evaluation.labels).sum()
         assert result.accuracy == pytest.approx(100 * hits / 60)
-        assert (result.latency_ms is None) == (result.route == TORCH)
+        assert (result.latency_ms is None) == (result.route == CHECKPOINT)
     fp32 = run.find(run.variants[0], "litert", SIGNERS[0])
-    torch_ = run.find(run.variants[0], TORCH, SIGNERS[0])
+    torch_ = run.find(run.variants[0], CHECKPOINT, SIGNERS[0])
     np.testing.assert_allclose(
         fp32.evaluation.logits, torch_.evaluation.logits, atol=1e-5, rtol=1e-5
     )
@@ -184,7 +212,7 @@ def test_the_book_of_the_folds_is_written_beside_them(finished):
     report = finished[0] / "report"
     (page,) = report.glob("report_*.html")
     text = page.read_text()
-    assert "120 clips; 2 trainings, each evaluated on the signer it never saw" in text
+    assert "120 clips; 2 trainings in PyTorch, each evaluated on the signer it never saw" in text
     assert 'src="confusion' not in text and text.count("data:image/png;base64,") == 3 + 3 * 5
     with open(report / "summary_table.csv", encoding="utf-8") as file:
         rows = list(csv.DictReader(file))
@@ -205,7 +233,8 @@ def test_those_who_chose_the_best_epoch_do_not_judge(
     split = split_clips(performances, train, test_signers)
     assert len(split.val_signers) == 1 and not {*split.val_signers} & {*test_signers}
     fold = loso.Fold(
-        clips=performances, config=dataclasses.replace(config, train=train), folder=tmp_path,
+        framework=FRAMEWORKS["torch"], clips=performances,
+        config=dataclasses.replace(config, train=train), folder=tmp_path,
         test_signers=tuple(test_signers), data="here", routes=(), schemes=(), qat_epochs=0,
         device="cpu", conversions=1,
     )  # fmt: skip

@@ -29,7 +29,7 @@ from bridge.weight_map import (
 )
 from signbart.config import load_config
 from signbart.console import run_command
-from signbart_tf.checkpoint import load_checkpoint as load_keras
+from signbart_tf.checkpoint import load_model as load_keras
 from signbart_tf.checkpoint import save_checkpoint as save_keras
 from signbart_tf.model import SignBart as KerasSignBart
 from signbart_torch.checkpoint import Checkpoint, load_checkpoint, load_model, save_checkpoint

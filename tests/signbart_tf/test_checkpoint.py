@@ -13,7 +13,7 @@ import pytest
 
 from bridge.weight_map import build_twin
 from signbart.errors import CheckpointError, SignBartError
-from signbart_tf.checkpoint import SUFFIXES, load_checkpoint, save_checkpoint
+from signbart_tf.checkpoint import SUFFIXES, load_model, save_checkpoint
 
 LABELS = ("hello", "thank you", "naïve", "نعم", "no", "f", "g")
 
@@ -34,7 +34,7 @@ def path(request, saved, tmp_path):
 
 
 def test_model_configuration_and_labels_come_back(path, twin, config):
-    model, found, labels = load_checkpoint(str(path))
+    model, found, labels = load_model(str(path))
     assert (found, labels) == (config, LABELS)
     assert len(model.weights) == len(twin.weights) == 12 + 3 * 16 + 2 * 26
     for one, other in zip(model.weights, twin.weights, strict=True):
@@ -71,7 +71,7 @@ def test_a_save_that_fails_leaves_what_was_there(path, twin, config, monkeypatch
 def test_other_endings_are_refused(tmp_path, twin, config, name):
     for attempt in (
         lambda: save_checkpoint(twin, config, LABELS, tmp_path / name),
-        lambda: load_checkpoint(tmp_path / name),
+        lambda: load_model(tmp_path / name),
     ):
         with pytest.raises(CheckpointError, match=r"end in \.keras or \.weights\.h5"):
             attempt()
@@ -80,14 +80,14 @@ def test_other_endings_are_refused(tmp_path, twin, config, name):
 
 def test_a_missing_file_is_named(tmp_path):
     with pytest.raises(CheckpointError, match=r"no checkpoint at .*absent\.keras"):
-        load_checkpoint(tmp_path / "absent.keras")
+        load_model(tmp_path / "absent.keras")
 
 
 @pytest.mark.parametrize("content", [b"", b"PK\3\4", b"\x89HDF\r\n\x1a\n", b"no model" * 99])
 def test_files_of_another_kind_are_refused(path, content):
     path.write_bytes(content)
     with pytest.raises(CheckpointError, match=rf"{path.name} is no Keras checkpoint"):
-        load_checkpoint(path)
+        load_model(path)
 
 
 @pytest.mark.parametrize("share", [0.1, 0.999])
@@ -95,7 +95,7 @@ def test_truncated_files_are_refused(path, share):
     content = path.read_bytes()
     path.write_bytes(content[: int(share * len(content))])
     with pytest.raises(CheckpointError, match="damaged"):
-        load_checkpoint(path)
+        load_model(path)
 
 
 @pytest.mark.slow
@@ -108,7 +108,7 @@ def test_a_damaged_archive_is_refused_wherever_it_is_damaged(saved, tmp_path):
     for at in range(weights.header_offset + 100, weights.compress_size, weights.compress_size // 9):
         path.write_bytes(content[:at] + bytes([content[at] ^ 0x40]) + content[at + 1 :])
         with pytest.raises(CheckpointError, match="damaged"):
-            load_checkpoint(path)
+            load_model(path)
 
 
 def rewritten(path, header: str | None):
@@ -131,13 +131,13 @@ def rewritten(path, header: str | None):
 def test_a_file_that_keras_wrote_alone_has_no_header(path):
     rewritten(path, None)
     with pytest.raises(CheckpointError, match="is no Keras checkpoint of this project"):
-        load_checkpoint(path)
+        load_model(path)
 
 
 def test_a_header_that_fits_is_taken(path, config):
     # What the next test would see if rewriting alone made a file unreadable.
     rewritten(path, json.dumps({"config": config.to_dict(), "class_names": list("abcdefg")}))
-    assert load_checkpoint(path)[2] == tuple("abcdefg")
+    assert load_model(path)[2] == tuple("abcdefg")
 
 
 @pytest.mark.parametrize(
@@ -155,4 +155,4 @@ def test_headers_that_do_not_fit_are_refused(path, config, change):
         header["config"]["model"]["d_model"] = 24
     rewritten(path, change if change in ("[]", "1", "{", "{}") else json.dumps(header))
     with pytest.raises(CheckpointError, match=path.name):
-        load_checkpoint(path)
+        load_model(path)

@@ -15,7 +15,7 @@ from signbart.clips import ClipSet, read_clips, write_packed
 from signbart.errors import CheckpointError, ClipError, ConfigError
 from signbart.quantized_training import training_config
 from signbart_tf import qat
-from signbart_tf.checkpoint import load_state
+from signbart_tf.checkpoint import load_checkpoint
 from signbart_tf.fake_quantization import DynamicDense, StaticDense
 from signbart_tf.layers import layers_of
 from signbart_tf.trainer import train
@@ -58,7 +58,7 @@ def fit(trained, clips, tmp_path):
 
     def run(name="qat", overrides=(), **options):
         source = trained / "best.keras"
-        checkpoint = load_state(source)
+        checkpoint = load_checkpoint(source)
         overrides = ["train.epochs=3", "train.batch_size=4", "train.lr=1e-3", *overrides]
         config = training_config(checkpoint.config, overrides, source="here")
         results = qat.train_quantized(
@@ -77,14 +77,14 @@ def test_the_result_is_an_ordinary_run(fit, trained, static, clips):
     scheme = "int8" if static else "dynamic_int8"
     assert f"{scheme}: 19 Dense layers fake-quantized" in said[0]
     assert sorted(os.listdir(folder)) == sorted(os.listdir(trained))
-    before, after = (load_state(run / "best.keras") for run in (trained, folder))
+    before, after = (load_checkpoint(run / "best.keras") for run in (trained, folder))
     assert after.class_names == clips.class_names
     assert not list(layers_of(after.model, DynamicDense | StaticDense))
     assert len(list(layers_of(after.model, keras.layers.Dense))) == 19
     assert after.progress["start"]["scheme"] == results["start"]["scheme"] == scheme
     assert after.progress["recordings"] == before.progress["recordings"]
     # The weights were trained, and the last ones are the run's.
-    last = load_state(folder / "last.weights.h5").model
+    last = load_checkpoint(folder / "last.weights.h5").model
     assert len(last.weights) == len(before.model.weights)
     moved = [
         np.abs(one.numpy() - other.numpy()).max()
@@ -103,8 +103,8 @@ def test_the_start_is_a_candidate_for_the_best(fit, trained):
     assert results["best_epoch"] == 0
     assert results["val"] == results["start"]["prepared"]["val"]
     for one, other in zip(
-        load_state(folder / "best.keras").model.weights,
-        load_state(trained / "best.keras").model.weights,
+        load_checkpoint(folder / "best.keras").model.weights,
+        load_checkpoint(trained / "best.keras").model.weights,
         strict=True,
     ):
         np.testing.assert_array_equal(one.numpy(), other.numpy())
@@ -115,7 +115,9 @@ def test_rounding_is_in_use_while_it_trains(fit, monkeypatch):
     for name in ("round_tokens", "round_weight"):
         monkeypatch.setattr(f"signbart_tf.fake_quantization.{name}", lambda states: states)
     _, plain = fit("plain", loop="tape")
-    losses = [load_state(run / "last.weights.h5").progress["history"] for run in (rounded, plain)]
+    losses = [
+        load_checkpoint(run / "last.weights.h5").progress["history"] for run in (rounded, plain)
+    ]
     assert losses[0][0]["train_loss"] != losses[1][0]["train_loss"]
     assert losses[0][0]["train_loss"] == pytest.approx(losses[1][0]["train_loss"], rel=0.1)
 
@@ -138,7 +140,7 @@ def test_an_interrupted_run_ends_with_the_same_bits(fit, static):
     results, stopped = fit("stopped", static=static, resume=True)
     assert results == wanted
     for name in ("best.keras", "last.weights.h5"):
-        one, other = (load_state(run / name) for run in (whole, stopped))
+        one, other = (load_checkpoint(run / name) for run in (whole, stopped))
         for a, b in zip(one.model.weights, other.model.weights, strict=True):
             np.testing.assert_array_equal(a.numpy(), b.numpy())
         for a, b in zip(one.optimizer, other.optimizer, strict=True):
@@ -173,8 +175,8 @@ def test_the_command(trained, recordings, tmp_path, capsys):
     printed = capsys.readouterr().out
     assert "float32, before" in printed and "dynamic_int8, epoch" in printed
     assert f"wrote {tmp_path}/qat/best.keras" in printed
-    config = load_state(tmp_path / "qat" / "best.keras").config
-    assert config.model == load_state(trained / "best.keras").config.model, "dropout included"
+    config = load_checkpoint(tmp_path / "qat" / "best.keras").config
+    assert config.model == load_checkpoint(trained / "best.keras").config.model, "dropout included"
     config = config.train
     assert (config.epochs, config.lr, config.batch_size, config.grad_clip, config.patience) == (
         1, 5e-5, 4, 1.0, 10,

@@ -27,7 +27,7 @@ from signbart.files import write_text
 from signbart.metrics import cross_entropy
 from signbart.optimization import learning_rate
 from signbart_tf import trainer
-from signbart_tf.checkpoint import load_checkpoint, load_state, save_checkpoint
+from signbart_tf.checkpoint import load_checkpoint, load_model, save_checkpoint
 from signbart_tf.data import training_dataset
 from signbart_tf.layers import layers_of
 from signbart_tf.loops import LOOPS
@@ -53,7 +53,9 @@ def fit(tiny_clips, tiny_config, tmp_path):
 def bits(path: Path) -> dict[str, bytes]:
     """Every array of a .weights.h5 file, the optimizer's included, or of a .keras file."""
     if path.suffix == ".keras":
-        return {str(i): v.numpy().tobytes() for i, v in enumerate(load_state(path).model.weights)}
+        return {
+            str(i): v.numpy().tobytes() for i, v in enumerate(load_checkpoint(path).model.weights)
+        }
     found = {}
     with h5py.File(path) as file:
         file.visititems(
@@ -185,7 +187,7 @@ def test_a_loss_that_explodes_leaves_the_last_checkpoint(fit, monkeypatch):
         with pytest.raises(ConfigError, match=r"loss is (nan|inf) in epoch 3; lower train\.lr"):
             fit("exploded")
     path = whole.parent / "exploded" / "last.weights.h5"
-    assert load_state(path).progress["epoch"] == 2
+    assert load_checkpoint(path).progress["epoch"] == 2
     results, folder = fit("exploded", resume=True)
     assert results == wanted
     assert_same_run(whole, folder)
@@ -214,7 +216,7 @@ def test_the_run_folder_says_what_was_done(fit, with_train, tiny_clips):
     keys = [(row["val_accuracy"], -row["val_loss"]) for row in rows]
     best = keys.index(max(keys))
     assert (results["epochs"], results["best_epoch"]) == (9, best + 1)
-    model, found, labels = load_checkpoint(folder / "best.keras")
+    model, found, labels = load_model(folder / "best.keras")
     assert (found, labels) == (used, tiny_clips.class_names)
     val = prepare_clips(
         tiny_clips.select(i for i, s in enumerate(tiny_clips.signers) if s == "anna"), used
@@ -230,7 +232,7 @@ def test_the_run_folder_says_what_was_done(fit, with_train, tiny_clips):
     assert b"train_loss" in events.read_bytes() and b"val_accuracy" in events.read_bytes()
     # Keras opens both checkpoints itself, and what is going on in training is in neither's way.
     for path in (folder / "best.keras", folder / "last.weights.h5"):
-        assert load_state(path).progress["epoch"] == (best + 1 if "best" in path.name else 9)
+        assert load_checkpoint(path).progress["epoch"] == (best + 1 if "best" in path.name else 9)
     assert not keras.saving.load_model(folder / "best.keras").compiled
 
 
@@ -239,7 +241,7 @@ def test_training_stops_where_nothing_improves(fit, with_train):
     # A rate of 0 never improves on the first epoch.
     results, folder = fit(config=with_train(epochs=50, lr=0.0, patience=3))
     assert (results["epochs"], results["best_epoch"]) == (4, 1)
-    assert load_state(folder / "last.weights.h5").progress["finished"]
+    assert load_checkpoint(folder / "last.weights.h5").progress["finished"]
 
 
 @pytest.mark.slow

@@ -1,0 +1,73 @@
+"""Leave-one-signer-out in Keras: what is its own; `signbart_torch` has the test of the rest."""
+
+import csv
+import json
+
+import pytest
+import yaml
+
+from signbart.clips import write_packed
+from signbart.errors import ConfigError
+from signbart_tf.checkpoint import load_checkpoint
+from signbart_tf.loso import main
+
+SIGNERS = ["anna", "ben", "cleo"]
+
+
+@pytest.fixture(scope="module")
+def arguments(tmp_path_factory, tiny_clips, tiny_config):
+    """`arguments(output)`: the command line, on three signers and for two epochs."""
+    folder = tmp_path_factory.mktemp("recordings")
+    three = tiny_clips.select(i for i, s in enumerate(tiny_clips.signers) if s in SIGNERS)
+    write_packed(three, folder / "tiny.npz")
+    (folder / "tiny.yaml").write_text(yaml.safe_dump(tiny_config.to_dict()))
+
+    def made(output, *options):
+        return [
+            "--config", str(folder / "tiny.yaml"), "--data", str(folder / "tiny.npz"),
+            "--output", str(output), "--device", "cpu", "--set", "train.epochs=2", *options,
+        ]  # fmt: skip
+
+    return made
+
+
+@pytest.fixture(scope="module")
+def finished(tmp_path_factory, arguments):
+    folder = tmp_path_factory.mktemp("loso") / "run"
+    assert main(arguments(folder)) == 0
+    return folder
+
+
+@pytest.mark.slow
+def test_each_signer_is_tested_by_a_model_that_never_saw_it(finished):
+    with open(finished / "summary.csv", encoding="utf-8") as file:
+        rows = {row["signer"]: row for row in csv.DictReader(file)}
+    assert list(rows) == [*SIGNERS, "mean", "std"]
+    for signer in SIGNERS:
+        results = json.loads((finished / signer / "results.json").read_text())
+        assert results["test_signers"] == [signer] and results["clips"]["test"] == 9
+        assert float(rows[signer]["accuracy"]) == results["test"]["accuracy"]
+        progress = load_checkpoint(finished / signer / "best.keras").progress
+        assert progress["recordings"]["test_signers"] == [signer]
+
+
+@pytest.mark.slow
+def test_folds_side_by_side_and_by_the_other_loop_give_the_same(arguments, finished, tmp_path):
+    assert main(arguments(tmp_path / "run", "--jobs", "2", "--loop", "tape")) == 0
+    assert (tmp_path / "run" / "summary.csv").read_text() == (finished / "summary.csv").read_text()
+    for signer in SIGNERS:
+        one, other = (
+            [v.numpy() for v in load_checkpoint(folder / signer / "best.keras").model.weights]
+            for folder in (finished, tmp_path / "run")
+        )
+        assert len(one) == len(other) > 0
+        assert all((a == b).all() for a, b in zip(one, other, strict=True))
+
+
+@pytest.mark.slow
+def test_folds_are_gone_on_with_only_when_asked(arguments, finished):
+    stamps = {path: path.stat().st_mtime_ns for path in finished.glob("*/best.keras")}
+    with pytest.raises(ConfigError, match="already holds folds; pass --resume"):
+        main(arguments(finished))
+    assert main(arguments(finished, "--resume")) == 0
+    assert {path: path.stat().st_mtime_ns for path in stamps} == stamps and len(stamps) == 3
