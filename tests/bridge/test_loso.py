@@ -14,10 +14,11 @@ from bridge.errors import BridgeError
 from bridge.evaluation import read_evaluation
 from bridge.folds import PLAIN
 from bridge.frameworks import FRAMEWORKS
-from bridge.results import CHECKPOINT, NOT_RUN, ONNX, read_run
+from bridge.results import CHECKPOINT, NOT_RUN, read_run
 from signbart.clips import write_packed
 from signbart.config import load_config
 from signbart.errors import ClipError, ConfigError
+from signbart.files import file_sha256
 from signbart.splits import split_clips
 from signbart.synthetic import make_clips
 from signbart_torch.checkpoint import load_checkpoint
@@ -147,16 +148,16 @@ def test_keras_trains_the_same_folds(arguments, tmp_path):
 def test_what_was_made_of_other_schemes_stays(finished, arguments, tmp_path):
     folder = tmp_path / "run"
     shutil.copytree(finished[0] / SIGNERS[0], folder / SIGNERS[0])
-    options = ["--signers", SIGNERS[0], "--routes", "onnx,litert", "--schemes", "fp16", "--resume"]
+    options = ["--signers", SIGNERS[0], "--routes", "keras,litert", "--schemes", "fp16", "--resume"]
     options += ["--qat", "--qat-epochs", "1"]
     assert loso.main(arguments(folder, *options)) in (0, 1)
     results = read_run(folder).results
     schemes = ("fp32", "fp16", "dynamic_int8", "int8")
-    tflite = {(route, scheme) for route in ("litert", "onnx") for scheme in schemes}
+    tflite = {(route, scheme) for route in ("litert", "keras") for scheme in schemes}
     found = {(r.route, r.scheme) for r in results if r.training == PLAIN}
-    assert found == {(CHECKPOINT, "fp32"), (ONNX, "fp32"), *tflite}
+    assert found == {(CHECKPOINT, "fp32"), *tflite}
     assert [r for r in results if r.accuracy is None] == []
-    assert [r for r in results if r.route in ("litert", "onnx") and not r.latency_ms] == []
+    assert [r for r in results if r.route in ("litert", "keras") and not r.latency_ms] == []
     manifests = list(folder.glob("**/manifest.json"))
     before = [path.stat().st_mtime_ns for path in manifests]
     loso.main(arguments(folder, *options))
@@ -181,6 +182,16 @@ def test_a_manifest_of_another_checkpoint_or_of_fewer_schemes_is_not_enough(fini
     assert not loso.is_converted(best, exports, ["litert", "keras"], ["fp32"])
     assert not loso.is_converted(fold / "last.safetensors", exports, ["litert"], ["fp32"])
     assert not loso.is_converted(best, fold / "nothing", ["litert"], ["fp32"])
+
+
+def test_a_float_onnx_asks_for_no_float_tflite(checkpoint, tmp_path):
+    made = [("onnx", "fp32", "x.onnx"), ("onnx", "fp16", "x_onnx_fp16.tflite")]
+    entries = [{"route": route, "scheme": scheme, "file": file} for route, scheme, file in made]
+    manifest = {"checkpoint_sha256": file_sha256(checkpoint), "artifacts": entries}
+    (tmp_path / "manifest.json").write_text(json.dumps(manifest))
+    assert loso.listed(checkpoint, tmp_path) == ({"onnx"}, {"fp16"})
+    (tmp_path / "manifest.json").write_text(json.dumps(manifest | {"checkpoint_sha256": "other"}))
+    assert loso.listed(checkpoint, tmp_path) == (set(), set())
 
 
 @pytest.mark.slow

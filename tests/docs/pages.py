@@ -66,6 +66,7 @@ SHORTENED: dict[str, tuple[tuple[str, str], ...]] = {
         (r"sign_transformer.*$", r"\g<0> --set train.epochs=1"),
     ),
     "python -m signbart_torch.loso": ((r"$", " --signers P01 P02 --set train.epochs=1"),),
+    "python -m signbart_tf.loso": ((r"$", " --signers P01 P02 --set train.epochs=1"),),
     "python -m signbart_torch.qat": ((r"$", " --epochs 1"),),
     "torchrun": ((r"$", " --set train.epochs=1"),),
     "python -m signbart_tf.qat": ((r"$", " --epochs 1"),),

@@ -2,6 +2,7 @@
 
 import csv
 import dataclasses
+import functools
 import json
 import os
 import signal
@@ -50,6 +51,18 @@ def fit(tiny_clips, tiny_config, tmp_path):
     return run
 
 
+@pytest.fixture(scope="module")
+def whole(tiny_clips, tiny_config, tmp_path_factory):
+    """`whole(config)`: what `fit` does with it, once for all tests: results, folder."""
+
+    @functools.cache
+    def run(config=tiny_config):
+        folder = tmp_path_factory.mktemp("whole") / "run"
+        return train(tiny_clips, config, folder, test_signers=["dan"], device="cpu"), folder
+
+    return run
+
+
 def bits(path: Path) -> dict[str, bytes]:
     """Every array of a .weights.h5 file, the optimizer's included, or of a .keras file."""
     if path.suffix == ".keras":
@@ -92,12 +105,8 @@ def test_it_learns_what_there_is_to_learn(fit, with_train):
 
 
 @pytest.mark.slow
-def test_both_loops_and_the_same_run_again_give_the_same_bits(fit, with_train):
-    (first, one), (second, other), (third, tape) = (
-        fit("one"),
-        fit("other"),
-        fit("tape", loop="tape"),
-    )
+def test_both_loops_and_the_same_run_again_give_the_same_bits(fit, whole, with_train):
+    (first, one), (second, other), (third, tape) = whole(), fit("other"), fit("tape", loop="tape")
     assert_same_run(one, other)
     assert_same_run(one, tape)
     assert first == second == third
@@ -109,13 +118,15 @@ def test_both_loops_and_the_same_run_again_give_the_same_bits(fit, with_train):
 # and summary.csv, in the first epoch and later.
 @pytest.mark.slow
 @pytest.mark.parametrize(("moment", "loop"), [(0, "fit"), (2, "fit"), (8, "tape"), (12, "fit")])
-def test_an_interrupted_run_ends_with_the_same_bits(fit, with_train, monkeypatch, moment, loop):
+def test_an_interrupted_run_ends_with_the_same_bits(
+    fit, whole, with_train, monkeypatch, moment, loop
+):
     # A rate so high that the validation loss stagnates: the plateau's state has to matter.
     config = with_train(
         scheduler="plateau", lr=0.1, plateau_factor=0.5, plateau_patience=1, epochs=8
     )
-    wanted, whole = fit("whole", config, loop=loop)
-    rates = [row["lr"] for row in history(whole)]
+    wanted, uninterrupted = whole(config)
+    rates = [row["lr"] for row in history(uninterrupted)]
     assert rates[-1] < rates[1]
     writes = 0
 
@@ -138,13 +149,13 @@ def test_an_interrupted_run_ends_with_the_same_bits(fit, with_train, monkeypatch
     # --resume also starts a run of which nothing was written yet.
     results, stopped = fit("stopped", config, loop=loop, resume=True)
     assert results == wanted
-    assert_same_run(whole, stopped)
+    assert_same_run(uninterrupted, stopped)
 
 
 @pytest.mark.slow
-def test_the_optimizer_is_part_of_what_is_resumed(fit, monkeypatch):
+def test_the_optimizer_is_part_of_what_is_resumed(fit, whole, tmp_path, monkeypatch):
     # The negative control of the test above: moments set to zero do change the bits.
-    _, whole = fit("whole")
+    _, uninterrupted = whole()
 
     def stop(row):
         if row["epoch"] == 3:
@@ -152,7 +163,7 @@ def test_the_optimizer_is_part_of_what_is_resumed(fit, monkeypatch):
 
     with pytest.raises(Killed):
         fit("stopped", report=stop)
-    path = whole.parent / "stopped" / "last.weights.h5"
+    path = tmp_path / "stopped" / "last.weights.h5"
     with h5py.File(path, "a") as file:
         moments = file["optimizer/vars/2"]
         assert np.abs(moments[()]).max() > 0
@@ -160,7 +171,7 @@ def test_the_optimizer_is_part_of_what_is_resumed(fit, monkeypatch):
     epochs = []
     _, stopped = fit("stopped", resume=True, report=lambda row: epochs.append(row["epoch"]))
     assert epochs == [4, 5, 6]
-    assert bits(stopped / "last.weights.h5") != bits(whole / "last.weights.h5")
+    assert bits(stopped / "last.weights.h5") != bits(uninterrupted / "last.weights.h5")
     # A finished run is not touched again, and says the same.
     monkeypatch.setattr(trainer, "_Run", None)
     results, folder = fit("stopped", resume=True)
@@ -175,8 +186,8 @@ def test_the_optimizer_is_part_of_what_is_resumed(fit, monkeypatch):
 
 
 @pytest.mark.slow
-def test_a_loss_that_explodes_leaves_the_last_checkpoint(fit, monkeypatch):
-    wanted, whole = fit("whole")
+def test_a_loss_that_explodes_leaves_the_last_checkpoint(fit, whole, tmp_path, monkeypatch):
+    wanted, uninterrupted = whole()
 
     def exploding(config, step, steps_per_epoch):
         rate = learning_rate(config, step, steps_per_epoch)
@@ -186,11 +197,11 @@ def test_a_loss_that_explodes_leaves_the_last_checkpoint(fit, monkeypatch):
         patched.setattr(trainer, "learning_rate", exploding)
         with pytest.raises(ConfigError, match=r"loss is (nan|inf) in epoch 3; lower train\.lr"):
             fit("exploded")
-    path = whole.parent / "exploded" / "last.weights.h5"
+    path = tmp_path / "exploded" / "last.weights.h5"
     assert load_checkpoint(path).progress["epoch"] == 2
     results, folder = fit("exploded", resume=True)
     assert results == wanted
-    assert_same_run(whole, folder)
+    assert_same_run(uninterrupted, folder)
 
 
 @pytest.mark.slow
