@@ -16,7 +16,7 @@ from bridge import book_tables
 from bridge.book_tables import Table
 from bridge.evaluate import per_class_csv, per_class_rows
 from bridge.evaluation import Evaluation, pool
-from bridge.folds import ALL, PLAIN, QAT
+from bridge.fold_layout import ALL, PLAIN, QAT
 from bridge.results import (
     CHECKPOINT,
     NOT_RUN,

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import NamedTuple
 
-from bridge.folds import PLAIN, training_folder
+from bridge.fold_layout import PLAIN, training_folder
 from bridge.parity import PASS
 from bridge.quantize import FLOAT
 from bridge.results import (

@@ -12,7 +12,7 @@ from typing import Any
 
 from bridge.errors import BridgeError
 from bridge.evaluation import Evaluation, read_evaluation
-from bridge.folds import ALL, EVALUATION, EXPORTS, LATENCY, PLAIN, QAT, training_folder
+from bridge.fold_layout import ALL, EVALUATION, EXPORTS, LATENCY, PLAIN, QAT, training_folder
 from bridge.frameworks import Framework, framework_of
 from bridge.quantize import FLOAT, SCHEMES
 from bridge.routes import ROUTES

@@ -12,7 +12,8 @@ import yaml
 from bridge import loso
 from bridge.errors import BridgeError
 from bridge.evaluation import read_evaluation
-from bridge.folds import PLAIN
+from bridge.fold import Fold, is_converted, listed
+from bridge.fold_layout import PLAIN
 from bridge.frameworks import FRAMEWORKS
 from bridge.results import CHECKPOINT, NOT_RUN, read_run
 from signbart.clips import write_packed
@@ -177,11 +178,11 @@ def test_too_few_clips_to_calibrate_on_are_found_before_training(arguments, tmp_
 def test_a_manifest_of_another_checkpoint_or_of_fewer_schemes_is_not_enough(finished):
     fold = finished[0] / SIGNERS[0]
     best, exports = fold / "best.safetensors", fold / "exports"
-    assert loso.is_converted(best, exports, ["litert"], ["fp32", "int8"])
-    assert not loso.is_converted(best, exports, ["litert"], ["fp32", "int16x8"])
-    assert not loso.is_converted(best, exports, ["litert", "keras"], ["fp32"])
-    assert not loso.is_converted(fold / "last.safetensors", exports, ["litert"], ["fp32"])
-    assert not loso.is_converted(best, fold / "nothing", ["litert"], ["fp32"])
+    assert is_converted(best, exports, ["litert"], ["fp32", "int8"])
+    assert not is_converted(best, exports, ["litert"], ["fp32", "int16x8"])
+    assert not is_converted(best, exports, ["litert", "keras"], ["fp32"])
+    assert not is_converted(fold / "last.safetensors", exports, ["litert"], ["fp32"])
+    assert not is_converted(best, fold / "nothing", ["litert"], ["fp32"])
 
 
 def test_a_float_onnx_asks_for_no_float_tflite(checkpoint, tmp_path):
@@ -189,9 +190,9 @@ def test_a_float_onnx_asks_for_no_float_tflite(checkpoint, tmp_path):
     entries = [{"route": route, "scheme": scheme, "file": file} for route, scheme, file in made]
     manifest = {"checkpoint_sha256": file_sha256(checkpoint), "artifacts": entries}
     (tmp_path / "manifest.json").write_text(json.dumps(manifest))
-    assert loso.listed(checkpoint, tmp_path) == ({"onnx"}, {"fp16"})
+    assert listed(checkpoint, tmp_path) == ({"onnx"}, {"fp16"})
     (tmp_path / "manifest.json").write_text(json.dumps(manifest | {"checkpoint_sha256": "other"}))
-    assert loso.listed(checkpoint, tmp_path) == (set(), set())
+    assert listed(checkpoint, tmp_path) == (set(), set())
 
 
 @pytest.mark.slow
@@ -243,7 +244,7 @@ def test_those_who_chose_the_best_epoch_do_not_judge(
     train = dataclasses.replace(config.train, val_signers=1)
     split = split_clips(performances, train, test_signers)
     assert len(split.val_signers) == 1 and not {*split.val_signers} & {*test_signers}
-    fold = loso.Fold(
+    fold = Fold(
         framework=FRAMEWORKS["torch"], clips=performances,
         config=dataclasses.replace(config, train=train), folder=tmp_path,
         test_signers=tuple(test_signers), data="here", routes=(), schemes=(), qat_epochs=0,

@@ -1,0 +1,220 @@
+"""One fold of `bridge.loso`: trained, converted, quantized, and evaluated on whom it never saw.
+
+What is finished is not made again, and what was made before of other routes or schemes stays: where
+one is added, all of them are converted together.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from bridge.fold_layout import EVALUATION, EXPORTS, QAT
+from bridge.frameworks import Framework
+from bridge.quantize import select_schemes
+from bridge.routes import ROUTES, select_routes
+from signbart.files import file_sha256
+from signbart.run_folder import RESULTS
+
+if TYPE_CHECKING:
+    from signbart.clips import ClipSet
+    from signbart.config import RunConfig
+
+
+@dataclass(frozen=True)
+class Fold:
+    """One signer's training and conversions, as a picklable callable for worker processes.
+
+    Attributes:
+        framework: Trains.
+        clips: All recordings.
+        config: The run's configuration.
+        folder: ``OUTPUT/<signer>``.
+        test_signers: Who is not trained on; empty in full-data training.
+        data: Path of the recordings.
+        routes: Routes to take.
+        schemes: Schemes to quantize to.
+        qat_epochs: Epochs of quantization-aware training; 0: none.
+        device: Where to train.
+        conversions: Routes to convert by at a time.
+    """
+
+    framework: Framework
+    clips: ClipSet
+    config: RunConfig
+    folder: Path
+    test_signers: tuple[str, ...]
+    data: str
+    routes: tuple[str, ...]
+    schemes: tuple[str, ...]
+    qat_epochs: int
+    device: str
+    conversions: int
+
+    def check_calibration(self) -> None:
+        """Before training takes its time: are there enough clips to calibrate on behind it?
+
+        Raises:
+            ClipError: There are not.
+        """
+        from signbart.calibration import MIN_CLIPS, require_clips
+        from signbart.splits import split_clips
+
+        calibrated = any(scheme.calibrated for scheme in select_schemes(self.schemes))
+        if calibrated or self.qat_epochs:
+            split = split_clips(self.clips, self.config.train, self.test_signers)
+            require_clips(min(MIN_CLIPS, len(split.train)))
+
+    def __call__(self) -> dict[str, Any]:
+        """Makes what is missing; the results of training."""
+        if not (self.folder / RESULTS).is_file():
+            self._say("training")
+        results = self.framework.train_fold(
+            self.clips,
+            self.config,
+            self.folder,
+            test_signers=self.test_signers,
+            resume=True,
+            device=self.device,
+            data_name=self.data,
+        )
+        best = self.folder / self.framework.best
+        self._convert(best, self.schemes)
+        for name, scheme in QAT.items() if self.qat_epochs else ():
+            if not (self.folder / name / RESULTS).is_file():
+                self._say(f"training on, for {scheme}")
+            self._convert(self._fine_tune(best, name), (scheme,))
+        self._say("done")
+        return results
+
+    def _say(self, what: str) -> None:
+        print(f"{self.folder.name}: {what}", flush=True)
+
+    def _convert(self, checkpoint: Path, schemes: Sequence[str]) -> None:
+        from bridge.conversion import convert
+        from bridge.quantization_job import QuantizationOptions
+
+        output = checkpoint.parent / EXPORTS
+        made_routes, made_schemes = listed(checkpoint, output)
+        routes, schemes = {*self.routes, *made_routes}, {*schemes, *made_schemes}
+        if not is_converted(checkpoint, output, routes, schemes):
+            self._say("converting")
+            convert(
+                checkpoint,
+                output,
+                routes=[name for name in ROUTES if name in routes],
+                quantization=QuantizationOptions(sorted(schemes), test_signers=self.test_signers),
+                data=self.data,
+                seed=self.config.train.seed,
+                jobs=self.conversions,
+            )
+        self._evaluate([checkpoint, *artifacts(output)], checkpoint.parent / EVALUATION)
+
+    def _evaluate(self, paths: Sequence[Path], output: Path) -> None:
+        """Runs what is new on the clips that its training was tested on."""
+        from bridge.evaluation import (
+            evaluate,
+            identify,
+            is_evaluated,
+            open_model,
+            write_evaluation,
+        )
+
+        unseen = self._unseen()
+        for path in paths:
+            made_from = identify(path, unseen)
+            if not is_evaluated(output, path.name, made_from):
+                evaluation = evaluate(open_model(path), unseen, self.data)
+                write_evaluation(output, evaluation, made_from)
+
+    def _unseen(self) -> ClipSet:
+        """The test clips alone: validation signers were not trained on, but chose the best epoch.
+
+        Where nothing is tested, as in most full-data training, those have to do.
+        """
+        from bridge.calibration import divide
+        from signbart.calibration import MIN_CLIPS
+        from signbart.splits import split_clips
+
+        config = self.config.train
+        tested = split_clips(self.clips, config, self.test_signers).test
+        if len(tested):
+            return self.clips.select(tested)
+        _, unseen, _ = divide(
+            self.clips, self.config, self.test_signers, count=MIN_CLIPS, seed=config.seed
+        )
+        return unseen
+
+    def _fine_tune(self, best: Path, name: str) -> Path:
+        """Trains on, fake-quantized; the new checkpoint."""
+        from signbart.quantized_training import default_overrides, training_config
+
+        checkpoint = self.framework.load_checkpoint(best)
+        overrides = [*default_overrides(), f"train.epochs={self.qat_epochs}"]
+        self.framework.train_quantized(
+            self.clips,
+            checkpoint,
+            training_config(checkpoint.config, overrides, source=str(best)),
+            self.folder / name,
+            source=str(best),
+            static=QAT[name] == "int8",
+            test_signers=self.test_signers,
+            resume=True,
+            device=self.device,
+            data_name=self.data,
+        )
+        return self.folder / name / self.framework.best
+
+
+def listed(checkpoint: Path, output: Path) -> tuple[set[str], set[str]]:
+    """Routes and schemes of the .tflite in a folder, if its manifest is of this checkpoint.
+
+    A float .onnx does not count: it comes along with whatever its route was asked for.
+    """
+    try:
+        manifest = json.loads((output / "manifest.json").read_text(encoding="utf-8"))
+        if manifest["checkpoint_sha256"] != file_sha256(checkpoint):
+            return set(), set()
+        entries = [
+            (entry["route"], entry["scheme"])
+            for entry in manifest["artifacts"]
+            if entry.get("file", "").endswith(".tflite")
+        ]
+    except (OSError, ValueError, KeyError, TypeError):
+        return set(), set()
+    return {route for route, _ in entries}, {scheme for _, scheme in entries}
+
+
+def is_converted(
+    checkpoint: Path, output: Path, routes: Iterable[str], schemes: Iterable[str]
+) -> bool:
+    """Whether a folder's manifest is of this checkpoint and has every route and scheme.
+
+    Other versions of the project or of a converter have to convert again, and so has a failure.
+    """
+    from bridge.metadata import OWN_VERSIONS, versions
+
+    try:
+        manifest = json.loads((output / "manifest.json").read_text(encoding="utf-8"))
+        made = {
+            (entry["route"], entry["scheme"]) for entry in manifest["artifacts"] if "file" in entry
+        }
+        same = manifest["checkpoint_sha256"] == file_sha256(checkpoint)
+        same &= manifest["versions"] == versions(list(manifest["versions"].keys() - OWN_VERSIONS))
+    except (OSError, ValueError, KeyError, TypeError):
+        return False
+    wanted = {
+        (route.name, scheme.name)
+        for route in select_routes(routes)
+        for scheme in select_schemes(schemes)
+    }
+    return same and wanted <= made
+
+
+def artifacts(exports: Path) -> list[Path]:
+    """Every file that a conversion lists, those that it rejected among them."""
+    manifest = json.loads((exports / "manifest.json").read_text(encoding="utf-8"))
+    return [exports / entry["file"] for entry in manifest["artifacts"] if "file" in entry]
