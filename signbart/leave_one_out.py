@@ -17,7 +17,6 @@ from typing import TYPE_CHECKING, Any
 from signbart.console import print_table
 from signbart.errors import ClipError, ConfigError
 from signbart.files import make_folder, write_text
-from signbart.run_folder import LAST_CHECKPOINTS, RESULTS, csv_text
 from signbart.training_command import print_skipped
 
 if TYPE_CHECKING:
@@ -116,6 +115,8 @@ def train_folds(
 
 def folds_in(output: Path) -> list[str]:
     """Names of the folds that have begun in a folder, of whatever framework, sorted."""
+    from signbart.run_folder import LAST_CHECKPOINTS
+
     found = (path for last in LAST_CHECKPOINTS for path in output.glob(f"*/{last}"))
     return sorted({path.parent.name for path in found})
 
@@ -172,6 +173,8 @@ def run_folds(
 
 def _summarise(output: Path, signers: Sequence[str]) -> None:
     """Prints the table and writes ``summary.csv``: a row a signer, then mean and deviation."""
+    from signbart.run_folder import RESULTS, csv_text
+
     rows: list[dict[str, Any]] = []
     for signer in signers:
         results = json.loads((output / signer / RESULTS).read_text(encoding="utf-8"))
