@@ -16,7 +16,7 @@ from bridge import book_tables
 from bridge.book_tables import Table
 from bridge.evaluate import per_class_csv, per_class_rows
 from bridge.evaluation import Evaluation, pool
-from bridge.fold_layout import ALL, PLAIN, QAT
+from bridge.fold_layout import PLAIN, QAT
 from bridge.results import (
     CHECKPOINT,
     NOT_RUN,
@@ -30,6 +30,7 @@ from bridge.results import (
 from bridge.routes import ROUTES
 from signbart.console import markdown_table
 from signbart.files import make_folder, replacing, write_text
+from signbart.leave_one_out import ALL
 
 MATRICES, CURVES = "confusion_matrices", "training_curves"
 _STYLE = (

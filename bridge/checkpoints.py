@@ -66,7 +66,7 @@ def load_twin(path: str | Path) -> tuple[KerasSignBart, RunConfig, tuple[str, ..
 def load_progress(path: str | Path) -> dict:
     """What a checkpoint of any kind says of its training, such as whom it was tested on."""
     if is_keras(path):
-        from signbart_tf.checkpoint import load_checkpoint
+        from signbart_tf.loso import load_checkpoint  # quietly
     else:
         from signbart_torch.checkpoint import load_checkpoint
     return dict(load_checkpoint(path).progress)

@@ -9,14 +9,16 @@ from __future__ import annotations
 import json
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from importlib import import_module
 from pathlib import Path
+from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
 from bridge.fold_layout import EVALUATION, EXPORTS, QAT
-from bridge.frameworks import Framework
 from bridge.quantize import select_schemes
 from bridge.routes import ROUTES, select_routes
 from signbart.files import file_sha256
+from signbart.frameworks import Framework
 from signbart.run_folder import RESULTS
 
 if TYPE_CHECKING:
@@ -72,7 +74,7 @@ class Fold:
         """Makes what is missing; the results of training."""
         if not (self.folder / RESULTS).is_file():
             self._say("training")
-        results = self.framework.train_fold(
+        results = in_framework(self.framework).train_fold(
             self.clips,
             self.config,
             self.folder,
@@ -152,9 +154,9 @@ class Fold:
         """Trains on, fake-quantized; the new checkpoint."""
         from signbart.quantized_training import default_overrides, training_config
 
-        checkpoint = self.framework.load_checkpoint(best)
+        checkpoint = in_framework(self.framework).load_checkpoint(best)
         overrides = [*default_overrides(), f"train.epochs={self.qat_epochs}"]
-        self.framework.train_quantized(
+        in_framework(self.framework, "qat").train_quantized(
             self.clips,
             checkpoint,
             training_config(checkpoint.config, overrides, source=str(best)),
@@ -167,6 +169,11 @@ class Fold:
             data_name=self.data,
         )
         return self.folder / name / self.framework.best
+
+
+def in_framework(framework: Framework, module: str = "loso") -> ModuleType:
+    """A module of a framework's package; both packages have the same functions."""
+    return import_module(f"{framework.package}.{module}")
 
 
 def listed(checkpoint: Path, output: Path) -> tuple[set[str], set[str]]:

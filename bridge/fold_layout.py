@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from pathlib import Path
 
-ALL = "all"  # the one fold of full-data training
 PLAIN = "float32"  # training that knew nothing of quantization
 # Run folder inside a fold -> the scheme whose arithmetic it is trained for.
 QAT = {"qat_dynamic": "dynamic_int8", "qat_static": "int8"}

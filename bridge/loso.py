@@ -14,78 +14,25 @@ import argparse
 import os
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
 
-from bridge.fold_layout import ALL
-from bridge.frameworks import FRAMEWORKS, Framework
 from bridge.quantize import select_schemes
 from bridge.routes import select_routes
 from signbart.console import run_command
 from signbart.files import make_folder
-
-if TYPE_CHECKING:
-    from signbart.clips import ClipSet
-    from signbart.config import RunConfig
+from signbart.frameworks import FRAMEWORKS
+from signbart.leave_one_out import ALL, add_fold_arguments, check_folds, run_folds, select_signers
 
 REPORT = "report"  # the book's folder; no signer's, for signers hold exports
 
 
-def check_folds(
-    output: Path,
-    framework: Framework,
-    names: Sequence[str],
-    clips: ClipSet,
-    config: RunConfig,
-    resume: bool,
-) -> None:
-    """Whether the folds of a folder, those to be made among them, belong into one book.
-
-    Args:
-        output: The folder; it need not exist.
-        framework: Trains.
-        names: Signers, or `ALL` alone.
-        clips: All recordings.
-        config: The run's configuration.
-        resume: Whether folds of `names` may be there.
-
-    Raises:
-        ConfigError: There are such folds and `resume` was not asked for, or any that are of another
-            framework or configuration, other recordings, or the other kind of training.
-    """
-    from signbart.errors import ConfigError
-    from signbart.leave_one_out import folds_in
-    from signbart.run_folder import find_run
-    from signbart.runs import identify_recordings, with_labels
-
-    there = folds_in(output)
-    if not resume and set(there) & set(names):
-        raise ConfigError(f"{output} already holds folds; pass --resume to go on with them")
-    if (ALL in there and [*names] != [ALL]) or (ALL in names and set(there) - {ALL}):
-        raise ConfigError(
-            f"{output} holds {', '.join(there)}: folds that leave a signer out and one trained on "
-            "all are not one run; choose another --output"
-        )
-    for name in there:
-        find_run(
-            output / name,
-            with_labels(config, clips),
-            clips.class_names,
-            {"recordings": identify_recordings(clips, [] if name == ALL else [name])},
-            True,
-            last=framework.last,
-            load=framework.load_checkpoint,
-        )
-
-
 def main(arguments: Sequence[str] | None = None) -> int:
     """Runs the command; 0 if every artifact agrees, 1 if not."""
-    from signbart.leave_one_out import add_fold_arguments
     from signbart.training_command import add_run_arguments
 
     parser = argparse.ArgumentParser(
         prog="python -m bridge.loso",
         description="Train once per signer, each time without that signer; convert each model by "
-        "every route, quantize it, and judge all of it on the signer left out. Started again, it "
+        "every route, quantize it, and judge all of it on the signer left out. With --resume it "
         "goes on past what is finished.",
     )
     add_run_arguments(parser)
@@ -116,13 +63,13 @@ def main(arguments: Sequence[str] | None = None) -> int:
     )
     options = parser.parse_args(arguments)
 
-    from bridge.fold import Fold
+    from bridge.fold import Fold, in_framework
     from bridge.fold_latency import measure_latency
     from bridge.report import report
     from signbart.clips import read_clips
     from signbart.config import load_config
     from signbart.errors import ConfigError
-    from signbart.leave_one_out import run_folds, select_signers
+    from signbart.runs import require_trainable
     from signbart.training_command import print_skipped
 
     if options.jobs < 1 or options.qat_epochs < 1:
@@ -137,7 +84,16 @@ def main(arguments: Sequence[str] | None = None) -> int:
     if not options.full_data:
         signers = select_signers(clips, options.signers, options.data)
     output, framework = Path(options.output), FRAMEWORKS[options.framework]
-    check_folds(output, framework, signers, clips, config, options.resume)
+    require_trainable(config, framework)
+    check_folds(
+        output,
+        signers,
+        clips,
+        config,
+        options.resume,
+        framework=framework,
+        load=in_framework(framework).load_checkpoint,
+    )
     folds = [
         Fold(
             framework=framework,
@@ -159,7 +115,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         fold.check_calibration()
     print_skipped(clips.skipped)
     make_folder(output)
-    for _ in run_folds(folds, options.jobs, framework.start_worker):
+    for _ in run_folds(folds, options.jobs):
         pass
     # Alone, behind all else: nothing that runs beside it disturbs the clock.
     for name in signers:

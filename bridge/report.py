@@ -26,7 +26,7 @@ def report(folders: Sequence[Path], output: Path | None) -> int:
         0 if every artifact agrees with PyTorch, otherwise 1.
 
     Raises:
-        BridgeError: A folder is no such run, or two are of one configuration and framework.
+        BridgeError: A folder is no such run, or two of them would have one name.
     """
     import datetime
 
@@ -38,8 +38,8 @@ def report(folders: Sequence[Path], output: Path | None) -> int:
     twice = [name for name, count in Counter(run.data for run in runs).items() if count > 1]
     if twice:
         raise BridgeError(
-            f"two of the runs are of configuration '{twice[0]}' in one framework, so their rows "
-            "could not be told apart; make a book of each, or train one with --set name=OTHER"
+            f"two of the runs would both be called '{twice[0]}', so their rows could not be told "
+            "apart; make a book of each, or train one with --set name=OTHER"
         )
     for run in runs:
         _print_run(run)

@@ -12,11 +12,12 @@ from typing import Any
 
 from bridge.errors import BridgeError
 from bridge.evaluation import Evaluation, read_evaluation
-from bridge.fold_layout import ALL, EVALUATION, EXPORTS, LATENCY, PLAIN, QAT, training_folder
-from bridge.frameworks import Framework, framework_of
+from bridge.fold_layout import EVALUATION, EXPORTS, LATENCY, PLAIN, QAT, training_folder
 from bridge.quantize import FLOAT, SCHEMES
 from bridge.routes import ROUTES
 from signbart.config import load_config
+from signbart.frameworks import FRAMEWORKS, TORCH, Framework, framework_of
+from signbart.leave_one_out import ALL
 from signbart.run_folder import RESULTS
 
 # Stand for a route where the checkpoint itself was evaluated, in the framework that it was trained
@@ -32,7 +33,8 @@ class Result:
     """One model of one fold.
 
     Attributes:
-        data: Name of the configuration, which names the data, and of a framework but PyTorch.
+        data: Name of the configuration, which names the data; behind it that of the framework,
+            where it is not PyTorch.
         fold: The signer that was tested on, or `ALL`.
         training: `PLAIN` or a key of `QAT`.
         route: Name of the route, `CHECKPOINT` or `ONNX`.
@@ -233,7 +235,7 @@ def _require_one_run(folder: Path, folds: Sequence[str]) -> Framework:
                     f"{path} and {first} differ, so these folds are not one run; move one of them "
                     "to another folder"
                 )
-    frameworks = {fold: framework_of(folder / fold) for fold in folds}
+    frameworks = {fold: _framework_of(folder / fold) for fold in folds}
     for fold, framework in frameworks.items():
         if framework != frameworks[folds[0]]:
             raise BridgeError(
@@ -253,7 +255,7 @@ def _read_training(path: Path, training: str) -> tuple[list[Result], Mapping[str
     times = latency["artifacts"] if latency else {}
     try:
         manifest = json.loads(path.read_text(encoding="utf-8"))
-        data = _data_name(manifest["name"], framework_of(fold_folder))
+        data = _data_name(manifest["name"], _framework_of(fold_folder))
         found = [
             _result(data, fold, training, entry, folder, times) for entry in manifest["artifacts"]
         ]
@@ -263,16 +265,27 @@ def _read_training(path: Path, training: str) -> tuple[list[Result], Mapping[str
             "folder and run python -m bridge.loso again"
         ) from None
     if training == PLAIN:
-        reference = read_evaluation(folder / EVALUATION, framework_of(folder).best)
+        reference = read_evaluation(folder / EVALUATION, _framework_of(folder).best)
         if reference is not None:
             named = {"data": data, "fold": fold, "training": training, "scheme": FLOAT}
             found.append(Result(route=CHECKPOINT, verdict="pass", **named, **_scores(reference)))
     return found, latency
 
 
+def _framework_of(fold: Path) -> Framework:
+    framework = framework_of(fold)
+    if framework is None:
+        names = " nor ".join(framework.last for framework in FRAMEWORKS.values())
+        raise BridgeError(
+            f"{fold} holds neither {names}, so it is not known what it was trained in; remove that "
+            "folder and run python -m bridge.loso again"
+        )
+    return framework
+
+
 def _data_name(configuration: str, framework: Framework) -> str:
     """Tells runs of one configuration apart, so that both frameworks can stand in one book."""
-    return configuration if framework.name == "torch" else f"{configuration} {framework.title}"
+    return configuration if framework == TORCH else f"{configuration} {framework.title}"
 
 
 def _result(

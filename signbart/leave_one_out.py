@@ -1,6 +1,7 @@
 """Leave-one-signer-out, whatever the framework: a fold a signer, side by side, and their table.
 
-Each fold is a run folder ``OUTPUT/<signer>``; finished folds are not trained again. The table and
+Each fold is a run folder ``OUTPUT/<signer>``; finished folds are not trained again. All folds of a
+folder are one run: one framework, one configuration, the same recordings. The table and
 ``summary.csv`` are made from the folds' ``results.json``.
 """
 
@@ -8,21 +9,25 @@ from __future__ import annotations
 
 import argparse
 import json
+import os
 import statistics
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from signbart.console import print_table
 from signbart.errors import ClipError, ConfigError
 from signbart.files import make_folder, write_text
+from signbart.processes import start_worker
 from signbart.training_command import print_skipped
 
 if TYPE_CHECKING:
     from signbart.clips import ClipSet
     from signbart.config import RunConfig
+    from signbart.frameworks import Framework
 
+ALL = "all"  # the one fold of training on everybody
 _SCORES = ("accuracy", "top5", "mean_class_accuracy")
 
 
@@ -39,86 +44,111 @@ def add_fold_arguments(parser: argparse.ArgumentParser) -> None:
     )
 
 
-@dataclass(frozen=True)
-class Fold:
-    """One signer's training, as a picklable callable for worker processes.
-
-    Attributes:
-        train: Trains in some framework; called as its ``trainer.train``.
-        clips: All recordings.
-        config: The run's configuration.
-        folder: ``OUTPUT/<signer>``.
-        signer: Who is not trained on.
-        device: Where to train.
-        data: Path of the recordings.
-    """
-
-    train: Callable[..., dict[str, Any]]
-    clips: ClipSet
-    config: RunConfig
-    folder: Path
-    signer: str
-    device: str
-    data: str
-
-    def __call__(self) -> dict[str, Any]:
-        """Trains what is missing; the results."""
-        return self.train(
-            self.clips,
-            self.config,
-            self.folder,
-            test_signers=[self.signer],
-            resume=True,
-            device=self.device,
-            data_name=self.data,
-        )
-
-
 def train_folds(
     options: argparse.Namespace,
+    framework: Framework,
+    *,
     train: Callable[..., dict[str, Any]],
-    start_worker: Callable[[], None],
+    load: Callable[[Path], Any],
 ) -> None:
-    """Trains the folds of a command line, and prints and writes their table.
+    """Trains the folds of a command line, and prints and writes the table of all in the folder.
 
     Args:
         options: Of `add_run_arguments` and `add_fold_arguments`.
-        train: See `Fold`; picklable.
-        start_worker: See `run_folds`.
+        framework: Trains.
+        train: Its ``trainer.train``, picklable.
+        load: Reads its checkpoints.
 
     Raises:
-        ConfigError: The folder holds folds already and --resume is not given, or other runs.
+        ConfigError: The framework does not train that, the folder holds folds already and --resume
+            is not given, or other runs.
         ClipError: The signers do not fit.
     """
     from signbart.clips import read_clips
     from signbart.config import load_config
+    from signbart.runs import require_trainable
 
     if options.jobs < 1:
         raise ConfigError(f"--jobs {options.jobs}: it must be at least 1")
     config = load_config(options.config, options.overrides)
+    require_trainable(config, framework)
     clips = read_clips(options.data, skip_bad=options.skip_bad)
     signers = select_signers(clips, options.signers, options.data)
     output = Path(options.output)
-    if not options.resume and set(folds_in(output)) & set(signers):
-        raise ConfigError(f"{output} already holds folds; pass --resume to go on with them")
-
+    check_folds(output, signers, clips, config, options.resume, framework=framework, load=load)
     print_skipped(clips.skipped)
     make_folder(output)
     folds = [
-        Fold(train, clips, config, output / signer, signer, options.device, options.data)
+        partial(
+            train,
+            clips,
+            config,
+            output / signer,
+            test_signers=[signer],
+            resume=True,
+            device=options.device,
+            data_name=options.data,
+        )
         for signer in signers
     ]
-    for results in run_folds(folds, options.jobs, start_worker):
+    for results in run_folds(folds, options.jobs):
         print(f"{results['test_signers'][0]}: {results['test']['accuracy']:.2f} %", flush=True)
-    _summarise(output, signers)
+    _summarise(output)
 
 
-def folds_in(output: Path) -> list[str]:
+def check_folds(
+    output: Path,
+    names: Sequence[str],
+    clips: ClipSet,
+    config: RunConfig,
+    resume: bool,
+    *,
+    framework: Framework,
+    load: Callable[[Path], Any],
+) -> None:
+    """Whether the folds of a folder, those to be made among them, belong into one table.
+
+    Args:
+        output: The folder; it need not exist.
+        names: Signers, or `ALL` alone.
+        clips: All recordings.
+        config: The run's configuration.
+        resume: Whether folds of `names` may be there.
+        framework: Trains.
+        load: Reads its checkpoints.
+
+    Raises:
+        ConfigError: There are such folds and `resume` was not asked for, or any that are of another
+            framework or configuration, other recordings, or the other kind of training.
+    """
+    from signbart.run_folder import find_run
+    from signbart.runs import identify_recordings, with_labels
+
+    there = _folds_in(output)
+    if not resume and set(there) & set(names):
+        raise ConfigError(f"{output} already holds folds; pass --resume to go on with them")
+    if (ALL in there and [*names] != [ALL]) or (ALL in names and set(there) - {ALL}):
+        raise ConfigError(
+            f"{output} holds {', '.join(there)}: folds that leave a signer out and one trained on "
+            "all are not one run; choose another --output"
+        )
+    for name in there:
+        find_run(
+            output / name,
+            with_labels(config, clips),
+            clips.class_names,
+            {"recordings": identify_recordings(clips, [] if name == ALL else [name])},
+            True,
+            framework=framework,
+            load=load,
+        )
+
+
+def _folds_in(output: Path) -> list[str]:
     """Names of the folds that have begun in a folder, of whatever framework, sorted."""
-    from signbart.run_folder import LAST_CHECKPOINTS
+    from signbart.run_folder import holds_run
 
-    found = (path for last in LAST_CHECKPOINTS for path in output.glob(f"*/{last}"))
-    return sorted({path.parent.name for path in found})
+    return sorted(path.name for path in output.glob("*/") if holds_run(path))
 
 
 def select_signers(clips: ClipSet, wanted: Sequence[str], data: str) -> list[str]:
@@ -141,16 +171,20 @@ def _call(fold: Callable[[], dict[str, Any]]) -> dict[str, Any]:
     return fold()
 
 
-def run_folds(
-    folds: Sequence[Callable[[], dict[str, Any]]], jobs: int, start_worker: Callable[[], None]
-) -> Iterator[dict[str, Any]]:
+def _start_worker() -> None:
+    """One thread each: threads of parallel folds would wait for each other's cores."""
+    # Before any framework is imported, and every process that this one starts inherits it.
+    for name in ("OMP_NUM_THREADS", "TF_NUM_INTRAOP_THREADS", "TF_NUM_INTEROP_THREADS"):
+        os.environ[name] = "1"
+    start_worker(ignore_interrupt=True)
+
+
+def run_folds(folds: Sequence[Callable[[], dict[str, Any]]], jobs: int) -> Iterator[dict[str, Any]]:
     """Yields each fold's results as it ends.
 
     Args:
         folds: Picklable callables.
-        jobs: How many run at a time, in processes if more than one.
-        start_worker: Called first in each of those; picklable. It leaves the framework one thread,
-            for threads of parallel folds would wait for each other's cores.
+        jobs: How many run at a time, in processes of one thread each if more than one.
     """
     if jobs == 1:
         yield from map(_call, folds)
@@ -159,7 +193,7 @@ def run_folds(
     from concurrent.futures import ProcessPoolExecutor, as_completed
 
     context = multiprocessing.get_context("spawn")  # a framework's threads do not survive a fork
-    with ProcessPoolExecutor(jobs, mp_context=context, initializer=start_worker) as pool:
+    with ProcessPoolExecutor(jobs, mp_context=context, initializer=_start_worker) as pool:
         try:
             for future in as_completed([pool.submit(_call, fold) for fold in folds]):
                 yield future.result()
@@ -171,10 +205,11 @@ def run_folds(
             raise
 
 
-def _summarise(output: Path, signers: Sequence[str]) -> None:
-    """Prints the table and writes ``summary.csv``: a row a signer, then mean and deviation."""
+def _summarise(output: Path) -> None:
+    """Prints the table and writes ``summary.csv``: a row a finished fold, mean, and deviation."""
     from signbart.run_folder import RESULTS, csv_text
 
+    signers = [name for name in _folds_in(output) if (output / name / RESULTS).is_file()]
     rows: list[dict[str, Any]] = []
     for signer in signers:
         results = json.loads((output / signer / RESULTS).read_text(encoding="utf-8"))
@@ -194,7 +229,7 @@ def _summarise(output: Path, signers: Sequence[str]) -> None:
         rows.append({"signer": name, "clips": "", **values, "best_epoch": "", "epochs": ""})
     write_text(output / "summary.csv", csv_text(rows))
     print_table(
-        f"Leave-one-signer-out, {len(signers)} folds, in percent",
+        f"Leave-one-signer-out, {len(signers)} fold{'s' if len(signers) > 1 else ''}, in percent",
         ["test signer", "clips", "accuracy", "top-5", "mean class accuracy", "best epoch"],
         [
             [

@@ -20,10 +20,9 @@ import yaml
 from signbart.config import RunConfig
 from signbart.errors import ConfigError
 from signbart.files import held, make_folder, remove_left_overs, write_text
+from signbart.frameworks import FRAMEWORKS, Framework, framework_of
 
 RESULTS = "results.json"
-# Of every framework: a folder belongs to one run.
-LAST_CHECKPOINTS = ("last.safetensors", "last.weights.h5")
 
 
 class Resumable(Protocol):
@@ -57,7 +56,7 @@ def find_run(
     identity: Mapping[str, Mapping[str, Any]],
     resume: bool,
     *,
-    last: str,
+    framework: Framework,
     load: Callable[[Path], State],
 ) -> State | None:
     """The checkpoint to go on from, if the folder holds this very run. Nothing is written.
@@ -69,29 +68,33 @@ def find_run(
         identity: ``recordings``: what identifies them and their division; ``start``, where the run
             goes on from a trained model: what identifies that. Kept in the checkpoint's progress.
         resume: Whether an existing run may be gone on with.
-        last: The checkpoint to go on from, one of `LAST_CHECKPOINTS`.
-        load: Reads it.
+        framework: Trains.
+        load: Reads its last checkpoint.
 
     Returns:
         The checkpoint; None where there is no run yet.
 
     Raises:
-        ConfigError: The folder holds a run and `resume` was not asked for, or another run than this
-            one.
+        ConfigError: The folder holds a run and `resume` was not asked for, another run than this
+            one, or one of which a part is missing.
         SignBartError: The checkpoint cannot be read.
     """
     remedy = "choose another --output, or remove that folder"
-    found = [name for name in LAST_CHECKPOINTS if (output / name).is_file()]
-    if found and not resume:
+    begun, ended = framework_of(output), (output / RESULTS).is_file()
+    if holds_run(output) and not resume:
         raise ConfigError(
             f"{output} already holds a run; pass --resume to go on with it, or {remedy}"
         )
-    if found and last not in found:
+    if begun not in (None, framework):
         raise ConfigError(
-            f"{output} holds a run of another framework ({found[0]}, not {last}); {remedy}"
+            f"{output} holds a run that was trained in {begun.title} ({begun.last}), not in "
+            f"{framework.title}; go on in {begun.title}, or choose another --output"
         )
-    if found:
-        state = load(output / last)
+    for name in (framework.last, framework.best) if ended else ():
+        if not (output / name).is_file():
+            raise ConfigError(f"{output} holds a finished run without its {name}; {remedy}")
+    if begun:
+        state = load(output / framework.last)
         if state.config != config:
             differing = ", ".join(_differences(state.config.to_dict(), config.to_dict()))
             raise ConfigError(
@@ -111,6 +114,12 @@ def find_run(
                     )
         return state
     return None
+
+
+def holds_run(folder: Path) -> bool:
+    """Whether anything stands there that training wrote, in whatever framework."""
+    names = [name for framework in FRAMEWORKS.values() for name in (framework.last, framework.best)]
+    return any((folder / name).is_file() for name in [*names, RESULTS])
 
 
 @contextmanager

@@ -11,6 +11,7 @@ import numpy as np
 from signbart.clips import ClipSet
 from signbart.config import RunConfig, TrainConfig
 from signbart.errors import ConfigError
+from signbart.frameworks import Framework
 from signbart.metrics import Scores
 from signbart.splits import Split
 
@@ -50,6 +51,21 @@ def require_signbart(config: RunConfig, what: str) -> None:
     """
     if config.kind != "signbart":
         raise ConfigError(f"{what} is for SignBART only, and not for model '{config.kind}'")
+
+
+def require_trainable(config: RunConfig, framework: Framework) -> None:
+    """Refuses what a framework does not train.
+
+    Raises:
+        ConfigError: It is another model than SignBART, or in another precision than float32.
+    """
+    if framework.signbart_only:
+        require_signbart(config, f"training in {framework.title}")
+    if config.train.precision not in framework.precisions:
+        raise ConfigError(
+            f"train.precision is {config.train.precision}, which {framework.package} does not "
+            f"train in; set it to {' or '.join(framework.precisions)}"
+        )
 
 
 def identify_recordings(clips: ClipSet, test_signers: Sequence[str]) -> dict[str, Any]:

@@ -5,13 +5,17 @@ from __future__ import annotations
 import argparse
 from collections.abc import Sequence
 from functools import partial
-from typing import Any
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
-from signbart import processes
 from signbart.console import run_command
+from signbart.frameworks import KERAS
 from signbart.leave_one_out import add_fold_arguments, train_folds
 from signbart.training_command import add_run_arguments
 from signbart_tf.train import add_loop_argument, import_tensorflow
+
+if TYPE_CHECKING:
+    from signbart_tf.checkpoint import Checkpoint
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -19,13 +23,14 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(
         prog="python -m signbart_tf.loso",
         description="Train and test SignBART's Keras twin once per signer, each time without that "
-        "signer. Started again, it goes on past finished folds.",
+        "signer. With --resume it goes on past finished folds.",
     )
     add_run_arguments(parser)
     add_fold_arguments(parser)
     add_loop_argument(parser)
     options = parser.parse_args(arguments)
-    train_folds(options, partial(train_fold, loop=options.loop), start_worker)
+    train = partial(train_fold, loop=options.loop)
+    train_folds(options, KERAS, train=train, load=load_checkpoint)
     return 0
 
 
@@ -37,14 +42,12 @@ def train_fold(*args: Any, **options: Any) -> dict[str, Any]:
     return train(*args, **options)
 
 
-def start_worker() -> None:
-    """Makes this process one of several side by side: one thread, and an end with its parent."""
+def load_checkpoint(path: Path) -> Checkpoint:
+    """`checkpoint.load_checkpoint`, on the same terms."""
     import_tensorflow()
-    import tensorflow as tf
+    from signbart_tf import checkpoint
 
-    processes.start_worker(ignore_interrupt=True)
-    tf.config.threading.set_intra_op_parallelism_threads(1)
-    tf.config.threading.set_inter_op_parallelism_threads(1)
+    return checkpoint.load_checkpoint(path)
 
 
 def command() -> None:

@@ -75,7 +75,9 @@ def import_tensorflow() -> None:
     try:
         import tensorflow as tf
 
-        tf.config.list_physical_devices()
+        for gpu in tf.config.list_physical_devices("GPU"):
+            # Else the first process would take all of its memory, and folds side by side fail.
+            tf.config.experimental.set_memory_growth(gpu, True)
     finally:
         os.dup2(stderr, 2)
         os.close(stderr)

@@ -24,6 +24,7 @@ from signbart.clips import ClipSet
 from signbart.config import ModelConfig, RunConfig
 from signbart.errors import ConfigError
 from signbart.files import write_text
+from signbart.frameworks import KERAS
 from signbart.metrics import cross_entropy, score
 from signbart.optimization import Plateau, learning_rate
 from signbart.run_folder import RESULTS, csv_text, find_run, possession
@@ -34,7 +35,7 @@ from signbart.runs import (
     new_progress,
     percentages,
     record_epoch,
-    require_signbart,
+    require_trainable,
     with_labels,
 )
 from signbart.splits import Split, split_clips
@@ -45,7 +46,7 @@ from signbart_tf.loops import LOOPS
 from signbart_tf.model import SignBart
 from signbart_tf.optimizer import AdamW
 
-LAST, BEST = "last.weights.h5", "best.keras"
+LAST, BEST = KERAS.last, KERAS.best
 
 
 class Preparation(Protocol):
@@ -115,20 +116,15 @@ def train(
         SignBartError: Another process trains in that folder.
     """
     output = Path(output)
-    require_signbart(config, "training in Keras")
+    require_trainable(config, KERAS)
     config = with_labels(config, clips)
-    if config.train.precision != "float32":
-        raise ConfigError(
-            f"train.precision is {config.train.precision}, which only signbart_torch trains in; "
-            "set it to float32"
-        )
     place = _place(device)
     split = split_clips(clips, config.train, test_signers)
     identity: dict[str, Any] = {"recordings": identify_recordings(clips, split.test_signers)}
     if start is not None:
         identity["start"] = dict(start.identity)
     state = find_run(
-        output, config, clips.class_names, identity, resume, last=LAST, load=load_checkpoint
+        output, config, clips.class_names, identity, resume, framework=KERAS, load=load_checkpoint
     )
     if state and state.progress.get("finished") and (output / RESULTS).is_file():
         return json.loads((output / RESULTS).read_text(encoding="utf-8"))

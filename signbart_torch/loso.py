@@ -4,24 +4,28 @@ from __future__ import annotations
 
 import argparse
 from collections.abc import Sequence
-from typing import Any
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
-from signbart import processes
 from signbart.console import run_command
+from signbart.frameworks import TORCH
 from signbart.leave_one_out import add_fold_arguments, train_folds
 from signbart.training_command import add_run_arguments
+
+if TYPE_CHECKING:
+    from signbart_torch.checkpoint import Checkpoint
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Runs the command; returns its exit status."""
     parser = argparse.ArgumentParser(
         prog="python -m signbart_torch.loso",
-        description="Train and test once per signer, each time without that signer. Started again, "
-        "it goes on past finished folds.",
+        description="Train and test once per signer, each time without that signer. With "
+        "--resume it goes on past finished folds.",
     )
     add_run_arguments(parser)
     add_fold_arguments(parser)
-    train_folds(parser.parse_args(arguments), train_fold, start_worker)
+    train_folds(parser.parse_args(arguments), TORCH, train=train_fold, load=load_checkpoint)
     return 0
 
 
@@ -32,12 +36,11 @@ def train_fold(*args: Any, **options: Any) -> dict[str, Any]:
     return train(*args, **options)
 
 
-def start_worker() -> None:
-    """Makes this process one of several side by side: one thread, and an end with its parent."""
-    import torch
+def load_checkpoint(path: Path) -> Checkpoint:
+    """`checkpoint.load_checkpoint`, on the same terms."""
+    from signbart_torch import checkpoint
 
-    processes.start_worker(ignore_interrupt=True)
-    torch.set_num_threads(1)
+    return checkpoint.load_checkpoint(path)
 
 
 def command() -> None:

@@ -26,6 +26,7 @@ from signbart.clips import ClipSet
 from signbart.config import RunConfig
 from signbart.errors import CheckpointError, ConfigError
 from signbart.files import write_text
+from signbart.frameworks import TORCH
 from signbart.metrics import score
 from signbart.optimization import learning_rate
 from signbart.preprocessing import as_model_input
@@ -47,7 +48,7 @@ from signbart_torch.networks import class_scores, new_model, num_parameters
 from signbart_torch.objective import Objective, leave_out_unused
 from signbart_torch.workers import Workers, check_precision, start_workers
 
-LAST, BEST = "last.safetensors", "best.safetensors"
+LAST, BEST = TORCH.last, TORCH.best
 
 
 class Preparation(Protocol):
@@ -124,7 +125,8 @@ def train(
         if start is not None:
             identity["start"] = dict(start.identity)
         state = find_run(
-            output, config, clips.class_names, identity, resume, last=LAST, load=load_checkpoint
+            output, config, clips.class_names, identity, resume,
+            framework=TORCH, load=load_checkpoint,
         ) or Checkpoint({})  # fmt: skip
         if state.progress.get("finished") and (output / RESULTS).is_file():
             return json.loads((output / RESULTS).read_text(encoding="utf-8"))

@@ -16,6 +16,7 @@ from bridge.errors import BridgeError
 from bridge.evaluation import Evaluation, write_evaluation
 from bridge.results import NOT_RUN, read_run
 from signbart.files import file_sha256
+from signbart.frameworks import KERAS, TORCH
 from signbart_torch.checkpoint import load_model
 
 DATE = datetime.date(2026, 3, 1)
@@ -61,6 +62,7 @@ def write_fold(
     (run / "exports").mkdir(parents=True)
     best = f"best{checkpoint.suffix}"
     (run / best).write_bytes(checkpoint.read_bytes())
+    (run / (KERAS if checkpoint.suffix == ".keras" else TORCH).last).touch()
     (run / "config.yaml").write_text("name: x\n")
     entries = [entry(scheme, verdict) for scheme, (_, verdict) in models.items()]
     manifest = {"name": "x", "artifacts": entries}
@@ -233,7 +235,7 @@ def test_the_command_fails_where_artifacts_do(folder, tmp_path, capsys):
     printed = capsys.readouterr().out
     assert "x B float32 litert int8: exported but wrong" in printed
     assert report.main([str(folder)]) == 1
-    with pytest.raises(BridgeError, match="two of the runs are of configuration 'x'"):
+    with pytest.raises(BridgeError, match="two of the runs would both be called 'x'"):
         report.main([str(folder), str(folder)])
 
 
@@ -270,6 +272,8 @@ def test_both_frameworks_stand_in_one_book(folder, tmp_path, checkpoint, twin_fi
     for signer in "AB":
         models = {"fp32": (7, "pass")}
         write_fold(tmp_path / "keras" / signer, twin_file, models, hits_before=8)
+        # As the weight map may have left it there.
+        (tmp_path / "keras" / signer / "best.safetensors").write_bytes(checkpoint.read_bytes())
     runs = [read_run(folder), read_run(tmp_path / "keras")]
     assert [run.data for run in runs] == ["x", "x Keras"]
     assert per_signer(runs[1], "litert").columns[2] == "Keras"
@@ -286,6 +290,12 @@ def test_both_frameworks_stand_in_one_book(folder, tmp_path, checkpoint, twin_fi
         counts = [row["parameters"] for row in csv.DictReader(file)]
     # The twin has as many, read from the Keras checkpoint.
     assert set(counts) == {f"{load_model(checkpoint)[0].num_parameters}"}
+
+
+def test_a_fold_of_no_known_framework_is_named(folder):
+    (folder / "B" / "last.safetensors").unlink()
+    with pytest.raises(BridgeError, match=r"B holds neither last\.safetensors nor last\.weights"):
+        read_run(folder)
 
 
 def test_one_who_saw_everybody_is_no_fold_among_others(folder, checkpoint):

@@ -12,9 +12,10 @@ from signbart.calibration import calibration_inputs
 from signbart.clips import Clip, ClipSet
 from signbart.config import from_dict, load_config
 from signbart.errors import ConfigError
+from signbart.frameworks import KERAS, TORCH
 from signbart.preprocessing import describe_steps, preprocess
 from signbart.run_folder import find_run
-from signbart.runs import require_signbart, with_labels
+from signbart.runs import require_trainable, with_labels
 from signbart.zoo_config import MediapipeGruConfig, SignTransformerConfig
 
 DATA = {"layout": "kp89", "max_frames": 40, "normalization": "bbox_ignore_missing"}
@@ -134,13 +135,14 @@ def test_a_run_of_another_model_is_not_gone_on_with(tmp_path):
     with pytest.raises(ConfigError, match=r"model\.kind is 'sign_transformer' there and 'media"):
         find_run(
             tmp_path, run("mediapipe_gru"), (), {}, True,
-            last="last.safetensors", load=lambda path: State(run()),
+            framework=TORCH, load=lambda path: State(run()),
         )  # fmt: skip
 
 
-def test_what_is_for_signbart_only_says_so():
+def test_what_keras_does_not_train_says_so():
     with pytest.raises(
         ConfigError, match=r"training in Keras is for SignBART only.*'mediapipe_gru'"
     ):
-        require_signbart(run("mediapipe_gru"), "training in Keras")
-    require_signbart(run("signbart"), "training in Keras")
+        require_trainable(run("mediapipe_gru"), KERAS)
+    require_trainable(run("signbart"), KERAS)
+    require_trainable(run("mediapipe_gru"), TORCH)

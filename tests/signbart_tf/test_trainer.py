@@ -281,7 +281,7 @@ def test_an_existing_run_is_not_overwritten_nor_taken_for_another(fit, with_trai
         fit(config=with_train(epochs=1), test_signers=["anna"], resume=True)
     from signbart_torch.trainer import train as train_in_pytorch
 
-    with pytest.raises(ConfigError, match=r"another framework \(last.weights.h5, not"):
+    with pytest.raises(ConfigError, match=r"trained in Keras \(last.weights.h5\), not in PyT"):
         train_in_pytorch(tiny_clips, with_train(epochs=1), folder, resume=True, device="cpu")
     assert bits(folder / "last.weights.h5") == before
 
@@ -301,7 +301,10 @@ def test_what_cannot_be_trained_is_said_before_anything_is_written(fit, with_tra
         fit(config=dataclasses.replace(tiny_config, model=model))
     with pytest.raises(ClipError, match="no clips by signer 'eve'"):
         fit(test_signers=["eve"])
-    with pytest.raises(ConfigError, match="precision is bf16, which only signbart_torch"):
+    with pytest.raises(
+        ConfigError,
+        match="is bf16, which signbart_tf does not train in",
+    ):
         fit(config=with_train(precision="bf16"))
     if not torch.cuda.is_available():
         with pytest.raises(ConfigError, match="no CUDA device"):

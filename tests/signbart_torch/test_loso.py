@@ -10,10 +10,13 @@ import sys
 import time
 
 import pytest
+import torch
 import yaml
 
 from signbart.clips import ClipSet, write_packed
 from signbart.errors import ClipError, ConfigError
+from signbart.leave_one_out import run_folds
+from signbart_tf.loso import main as train_in_keras
 from signbart_torch.checkpoint import load_checkpoint
 from signbart_torch.loso import main
 
@@ -100,9 +103,34 @@ def test_another_configuration_is_not_mixed_in(arguments, finished):
         main(arguments(finished, "--resume", "--set", "train.lr=0.02"))
 
 
-def test_some_folds_only(arguments, tmp_path):
+def test_some_folds_only(arguments, tmp_path, capsys):
     assert main(arguments(tmp_path / "run", "--signers", "cleo")) == 0
     assert list(summary(tmp_path / "run")) == ["cleo", "mean", "std"]
+    assert "Leave-one-signer-out, 1 fold, in percent" in capsys.readouterr().out
+    # The table is of all that stand there.
+    assert main(arguments(tmp_path / "run", "--signers", "anna")) == 0
+    assert list(summary(tmp_path / "run")) == ["anna", "cleo", "mean", "std"]
+
+
+def test_folds_that_do_not_belong_together_are_refused_before_training(arguments, tmp_path):
+    run = tmp_path / "run"
+    assert main(arguments(run, "--signers", "cleo")) == 0
+    before = (run / "summary.csv").read_text()
+    with pytest.raises(ConfigError, match=r"cleo holds .* train\.lr is 0\.01 there"):
+        main(arguments(run, "--signers", "anna", "--set", "train.lr=0.02"))
+    with pytest.raises(ConfigError, match="cleo holds a run that was trained in PyTorch"):
+        train_in_keras(arguments(run, "--signers", "anna"))
+    (run / "cleo" / "last.safetensors").unlink()
+    with pytest.raises(ConfigError, match=r"cleo holds a finished run without its last\.safete"):
+        main(arguments(run, "--signers", "cleo", "--resume"))
+    assert sorted(path.name for path in run.iterdir()) == ["cleo", "summary.csv"]
+    assert (run / "summary.csv").read_text() == before
+
+
+def test_what_keras_does_not_train_is_said_before_anything_is_made(arguments, tmp_path):
+    with pytest.raises(ConfigError, match="bf16, which signbart_tf does not train in"):
+        train_in_keras(arguments(tmp_path / "run", "--set", "train.precision=bf16"))
+    assert not (tmp_path / "run").exists()
 
 
 @pytest.mark.parametrize(
@@ -134,6 +162,11 @@ def test_folds_side_by_side_give_the_same_bits(arguments, finished, tmp_path):
             for folder in (finished, tmp_path / "run")
         )
         assert all(one[name].equal(other[name]) for name in one)
+
+
+@pytest.mark.slow
+def test_folds_side_by_side_have_one_thread_each():
+    assert list(run_folds([torch.get_num_threads] * 2, 2)) == [1, 1]
 
 
 @pytest.mark.slow
