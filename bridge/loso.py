@@ -115,7 +115,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         fold.check_calibration()
     print_skipped(clips.skipped)
     make_folder(output)
-    for _ in run_folds(folds, options.jobs):
+    for _ in run_folds(folds, options.jobs, apart=framework.keeps_memory):
         pass
     # Alone, behind all else: nothing that runs beside it disturbs the clock.
     for name in signers:

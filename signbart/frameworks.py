@@ -18,6 +18,8 @@ class Framework:
         last: File name of the checkpoint that training goes on from.
         signbart_only: Whether it trains no other model.
         precisions: Values of ``train.precision`` that it trains in.
+        keeps_memory: Whether a process keeps some of every training's memory until it ends, as
+            TensorFlow does the graph of a step.
     """
 
     name: str
@@ -27,6 +29,7 @@ class Framework:
     last: str
     signbart_only: bool
     precisions: tuple[str, ...]
+    keeps_memory: bool
 
 
 TORCH = Framework(
@@ -37,6 +40,7 @@ TORCH = Framework(
     last="last.safetensors",
     signbart_only=False,
     precisions=("float32", "bf16"),
+    keeps_memory=False,
 )
 KERAS = Framework(
     name="keras",
@@ -46,6 +50,7 @@ KERAS = Framework(
     last="last.weights.h5",
     signbart_only=True,
     precisions=("float32",),
+    keeps_memory=True,
 )
 FRAMEWORKS = {framework.name: framework for framework in (TORCH, KERAS)}
 

@@ -11,13 +11,14 @@ import argparse
 import json
 import os
 import statistics
+from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from signbart.console import print_table
-from signbart.errors import ClipError, ConfigError
+from signbart.errors import ClipError, ConfigError, SignBartError
 from signbart.files import make_folder, write_text
 from signbart.processes import start_worker
 from signbart.training_command import print_skipped
@@ -91,7 +92,7 @@ def train_folds(
         )
         for signer in signers
     ]
-    for results in run_folds(folds, options.jobs):
+    for results in run_folds(folds, options.jobs, apart=framework.keeps_memory):
         print(f"{results['test_signers'][0]}: {results['test']['accuracy']:.2f} %", flush=True)
     _summarise(output)
 
@@ -167,42 +168,61 @@ def select_signers(clips: ClipSet, wanted: Sequence[str], data: str) -> list[str
     return list(wanted or clips.signer_names)
 
 
-def _call(fold: Callable[[], dict[str, Any]]) -> dict[str, Any]:
-    return fold()
-
-
-def _start_worker() -> None:
-    """One thread each: threads of parallel folds would wait for each other's cores."""
-    # Before any framework is imported, and every process that this one starts inherits it.
-    for name in ("OMP_NUM_THREADS", "TF_NUM_INTRAOP_THREADS", "TF_NUM_INTEROP_THREADS"):
-        os.environ[name] = "1"
-    start_worker(ignore_interrupt=True)
-
-
-def run_folds(folds: Sequence[Callable[[], dict[str, Any]]], jobs: int) -> Iterator[dict[str, Any]]:
+def run_folds(
+    folds: Sequence[Callable[[], dict[str, Any]]], jobs: int, *, apart: bool = False
+) -> Iterator[dict[str, Any]]:
     """Yields each fold's results as it ends.
 
     Args:
         folds: Picklable callables.
-        jobs: How many run at a time, in processes of one thread each if more than one.
+        jobs: How many run at a time; if more than one, each in a process of one thread.
+        apart: A process for each fold even if one runs at a time.
+
+    Raises:
+        SignBartError: A fold's process was killed.
     """
-    if jobs == 1:
-        yield from map(_call, folds)
+    if jobs == 1 and not apart:
+        for fold in folds:
+            yield fold()
         return
     import multiprocessing
-    from concurrent.futures import ProcessPoolExecutor, as_completed
+    from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
+    from concurrent.futures.process import BrokenProcessPool
 
     context = multiprocessing.get_context("spawn")  # a framework's threads do not survive a fork
-    with ProcessPoolExecutor(jobs, mp_context=context, initializer=_start_worker) as pool:
-        try:
-            for future in as_completed([pool.submit(_call, fold) for fold in folds]):
+    waiting, running = deque(folds), dict[Future, ProcessPoolExecutor]()
+    try:
+        while waiting or running:
+            while waiting and len(running) < jobs:
+                # A pool a fold, for what a framework keeps of a training ends with its process.
+                pool = ProcessPoolExecutor(
+                    1, mp_context=context, initializer=_start_worker, initargs=(jobs > 1,)
+                )
+                running[pool.submit(waiting.popleft())] = pool
+            for future in wait(running, return_when=FIRST_COMPLETED).done:
+                running.pop(future).shutdown()
                 yield future.result()
-        except BaseException:
-            # Leaving the block waits for what runs; folds go on from their checkpoints next time.
+    except BaseException as error:
+        # Leaving a pool waits for what runs; folds go on from their checkpoints next time.
+        for pool in running.values():
             pool.shutdown(wait=False, cancel_futures=True)
-            for worker in multiprocessing.active_children():
-                worker.terminate()
-            raise
+        for worker in multiprocessing.active_children():
+            worker.terminate()
+        if isinstance(error, BrokenProcessPool):
+            raise SignBartError(
+                "the process of a fold was killed, perhaps because memory ran out; go on with "
+                "--resume, and fewer --jobs"
+            ) from None
+        raise
+
+
+def _start_worker(one_thread: bool) -> None:
+    if one_thread:
+        # Before any framework is imported. Threads of parallel folds would wait for each other's
+        # cores, and so would those of the processes that a fold starts, which inherit this.
+        for name in ("OMP_NUM_THREADS", "TF_NUM_INTRAOP_THREADS", "TF_NUM_INTEROP_THREADS"):
+            os.environ[name] = "1"
+    start_worker(ignore_interrupt=True)
 
 
 def _summarise(output: Path) -> None:
