@@ -35,7 +35,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         "every route, quantize it, and judge all of it on the signer left out. With --resume it "
         "goes on past what is finished.",
     )
-    add_run_arguments(parser)
+    add_run_arguments(parser, output="receives a folder for each fold, for example runs/NAME")
     add_fold_arguments(parser)
     parser.add_argument(
         "--framework",

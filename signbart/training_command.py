@@ -7,15 +7,20 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 
-def add_run_arguments(parser: argparse.ArgumentParser) -> None:
-    """The options that training one model and training one per signer share."""
+def add_run_arguments(
+    parser: argparse.ArgumentParser, output: str = "run folder, for example runs/NAME"
+) -> None:
+    """The options that training one model and training one per signer share.
+
+    Args:
+        parser: Receives them.
+        output: What ``--output`` is.
+    """
     parser.add_argument(
         "--config", required=True, metavar="YAML", help="what to train; see configs/"
     )
     add_data_argument(parser)
-    parser.add_argument(
-        "--output", required=True, metavar="FOLDER", help="run folder, for example runs/NAME"
-    )
+    parser.add_argument("--output", required=True, metavar="FOLDER", help=output)
     parser.add_argument(
         "--resume", action="store_true", help="go on where the folder's run stopped"
     )

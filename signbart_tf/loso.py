@@ -25,7 +25,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         description="Train and test SignBART's Keras twin once per signer, each time without that "
         "signer. With --resume it goes on past finished folds.",
     )
-    add_run_arguments(parser)
+    add_run_arguments(parser, output="receives a folder for each fold, for example runs/NAME")
     add_fold_arguments(parser)
     add_loop_argument(parser)
     options = parser.parse_args(arguments)

@@ -23,7 +23,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         description="Train and test once per signer, each time without that signer. With "
         "--resume it goes on past finished folds.",
     )
-    add_run_arguments(parser)
+    add_run_arguments(parser, output="receives a folder for each fold, for example runs/NAME")
     add_fold_arguments(parser)
     train_folds(parser.parse_args(arguments), TORCH, train=train_fold, load=load_checkpoint)
     return 0
