@@ -13,21 +13,24 @@ from signbart.errors import ConfigError
 from signbart_tf.checkpoint import load_checkpoint
 from signbart_tf.loso import main
 
-SIGNERS = ["anna", "ben", "cleo"]
+SIGNERS = ["anna", "ben"]
 
 
 @pytest.fixture(scope="module")
 def arguments(tmp_path_factory, tiny_clips, tiny_config):
-    """`arguments(output)`: the command line, on three signers and for two epochs."""
+    """`arguments(output)`: the command line, two folds of three signers, for two epochs."""
     folder = tmp_path_factory.mktemp("recordings")
-    three = tiny_clips.select(i for i, s in enumerate(tiny_clips.signers) if s in SIGNERS)
+    three = tiny_clips.select(
+        i for i, s in enumerate(tiny_clips.signers) if s in [*SIGNERS, "cleo"]
+    )
     write_packed(three, folder / "tiny.npz")
     (folder / "tiny.yaml").write_text(yaml.safe_dump(tiny_config.to_dict()))
 
     def made(output, *options):
         return [
             "--config", str(folder / "tiny.yaml"), "--data", str(folder / "tiny.npz"),
-            "--output", str(output), "--device", "cpu", "--set", "train.epochs=2", *options,
+            "--output", str(output), "--device", "cpu", "--set", "train.epochs=2",
+            "--signers", *SIGNERS, *options,
         ]  # fmt: skip
 
     return made
@@ -75,4 +78,4 @@ def test_folds_are_gone_on_with_only_when_asked(arguments, finished):
     command = [sys.executable, "-m", "signbart_tf.loso", *arguments(finished, "--resume")]
     process = subprocess.run(command, capture_output=True, text=True, check=False, timeout=200)
     assert (process.returncode, process.stderr) == (0, "")
-    assert {path: path.stat().st_mtime_ns for path in stamps} == stamps and len(stamps) == 3
+    assert {path: path.stat().st_mtime_ns for path in stamps} == stamps and len(stamps) == 2
