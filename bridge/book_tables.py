@@ -82,16 +82,8 @@ def per_signer(run: Run, route: str) -> Table:
 def by_route(run: Run) -> Table:
     """Every scheme and route, mean over the folds."""
     columns = (
-        *(
-            "variant",
-            "route",
-            "accuracy",
-            f"to {run.framework.title}",
-            "top-5",
-            "agreement",
-            "rmse / rms",
-        ),
-        *("bytes", "in int8", "latency to fp32", "passed"),
+        *("variant", "route", "accuracy", f"to {run.framework.title}", "top-5", "agreement"),
+        *("rmse / rms", "bytes", "in int8", "latency to fp32", "passed"),
     )
     reference = mean(values(run.all_folds(_FP32, CHECKPOINT), "accuracy"))
     rows = []

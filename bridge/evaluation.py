@@ -204,8 +204,7 @@ def require_nothing_else(folder: Path, wanted: Mapping[str, Mapping[str, Any]]) 
         BridgeError: Names one that would be lost.
     """
     for model, about in _read_index(folder).items():
-        again = wanted.get(model, {})
-        if not again or {key: about.get(key) for key in again} != dict(again):
+        if model not in wanted or not _is_of(about, wanted[model]):
             raise BridgeError(
                 f"{folder} holds the results of another {model}, or on other recordings; choose "
                 "another --output, or remove that folder"
@@ -214,8 +213,11 @@ def require_nothing_else(folder: Path, wanted: Mapping[str, Mapping[str, Any]]) 
 
 def is_evaluated(folder: Path, model: str, made_from: Mapping[str, Any]) -> bool:
     """Whether that model's predictions on the same clips are there."""
-    found = _read_index(folder).get(model, {})
-    return {key: found.get(key) for key in made_from} == dict(made_from)
+    return _is_of(_read_index(folder).get(model, {}), made_from)
+
+
+def _is_of(about: Mapping[str, Any], made_from: Mapping[str, Any]) -> bool:
+    return {key: about.get(key) for key in made_from} == dict(made_from)
 
 
 def read_evaluation(folder: Path, model: str, sha256: str | None = None) -> Evaluation | None:

@@ -181,18 +181,9 @@ def listed(checkpoint: Path, output: Path) -> tuple[set[str], set[str]]:
 
     A float .onnx does not count: it comes along with whatever its route was asked for.
     """
-    try:
-        manifest = json.loads((output / "manifest.json").read_text(encoding="utf-8"))
-        if manifest["checkpoint_sha256"] != file_sha256(checkpoint):
-            return set(), set()
-        entries = [
-            (entry["route"], entry["scheme"])
-            for entry in manifest["artifacts"]
-            if entry.get("file", "").endswith(".tflite")
-        ]
-    except (OSError, ValueError, KeyError, TypeError):
-        return set(), set()
-    return {route for route, _ in entries}, {scheme for _, scheme in entries}
+    made, _ = _manifest_of(checkpoint, output)
+    kinds = [kind for file, kind in made.items() if file.endswith(".tflite")]
+    return {route for route, _ in kinds}, {scheme for _, scheme in kinds}
 
 
 def is_converted(
@@ -204,21 +195,31 @@ def is_converted(
     """
     from bridge.metadata import OWN_VERSIONS, versions
 
-    try:
-        manifest = json.loads((output / "manifest.json").read_text(encoding="utf-8"))
-        made = {
-            (entry["route"], entry["scheme"]) for entry in manifest["artifacts"] if "file" in entry
-        }
-        same = manifest["checkpoint_sha256"] == file_sha256(checkpoint)
-        same &= manifest["versions"] == versions(list(manifest["versions"].keys() - OWN_VERSIONS))
-    except (OSError, ValueError, KeyError, TypeError):
-        return False
+    made, by = _manifest_of(checkpoint, output)
     wanted = {
         (route.name, scheme.name)
         for route in select_routes(routes)
         for scheme in select_schemes(schemes)
     }
-    return same and wanted <= made
+    return by == versions(list(by.keys() - OWN_VERSIONS)) and wanted <= {*made.values()}
+
+
+def _manifest_of(
+    checkpoint: Path, output: Path
+) -> tuple[dict[str, tuple[str, str]], dict[str, str]]:
+    """File -> its route and scheme, and the versions that made them; nothing of another model."""
+    try:
+        manifest = json.loads((output / "manifest.json").read_text(encoding="utf-8"))
+        if manifest["checkpoint_sha256"] != file_sha256(checkpoint):
+            return {}, {}
+        made = {
+            entry["file"]: (entry["route"], entry["scheme"])
+            for entry in manifest["artifacts"]
+            if "file" in entry
+        }
+        return made, dict(manifest.get("versions", {}))
+    except (OSError, ValueError, KeyError, TypeError):
+        return {}, {}
 
 
 def artifacts(exports: Path) -> list[Path]:

@@ -27,15 +27,12 @@ REPORT = "report"  # the book's folder; no signer's, for signers hold exports
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Runs the command; 0 if every artifact agrees, 1 if not."""
-    from signbart.training_command import add_run_arguments
-
     parser = argparse.ArgumentParser(
         prog="python -m bridge.loso",
         description="Train once per signer, each time without that signer; convert each model by "
         "every route, quantize it, and judge all of it on the signer left out. With --resume it "
         "goes on past what is finished.",
     )
-    add_run_arguments(parser, output="receives a folder for each fold, for example runs/NAME")
     add_fold_arguments(parser)
     parser.add_argument(
         "--framework",

@@ -206,15 +206,15 @@ def read_run(folder: Path) -> Run:
             latency = latency or times
     if not results:
         raise BridgeError(f"{folder} holds no fold with exports; run python -m bridge.loso first")
-    framework = _require_one_run(folder, sorted({result.fold for result in results}))
-    return Run(folder, framework, tuple(results), latency)
+    folds = sorted({result.fold for result in results})
+    _require_one_run(folder, folds)
+    return Run(folder, _framework_of(folder / folds[0]), tuple(results), latency)
 
 
-def _require_one_run(folder: Path, folds: Sequence[str]) -> Framework:
-    """The framework of folds that belong together.
+def _require_one_run(folder: Path, folds: Sequence[str]) -> None:
+    """Refuses folds that have no mean.
 
-    Folds have no mean that are of several frameworks or configurations, or one of which saw
-    everybody.
+    Those are of several frameworks or configurations, or one of them saw everybody.
 
     Raises:
         SignBartError: Says which, or which configuration cannot be read.
@@ -235,15 +235,13 @@ def _require_one_run(folder: Path, folds: Sequence[str]) -> Framework:
                     f"{path} and {first} differ, so these folds are not one run; move one of them "
                     "to another folder"
                 )
-    frameworks = {fold: _framework_of(folder / fold) for fold in folds}
-    for fold, framework in frameworks.items():
-        if framework != frameworks[folds[0]]:
+    first, framework = folder / folds[0], _framework_of(folder / folds[0])
+    for other in (folder / fold for fold in folds):
+        if (found := _framework_of(other)) != framework:
             raise BridgeError(
-                f"{folder / fold} was trained in {framework.title} and {folder / folds[0]} in "
-                f"{frameworks[folds[0]].title}, so these folds are not one run; move one of them "
-                "to another folder"
+                f"{other} was trained in {found.title} and {first} in {framework.title}, so these "
+                "folds are not one run; move one of them to another folder"
             )
-    return frameworks[folds[0]]
 
 
 def _read_training(path: Path, training: str) -> tuple[list[Result], Mapping[str, Any] | None]:

@@ -21,7 +21,7 @@ from signbart.console import print_table
 from signbart.errors import ClipError, ConfigError, SignBartError
 from signbart.files import make_folder, write_text
 from signbart.processes import start_worker
-from signbart.training_command import print_skipped
+from signbart.training_command import add_run_arguments, print_skipped
 
 if TYPE_CHECKING:
     from signbart.clips import ClipSet
@@ -33,7 +33,8 @@ _SCORES = ("accuracy", "top5", "mean_class_accuracy")
 
 
 def add_fold_arguments(parser: argparse.ArgumentParser) -> None:
-    """Which folds, and how many at a time."""
+    """The options of training, of which folds, and of how many at a time."""
+    add_run_arguments(parser, output="receives a folder for each fold, for example runs/NAME")
     parser.add_argument(
         "--signers", nargs="+", default=[], help="only these folds (default: every signer)"
     )
@@ -55,7 +56,7 @@ def train_folds(
     """Trains the folds of a command line, and prints and writes the table of all in the folder.
 
     Args:
-        options: Of `add_run_arguments` and `add_fold_arguments`.
+        options: Of `add_fold_arguments`.
         framework: Trains.
         train: Its ``trainer.train``, picklable.
         load: Reads its checkpoints.

@@ -11,7 +11,6 @@ from typing import TYPE_CHECKING, Any
 from signbart.console import run_command
 from signbart.frameworks import KERAS
 from signbart.leave_one_out import add_fold_arguments, train_folds
-from signbart.training_command import add_run_arguments
 from signbart_tf.train import add_loop_argument, import_tensorflow
 
 if TYPE_CHECKING:
@@ -25,7 +24,6 @@ def main(arguments: Sequence[str] | None = None) -> int:
         description="Train and test SignBART's Keras twin once per signer, each time without that "
         "signer. With --resume it goes on past finished folds.",
     )
-    add_run_arguments(parser, output="receives a folder for each fold, for example runs/NAME")
     add_fold_arguments(parser)
     add_loop_argument(parser)
     options = parser.parse_args(arguments)

@@ -10,7 +10,6 @@ from typing import TYPE_CHECKING, Any
 from signbart.console import run_command
 from signbart.frameworks import TORCH
 from signbart.leave_one_out import add_fold_arguments, train_folds
-from signbart.training_command import add_run_arguments
 
 if TYPE_CHECKING:
     from signbart_torch.checkpoint import Checkpoint
@@ -23,7 +22,6 @@ def main(arguments: Sequence[str] | None = None) -> int:
         description="Train and test once per signer, each time without that signer. With "
         "--resume it goes on past finished folds.",
     )
-    add_run_arguments(parser, output="receives a folder for each fold, for example runs/NAME")
     add_fold_arguments(parser)
     train_folds(parser.parse_args(arguments), TORCH, train=train_fold, load=load_checkpoint)
     return 0
