@@ -17,10 +17,10 @@ import time
 from collections.abc import Sequence
 from pathlib import Path
 
-from bridge.arguments import at_least
-from bridge.latency import machine_name
-from bridge.parity import FAILED
+from bridge.folds.latency import machine_name
+from bridge.options import at_least
 from bridge.routes import ROUTES
+from bridge.verification.compare import FAILED
 from signbart.console import markdown_table, print_table, run_command
 from signbart.errors import SignBartError
 from signbart.files import make_folder, write_text

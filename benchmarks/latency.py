@@ -26,15 +26,16 @@ from pathlib import Path
 
 import numpy as np
 
-from bridge.arguments import at_least
-from bridge.latency import Latency, interleaved, machine_name
-from bridge.quantize import FLOAT, SCHEMES
+from bridge.folds.latency import Latency, interleaved, machine_name
+from bridge.options import at_least
+from bridge.quantization.schemes import FLOAT, SCHEMES
 from bridge.routes import ROUTES
-from bridge.spec import ATTENTION_MASK, KEYPOINTS, LOGITS
-from signbart.config import RunConfig, load_config
+from signbart.configuration.reading import load_config
+from signbart.configuration.schema import RunConfig
 from signbart.console import markdown_table, print_table, run_command
 from signbart.errors import SignBartError
 from signbart.files import make_folder, replacing, write_text
+from signbart.models.io_spec import ATTENTION_MASK, KEYPOINTS, LOGITS
 
 _REFERENCE = f"litert {FLOAT}"
 _PLAIN, _FLOOR = "plain export", "floor: its products alone"
@@ -111,7 +112,7 @@ def _config(path: str, frames: int) -> RunConfig:
 def _model(config: RunConfig):
     import torch
 
-    from signbart_torch.model import SignBart
+    from signbart_torch.models.signbart.model import SignBart
 
     torch.manual_seed(_SEED)
     return SignBart(config.model).eval()
@@ -146,7 +147,7 @@ def export(folder: str, config_path: str, frames: int) -> None:
         config_path: Configuration of the model.
         frames: T.
     """
-    from bridge.chatter import chatter_to
+    from bridge.conversion.converter_log import chatter_to
 
     config = _config(config_path, frames)
     target = Path(folder) / f"T{frames}"
@@ -159,10 +160,10 @@ def _export(config: RunConfig, target: Path) -> None:
     import torch
 
     from benchmarks.plain_graph import export_plain
-    from bridge.calibration import calibrate_on_noise
-    from bridge.compaction import compact
-    from bridge.quantize import quantize
-    from bridge.spec import io_spec
+    from bridge.artifact.compaction import compact
+    from bridge.quantization.calibration import calibrate_on_noise
+    from bridge.quantization.quantizer import quantize
+    from signbart.models import io_spec
 
     model, spec = _model(config), io_spec(config)
     calibration = calibrate_on_noise(config, count=_CLIPS, seed=_SEED)
@@ -205,7 +206,7 @@ def _measure_apart(
 
 
 def _measure(output: Path, config_path: str, frames: int, threads: int, rounds: int) -> list[Row]:
-    from bridge.arithmetic import multiply_accumulates
+    from bridge.artifact.contents import multiply_accumulates
 
     config = _config(config_path, frames)
     folder = output / f"T{frames}"
@@ -299,7 +300,7 @@ def _keras_call(config: RunConfig, inputs: dict[str, np.ndarray], threads: int) 
 
     tf.config.threading.set_intra_op_parallelism_threads(threads)
     tf.config.threading.set_inter_op_parallelism_threads(1)
-    from bridge.weight_map import build_twin
+    from bridge.weights.port import build_twin
 
     twin = build_twin(_model(config))
     compiled = tf.function(lambda given: twin(given, training=False))
@@ -309,7 +310,7 @@ def _keras_call(config: RunConfig, inputs: dict[str, np.ndarray], threads: int) 
 
 def _tflite_call(path: Path, inputs: dict[str, np.ndarray], threads: int) -> Call:
     """One ``invoke``."""
-    from bridge.runtimes import TFLiteRuntime
+    from bridge.artifact.runtimes import TFLiteRuntime
 
     return TFLiteRuntime(path, threads).invocation(inputs)
 

@@ -15,7 +15,7 @@ from pathlib import Path
 
 import numpy as np
 
-from bridge.describe import operators
+from bridge.artifact.contents import operators
 from bridge.errors import ArtifactError
 
 _DTYPES = {0: ("float32", 1), 2: ("int32", 2), 9: ("int8", 9), 7: ("int16", 7)}  # schema -> LiteRT

@@ -12,9 +12,9 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from benchmarks.litert_profiler import OperatorProfile, profile
-from bridge.arguments import at_least
-from bridge.chatter import chatter_to
-from bridge.latency import machine_name
+from bridge.conversion.converter_log import chatter_to
+from bridge.folds.latency import machine_name
+from bridge.options import at_least
 from signbart.console import markdown_table, print_table, run_command
 from signbart.files import make_folder, write_text
 

@@ -8,9 +8,9 @@ from pathlib import Path
 import torch
 from torch import Tensor, nn
 
-from bridge.spec import ATTENTION_MASK, KEYPOINTS, LOGITS
-from signbart_torch.layers import last_frame_selector
-from signbart_torch.model import SignBart
+from signbart.models.io_spec import ATTENTION_MASK, KEYPOINTS, LOGITS
+from signbart_torch.models.signbart.layers import last_frame_selector
+from signbart_torch.models.signbart.model import SignBart
 
 
 class PlainGraph(nn.Module):

@@ -14,8 +14,8 @@ from pathlib import Path
 
 import numpy as np
 
-from bridge.arguments import at_least
-from bridge.latency import machine_name
+from bridge.folds.latency import machine_name
+from bridge.options import at_least
 from signbart.console import markdown_table, print_table, run_command
 from signbart.errors import SignBartError
 from signbart.files import make_folder, write_text

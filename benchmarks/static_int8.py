@@ -20,10 +20,10 @@ from unittest import mock
 
 import numpy as np
 
-from bridge.arguments import add_test_signers_argument
-from bridge.describe import operators
-from bridge.latency import Latency, interleaved
-from bridge.tensor_errors import COLUMNS, tensor_errors
+from bridge.artifact.contents import operators
+from bridge.folds.latency import Latency, interleaved
+from bridge.options import add_test_signers_argument
+from bridge.quantization.tensor_errors import COLUMNS, tensor_errors
 from signbart.console import markdown_table, print_table, run_command
 
 # Each: operators in int8, besides inputs and outputs.
@@ -74,7 +74,7 @@ def _quantize(
 def _survives(path: Path) -> bool:
     """Whether LiteRT runs the file at all: on some scales it ends the whole process."""
     code = (
-        "import sys, numpy; from bridge.runtimes import TFLiteRuntime; "
+        "import sys, numpy; from bridge.artifact.runtimes import TFLiteRuntime; "
         "runtime = TFLiteRuntime(sys.argv[1]); "
         "runtime({t.name: numpy.ones(t.shape, t.dtype) for t in runtime.spec.inputs})"
     )
@@ -82,7 +82,7 @@ def _survives(path: Path) -> bool:
 
 
 def _plain_graph(wanted: bool) -> contextlib.AbstractContextManager[Any]:
-    """Exports without `signbart_torch.export_graph`."""
+    """Exports without `signbart_torch.models.signbart.export_graph`."""
     if not wanted:
         return contextlib.nullcontext()
     return mock.patch("bridge.routes.via_litert.for_export", lambda model: model)
@@ -91,7 +91,7 @@ def _plain_graph(wanted: bool) -> contextlib.AbstractContextManager[Any]:
 @contextlib.contextmanager
 def _mask_bias(value: float) -> Iterator[None]:
     """Another constant for masked scores in what is exported."""
-    with mock.patch("signbart_torch.layers.MASK_BIAS", value):
+    with mock.patch("signbart_torch.models.signbart.layers.MASK_BIAS", value):
         yield
 
 
@@ -119,17 +119,17 @@ def main(arguments: Sequence[str] | None = None) -> int:
     add_test_signers_argument(parser)
     options = parser.parse_args(arguments)
 
-    from bridge.calibration import Calibration, calibrate_on, calibrate_on_noise
-    from bridge.chatter import chatter_to
-    from bridge.compaction import compact
-    from bridge.quantization_job import clips_to_judge
-    from bridge.quantized_parity import judge_on_clips, predict
+    from bridge.artifact.compaction import compact
+    from bridge.artifact.runtimes import TFLiteRuntime, TorchRuntime
+    from bridge.conversion.converter_log import chatter_to
+    from bridge.quantization.calibration import Calibration, calibrate_on, calibrate_on_noise
     from bridge.routes.via_litert import export
-    from bridge.runtimes import TFLiteRuntime, TorchRuntime
-    from bridge.samples import make_samples, read_recordings
-    from bridge.spec import ATTENTION_MASK, KEYPOINTS, io_spec
-    from bridge.tolerances import load_data_tolerance
-    from signbart_torch.checkpoint import load_model
+    from bridge.verification.clips import clips_to_judge, judge_on_clips, predict
+    from bridge.verification.limits import load_data_tolerance
+    from bridge.verification.samples import make_samples, read_recordings
+    from signbart.models import io_spec
+    from signbart.models.io_spec import ATTENTION_MASK, KEYPOINTS
+    from signbart_torch.training.checkpoint import load_model
 
     model, config, class_names = load_model(options.checkpoint)
     reference = TorchRuntime(model, config)

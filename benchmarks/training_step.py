@@ -16,11 +16,13 @@ from collections.abc import Callable, Iterator, Sequence
 
 import numpy as np
 
-from bridge.arguments import at_least
+from bridge.options import at_least
 from signbart.batches import CHUNK_BATCHES, Batch, PreparedClips, training_batches
-from signbart.config import ModelConfig, RunConfig, load_config
+from signbart.configuration.reading import load_config
+from signbart.configuration.schema import RunConfig
 from signbart.console import print_table, run_command
 from signbart.errors import ConfigError
+from signbart.models.signbart import SignBartConfig
 
 _PRODUCT_SIZE = 1024
 _CLASSES = 30  # where the configuration leaves them to the data
@@ -41,14 +43,14 @@ def main(arguments: Sequence[str] | None = None) -> int:
         options.config,
         [f"data.max_frames={options.frames}", f"train.batch_size={options.batch_size}"],
     )
-    if not isinstance(config.model, ModelConfig):
+    if not isinstance(config.model, SignBartConfig):
         raise ConfigError(f"{options.config}: this benchmark is of SignBART alone")
 
     import torch
     from torch.nn.attention import SDPBackend, sdpa_kernel
     from torch.utils.flop_counter import FlopCounterMode
 
-    from signbart_torch.memory import keep_freed_memory
+    from signbart_torch.training.memory import keep_freed_memory
 
     keep_freed_memory()  # as training does
     torch.set_num_threads(options.threads)
@@ -91,7 +93,7 @@ def _training_step(config: RunConfig) -> Callable[[Batch], None]:
     import torch
     from torch.nn import functional as F
 
-    from signbart_torch.model import SignBart
+    from signbart_torch.models.signbart.model import SignBart
 
     num_labels = config.model.num_labels or _CLASSES
     model = SignBart(dataclasses.replace(config.model, num_labels=num_labels)).train()

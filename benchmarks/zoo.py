@@ -16,13 +16,13 @@ from pathlib import Path
 
 import numpy as np
 
-from bridge.latency import interleaved, machine_name
-from bridge.models import MODELS
-from bridge.models_export import Artifact, Source, export_models
+from bridge.artifact.runtimes import OnnxRuntime, TFLiteRuntime, TorchRuntime
+from bridge.conversion.models_export import Artifact, Source, export_models
+from bridge.folds.latency import interleaved, machine_name
 from bridge.routes import ROUTES
-from bridge.runtimes import OnnxRuntime, TFLiteRuntime, TorchRuntime
-from bridge.samples import read_recordings
+from bridge.verification.samples import read_recordings
 from signbart.console import markdown_table, run_command
+from signbart.models import MODEL_KINDS
 
 COLUMNS = ("model", "route", "scheme", "operators", "bytes", "s to make", "cosine", "max Δ", "ms")
 
@@ -39,12 +39,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
     import torch
 
-    from bridge.model_sources import read_source
+    from bridge.weights.model_sources import read_source
 
     torch.set_num_threads(1)
     sources = [
         read_source(model.name, Path(getattr(options, model.published.option)))
-        for model in MODELS.values()
+        for model in MODEL_KINDS.values()
         if model.published
     ]
     clips = read_recordings(options.data)

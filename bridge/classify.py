@@ -22,7 +22,7 @@ def classify(model: str | Path, clip: str) -> list[tuple[str, float]]:
 
     Args:
         model: A .tflite, or whatever else `evaluation.open_model` opens without further options.
-        clip: The recording; see `signbart.single_clip.read_single_clip`.
+        clip: The recording; see `signbart.recordings.reading.read_single_clip`.
 
     Returns:
         Labels and scores: the softmax of the logits, which sums up to 1.
@@ -30,10 +30,10 @@ def classify(model: str | Path, clip: str) -> list[tuple[str, float]]:
     Raises:
         SignBartError: The model or the recording cannot be read, or they do not fit each other.
     """
-    from bridge.evaluation import open_model
-    from bridge.quantized_parity import predict, prepared_inputs
-    from signbart.clips import ClipSet
-    from signbart.single_clip import read_single_clip
+    from bridge.artifact.opened import open_model
+    from bridge.verification.clips import predict, prepared_inputs
+    from signbart.recordings.clip import ClipSet
+    from signbart.recordings.reading import read_single_clip
 
     recording = ClipSet((read_single_clip(clip),), ("",))
     opened = open_model(model)

@@ -1,4 +1,4 @@
-"""``python bridge/convert.py``: the command. The work is done by `bridge.conversion.convert`."""
+"""``python bridge/convert.py``: the work is done by `bridge.conversion.pipeline.convert`."""
 
 from __future__ import annotations
 
@@ -14,16 +14,16 @@ if not __package__:
     # root belongs there.
     sys.path[0] = str(Path(__file__).resolve().parent.parent)
 
-from bridge.arguments import (
+from bridge.options import (
     add_comparison_arguments,
     add_published_arguments,
     add_quantization_arguments,
     add_test_signers_argument,
     at_least,
-    published_options,
 )
-from bridge.quantize import FLOAT, SCHEMES
+from bridge.quantization.schemes import FLOAT, SCHEMES
 from bridge.routes import ROUTES
+from bridge.weights.source import published_options
 from signbart.console import run_command
 
 # Lines of the log that a failure shows.
@@ -41,7 +41,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         prog="python bridge/convert.py",
         description="Convert a checkpoint to .tflite and compare the result with PyTorch.",
         epilog=f"routes:\n{table}\n\nschemes:\n{schemes}\n\n"
-        "exit status: 0 converted and within the limits of configs/parity.yaml, 1 not, 2 bad input",
+        "exit status: 0 converted and within the limits of bridge/verification/limits.yaml, 1 not, "
+        "2 bad input",
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     parser.add_argument(
@@ -79,9 +80,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("-v", "--verbose", action="store_true", help="show the converters' output")
     options = parser.parse_args(arguments)
 
-    from bridge.conversion import convert
-    from bridge.parity_report import print_parity
-    from bridge.quantization_job import QuantizationOptions
+    from bridge.conversion.evidence import QuantizationOptions
+    from bridge.conversion.pipeline import convert
+    from bridge.verification.report import print_parity
 
     conversions = convert(
         options.checkpoint,

@@ -4,66 +4,13 @@ from __future__ import annotations
 
 import argparse
 import json
-from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from bridge.artifact.contents import foreign_operators, operators
 from bridge.errors import ArtifactError
 from signbart.console import run_command
-
-_CUSTOM = "custom "
-
-
-def operators(path: str | Path) -> Counter[str]:
-    """How often each operator of a .tflite or .onnx occurs; others as ``custom FlexErf``, say.
-
-    Read from the file itself: an interpreter refuses the files that this is most needed for.
-
-    Raises:
-        ArtifactError: The file is missing, or is neither.
-    """
-    if Path(path).suffix == ".onnx":
-        return _onnx_operators(path)
-    from ai_edge_litert import schema_py_generated as schema
-
-    if not Path(path).is_file():
-        raise ArtifactError(f"no .tflite at {path}")
-    content = Path(path).read_bytes()
-    if not schema.Model.ModelBufferHasIdentifier(content, 0):
-        raise ArtifactError(f"{path} is not a .tflite file")
-    try:
-        model = schema.ModelT.InitFromPackedBuf(content, 0)
-    # A flatbuffer is offsets; damaged ones lead anywhere.
-    except Exception as error:
-        raise ArtifactError(f"{path} is a damaged .tflite file: {error}") from None
-    builtin = {
-        value: name for name, value in vars(schema.BuiltinOperator).items() if name.isupper()
-    }
-    names = []
-    for code in model.operatorCodes:
-        number = max(code.builtinCode, code.deprecatedBuiltinCode)
-        custom = (code.customCode or b"").decode()
-        names.append(_CUSTOM + custom if custom else builtin[number])
-    return Counter(names[op.opcodeIndex] for graph in model.subgraphs for op in graph.operators)
-
-
-def _onnx_operators(path: str | Path) -> Counter[str]:
-    import onnx
-
-    if not Path(path).is_file():
-        raise ArtifactError(f"no .onnx at {path}")
-    try:
-        graph = onnx.load(str(path)).graph
-    # protobuf's DecodeError, among others, has no narrower base.
-    except Exception as error:
-        raise ArtifactError(f"{path} is not an .onnx file: {error}") from None
-    return Counter(_CUSTOM * bool(node.domain) + node.op_type for node in graph.node)
-
-
-def foreign_operators(path: str | Path) -> list[str]:
-    """Operators that plain LiteRT or ONNX lacks: TensorFlow's (Flex) and custom ones."""
-    return sorted(name for name in operators(path) if name.startswith(_CUSTOM))
 
 
 def describe(path: str | Path) -> dict[str, Any]:
@@ -75,9 +22,9 @@ def describe(path: str | Path) -> dict[str, Any]:
     Raises:
         ArtifactError: The file is missing, damaged, or of another kind.
     """
-    from bridge.arithmetic import multiply_accumulates
-    from bridge.metadata import read_metadata
-    from bridge.runtimes import open_runtime
+    from bridge.artifact.contents import multiply_accumulates
+    from bridge.artifact.metadata import read_metadata
+    from bridge.artifact.runtimes import open_runtime
 
     path = Path(path)
     if path.suffix not in (".tflite", ".onnx"):

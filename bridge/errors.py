@@ -7,10 +7,6 @@ class BridgeError(SignBartError):
     """Base of the bridge's errors."""
 
 
-class RuntimeInputError(BridgeError):
-    """Arrays do not fit what a model takes: names, shapes, dtypes, or the mask's contents."""
-
-
 class ArtifactError(BridgeError):
     """An artifact cannot be read, or lacks what it has to carry."""
 

@@ -3,23 +3,18 @@
 from __future__ import annotations
 
 import argparse
-import csv
-import io
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-import numpy as np
-
-from bridge.arguments import add_published_arguments
 from bridge.errors import BridgeError
+from bridge.evaluation.tables import per_class_csv, per_class_rows
+from bridge.options import add_published_arguments
 from signbart.console import print_table, run_command
 
 if TYPE_CHECKING:
-    from bridge.evaluation import Evaluation
-    from signbart.clips import ClipSet
-
-_LISTED = 3  # classes that a class is most often taken for
+    from bridge.evaluation.predictions import Evaluation
+    from signbart.recordings.clip import ClipSet
 
 
 def evaluate_files(
@@ -44,9 +39,10 @@ def evaluate_files(
     Raises:
         SignBartError: A file cannot be opened, or the clips do not fit it.
     """
-    from bridge.checkpoints import read_labels
-    from bridge.evaluation import evaluate, open_model
-    from signbart.config import load_config
+    from bridge.artifact.opened import open_model
+    from bridge.evaluation.predictions import evaluate
+    from bridge.weights.source import read_labels
+    from signbart.configuration.reading import load_config
 
     if (config or overrides or labels) and not any(path.suffix == ".pth" for path in paths):
         raise BridgeError(
@@ -97,7 +93,7 @@ def seen_in_training(path: Path, clips: ClipSet, chosen: ClipSet) -> str:
 
     Only checkpoints know it, and only of the very recordings that they were trained with.
     """
-    from bridge.checkpoints import load_progress
+    from bridge.weights.source import load_progress
 
     if path.suffix in (".tflite", ".onnx", ".pth"):
         return ""
@@ -113,49 +109,6 @@ def seen_in_training(path: Path, clips: ClipSet, chosen: ClipSet) -> str:
         f"{path.name} was trained on recordings of {', '.join(others)}, so its score says little "
         f"about strangers{held_out}"
     )
-
-
-def per_class_rows(evaluation: Evaluation) -> list[list[str]]:
-    """A row a class that occurs: name, clips, percent recognised, what it is taken for."""
-    rows = []
-    names = evaluation.class_names
-    for at, counts in enumerate(evaluation.confusion):
-        total = int(counts.sum())
-        if not total:
-            continue
-        others = counts.copy()
-        others[at] = 0
-        wrong = [one for one in np.argsort(-others, kind="stable")[:_LISTED] if others[one]]
-        taken = ", ".join(f"{names[one]} ({others[one]})" for one in wrong)
-        rows.append([names[at], str(total), f"{100 * counts[at] / total:.2f}", taken or "-"])
-    return rows
-
-
-def per_class_csv(evaluations: Mapping[str, Evaluation | None]) -> str:
-    """A row a class: clips, and each model's recall in percent.
-
-    Where no clip is of the class, or the model was not evaluated, the cell says so.
-    """
-    from bridge.results import NOT_RUN
-
-    text = io.StringIO()
-    writer = csv.writer(text, lineterminator="\n")
-    writer.writerow(["class", "clips", *evaluations])
-    classes: dict[str, dict[str, tuple[int, float]]] = {}
-    for model, evaluation in evaluations.items():
-        if evaluation is None:
-            continue
-        recalls = evaluation.scores.per_class
-        totals = evaluation.confusion.sum(axis=1)
-        for name, recall, total in zip(evaluation.class_names, recalls, totals, strict=True):
-            classes.setdefault(name, {})[model] = (int(total), 100 * float(recall))
-    for name, found in classes.items():
-        clips = max(total for total, _ in found.values())
-        cells = [
-            f"{found[m][1]:.2f}" if m in found and found[m][0] else NOT_RUN for m in evaluations
-        ]
-        writer.writerow([name, clips, *cells])
-    return text.getvalue()
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -192,10 +145,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
     )
     options = parser.parse_args(arguments)
 
-    from bridge.evaluation import identify, require_nothing_else
-    from signbart.clips import read_clips
+    from bridge.evaluation.predictions import identify, require_nothing_else
     from signbart.files import make_folder
-    from signbart.training_command import print_skipped
+    from signbart.recordings.reading import read_clips
+    from signbart.training.options import print_skipped
 
     paths = list({Path(model).resolve(): Path(model) for model in options.models}.values())
     clips = read_clips(options.data, split=options.split, skip_bad=options.skip_bad)
@@ -252,10 +205,10 @@ def _print_scores(found: Mapping[Path, Evaluation], clips: ClipSet, source: str)
 
 
 def _write(output: Path, found: Mapping[Path, Evaluation], clips: ClipSet) -> None:
-    from bridge.evaluation import identify, write_evaluation
-    from bridge.pictures import draw_confusion
+    from bridge.book.pictures import draw_confusion
+    from bridge.evaluation.predictions import identify, write_evaluation
     from signbart.files import make_folder, replacing, write_text
-    from signbart.run_folder import csv_text
+    from signbart.training.run_folder import csv_text
 
     pictures = output / "confusion_matrices"
     make_folder(pictures)

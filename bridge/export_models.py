@@ -1,4 +1,4 @@
-"""``python bridge/export_models.py``: the command. `bridge.models_export` does the work."""
+"""``python bridge/export_models.py``: `bridge.conversion.models_export` does the work."""
 
 from __future__ import annotations
 
@@ -13,12 +13,13 @@ if not __package__:
     # project's root belongs there.
     sys.path[0] = str(Path(__file__).resolve().parent.parent)
 
-from bridge.arguments import at_least
 from bridge.errors import BridgeError
-from bridge.models import MODELS, Model
-from bridge.quantize import select_schemes
+from bridge.options import at_least
+from bridge.quantization.schemes import select_schemes
 from bridge.routes import ROUTES, get_route
 from signbart.console import run_command
+from signbart.models import MODEL_KINDS
+from signbart.models.kind import ModelKind
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -26,9 +27,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     options = _parser().parse_args(arguments)
     schemes = select_schemes([options.quantize])
 
-    from bridge.model_sources import read_source
-    from bridge.models_export import LOG, OFFERED, RESULTS, export_models
-    from bridge.samples import read_recordings
+    from bridge.conversion.models_export import LOG, OFFERED, RESULTS, export_models
+    from bridge.verification.samples import read_recordings
+    from bridge.weights.model_sources import read_source
 
     others = [scheme.name for scheme in schemes if scheme.name not in OFFERED]
     if others:
@@ -96,8 +97,8 @@ def _believed(model: Any) -> str:
     return f", {heads} heads, {pooling} pooling" if heads and pooling else ""
 
 
-def _offered() -> list[Model]:
-    return [model for model in MODELS.values() if model.published]
+def _offered() -> list[ModelKind]:
+    return [model for model in MODEL_KINDS.values() if model.published]
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -108,7 +109,8 @@ def _parser() -> argparse.ArgumentParser:
         "to .tflite and .onnx, and compare every file with PyTorch. By default it takes what lies "
         "in the current folder.",
         epilog=f"routes:\n{routes}\n\n"
-        "exit status: 0 exported and within the limits of configs/parity.yaml, 1 not, 2 bad input",
+        "exit status: 0 exported and within the limits of bridge/verification/limits.yaml, 1 not, "
+        "2 bad input",
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     for model in _offered():

@@ -4,7 +4,7 @@ A fold ``OUTPUT/<signer>`` is a run folder, trained in PyTorch or in Keras, with
 the checkpoints: every route and scheme, judged on the signer that was not trained on. With
 ``--qat`` two more runs stand in it, ``qat_dynamic/`` and ``qat_static/``, each with its own
 ``exports/``. Every model is evaluated on that signer (``evaluation/``), every .tflite timed
-(``latency.json``). `bridge.results` reads all of it, and the results book of it goes to
+(``latency.json``). `bridge.book.results` reads all of it, and the results book of it goes to
 ``OUTPUT/report``.
 """
 
@@ -15,12 +15,13 @@ import os
 from collections.abc import Sequence
 from pathlib import Path
 
-from bridge.quantize import select_schemes
+from bridge.quantization.schemes import select_schemes
 from bridge.routes import select_routes
 from signbart.console import run_command
+from signbart.engines import run_folds
 from signbart.files import make_folder
-from signbart.frameworks import FRAMEWORKS
-from signbart.leave_one_out import ALL, add_fold_arguments, check_folds, run_folds, select_signers
+from signbart.training.folds import ALL, add_fold_arguments, check_folds, select_signers
+from signbart.training.frameworks import FRAMEWORKS
 
 REPORT = "report"  # the book's folder; no signer's, for signers hold exports
 
@@ -60,14 +61,14 @@ def main(arguments: Sequence[str] | None = None) -> int:
     )
     options = parser.parse_args(arguments)
 
-    from bridge.fold import Fold, in_framework
-    from bridge.fold_latency import measure_latency
-    from bridge.report import report
-    from signbart.clips import read_clips
-    from signbart.config import load_config
+    from bridge.book.printing import report
+    from bridge.folds.fold import Fold, in_framework
+    from bridge.folds.fold_latency import measure_latency
+    from signbart.configuration.reading import load_config
     from signbart.errors import ConfigError
-    from signbart.runs import require_trainable
-    from signbart.training_command import print_skipped
+    from signbart.recordings.reading import read_clips
+    from signbart.training.lifecycle import require_trainable
+    from signbart.training.options import print_skipped
 
     if options.jobs < 1 or options.qat_epochs < 1:
         raise ConfigError("--jobs and --qat-epochs must be at least 1")

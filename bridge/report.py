@@ -3,62 +3,11 @@
 from __future__ import annotations
 
 import argparse
-from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
 
-from bridge.errors import BridgeError
-from signbart.console import print_table, run_command
-
-if TYPE_CHECKING:
-    from bridge.results import Run
-
-
-def report(folders: Sequence[Path], output: Path | None) -> int:
-    """Prints the main tables of runs, and writes their book.
-
-    Args:
-        folders: Output folders of `bridge.loso`.
-        output: Receives the book; None: nothing is written.
-
-    Returns:
-        0 if every artifact agrees with PyTorch, otherwise 1.
-
-    Raises:
-        BridgeError: A folder is no such run, or two of them would have one name.
-    """
-    import datetime
-
-    from bridge.book import write_book
-    from bridge.parity import PASS
-    from bridge.results import read_run
-
-    runs = [read_run(folder) for folder in folders]
-    twice = [name for name, count in Counter(run.data for run in runs).items() if count > 1]
-    if twice:
-        raise BridgeError(
-            f"two of the runs would both be called '{twice[0]}', so their rows could not be told "
-            "apart; make a book of each, or train one with --set name=OTHER"
-        )
-    for run in runs:
-        _print_run(run)
-    if output is not None:
-        written = write_book(runs, output, datetime.date.today())
-        print(f"wrote {' and '.join(map(str, written))}, with tables and pictures beside them")
-    wrong = [result for run in runs for result in run.results if result.verdict != PASS]
-    for r in wrong:
-        print(f"{r.data} {r.fold} {r.training} {r.route} {r.scheme}: {r.verdict}: {r.reason}")
-    return 1 if wrong else 0
-
-
-def _print_run(run: Run) -> None:
-    from bridge.book import main_route
-    from bridge.book_tables import by_route, per_signer, summary
-
-    route = main_route(run)
-    for title, columns, rows in (summary(run, route), per_signer(run, route), by_route(run)):
-        print_table(f"{run.data}. {title}", columns, rows)
+from bridge.book.printing import report
+from signbart.console import run_command
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

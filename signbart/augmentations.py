@@ -8,8 +8,8 @@ from __future__ import annotations
 
 import numpy as np
 
-from signbart.config import RunConfig
-from signbart.layouts import get_layout
+from signbart.configuration.schema import RunConfig
+from signbart.landmarks.layouts import get_layout
 from signbart.preprocessing import joint_flip
 
 

@@ -13,10 +13,10 @@ from dataclasses import dataclass
 import numpy as np
 
 from signbart.augmentations import augment
-from signbart.clips import ClipSet
-from signbart.config import RunConfig
-from signbart.layouts import get_layout
+from signbart.configuration.schema import RunConfig
+from signbart.landmarks.layouts import get_layout
 from signbart.preprocessing import as_model_input, normalize, pad, prepare
+from signbart.recordings.clip import ClipSet
 
 # A chunk of this many batches is augmented together, sorted by length and cut into batches: large
 # enough that a batch's clips are about equally long, small enough to stay random and in cache.

@@ -12,6 +12,8 @@ from signbart.errors import SignBartError
 if TYPE_CHECKING:
     from rich.console import Console
 
+NOT_RUN = "not run"  # stands in tables for what was not measured
+
 
 def run_command(main: Callable[[], int | None]) -> None:
     """Runs a command's ``main`` and ends the process with its exit status.

@@ -15,3 +15,7 @@ class ClipError(SignBartError):
 
 class CheckpointError(SignBartError):
     """A checkpoint cannot be read, or does not fit the model it is loaded into."""
+
+
+class RuntimeInputError(SignBartError):
+    """Arrays do not fit what a model takes: names, shapes, dtypes, or the mask's contents."""

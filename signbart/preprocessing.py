@@ -14,8 +14,8 @@ from collections.abc import Mapping, Sequence
 
 import numpy as np
 
-from signbart.config import RunConfig
-from signbart.layouts import Layout, get_layout
+from signbart.configuration.schema import RunConfig
+from signbart.landmarks.layouts import Layout, get_layout
 
 BOX_MARGIN = 0.05  # published: 5 % of the longer side, on every side
 

@@ -6,7 +6,7 @@ import argparse
 from collections.abc import Sequence
 
 from signbart.console import run_command
-from signbart.training_command import (
+from signbart.training.options import (
     EpochReport,
     add_run_arguments,
     add_split_arguments,
@@ -26,14 +26,14 @@ def main(arguments: Sequence[str] | None = None) -> int:
     add_split_arguments(parser)
     options = parser.parse_args(arguments)
 
-    from signbart.clips import read_clips
-    from signbart.config import load_config
+    from signbart.configuration.reading import load_config
+    from signbart.recordings.reading import read_clips
 
     config = load_config(options.config, options.overrides)
     clips = read_clips(options.data, split=options.split, skip_bad=options.skip_bad)
 
-    from signbart_torch.trainer import BEST, train
-    from signbart_torch.workers import is_main_process
+    from signbart_torch.training.trainer import BEST, train
+    from signbart_torch.training.workers import is_main_process
 
     with EpochReport(config.train.epochs, quiet=not is_main_process()) as report:
         results = train(

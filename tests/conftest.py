@@ -7,11 +7,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from signbart.clips import Clip, ClipSet
-from signbart.config import RunConfig, from_dict
-from signbart.layouts import get_layout
+from signbart.configuration.reading import from_dict
+from signbart.configuration.schema import RunConfig
+from signbart.landmarks.layouts import get_layout
+from signbart.recordings.clip import Clip, ClipSet
 
-REPOSITORY = Path(__file__).resolve().parent.parent
+REPOSITORY = Path(__file__).resolve().parents[1]
 # pytest-xdist tells its workers that a line has 80 columns, and tables would be folded to that.
 os.environ.pop("COLUMNS", None)
 

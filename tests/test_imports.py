@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-REPOSITORY = Path(__file__).resolve().parent.parent
+REPOSITORY = Path(__file__).resolve().parents[1]
 FRAMEWORKS = {
     *("torch", "torchao", "tensorflow", "keras", "tf_keras", "sklearn", "onnx", "onnxruntime"),
     *(
@@ -90,11 +90,15 @@ def test_every_package_was_looked_at():
         ("signbart/clips.py", "import torch", "torch when it is loaded"),
         ("signbart/clips.py", "def f():\n    import torch.nn as nn", "clips.py:2 imports torch"),
         ("signbart/metrics.py", "from sklearn.metrics import f1_score", "sklearn when it is"),
-        ("signbart/clips.py", "def f():\n    from bridge.spec import IOSpec", "bridge"),
+        ("signbart/clips.py", "def f():\n    from bridge.routes import ROUTES", "bridge"),
         ("signbart/clips.py", "try:\n    import rich\nexcept ImportError:\n    pass", "rich when"),
         ("signbart/clips.py", "if TYPE_CHECKING:\n    import keras", "keras"),
         ("signbart_torch/model.py", "class A:\n    import tensorflow", "tensorflow when"),
-        ("signbart_torch/model.py", "def f():\n    import signbart_tf.model", "signbart_tf"),
+        (
+            "signbart_torch/model.py",
+            "def f():\n    import signbart_tf.models.signbart.model",
+            "signbart_tf",
+        ),
         ("signbart_torch/model.py", "import numpy, bridge.parity", "bridge when"),
         (
             "signbart_tf/model.py",
@@ -104,9 +108,17 @@ def test_every_package_was_looked_at():
         ("signbart_tf/checkpoint.py", "import h5py, torch", "torch when it is loaded"),
         ("signbart_tf/model.py", "if TYPE_CHECKING:\n    import bridge.weight_map", "bridge"),
         ("signbart_torch/checkpoint.py", "import h5py", "h5py when it is loaded"),
-        ("bridge/weight_map.py", "from signbart_tf.model import SignBart", "signbart_tf when"),
+        (
+            "bridge/weight_map.py",
+            "from signbart_tf.models.signbart.model import SignBart",
+            "signbart_tf when",
+        ),
         ("bridge/parity.py", "import onnx", "onnx when it is loaded"),
-        ("bridge/parity.py", "from signbart_torch.model import SignBart", "signbart_torch when"),
+        (
+            "bridge/parity.py",
+            "from signbart_torch.models.signbart.model import SignBart",
+            "signbart_torch when",
+        ),
         ("bridge/routes/table.py", "import litert_torch", "litert_torch when"),
     ],
 )
@@ -137,7 +149,7 @@ def test_one_module_alone_knows_the_quantizer():
         for name, _, _ in imports(ast.parse((REPOSITORY / path).read_text(encoding="utf-8")))
         if name == "ai_edge_quantizer"
     ]
-    assert set(named) == {"bridge/quantize.py"}
+    assert set(named) == {"bridge/quantization/quantizer.py"}
 
 
 def test_no_module_of_the_bridge_is_named_after_what_it_would_hide():
@@ -149,7 +161,7 @@ def test_no_module_of_the_bridge_is_named_after_what_it_would_hide():
 # Every module that runs as `python -m`, and those that users are told to run by their path.
 BENCHMARKS = [path.relative_to(REPOSITORY) for path in REPOSITORY.glob("benchmarks/*.py")]
 COMMANDS = [
-    ["-m", ".".join(path.with_suffix("").parts), "--help"]
+    ["-m", ".".join(path.with_suffix("").parts).removesuffix(".__main__"), "--help"]
     for path in [*MODULES, *sorted(BENCHMARKS)]
     if '__name__ == "__main__"' in (REPOSITORY / path).read_text(encoding="utf-8")
 ] + [[str(REPOSITORY / "bridge" / name), "--help"] for name in ("convert.py", "export_models.py")]

@@ -15,11 +15,14 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from bridge.errors import BridgeError, ConversionError
+from bridge.weights.rules import has_twin
+from signbart.models import kind_of
 
 if TYPE_CHECKING:
     from torch import nn
 
-    from bridge.spec import IOSpec
+    from signbart.models.io_spec import IOSpec
+    from signbart.models.kind import ModelKind
 
 
 @dataclass(frozen=True)
@@ -54,13 +57,19 @@ class Route:
         The ONNX route can be asked for its .onnx alone.
 
         Args:
-            model: One of `models.MODELS`, in inference mode.
+            model: A network of one of `signbart.models.MODEL_KINDS`, in inference mode.
             spec: Fixed shapes and the names that the artifact must have.
             paths: For each ending in `produces`, the file to write.
 
         Raises:
             ConversionError: A package is missing, or the converter failed.
         """
+        kind = kind_of(model.config)
+        if self.needs_twin and not has_twin(kind):
+            raise ConversionError(
+                f"{kind.title} has no Keras twin; routes that carry it: "
+                f"{', '.join(routes_of(kind))}"
+            )
         missing = self.missing_packages()
         if missing:
             raise ConversionError(
@@ -136,3 +145,8 @@ def get_route(name: str) -> Route:
             return route
     known = "; ".join(f"{r.name} (also {', '.join(r.aliases)})" for r in ROUTES.values())
     raise BridgeError(f"unknown route '{name}'; known: {known}")
+
+
+def routes_of(kind: ModelKind) -> tuple[str, ...]:
+    """Names of the routes that carry a kind of model: those by Keras where it has a twin."""
+    return tuple(r.name for r in ROUTES.values() if not r.needs_twin or has_twin(kind))

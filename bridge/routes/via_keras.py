@@ -6,9 +6,8 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from bridge.models import model_of
-from bridge.spec import IOSpec
-from bridge.weight_map import build_twin
+from bridge.weights.port import build_twin
+from signbart.models.io_spec import IOSpec
 
 if TYPE_CHECKING:
     from torch import nn
@@ -16,8 +15,11 @@ if TYPE_CHECKING:
 
 def export(model: nn.Module, spec: IOSpec, paths: Mapping[str, Path]) -> None:
     """Writes the float .tflite; see `bridge.routes.Route.export`."""
-    graph = model_of(model.config).keras_export_graph(build_twin(model))
-    import keras  # behind signbart_tf, which says what it runs on
+    # Behind signbart_tf, which says what Keras runs on.
+    from signbart_tf.models import export_graph
+
+    graph = export_graph(build_twin(model))
+    import keras
 
     signature = {
         tensor.name: keras.InputSpec(shape=tensor.shape, dtype=tensor.dtype, name=tensor.name)

@@ -12,9 +12,9 @@ from pathlib import Path
 import torch
 from torch import Tensor, nn
 
-from bridge.models import model_of
 from bridge.routes import while_loops
-from bridge.spec import IOSpec
+from signbart.models.io_spec import IOSpec
+from signbart_torch.models import export_graph
 
 
 class _Named(nn.Module):
@@ -37,6 +37,6 @@ def export(model: nn.Module, spec: IOSpec, paths: Mapping[str, Path]) -> None:
         tensor.name: torch.ones(tensor.shape, dtype=getattr(torch, tensor.dtype))
         for tensor in spec.inputs
     }
-    graph = model_of(model.config).export_graph(model)
+    graph = export_graph(model)
     named = _Named(graph, spec.outputs[0].name).eval()
     while_loops.convert(named, example, paths[".tflite"])

@@ -17,8 +17,8 @@ import torch
 from onnxscript import optimizer
 from torch import nn
 
-from bridge.models import model_of
-from bridge.spec import IOSpec
+from signbart.models.io_spec import IOSpec
+from signbart_torch.models import onnx_graph
 
 if TYPE_CHECKING:
     import onnx
@@ -64,7 +64,7 @@ def _export_onnx(model: nn.Module, spec: IOSpec, path: Path, *, dynamic: bool) -
     with torch.inference_mode():
         outputs = model(**example)
     program = torch.onnx.export(
-        model_of(model.config).onnx_graph(model, dynamic=dynamic),
+        onnx_graph(model, dynamic=dynamic),
         kwargs=example,
         dynamo=True,
         opset_version=OPSET,

@@ -16,17 +16,26 @@ import numpy as np
 import pytest
 import torch
 
-from bridge.calibration import Calibration, calibrate_on
-from bridge.quantize import SCHEMES, quantize
-from bridge.quantized_parity import JudgedClips, judged_clips, predict, prepared_inputs
+from bridge.artifact.runtimes import TorchRuntime
+from bridge.quantization.calibration import Calibration, calibrate_on
+from bridge.quantization.quantizer import quantize
+from bridge.quantization.schemes import SCHEMES
 from bridge.routes import ROUTES
-from bridge.runtimes import TorchRuntime
-from signbart.clips import Clip, ClipSet, read_clips, write_packed
-from signbart.config import RunConfig, from_dict
-from signbart.layouts import get_layout
-from signbart.splits import split_clips
-from signbart_torch.checkpoint import Checkpoint, load_checkpoint, load_model, save_checkpoint
-from signbart_torch.model import SignBart
+from bridge.verification.clips import JudgedClips, judged_clips, predict, prepared_inputs
+from signbart.configuration.reading import from_dict
+from signbart.configuration.schema import RunConfig
+from signbart.landmarks.layouts import get_layout
+from signbart.recordings.clip import Clip, ClipSet
+from signbart.recordings.packed import write_packed
+from signbart.recordings.reading import read_clips
+from signbart.training.splits import split_clips
+from signbart_torch.models.signbart.model import SignBart
+from signbart_torch.training.checkpoint import (
+    Checkpoint,
+    load_checkpoint,
+    load_model,
+    save_checkpoint,
+)
 
 REPOSITORY = Path(__file__).resolve().parents[2]
 LABELS = ("hello", "thank you", "naïve", "نعم", "no")

@@ -9,9 +9,8 @@ import numpy as np
 import pytest
 
 from bridge import classify
-from signbart.clips import read_clips
 from signbart.errors import ClipError
-from signbart.single_clip import read_single_clip
+from signbart.recordings.reading import read_clips, read_single_clip
 
 
 @pytest.fixture

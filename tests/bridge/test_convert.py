@@ -23,27 +23,29 @@ import torch
 import yaml
 from torch.nn import functional as F
 
-from bridge import conversion_job, parity
 from bridge import convert as command
-from bridge.checkpoints import read_labels
-from bridge.conversion import convert
-from bridge.conversion_job import PACKAGES, ConversionJob
+from bridge import parity
+from bridge.artifact.metadata import build_metadata, read_metadata
+from bridge.artifact.runtimes import TFLiteRuntime, TorchRuntime, open_runtime
+from bridge.conversion import route_run as conversion_job
+from bridge.conversion.folder import set_others_aside
+from bridge.conversion.folder import settle as settle_artifact
+from bridge.conversion.pipeline import convert
+from bridge.conversion.route_run import PACKAGES, ConversionJob
 from bridge.errors import BridgeError, ConversionError
-from bridge.exports_folder import set_others_aside
-from bridge.exports_folder import settle as settle_artifact
-from bridge.metadata import build_metadata, read_metadata
-from bridge.parity import FAILED, PASS, WRONG, Parity, compare
 from bridge.routes import ROUTES, Route, get_route, select_routes
-from bridge.runtimes import TFLiteRuntime, TorchRuntime, open_runtime
-from bridge.samples import make_samples
-from bridge.spec import LOGITS, io_spec
-from bridge.tolerances import Tolerance
-from signbart.config import from_dict
+from bridge.verification.compare import FAILED, PASS, WRONG, Parity, compare
+from bridge.verification.limits import Tolerance
+from bridge.verification.samples import make_samples
+from bridge.weights.source import read_labels
+from signbart.configuration.reading import from_dict
 from signbart.console import run_command
 from signbart.files import file_sha256, held
-from signbart_torch import decoder, encoder
-from signbart_torch.checkpoint import load_checkpoint
-from signbart_torch.model import SignBart
+from signbart.models import io_spec
+from signbart.models.io_spec import LOGITS
+from signbart_torch.models.signbart import decoder, encoder
+from signbart_torch.models.signbart.model import SignBart
+from signbart_torch.training.checkpoint import load_checkpoint
 
 REPOSITORY = Path(__file__).resolve().parents[2]
 LIMITS = {"atol": 1e-5, "rtol": 1e-5}
@@ -633,7 +635,8 @@ def test_both_ways_to_call_it_name_every_route(script):
         for name in (route.name, *route.aliases):
             assert name in process.stdout
     status = (
-        "exit status: 0 converted and within the limits of configs/parity.yaml, 1 not, 2 bad input"
+        "exit status: 0 converted and within the limits of bridge/verification/limits.yaml, 1 not, "
+        "2 bad input"
     )
     assert status in process.stdout
 
@@ -647,7 +650,7 @@ def test_chatter_goes_to_the_log(tmp_path, verbose):
     script = f"""
 import os
 from pathlib import Path
-from bridge.chatter import chatter_to
+from bridge.conversion.converter_log import chatter_to
 print("before")
 try:
     with chatter_to(Path("{tmp_path}/convert.log"), {verbose}):

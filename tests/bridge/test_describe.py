@@ -2,7 +2,7 @@
 
 import pytest
 
-from bridge.describe import foreign_operators, operators
+from bridge.artifact.contents import foreign_operators, operators
 from bridge.errors import ArtifactError
 
 

@@ -14,22 +14,22 @@ import yaml
 from PIL import Image
 
 from bridge import evaluate
+from bridge.artifact.opened import open_model
 from bridge.errors import ArtifactError, BridgeError
-from bridge.evaluation import (
+from bridge.evaluation.predictions import (
     Evaluation,
     identify,
     is_evaluated,
-    open_model,
     pool,
     read_evaluation,
     write_evaluation,
 )
-from bridge.evaluation import evaluate as evaluate_model
-from bridge.results import NOT_RUN
-from signbart.clips import ClipSet
+from bridge.evaluation.predictions import evaluate as evaluate_model
+from signbart.console import NOT_RUN
 from signbart.errors import CheckpointError, SignBartError
-from signbart_torch.checkpoint import Checkpoint, load_checkpoint, save_checkpoint
-from signbart_torch.model import SignBart
+from signbart.recordings.clip import ClipSet
+from signbart_torch.models.signbart.model import SignBart
+from signbart_torch.training.checkpoint import Checkpoint, load_checkpoint, save_checkpoint
 
 LOGITS = np.array([[3, 2, 1], [0, 1, 5], [4, 0, 1], [1, 2, 0]], np.float32)
 

@@ -14,32 +14,34 @@ import numpy as np
 import pytest
 import torch
 
-from bridge import models_export
-from bridge.conversion import convert
+from bridge.artifact.metadata import read_metadata
+from bridge.artifact.opened import open_model
+from bridge.artifact.runtimes import TorchRuntime, open_runtime
+from bridge.conversion import models_export
+from bridge.conversion.evidence import QuantizationOptions
+from bridge.conversion.models_export import export_models
+from bridge.conversion.pipeline import convert
 from bridge.describe import main as describe_command
 from bridge.errors import ArtifactError, BridgeError
-from bridge.evaluation import open_model
 from bridge.export_models import main
-from bridge.metadata import read_metadata
-from bridge.model_sources import read_source
-from bridge.models import MODELS
-from bridge.models_export import export_models
-from bridge.parity import WRONG, compare
-from bridge.quantization_job import QuantizationOptions
-from bridge.quantized_parity import prepared_inputs
 from bridge.routes import ROUTES
-from bridge.runtimes import TorchRuntime, open_runtime
-from bridge.sequences import LENGTHS, UnmaskedTorch, make_sequences
-from bridge.spec import ATTENTION_MASK, KEYPOINTS, io_spec
-from signbart.clips import ClipSet, read_clips, write_packed
-from signbart.config import from_dict
+from bridge.verification.clips import prepared_inputs
+from bridge.verification.compare import WRONG, compare
+from bridge.verification.sequences import LENGTHS, UnmaskedTorch, make_sequences
+from bridge.weights.model_sources import read_source
+from signbart.configuration.reading import from_dict
 from signbart.errors import SignBartError
-from signbart.layouts import get_layout
-from signbart.synthetic import make_clips
-from signbart_torch.checkpoint import load_checkpoint
-from signbart_torch.trainer import train
-from signbart_torch.zoo.mediapipe_gru import MediapipeGru
-from signbart_torch.zoo.sign_transformer import SignTransformer
+from signbart.landmarks.layouts import get_layout
+from signbart.models import MODEL_KINDS, io_spec
+from signbart.models.io_spec import ATTENTION_MASK, KEYPOINTS
+from signbart.recordings.clip import ClipSet
+from signbart.recordings.packed import write_packed
+from signbart.recordings.reading import read_clips
+from signbart.synthetic.signs import make_clips
+from signbart_torch.models.mediapipe_gru.model import MediapipeGru
+from signbart_torch.models.sign_transformer.model import SignTransformer
+from signbart_torch.training.checkpoint import load_checkpoint
+from signbart_torch.training.trainer import train
 
 REPOSITORY = Path(__file__).resolve().parents[2]
 KINDS = ("sign_transformer", "mediapipe_gru")
@@ -53,9 +55,9 @@ SIZES = {
 # Smaller than SIZES, and untrained: for what is refused before anything is exported.
 SMALL = {
     "Transformer.pt": lambda: SignTransformer(
-        MODELS["sign_transformer"].config(d_model=16, encoder_layers=1, ffn_dim=20)
+        MODEL_KINDS["sign_transformer"].config(d_model=16, encoder_layers=1, ffn_dim=20)
     ),
-    "GRU.pt": lambda: MediapipeGru(MODELS["mediapipe_gru"].config(hidden1=12, hidden2=10)),
+    "GRU.pt": lambda: MediapipeGru(MODEL_KINDS["mediapipe_gru"].config(hidden1=12, hidden2=10)),
 }
 
 
@@ -186,7 +188,7 @@ def test_the_gru_is_not_unrolled(exported):
 @pytest.mark.slow
 def test_an_onnx_takes_any_batch_and_length(exported, published):
     for kind in KINDS:
-        file = MODELS[kind].published.file
+        file = MODEL_KINDS[kind].published.file
         source = read_source(kind, published / file, attention_heads=4)
         runtime = open_runtime(exported[0] / f"{kind}.onnx")
         rng = np.random.default_rng(1)
@@ -475,7 +477,7 @@ def test_positions_are_computed_for_as_many_frames_as_are_asked_for(folder):
 
 @pytest.mark.parametrize("kind", KINDS)
 def test_an_onnx_takes_any_length_even_beside_a_tflite_of_one_frame(folder, kind):
-    source = read_source(kind, folder / MODELS[kind].published.file, sequence_length=1)
+    source = read_source(kind, folder / MODEL_KINDS[kind].published.file, sequence_length=1)
     path = folder / "one.onnx"
     ROUTES["onnx"].export(source.model, io_spec(source.config), {".onnx": path})
     runtime = open_runtime(path)

@@ -10,19 +10,19 @@ import pytest
 import yaml
 
 from bridge import loso
+from bridge.book.results import CHECKPOINT, NOT_RUN, read_run
 from bridge.errors import BridgeError
-from bridge.evaluation import read_evaluation
-from bridge.fold import Fold, is_converted, listed
-from bridge.fold_layout import PLAIN
-from bridge.results import CHECKPOINT, NOT_RUN, read_run
-from signbart.clips import write_packed
-from signbart.config import load_config
+from bridge.evaluation.predictions import read_evaluation
+from bridge.folds.fold import Fold, is_converted, listed
+from bridge.folds.layout import PLAIN
+from signbart.configuration.reading import load_config
 from signbart.errors import ClipError, ConfigError
 from signbart.files import file_sha256
-from signbart.frameworks import TORCH
-from signbart.splits import split_clips
-from signbart.synthetic import make_clips
-from signbart_torch.checkpoint import load_checkpoint
+from signbart.recordings.packed import write_packed
+from signbart.synthetic.signs import make_clips
+from signbart.training.frameworks import TORCH
+from signbart.training.splits import split_clips
+from signbart_torch.training.checkpoint import load_checkpoint
 
 SIGNERS = ["P01", "P02"]
 

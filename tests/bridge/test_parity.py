@@ -6,18 +6,12 @@ import json
 import numpy as np
 import pytest
 
-from bridge.errors import RuntimeInputError
-from bridge.parity import (
-    FAILED,
-    PASS,
-    WRONG,
-    Parity,
-    compare,
-    judge,
-)
-from bridge.parity_report import parity_json, parity_markdown, print_parity
-from bridge.samples import Sample
-from bridge.spec import ATTENTION_MASK, IOSpec, TensorSpec, io_spec
+from bridge.verification.compare import FAILED, PASS, WRONG, Parity, compare, judge
+from bridge.verification.report import parity_json, parity_markdown, print_parity
+from bridge.verification.samples import Sample
+from signbart.errors import RuntimeInputError
+from signbart.models import io_spec
+from signbart.models.io_spec import ATTENTION_MASK, IOSpec, TensorSpec
 
 EXPECTED = np.array([[0.5, -2.0, 1.0], [4.0, 3.5, -1.0], [0.0, 0.25, 0.125]], np.float32)
 NAMES = ["first", "second", "third"]

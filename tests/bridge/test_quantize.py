@@ -10,22 +10,25 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from bridge import compaction, quantization_job
-from bridge import quantize as quantize_module
-from bridge.calibration import calibrate_on_noise
+from bridge.artifact import compaction
+from bridge.artifact.contents import operators
+from bridge.artifact.metadata import read_metadata
+from bridge.artifact.runtimes import FloatView, TFLiteRuntime, open_runtime
+from bridge.conversion import evidence as quantization_job
 from bridge.describe import main as describe_command
-from bridge.describe import operators
 from bridge.errors import BridgeError, ConversionError
-from bridge.metadata import read_metadata
-from bridge.parity import WRONG
-from bridge.quantize import FLOAT, SCHEMES, main, quantize, select_schemes
-from bridge.quantized_parity import compare_on_clips
+from bridge.quantization import quantizer
+from bridge.quantization.calibration import calibrate_on_noise
+from bridge.quantization.quantizer import quantize
+from bridge.quantization.schemes import FLOAT, SCHEMES, select_schemes
+from bridge.quantize import main
 from bridge.routes import ROUTES
-from bridge.runtimes import FloatView, TFLiteRuntime, open_runtime
-from bridge.tolerances import load_data_tolerance
-from signbart.clips import write_packed
+from bridge.verification.clips import compare_on_clips
+from bridge.verification.compare import WRONG
+from bridge.verification.limits import load_data_tolerance
 from signbart.console import run_command
-from signbart_torch.checkpoint import load_checkpoint
+from signbart.recordings.packed import write_packed
+from signbart_torch.training.checkpoint import load_checkpoint
 
 QUANTIZED = [name for name in SCHEMES if name != FLOAT]
 # Products of the graph for export: 4 an encoder layer, 7 a decoder layer and 8 the last one,
@@ -269,7 +272,7 @@ def test_what_makes_no_sense_is_refused_before_anything_is_written(config, tmp_p
 @pytest.mark.slow
 def test_layers_that_the_quantizer_leaves_in_float_are_an_error(converted, monkeypatch, tmp_path):
     """No silent fallback: here it is told to leave all whose name has "out_proj"."""
-    whole = quantize_module._recipe
+    whole = quantizer._recipe
 
     def partial(scheme, int8_io):
         from ai_edge_quantizer import qtyping
@@ -282,7 +285,7 @@ def test_layers_that_the_quantizer_leaves_in_float_are_an_error(converted, monke
         )
         return manager
 
-    monkeypatch.setattr(quantize_module, "_recipe", partial)
+    monkeypatch.setattr(quantizer, "_recipe", partial)
     for scheme in QUANTIZED[:3]:
         with pytest.raises(ConversionError, match=rf"{scheme}: .*left some in float"):
             quantize(converted.artifact, SCHEMES[scheme], tmp_path / "a.tflite")

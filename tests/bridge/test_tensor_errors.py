@@ -3,11 +3,13 @@
 import numpy as np
 import pytest
 
-from bridge import quantize as quantize_module
 from bridge.errors import BridgeError, SignBartError
-from bridge.quantize import SCHEMES, quantize
+from bridge.quantization import quantizer
+from bridge.quantization.quantizer import quantize
+from bridge.quantization.schemes import SCHEMES
+from bridge.quantization.tensor_errors import tensor_errors
 from bridge.routes import ROUTES
-from bridge.tensor_errors import main, tensor_errors
+from bridge.tensor_errors import main
 
 
 def errors(converted, path, inputs, route="litert"):
@@ -97,4 +99,4 @@ def test_the_quantizer_is_shown_lowest_and_highest():
     """The name that the test above exchanges is the one in use."""
     import inspect
 
-    assert "qsv_utils.min_max_update" in inspect.getsource(quantize_module._observe)
+    assert "qsv_utils.min_max_update" in inspect.getsource(quantizer._observe)

@@ -9,31 +9,34 @@ import pytest
 import torch
 import yaml
 
+from bridge.artifact.runtimes import KerasRuntime
 from bridge.errors import WeightMapError
-from bridge.parity import WRONG, compare, diagnose
-from bridge.runtimes import KerasRuntime
-from bridge.samples import make_samples
-from bridge.weight_map import (
-    IDENTITY,
-    TRANSPOSE,
-    Rule,
+from bridge.verification.compare import WRONG, compare, diagnose
+from bridge.verification.samples import make_samples
+from bridge.weight_map import main
+from bridge.weights.port import (
     audit,
     build_original,
     build_twin,
     keras_to_torch,
     keras_variables,
-    main,
-    signbart_rules,
     torch_arrays,
     torch_to_keras,
 )
-from signbart.config import load_config
+from bridge.weights.rules import IDENTITY, TRANSPOSE, Rule
+from bridge.weights.signbart import rules as signbart_rules
+from signbart.configuration.reading import load_config
 from signbart.console import run_command
-from signbart_tf.checkpoint import load_model as load_keras
-from signbart_tf.checkpoint import save_checkpoint as save_keras
-from signbart_tf.model import SignBart as KerasSignBart
-from signbart_torch.checkpoint import Checkpoint, load_checkpoint, load_model, save_checkpoint
-from signbart_torch.model import SignBart
+from signbart_tf.models.signbart.model import SignBart as KerasSignBart
+from signbart_tf.training.checkpoint import load_model as load_keras
+from signbart_tf.training.checkpoint import save_checkpoint as save_keras
+from signbart_torch.models.signbart.model import SignBart
+from signbart_torch.training.checkpoint import (
+    Checkpoint,
+    load_checkpoint,
+    load_model,
+    save_checkpoint,
+)
 
 CONFIGS = Path(__file__).resolve().parents[2] / "configs"
 

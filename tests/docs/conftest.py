@@ -10,7 +10,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from signbart.clips import read_clips, write_packed
+from signbart.recordings.packed import write_packed
+from signbart.recordings.reading import read_clips
 from tests.docs.pages import REAL, REPOSITORY, Block, Command, all_blocks, all_commands
 
 # What commands name that other commands, or `Workspace`, make.
@@ -157,7 +158,7 @@ def _publish(checkpoint: Path, folder: Path) -> None:
     import torch
     import yaml
 
-    from signbart_torch.checkpoint import load_checkpoint
+    from signbart_torch.training.checkpoint import load_checkpoint
 
     known = load_checkpoint(checkpoint)
     torch.save({"model": dict(known.tensors), "epoch": 1}, folder / "LSA-64.pth")
@@ -171,9 +172,10 @@ def _save_zoo(folder: Path) -> None:
     """Transformer.pt and GRU.pt of the published sizes, with random weights."""
     import torch
 
-    from signbart.zoo_config import MediapipeGruConfig, SignTransformerConfig
-    from signbart_torch.zoo.mediapipe_gru import MediapipeGru
-    from signbart_torch.zoo.sign_transformer import SignTransformer
+    from signbart.models.mediapipe_gru import MediapipeGruConfig
+    from signbart.models.sign_transformer import SignTransformerConfig
+    from signbart_torch.models.mediapipe_gru.model import MediapipeGru
+    from signbart_torch.models.sign_transformer.model import SignTransformer
 
     torch.manual_seed(0)
     torch.save(SignTransformer(SignTransformerConfig()).state_dict(), folder / "Transformer.pt")

@@ -8,10 +8,10 @@ import sys
 import numpy as np
 import pytest
 
-from bridge.quantized_parity import prepared_inputs
-from bridge.runtimes import FloatView, TFLiteRuntime
-from signbart.clips import read_clips
-from signbart.config import load_config
+from bridge.artifact.runtimes import FloatView, TFLiteRuntime
+from bridge.verification.clips import prepared_inputs
+from signbart.configuration.reading import load_config
+from signbart.recordings.reading import read_clips
 from tests.docs.pages import PAGES, REPOSITORY, id_of, steps
 
 pytestmark = [pytest.mark.docs, pytest.mark.slow]

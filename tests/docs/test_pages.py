@@ -6,12 +6,13 @@ import re
 import numpy as np
 import pytest
 
-from bridge.metadata import build_metadata
-from bridge.spec import ATTENTION_MASK, KEYPOINTS, LOGITS, SIGNATURE, io_spec
-from signbart.clips import read_clips
-from signbart.config import from_dict
-from signbart.layouts import LAYOUTS
+from bridge.artifact.metadata import build_metadata
+from signbart.configuration.reading import from_dict
+from signbart.landmarks.layouts import LAYOUTS
+from signbart.models import io_spec
+from signbart.models.io_spec import ATTENTION_MASK, KEYPOINTS, LOGITS, SIGNATURE
 from signbart.preprocessing import pad, preprocess
+from signbart.recordings.reading import read_clips
 from tests.docs.pages import (
     LANGUAGES,
     NOT_RUN,

@@ -3,7 +3,7 @@
 from pathlib import Path
 
 from signbart.console import markdown_table
-from signbart.layouts import LAYOUTS, Layout
+from signbart.landmarks.layouts import LAYOUTS, Layout
 
 DOCS = Path(__file__).resolve().parents[2] / "docs"
 GROUPS = ("body", "left_hand", "right_hand", "face")

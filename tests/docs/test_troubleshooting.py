@@ -10,12 +10,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from signbart.clips import read_clips
-from signbart.config import load_config
+from signbart.configuration.reading import load_config
 from signbart.errors import SignBartError
-from signbart.layouts import get_layout
-from signbart.runs import with_labels
-from signbart.splits import split_clips
+from signbart.landmarks.layouts import get_layout
+from signbart.recordings.reading import read_clips
+from signbart.training.lifecycle import with_labels
+from signbart.training.splits import split_clips
 
 REPOSITORY = Path(__file__).resolve().parents[2]
 PACKAGES = ("signbart", "signbart_torch", "signbart_tf", "bridge")

@@ -9,8 +9,9 @@ import numpy as np
 import pytest
 
 from signbart.augmentations import augment, flip, rotate, warp_frames
-from signbart.config import RunConfig, from_dict
-from signbart.layouts import get_layout
+from signbart.configuration.reading import from_dict
+from signbart.configuration.schema import RunConfig
+from signbart.landmarks.layouts import get_layout
 from signbart.preprocessing import joint_flip
 
 OFF = {"rotation_degrees": 0, "noise": 0, "drop_frames": 0, "time_warp": 0, "flip": 0}

@@ -6,9 +6,9 @@ from math import cos, floor, radians, sin
 import numpy as np
 import pytest
 
-from signbart.clips import read_clips
-from signbart.config import RunConfig, from_dict
-from signbart.layouts import LAYOUTS, get_layout
+from signbart.configuration.reading import from_dict
+from signbart.configuration.schema import RunConfig
+from signbart.landmarks.layouts import LAYOUTS, get_layout
 from signbart.preprocessing import (
     body_centred,
     frame_indices,
@@ -20,6 +20,7 @@ from signbart.preprocessing import (
     prepare,
     preprocess,
 )
+from signbart.recordings.reading import read_clips
 
 SCHEMES = {"bbox": False, "bbox_ignore_missing": True}
 every_scheme = pytest.mark.parametrize("ignore_missing", SCHEMES.values(), ids=list(SCHEMES))

@@ -4,9 +4,10 @@ import numpy as np
 import pytest
 import torch
 
-from bridge.weight_map import build_twin
-from signbart.config import RunConfig, from_dict
-from signbart_torch.model import SignBart
+from bridge.weights.port import build_twin
+from signbart.configuration.reading import from_dict
+from signbart.configuration.schema import RunConfig
+from signbart_torch.models.signbart.model import SignBart
 
 
 @pytest.fixture(scope="session", autouse=True)

@@ -8,10 +8,10 @@ import sys
 import pytest
 import yaml
 
-from signbart.clips import write_packed
 from signbart.errors import ConfigError
-from signbart_tf.checkpoint import load_checkpoint
+from signbart.recordings.packed import write_packed
 from signbart_tf.loso import main
+from signbart_tf.training.checkpoint import load_checkpoint
 
 SIGNERS = ["anna", "ben"]
 

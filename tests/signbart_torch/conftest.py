@@ -3,11 +3,11 @@
 import pytest
 import torch
 
-from signbart.config import ModelConfig
-from signbart_torch.model import SignBart
+from signbart.models.signbart import SignBartConfig
+from signbart_torch.models.signbart.model import SignBart
 
 # T ≠ K ≠ D, heads ≠ layers, encoder ≠ decoder: a mix-up of any two cannot go unnoticed.
-SMALL = ModelConfig(
+SMALL = SignBartConfig(
     joint_idx=(0, 2, 3, 5, 8),
     num_labels=7,
     d_model=12,

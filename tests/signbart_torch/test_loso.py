@@ -13,12 +13,13 @@ import pytest
 import torch
 import yaml
 
-from signbart.clips import ClipSet, write_packed
+from signbart.engines import run_folds
 from signbart.errors import ClipError, ConfigError
-from signbart.leave_one_out import run_folds
+from signbart.recordings.clip import ClipSet
+from signbart.recordings.packed import write_packed
 from signbart_tf.loso import main as train_in_keras
-from signbart_torch.checkpoint import load_checkpoint
 from signbart_torch.loso import main
+from signbart_torch.training.checkpoint import load_checkpoint
 
 SIGNERS = ["anna", "ben", "cleo"]
 SCORES = ("accuracy", "top5", "mean_class_accuracy")

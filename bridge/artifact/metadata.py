@@ -1,0 +1,197 @@
+"""What an artifact carries: labels, layout, preprocessing, origin. Written and read back.
+
+A .tflite gets a zip archive appended, as TFLite Metadata does for associated files: any zip reader
+opens it and the interpreter does not mind. It holds ``metadata.json`` and ``labels.txt``. An .onnx
+keeps the same JSON in its metadata properties.
+"""
+
+from __future__ import annotations
+
+import importlib.metadata
+import io
+import json
+import platform
+import zipfile
+import zlib
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from bridge.errors import ArtifactError
+from signbart import __version__
+from signbart.configuration.reading import from_dict
+from signbart.configuration.schema import RunConfig
+from signbart.landmarks.layouts import get_layout
+from signbart.models import io_spec
+from signbart.models.io_spec import IOSpec
+from signbart.preprocessing import BOX_MARGIN, describe_steps, joint_groups
+
+_JSON, _LABELS = "metadata.json", "labels.txt"
+_FORMAT = "signbart-artifact-1"
+_IDENTIFIER = b"TFL3"  # of the flatbuffer, behind the offset of its root
+# A fixed time stamp, so that the same conversion gives the same bytes.
+_EPOCH = (1980, 1, 1, 0, 0, 0)
+
+
+def build_metadata(
+    config: RunConfig,
+    class_names: Sequence[str],
+    spec: IOSpec,
+    *,
+    checkpoint_sha256: str,
+    route: str,
+    scheme: str,
+    packages: Sequence[str],
+) -> dict[str, Any]:
+    """Everything that a program needs to feed the artifact and to read what it says.
+
+    Args:
+        config: The run's configuration.
+        class_names: C labels, in the order of the logits.
+        spec: The artifact's inputs and outputs.
+        checkpoint_sha256: Hash of the checkpoint file.
+        route: Name of the route that made it.
+        scheme: Name of the quantization scheme.
+        packages: Distributions whose versions are recorded.
+    """
+    layout = get_layout(config.data.layout)
+    return {
+        "format": _FORMAT,
+        "name": config.name,
+        "route": route,
+        "scheme": scheme,
+        "labels": list(class_names),
+        **({"categories": list(names)} if (names := config.data.category_names) else {}),
+        **tensors_of(spec),
+        "signature": spec.signature,
+        "preprocessing": {
+            "layout": layout.name,
+            "unit": layout.unit,
+            "joint_idx": list(config.joint_idx),
+            "joint_names": [layout.names[joint] for joint in config.joint_idx],
+            "groups": {name: list(members) for name, members in joint_groups(config).items()},
+            "max_frames": config.data.max_frames,
+            "max_positions": io_spec(config).longest,
+            "normalization": config.data.normalization,
+            "box_margin": BOX_MARGIN,
+            "steps": [
+                *describe_steps(config),
+                f"Put the T frames first in arrays of {config.data.max_frames}; attention_mask is "
+                "1 for them and 0 behind.",
+            ],
+        },
+        "config": config.to_dict(),
+        "checkpoint_sha256": checkpoint_sha256,
+        "versions": versions(packages),
+    }
+
+
+# What `versions` adds of itself.
+OWN_VERSIONS = {"signbart", "python"}
+
+
+def versions(packages: Sequence[str]) -> dict[str, str]:
+    """Installed versions of distributions, this project's and Python's own among them."""
+    found = {"signbart": __version__, "python": platform.python_version()}
+    for name in packages:
+        try:
+            found[name] = importlib.metadata.version(name)
+        except importlib.metadata.PackageNotFoundError:
+            found[name] = "not installed"
+    return found
+
+
+def embed_metadata(path: Path, metadata: dict[str, Any]) -> None:
+    """Puts the metadata into a .tflite or .onnx that has none yet."""
+    text = json.dumps(metadata, indent=2, ensure_ascii=False)
+    if path.suffix == ".onnx":
+        import onnx
+
+        model = onnx.load(str(path))
+        onnx.helper.set_model_props(model, {_JSON: text})
+        onnx.save(model, str(path))
+        return
+    archive = io.BytesIO()
+    with zipfile.ZipFile(archive, "w", zipfile.ZIP_DEFLATED) as file:
+        for name, content in ((_JSON, text), (_LABELS, "\n".join(metadata["labels"]) + "\n")):
+            file.writestr(zipfile.ZipInfo(name, _EPOCH), content.encode(), zipfile.ZIP_DEFLATED)
+    with open(path, "ab") as file:
+        file.write(archive.getvalue())
+
+
+def read_metadata(path: str | Path) -> dict[str, Any]:
+    """What `embed_metadata` wrote.
+
+    Raises:
+        ArtifactError: The file is missing, is no .tflite or .onnx, or carries no metadata of this
+            project.
+    """
+    if not Path(path).is_file():
+        raise ArtifactError(f"no artifact at {path}")
+    if Path(path).suffix == ".tflite":
+        with open(path, "rb") as file:
+            if file.read(8)[4:] != _IDENTIFIER:
+                raise ArtifactError(f"{path} is not a .tflite file")
+    try:
+        metadata = json.loads(_read_text(Path(path)))
+    except (zipfile.BadZipFile, zlib.error, KeyError, ValueError, RuntimeError):
+        raise ArtifactError(
+            f"{path} carries no SignBART metadata: another tool made it, or its end is cut off. "
+            "Labels and preprocessing are unknown; convert the checkpoint with bridge/convert.py"
+        ) from None
+    if not isinstance(metadata, dict):
+        raise ArtifactError(f"{path}: its metadata is no JSON object")
+    if metadata.get("format") != _FORMAT:
+        raise ArtifactError(
+            f"{path}: metadata format {metadata.get('format')!r}, expected {_FORMAT!r}"
+        )
+    return metadata
+
+
+def carried_config(metadata: dict[str, Any], path: str | Path) -> RunConfig:
+    """The configuration that an artifact carries, and with it the preprocessing.
+
+    Args:
+        metadata: From `read_metadata`.
+        path: Of the artifact, for messages.
+
+    Raises:
+        ArtifactError: The preprocessing is not known.
+    """
+    if metadata["preprocessing"] is None:
+        raise ArtifactError(
+            f"{path} does not say how recordings are prepared for it, for its checkpoint did not: "
+            "prepare them as in its training, and give them to the artifact's own inputs"
+        )
+    return from_dict(metadata["config"], source=str(path))
+
+
+def _read_text(path: Path) -> str:
+    if path.suffix == ".onnx":
+        import onnx
+
+        try:
+            properties = onnx.load(str(path)).metadata_props
+        except Exception as error:  # protobuf's DecodeError has no common base
+            raise ValueError(str(error)) from None
+        return {entry.key: entry.value for entry in properties}[_JSON]
+    with zipfile.ZipFile(path) as file:
+        return file.read(_JSON).decode()
+
+
+def tensors_of(spec: IOSpec) -> dict[str, list[dict[str, Any]]]:
+    """The metadata's ``inputs`` and ``outputs``; null stands for any size."""
+    return {
+        side: [
+            {
+                "name": tensor.name,
+                "shape": list(tensor.shape),
+                "dtype": tensor.dtype,
+                **(
+                    {"scale": tensor.scale, "zero_point": tensor.zero_point} if tensor.scale else {}
+                ),
+            }
+            for tensor in getattr(spec, side)
+        ]
+        for side in ("inputs", "outputs")
+    }

@@ -1,0 +1,72 @@
+"""Any model file, opened to run: its runtime, configuration and labels."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from bridge.errors import BridgeError
+
+if TYPE_CHECKING:
+    from bridge.artifact.runtimes import Runtime
+    from signbart.configuration.schema import RunConfig
+
+
+@dataclass(frozen=True)
+class OpenedModel:
+    """A model of any kind, ready to run, and what it carries.
+
+    Attributes:
+        runtime: Takes and gives real numbers, even where the file has integer inputs.
+        config: The run's configuration, and with it the preprocessing.
+        class_names: C labels, in the order of the logits.
+    """
+
+    runtime: Runtime
+    config: RunConfig
+    class_names: tuple[str, ...]
+
+
+def open_model(
+    path: str | Path, config: RunConfig | None = None, class_names: Sequence[str] = ()
+) -> OpenedModel:
+    """Opens a .safetensors, .pth, .keras, .weights.h5, .onnx or .tflite in its own runtime.
+
+    Args:
+        path: The file.
+        config: For a .pth, the configuration it was trained with; refused for the others, which
+            carry their own.
+        class_names: For a .pth, its C labels.
+
+    Raises:
+        SignBartError: The file is missing, damaged, of another kind, or carries no metadata.
+    """
+    from bridge.artifact.runtimes import FloatView, KerasRuntime, TorchRuntime, open_runtime
+    from bridge.weights.source import is_keras, load_twin
+
+    path = Path(path)
+    if path.suffix != ".pth" and (config is not None or class_names):
+        raise BridgeError(f"{path} carries its own configuration and labels; give none beside it")
+    if path.suffix in (".tflite", ".onnx"):
+        from bridge.artifact.metadata import carried_config, read_metadata
+
+        metadata = read_metadata(path)
+        return OpenedModel(
+            FloatView(open_runtime(path)),
+            carried_config(metadata, path),
+            tuple(metadata["labels"]),
+        )
+    if is_keras(path):
+        twin, config, class_names = load_twin(path)
+        return OpenedModel(KerasRuntime(twin, config, path.name), config, class_names)
+    if path.suffix not in (".safetensors", ".pth", ".pt"):
+        raise BridgeError(
+            f"{path}: expected a model, one of .safetensors, .pth, .keras, .weights.h5, .onnx or "
+            ".tflite"
+        )
+    from signbart_torch.training.checkpoint import load_model
+
+    model, config, class_names = load_model(path, config, class_names)
+    return OpenedModel(TorchRuntime(model, config, path.name), config, class_names)

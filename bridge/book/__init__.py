@@ -1,0 +1,1 @@
+"""The results report over folds: tables, pages, pictures."""

@@ -1,0 +1,80 @@
+"""Where artifacts go: what agrees into the folder, everything else into its ``rejected/``."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import shutil
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+
+from bridge.artifact.metadata import read_metadata
+from bridge.errors import BridgeError
+from bridge.verification.compare import Parity
+from signbart.files import held, make_folder
+
+_WORKSHOP = ".making-"
+
+
+@contextlib.contextmanager
+def workshop(output: Path) -> Iterator[Path]:
+    """Makes `output` and gives a folder in it, which is gone when the block ends.
+
+    What is made there can be renamed into `output`. A killed process's workshop goes, too.
+
+    Raises:
+        SignBartError: The folder cannot be made, or another process has its workshop there.
+    """
+    make_folder(output)
+    with held(output):
+        for left_over in output.glob(f"{_WORKSHOP}*"):
+            shutil.rmtree(left_over, ignore_errors=True)
+        with tempfile.TemporaryDirectory(dir=output, prefix=_WORKSHOP) as name:
+            yield Path(name)
+
+
+def settle(beside: Path, output: Path, parity: Parity) -> Path | None:
+    """Moves an artifact to where its verdict belongs; what an earlier run left there goes.
+
+    Where the route made no file, an earlier run's goes to ``rejected/``: beside a manifest that
+    says "failed" it would be taken for this checkpoint's.
+    """
+    good, bad = output / beside.name, output / "rejected" / beside.name
+    if not beside.is_file():
+        if good.is_file():
+            bad.parent.mkdir(exist_ok=True)
+            os.replace(good, bad)
+        return None
+    target, other = (good, bad) if parity.passed else (bad, good)
+    target.parent.mkdir(exist_ok=True)
+    os.replace(beside, target)
+    other.unlink(missing_ok=True)
+    if parity.passed:
+        bad.with_name(f"repro_{bad.name}.npz").unlink(missing_ok=True)
+    with contextlib.suppress(OSError):  # not empty: another route's artifact was rejected
+        (output / "rejected").rmdir()
+    return target
+
+
+def set_others_aside(output: Path, listed: set[str], sha256: str, names: str = "*") -> None:
+    """Moves another checkpoint's artifacts to ``rejected/``: the new papers are not theirs.
+
+    Args:
+        output: The folder.
+        listed: Files that the new papers name.
+        sha256: Of the checkpoint they are about.
+        names: Pattern of the files that may be another checkpoint's.
+    """
+    for path in [*output.glob(f"{names}.tflite"), *output.glob(f"{names}.onnx")]:
+        if path.name in listed:
+            continue
+        try:
+            same = read_metadata(path)["checkpoint_sha256"] == sha256
+        except (BridgeError, KeyError):
+            continue  # not this command's
+        if not same:
+            (output / "rejected").mkdir(exist_ok=True)
+            os.replace(path, output / "rejected" / path.name)
+    for picture in output.glob("parity_*.png"):
+        picture.unlink()

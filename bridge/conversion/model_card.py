@@ -1,0 +1,127 @@
+"""The page that accompanies artifacts: what goes in, what comes out, and how far to trust it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from bridge.verification.compare import Parity
+from bridge.verification.report import parity_tables
+from signbart.console import markdown_table
+from signbart.models import DEFAULT_KIND, MODEL_KINDS
+
+
+def model_card(
+    metadata: dict[str, Any],
+    parities: Sequence[Parity],
+    products: Mapping[str, Mapping[str, int]],
+    calibration: Mapping[str, Any] | None,
+) -> str:
+    """Markdown from what is known of a conversion.
+
+    Args:
+        metadata: From `metadata.build_metadata`.
+        parities: The comparisons with PyTorch.
+        products: Artifact -> number format -> multiply-accumulates of one run.
+        calibration: Record of what quantizers were shown; None where nothing was.
+    """
+    preprocessing = metadata["preprocessing"]
+    title = MODEL_KINDS[metadata["config"]["model"].get("kind", DEFAULT_KIND.name)].title
+    tensors = [
+        [tensor["name"], f"({', '.join(map(str, tensor['shape']))})", tensor["dtype"], role]
+        for role, name in (("input", "inputs"), ("output", "outputs"))
+        for tensor in metadata[name]
+    ]
+    groups = ", ".join(f"{name} {len(joints)}" for name, joints in preprocessing["groups"].items())
+    return "\n".join(
+        [
+            "---",
+            "license: other  # the weights' owner decides",
+            "library_name: litert",
+            "tags:",
+            "- sign-language-recognition",
+            "- keypoints",
+            "- signbart",
+            "- tflite",
+            "---",
+            "",
+            f"# {metadata['name']}",
+            "",
+            f"An isolated-sign classifier ({title}). It scores one clip of keypoints against "
+            f"{len(metadata['labels'])} classes.",
+            "",
+            "## Input and output",
+            "",
+            f"Signature `{metadata['signature']}`; take tensors by name, not by position.",
+            "",
+            markdown_table(["tensor", "shape", "dtype", "role"], tensors),
+            "`attention_mask` holds 1 for a frame and 0 for padding; what padded frames hold is "
+            "never read. At least one frame must be 1. "
+            f"The highest of `{metadata['outputs'][0]['name']}` is the class"
+            + (", that of `category` its category." if "categories" in metadata else "."),
+            "",
+            "## Preprocessing",
+            "",
+            f"- layout `{preprocessing['layout']}`, {len(preprocessing['joint_idx'])} keypoints "
+            f"({groups}), {preprocessing['unit']} coordinates",
+            f"- normalisation `{preprocessing['normalization']}`",
+            "",
+            *(f"{at}. {step}" for at, step in enumerate(preprocessing["steps"], start=1)),
+            "",
+            "The artifact carries all of this, machine-readable: a .tflite in `metadata.json` of a "
+            "zip archive appended to the file, an .onnx, whose batch and frames are open, in its "
+            "metadata properties.",
+            "",
+            parity_tables(parities, level=2),
+            *_arithmetic(products, calibration),
+            "## Labels",
+            "",
+            ", ".join(metadata["labels"]),
+            "",
+            *_categories(metadata.get("categories", ())),
+            "## Origin",
+            "",
+            f"Checkpoint SHA-256 `{metadata['checkpoint_sha256']}`. Versions: "
+            + ", ".join(f"{name} {version}" for name, version in metadata["versions"].items())
+            + ".",
+            "",
+        ]
+    )
+
+
+def _categories(names: Sequence[str]) -> list[str]:
+    return [f"Categories: {', '.join(names)}", ""] if names else []
+
+
+def _arithmetic(
+    products: Mapping[str, Mapping[str, int]], calibration: Mapping[str, Any] | None
+) -> list[str]:
+    """Which share of the work runs in which number format, and what fixed the ranges."""
+    if not products:
+        return []
+    formats = sorted({name for counted in products.values() for name in counted})
+    rows = [
+        [artifact, *(f"{counted.get(name, 0) / sum(counted.values()):.1%}" for name in formats)]
+        for artifact, counted in products.items()
+    ]
+    lines = [
+        "## Arithmetic",
+        "",
+        "Shares of the multiply-accumulates of one run by number format; LayerNorm, softmax and "
+        "GELU, which are none, stay in float32.",
+        "",
+        markdown_table(["artifact", *formats], rows),
+    ]
+    if calibration and calibration["random"]:
+        lines.append(
+            f"**Calibrated on {calibration['clips']} random inputs: not for use.** Their ranges "
+            "fit no real clip.\n"
+        )
+    elif calibration:
+        frames = calibration["frames"]
+        lines.append(
+            f"Calibrated on {calibration['clips']} of {calibration['of']} clips "
+            f"({calibration['classes']} classes, {len(calibration['signers'])} signers, "
+            f"{frames['shortest']} to {frames['longest']} of {frames['input']} frames).\n"
+        )
+    return lines

@@ -1,0 +1,1 @@
+"""One fold of leave-one-signer-out: trained, converted, evaluated, timed."""

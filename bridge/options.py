@@ -1,0 +1,98 @@
+"""Command-line options that several commands of the bridge share. Loads nothing heavy."""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Callable
+
+from bridge.verification import MIN_SAMPLES
+from signbart.training.calibration import MIN_CLIPS as MIN_CALIBRATION_CLIPS
+
+
+def at_least(lowest: int) -> Callable[[str], int]:
+    """An argparse type: a whole number no smaller than `lowest`."""
+
+    def number(text: str) -> int:
+        value = int(text)
+        if value < lowest:
+            raise argparse.ArgumentTypeError(f"{value} is less than {lowest}")
+        return value
+
+    number.__name__ = "whole number"
+    return number
+
+
+def not_negative(text: str) -> float:
+    """An argparse type: a finite number that is not negative."""
+    value = float(text)
+    if not 0 <= value < float("inf"):
+        raise argparse.ArgumentTypeError(f"{text} is not a finite number of at least 0")
+    return value
+
+
+def add_comparison_arguments(parser: argparse.ArgumentParser) -> None:
+    """The options that say what is compared on."""
+    parser.add_argument(
+        "--data",
+        metavar="PATH",
+        help="recordings to compare on, beside random inputs (default: synthetic ones, where they "
+        "have the layout's landmarks)",
+    )
+    parser.add_argument(
+        "--samples",
+        type=at_least(MIN_SAMPLES),
+        default=MIN_SAMPLES,
+        help=f"inputs a length, at least {MIN_SAMPLES} (default: %(default)s)",
+    )
+    parser.add_argument("--seed", type=at_least(0), default=0, help="default: %(default)s")
+
+
+def add_published_arguments(parser: argparse.ArgumentParser) -> None:
+    """What a published .pth does not say of itself."""
+    parser.add_argument("--config", metavar="YAML", help="configuration of a published .pth")
+    parser.add_argument(
+        "--set",
+        dest="overrides",
+        action="append",
+        default=[],
+        metavar="KEY=VALUE",
+        help="override that configuration, for example --set data.layout=kp75",
+    )
+
+
+def add_quantization_arguments(parser: argparse.ArgumentParser) -> None:
+    """What quantizers are shown, and what quantized artifacts are judged on."""
+    parser.add_argument(
+        "--calibration-data",
+        metavar="PATH",
+        help="recordings that fix the ranges of int8 and int16x8 (default: those of --data that "
+        "were trained on)",
+    )
+    parser.add_argument(
+        "--calibration-clips",
+        type=at_least(MIN_CALIBRATION_CLIPS),
+        default=MIN_CALIBRATION_CLIPS,
+        metavar="N",
+        help=f"how many, at least {MIN_CALIBRATION_CLIPS} (default: %(default)s)",
+    )
+    parser.add_argument(
+        "--allow-random-calibration",
+        action="store_true",
+        help="without recordings take random numbers: for trying things out, not for use",
+    )
+    parser.add_argument(
+        "--int8-io",
+        action="store_true",
+        help="integer inputs and outputs for int8 and int16x8 (default: float32)",
+    )
+
+
+def add_test_signers_argument(parser: argparse.ArgumentParser) -> None:
+    """Who was not trained on, where the checkpoint does not say."""
+    parser.add_argument(
+        "--test-signers",
+        nargs="+",
+        metavar="SIGNER",
+        help="signers of --data that were not trained on: quantized artifacts are judged on them, "
+        "and not calibrated (default: as the checkpoint says)",
+    )

@@ -1,0 +1,1 @@
+"""Number formats of a .tflite: schemes, the quantizer, calibration, errors by tensor."""

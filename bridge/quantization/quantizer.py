@@ -1,0 +1,128 @@
+"""Quantizes the float .tflite of any route; the one place that uses ai-edge-quantizer."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from bridge.errors import BridgeError, ConversionError
+from bridge.quantization.schemes import FLOAT, Scheme
+from signbart.models.io_spec import SIGNATURE
+
+if TYPE_CHECKING:
+    from bridge.quantization.calibration import Calibration
+
+
+def quantize(
+    source: Path,
+    scheme: Scheme,
+    target: Path,
+    calibration: Calibration | None = None,
+    *,
+    int8_io: bool = False,
+) -> None:
+    """Writes `source` in another number format.
+
+    Args:
+        source: A float .tflite with the signature `spec.SIGNATURE`.
+        scheme: Any but `FLOAT`.
+        target: The file to write; without metadata, compacted.
+        calibration: What the model is shown, for the schemes that need it.
+        int8_io: For ``int8`` and ``int16x8``: inputs and outputs that are float otherwise become
+            integers too.
+
+    Raises:
+        ConversionError: The quantizer refuses the file, or left a FULLY_CONNECTED as it was.
+    """
+    from ai_edge_quantizer import quantizer
+
+    from bridge.artifact.compaction import compact
+    from bridge.artifact.contents import multiply_accumulates, stored_weights
+
+    if scheme.name == FLOAT:
+        raise BridgeError("fp32 is what is quantized, and no scheme to quantize to")
+    if scheme.calibrated and calibration is None:
+        raise BridgeError(f"scheme {scheme.name} needs calibration data")
+    if int8_io and not scheme.calibrated:
+        raise BridgeError(f"integer inputs and outputs need int8 or int16x8, not {scheme.name}")
+    manager = _recipe(scheme, int8_io)
+    try:
+        observed = _observe(source, manager, calibration) if scheme.calibrated else None
+        made = quantizer.Quantizer(str(source), manager.get_quantization_recipe()).quantize(
+            observed, enable_progress_bar=False, enable_progress_report=False
+        )
+    # It raises ValueError, RuntimeError and whatever the interpreter below it does.
+    except Exception as error:
+        raise ConversionError(
+            f"ai-edge-quantizer refused {scheme.name}: {type(error).__name__}: {error}"
+        ) from error
+    target.write_bytes(made.quantized_model)
+    compact(target)
+    before, after = multiply_accumulates(source), multiply_accumulates(target)
+    linear = multiply_accumulates(source, ["FULLY_CONNECTED"]).total()
+    if scheme.arithmetic != "float32" and after[scheme.arithmetic] != linear:
+        raise ConversionError(
+            f"{scheme.name}: {after[scheme.arithmetic]:,} of FULLY_CONNECTED's {linear:,} "
+            f"multiply-accumulates run in {scheme.arithmetic}; the quantizer left some in float"
+        )
+    stored = stored_weights(target)
+    if set(stored) != {scheme.weights}:
+        kinds = ", ".join(f"{count} as {kind}" for kind, count in stored.most_common())
+        raise ConversionError(
+            f"{scheme.name}: weights of FULLY_CONNECTED are stored {kinds}, not all as "
+            f"{scheme.weights}; the quantizer left some in float"
+        )
+    if sum(before.values()) != sum(after.values()):
+        raise ConversionError(f"{scheme.name}: the quantizer changed the graph's size")
+
+
+def _recipe(scheme: Scheme, int8_io: bool) -> Any:
+    """The quantizer's settings for a scheme: a `RecipeManager`."""
+    from ai_edge_quantizer import qtyping, recipe_manager
+    from ai_edge_quantizer.algorithm_manager import AlgorithmName
+
+    operator = qtyping.TFLOperationName
+    linear = {"regex": ".*", "operation_name": operator.FULLY_CONNECTED}
+    manager = recipe_manager.RecipeManager()
+    if scheme.name == "fp16":
+        halves = qtyping.OpQuantizationConfig(
+            weight_tensor_config=qtyping.TensorQuantizationConfig(
+                num_bits=16, dtype=qtyping.TensorDataType.FLOAT
+            ),
+            compute_precision=qtyping.ComputePrecision.FLOAT,
+        )
+        manager.add_quantization_config(
+            **linear, op_config=halves, algorithm_key=AlgorithmName.FLOAT_CASTING
+        )
+    elif scheme.name == "dynamic_int8":
+        manager.add_dynamic_config(**linear, num_bits=8)
+    elif scheme.name == "weight_only_int8":
+        manager.add_weight_only_config(**linear, num_bits=8)
+    else:
+        bits = {"activation_num_bits": 16 if scheme.name == "int16x8" else 8, "weight_num_bits": 8}
+        manager.add_static_config(**linear, **bits)
+        for edge in (operator.INPUT, operator.OUTPUT):
+            if int8_io:
+                manager.add_static_config(".*", edge, **bits)
+            else:  # otherwise it becomes integer with its neighbour
+                manager.add_quantization_config(
+                    ".*", edge, None, algorithm_key=AlgorithmName.NO_QUANTIZE
+                )
+    return manager
+
+
+def _observe(source: Path, manager: Any, calibration: Calibration) -> dict[str, Any]:
+    """The lowest and highest value of each activation.
+
+    The quantizer's own calibration keeps a moving average of minima and maxima, which leaves out
+    what only some clips reach; activations are then clipped, and this model's logits go wrong.
+    """
+    from ai_edge_quantizer import calibrator
+    from ai_edge_quantizer.utils import qsv_utils
+
+    observer = calibrator.Calibrator(
+        str(source), num_threads=1, qsv_update_func=qsv_utils.min_max_update
+    )
+    # A list: it is gone through twice, the first time to count.
+    observer.calibrate({SIGNATURE: list(calibration.inputs())}, manager)
+    return observer.get_model_qsvs()

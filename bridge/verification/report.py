@@ -1,0 +1,179 @@
+"""Comparisons for people and for programs: a table, ``parity.json``, ``parity.md``, pictures."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import shlex
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from bridge.verification.compare import Parity
+from signbart.console import markdown_table, print_table
+from signbart.files import make_folder, replacing, write_text
+
+if TYPE_CHECKING:
+    from bridge.verification.samples import Sample
+
+COLUMNS = (
+    "artifact",
+    "verdict",
+    "samples",
+    "max Δ",
+    "rmse",
+    "max Δ / rms",
+    "cosine",
+    "arg-max",
+)
+QUANTIZED_COLUMNS = (
+    "artifact",
+    "verdict",
+    "clips",
+    "accuracy",
+    "to float32",
+    "top-5",
+    "agreement",
+    "rmse / rms",
+    "max Δ / rms",
+)
+
+
+def table_row(parity: Parity) -> list[str]:
+    """Cells of `COLUMNS`; what was not measured says so."""
+
+    def cell(value: float | None, form: str) -> str:
+        return "not run" if value is None else format(value, form)
+
+    return [
+        parity.artifact,
+        parity.verdict,
+        str(parity.samples),
+        cell(parity.max_abs, ".2e"),
+        cell(parity.rmse, ".2e"),
+        cell(parity.max_scaled, ".2e"),
+        cell(parity.cosine, ".7f"),
+        cell(parity.argmax_agreement, ".1%"),
+    ]
+
+
+def quantized_row(parity: Parity) -> list[str]:
+    """Cells of `QUANTIZED_COLUMNS`; what was not measured says so."""
+
+    def cell(value: float | None, form: str) -> str:
+        return "not run" if value is None else format(value, form)
+
+    lost = None
+    if parity.accuracy is not None:
+        lost = parity.accuracy - parity.reference_accuracy
+    return [
+        parity.artifact,
+        parity.verdict,
+        str(parity.samples),
+        cell(parity.accuracy, ".2f"),
+        cell(lost, "+.2f"),
+        cell(parity.top5, ".2f"),
+        cell(parity.argmax_agreement, ".2%"),
+        cell(parity.scaled_rmse, ".4f"),
+        cell(parity.max_scaled, ".3f"),
+    ]
+
+
+def _tables(results: Sequence[Parity]) -> list[tuple[str, Sequence[str], list[list[str]]]]:
+    """Title, columns and rows: float artifacts input by input, quantized ones on clips."""
+    floats = [table_row(parity) for parity in results if parity.scheme == "fp32"]
+    quantized = [quantized_row(parity) for parity in results if parity.scheme != "fp32"]
+    tables = [
+        ("Parity with PyTorch", COLUMNS, floats),
+        ("Quantized, judged on clips; accuracies in percent", QUANTIZED_COLUMNS, quantized),
+    ]
+    return [table for table in tables if table[2]]
+
+
+def print_parity(results: Sequence[Parity]) -> None:
+    """Prints the tables, and a sentence for each artifact that did not pass."""
+    for title, columns, rows in _tables(results):
+        print_table(title, columns, rows)
+    for parity in results:
+        if not parity.passed:
+            print(f"{parity.artifact}: {parity.verdict}: {parity.reason}")
+
+
+def parity_json(results: Sequence[Parity], settings: Mapping[str, Any]) -> str:
+    """The content of ``parity.json``."""
+    fields = [f.name for f in dataclasses.fields(Parity) if f.name != "errors"]
+    listed = [{name: getattr(result, name) for name in fields} for result in results]
+    tree = {"settings": dict(settings), "results": listed}
+    return json.dumps(tree, indent=2, ensure_ascii=False, allow_nan=False) + "\n"
+
+
+def parity_tables(results: Sequence[Parity], level: int) -> str:
+    """The tables as Markdown, each under a heading of `level`."""
+    return "\n".join(
+        f"{'#' * level} {title}\n\n{markdown_table(columns, rows)}"
+        for title, columns, rows in _tables(results)
+    )
+
+
+def parity_markdown(results: Sequence[Parity], settings: Mapping[str, Any]) -> str:
+    """The content of ``parity.md``."""
+    lines = [
+        parity_tables(results, level=1),
+        *(f"- **{r.artifact}**: {r.verdict}: {r.reason}" for r in results if not r.passed),
+        "\nSettings: " + ", ".join(f"{key} {value}" for key, value in settings.items()) + ".",
+    ]
+    return "\n".join(lines) + "\n"
+
+
+def write_reports(
+    results: Sequence[Parity], settings: Mapping[str, Any], folder: Path, limit: float
+) -> None:
+    """Writes ``parity.json``, ``parity.md`` and ``parity_<artifact>.png`` into `folder`.
+
+    Pictures are drawn of float artifacts: quantized ones have no limit for a single logit.
+
+    Args:
+        results: The comparisons.
+        settings: What they were made with.
+        folder: Made if need be.
+        limit: The absolute part of the tolerance, for the pictures.
+    """
+    from bridge.verification.pictures import draw_errors
+
+    make_folder(folder)
+    for result in results:
+        if result.errors is not None and result.scheme == "fp32":
+            title = f"{result.artifact}: {result.verdict}, {result.samples} inputs"
+            draw_errors(result.errors, limit, title, folder / f"parity_{result.artifact}.png")
+    write_text(folder / "parity.json", parity_json(results, settings))
+    write_text(folder / "parity.md", parity_markdown(results, settings))
+
+
+def save_repro(
+    checkpoint: str | Path,
+    path: Path,
+    result: Parity,
+    samples: Sequence[Sample],
+    folder: Path,
+    options: Sequence[str] = (),
+) -> str:
+    """Saves the worst input and returns the command that compares on it alone.
+
+    Args:
+        checkpoint: The reference.
+        path: The artifact.
+        result: What `compare` said of it.
+        samples: What it was compared on.
+        folder: Receives the input.
+        options: What else the command needs, such as the configuration of a published .pth.
+    """
+    worst = next(sample for sample in samples if sample.description == result.worst_sample)
+    make_folder(folder)
+    inputs = folder / f"repro_{path.name}.npz"
+    with replacing(inputs) as beside:
+        np.savez_compressed(beside, **worst.inputs)
+    command = ["python", "-m", "bridge.parity", "--reference", checkpoint, *options]
+    command += ["--inputs", inputs, path]
+    return shlex.join(map(str, command))

@@ -1,0 +1,170 @@
+"""What a converted model has to agree on: poses, random numbers, garbage in the padding."""
+
+from __future__ import annotations
+
+import dataclasses
+import zipfile
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from bridge.errors import ArtifactError, BridgeError
+from bridge.verification import MIN_SAMPLES
+from signbart.models.io_spec import ATTENTION_MASK, KEYPOINTS
+
+if TYPE_CHECKING:
+    from signbart.configuration.schema import RunConfig
+    from signbart.recordings.clip import ClipSet
+
+# What padded frames are filled with: values that must never reach the logits.
+GARBAGE = (np.nan, np.inf, -np.inf, 1e30, -7.5, 0.5)
+
+
+@dataclass(frozen=True)
+class Sample:
+    """One input and where it came from."""
+
+    inputs: Mapping[str, np.ndarray]
+    description: str
+    recorded: bool = False  # whether its poses are a recording's, and not random
+
+
+def make_samples(
+    config: RunConfig, *, clips: ClipSet | None = None, samples: int = MIN_SAMPLES, seed: int = 0
+) -> list[Sample]:
+    """Inputs that a converted model has to agree on.
+
+    For each length 1, 2, T/2, T-1, T: `samples` inputs, every second one from a recording, the
+    others random; and as many whose mask has holes and does not start at the first frame. Padded
+    frames hold NaN, infinities and large numbers.
+
+    Args:
+        config: The run's configuration.
+        clips: Recordings; by default synthetic ones where the layout can be had from them, and
+            random inputs only where it cannot.
+        samples: Inputs a length, at least `MIN_SAMPLES`.
+        seed: Of the random inputs and of the choice of clips.
+    """
+    from signbart.landmarks.layouts import get_layout
+    from signbart.preprocessing import as_model_input, pad, preprocess
+
+    if samples < MIN_SAMPLES:
+        raise BridgeError(f"{samples} inputs a length are too few; at least {MIN_SAMPLES}")
+    rng = np.random.default_rng(seed)
+    clips = clips if clips is not None else synthetic_clips(config, seed)
+    recordings = []
+    if clips is not None:
+        clips = clips.to_layout(get_layout(config.data.layout))
+        for index in rng.permutation(len(clips))[: 6 * samples]:
+            clip = clips.clips[index]
+            recordings.append((preprocess(clip.landmarks, config), clip.source))
+
+    frames, joints = config.data.max_frames, config.num_keypoints
+    lengths = sorted({1, min(2, frames), max(frames // 2, 1), max(frames - 1, 1), frames})
+    made = []
+    for length in [*lengths, None]:
+        for number in range(samples):
+            recorded = bool(recordings) and number % 2 == 0
+            if recorded:
+                points, source = recordings[len(made) // 2 % len(recordings)]
+                # Repeated where it is too short: what counts is that real poses come in.
+                points = np.resize(points, (frames, joints, 2))
+            else:
+                points, source = rng.random((frames, joints, 2), np.float32), f"random {number}"
+            keypoints, mask = pad([points[: length or frames]], frames)
+            text = f"{source}, {length} of {frames} frames"
+            if length is None:
+                mask[0] = rng.random(frames) < 0.6
+                mask[0, 0], mask[0, rng.integers(min(1, frames - 1), frames)] = 0, 1
+                text = f"{source}, mask with holes"
+            garbage = np.float32(GARBAGE[number % len(GARBAGE)])
+            keypoints[mask == 0] = garbage
+            # Numbered: the worst input is found again by its description.
+            text = f"{text}, {garbage:g} behind, input {len(made)}"
+            keypoints = as_model_input(keypoints, config)
+            made.append(Sample({KEYPOINTS: keypoints, ATTENTION_MASK: mask}, text, recorded))
+    return made
+
+
+def synthetic_clips(config: RunConfig, seed: int) -> ClipSet | None:
+    """Synthetic recordings in the run's layout; None where they do not have its landmarks."""
+    from signbart.landmarks.layouts import get_layout
+
+    made_in = get_layout("kp90")
+    wanted = get_layout(config.data.layout).holistic
+    if wanted is None or not set(wanted) <= set(made_in.holistic):
+        return None
+    from signbart.synthetic.signs import make_clips
+
+    clips = make_clips(num_classes=4, num_signers=2, repetitions=2, seed=seed)
+    columns = [made_in.holistic.index(landmark) for landmark in wanted]
+    return dataclasses.replace(
+        clips,
+        clips=tuple(
+            dataclasses.replace(clip, landmarks=clip.landmarks[:, columns]) for clip in clips.clips
+        ),
+    )
+
+
+def describe_samples(samples: Sequence[Sample], data: str | None) -> str:
+    """How many inputs came from where, for reports."""
+    recorded = sum(sample.recorded for sample in samples)
+    source = f"recordings ({data})" if data else "synthetic recordings"
+    parts = [f"{len(samples) - recorded} random"]
+    if recorded:
+        parts.insert(0, f"{recorded} from {source}")
+    return ", ".join(parts)
+
+
+def read_recordings(path: str | None) -> ClipSet | None:
+    """The recordings at `path`, bad ones left out and counted aloud; None without a path."""
+    if path is None:
+        return None
+    from signbart.recordings.reading import read_clips
+
+    clips = read_clips(path, skip_bad=True)
+    if clips.skipped:
+        print(f"{len(clips.skipped)} bad clips of {path} left out, first {clips.skipped[0]}")
+    return clips
+
+
+def open_samples(samples: Sequence[Sample], longest: int | None) -> list[Sample]:
+    """More inputs for a model with open sizes.
+
+    A batch of three, one frame, an odd length, and more frames than training used, up to the
+    `longest` that positions exist for.
+    """
+    first = samples[0].inputs
+    frames = first[ATTENTION_MASK].shape[1]
+    batch = {name: np.concatenate([s.inputs[name] for s in samples[-3:]]) for name in first}
+    made = [Sample(batch, "batch of three: " + samples[-1].description)]
+    whole = next(sample for sample in samples if sample.inputs[ATTENTION_MASK].all())
+    lengths = {1, frames // 3 + 1}
+    if longest is not None:
+        lengths |= {min(frames + 1, longest), longest}
+    for length in sorted(lengths):
+        inputs = {
+            name: np.resize(array, (1, length, *array.shape[2:]))
+            for name, array in whole.inputs.items()
+        }
+        made.append(Sample(inputs, f"{length} frames without padding"))
+    return made
+
+
+def read_sample(path: str | Path) -> Sample:
+    """One input from an .npz whose arrays have the inputs' names.
+
+    Raises:
+        ArtifactError: The file cannot be read, or lacks an input.
+    """
+    try:
+        with np.load(path, allow_pickle=False) as arrays:
+            inputs = {name: arrays[name] for name in (KEYPOINTS, ATTENTION_MASK)}
+    except (OSError, KeyError, ValueError, zipfile.BadZipFile) as error:
+        raise ArtifactError(
+            f"{path} does not hold the arrays {KEYPOINTS} and {ATTENTION_MASK}: {error}"
+        ) from None
+    return Sample(inputs, str(path))

@@ -1,0 +1,1 @@
+"""Checkpoints, and the map between PyTorch's and Keras's weights."""

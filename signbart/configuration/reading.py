@@ -1,0 +1,328 @@
+"""What a run is: frozen dataclasses read from YAML, every key checked.
+
+Two forms of file load:
+
+* sections ``model``, ``data``, ``augment``, ``train``, each a dataclass below
+  (``model`` may name another kind of model than SignBART: ``model: sign_transformer``, or with
+  sizes ``model: {kind: sign_transformer, …}``);
+* the field's flat form, as published SignBART configurations are written: the keys of
+  SignBART's configuration at the top level. Its landmark layout is the smallest one that holds
+  every joint index; recordings that disagree are refused when they are read.
+
+Errors name the file and the key, and for a misspelt key the nearest known one.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import difflib
+import re
+import types
+import typing
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from signbart.configuration.schema import SECTIONS, RunConfig
+from signbart.errors import ConfigError
+from signbart.landmarks.layouts import get_layout, smallest_image_layout
+from signbart.models import DEFAULT_KIND, MODEL_KINDS, kind_of
+
+
+class _Loader(yaml.SafeLoader):
+    """YAML in which a key that stands twice is an error; PyYAML's own takes the last silently."""
+
+    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
+        seen = set()
+        for key, _ in node.value:
+            if isinstance(key, yaml.ScalarNode) and key.value in seen:
+                problem = f"key '{key.value}' stands more than once"
+                raise yaml.constructor.ConstructorError(None, None, problem, key.start_mark)
+            seen.add(key.value if isinstance(key, yaml.ScalarNode) else None)
+        return super().construct_mapping(node, deep=deep)
+
+
+def load_config(path: str | Path, overrides: Sequence[str] = ()) -> RunConfig:
+    """Reads a run's configuration.
+
+    Args:
+        path: YAML file, in sections or in the field's flat form.
+        overrides: ``section.key=value`` or ``name=value`` texts, later ones winning; values are
+            YAML.
+
+    Raises:
+        ConfigError: The file cannot be read, or a key or value is wrong; names file and key.
+    """
+    try:
+        tree = yaml.load(Path(path).read_text(encoding="utf-8"), Loader=_Loader)
+    except OSError as error:
+        raise ConfigError(f"cannot read configuration {path}: {error.strerror}") from None
+    except (yaml.YAMLError, ValueError) as error:  # ValueError: not UTF-8, or an impossible date
+        raise ConfigError(f"{path} is not valid YAML: {' '.join(str(error).split())}") from None
+    tree = {} if tree is None else tree
+    return from_dict(tree, source=str(path), overrides=overrides, name=Path(path).stem)
+
+
+def from_dict(
+    tree: Any, *, source: str, overrides: Sequence[str] = (), name: str = "signbart"
+) -> RunConfig:
+    """Builds and checks a `RunConfig` from plain containers.
+
+    Args:
+        tree: What `load_config` reads from a file, or `RunConfig.to_dict` returns.
+        source: Where it came from, for error messages.
+        overrides: As in `load_config`.
+        name: The run's name where `tree` has none.
+
+    Raises:
+        ConfigError: A key or value is wrong.
+    """
+    if not isinstance(tree, Mapping):
+        raise ConfigError(f"{source}: expected keys and values, found {type(tree).__name__}")
+    tree = dict(tree)
+    name = tree.pop("name", name)
+    for override in (text for text in overrides if _key(text) == "name"):
+        name, source = override.partition("=")[2].strip(), _with_set(source)
+    if not isinstance(name, str) or not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9._-]*", name):
+        raise ConfigError(
+            f"{source}: name is {name!r}; artifacts are named by it, so it must consist of "
+            "letters, digits, '.', '_' and '-'"
+        )
+    tree = _in_sections(tree, source)
+    for override in (text for text in overrides if _key(text) != "name"):
+        source = _apply_override(tree, override, source)
+    kind = tree.get("model", {}).pop("kind", DEFAULT_KIND.name)
+    if kind not in MODEL_KINDS:
+        raise ConfigError(
+            f"{source}: model.kind is {kind!r}; it must be one of: {', '.join(MODEL_KINDS)}"
+        )
+    classes = {**SECTIONS, "model": MODEL_KINDS[kind].config}
+    sections = {
+        key: _build_section(cls, tree.get(key), key, source) for key, cls in classes.items()
+    }
+    return _check_across(RunConfig(name=name, **sections), source)
+
+
+def model_from_dict(
+    values: Mapping[str, Any], *, source: str, kind: str = DEFAULT_KIND.name
+) -> Any:
+    """Builds and checks a model's configuration alone, without a landmark layout to check against.
+
+    Args:
+        values: Its fields.
+        source: Where they came from, for error messages.
+        kind: Which of `MODEL_KINDS` it is.
+
+    Raises:
+        ConfigError: A key or value is wrong.
+    """
+    return _build_section(MODEL_KINDS[kind].config, values, "model", source)
+
+
+def _in_sections(tree: Mapping[str, Any], source: str) -> dict[str, dict[str, Any]]:
+    """A copy of `tree` in sections; a flat file becomes its ``model`` section."""
+    unknown = [key for key in tree if key not in SECTIONS]
+    model_keys = {f.name for f in dataclasses.fields(DEFAULT_KIND.config)} | {
+        *DEFAULT_KIND.ignored_keys
+    }
+    # A misspelt section must not turn the file into a flat one, so one familiar key decides.
+    if any(key in model_keys for key in unknown):
+        if len(unknown) < len(tree):
+            raise ConfigError(
+                f"{source}: key '{unknown[0]}' stands beside sections; move it into 'model:'"
+            )
+        flat = dict(tree)
+        # Published files say both sides; one that leaves the decoder out means it to be alike.
+        for size in ("layers", "attention_heads", "ffn_dim"):
+            if f"encoder_{size}" in flat:
+                flat.setdefault(f"decoder_{size}", flat[f"encoder_{size}"])
+        data: dict[str, Any] = {}
+        joints = _flatten(flat.get("joint_idx"))
+        if isinstance(joints, list) and joints and all(type(j) is int for j in joints):
+            layout = smallest_image_layout(max(joints))
+            if layout is not None:
+                data["layout"] = layout.name
+        return {"model": flat, "data": data}
+    if unknown:
+        raise ConfigError(f"{source}: {_unknown_key(str(unknown[0]), list(SECTIONS))}")
+    if isinstance(tree.get("model"), str):
+        tree = {**tree, "model": {"kind": tree["model"]}}
+    for name, section in tree.items():
+        if section is not None and not isinstance(section, Mapping):
+            raise ConfigError(f"{source}: '{name}' must hold keys and values, found {section!r}")
+    return {name: dict(section or {}) for name, section in tree.items()}
+
+
+def _with_set(source: str) -> str:
+    return source if "with --set" in source else f"{source} with --set"
+
+
+def _key(override: str) -> str:
+    return override.partition("=")[0].strip()
+
+
+def _apply_override(tree: dict[str, dict[str, Any]], override: str, source: str) -> str:
+    """Sets one ``section.key=value`` in `tree`; returns the source text that now describes it."""
+    key, equals, text = override.partition("=")
+    section, dot, name = key.strip().partition(".")
+    if not equals or not dot or not name:
+        raise ConfigError(f"--set {override!r}: expected section.key=value, as in train.epochs=3")
+    if section not in SECTIONS:
+        raise ConfigError(f"--set {override!r}: {_unknown_key(section, list(SECTIONS))}")
+    try:
+        value = yaml.load(text, Loader=_Loader)
+    except (yaml.YAMLError, ValueError):
+        raise ConfigError(f"--set {override!r}: the value is not valid YAML") from None
+    tree.setdefault(section, {})[name] = value
+    return _with_set(source)
+
+
+def _build_section(cls: type, values: Mapping[str, Any] | None, section: str, source: str) -> Any:
+    """Builds one dataclass, checking names, types and ranges."""
+    values = dict(values or {})
+    if section == "model":
+        for kind in MODEL_KINDS.values():
+            for key in kind.ignored_keys if cls is kind.config else ():
+                values.pop(key, None)
+        values.setdefault("num_labels", None)  # the data says, and not the published checkpoints
+    fields = {f.name: f for f in dataclasses.fields(cls)}
+    hints = typing.get_type_hints(cls)
+    checked = {}
+    for key, value in values.items():
+        if key not in fields:
+            raise ConfigError(f"{source}: {_unknown_key(f'{section}.{key}', fields)}")
+        where = f"{source}: {section}.{key}"
+        value = _coerce(value, hints[key], where)
+        _check_range(value, fields[key].metadata, where)
+        checked[key] = value
+    try:
+        return cls(**checked)
+    except ConfigError as error:
+        raise ConfigError(f"{source}: {error}") from None
+
+
+def _coerce(value: Any, hint: Any, where: str) -> Any:
+    """Returns `value` as the annotated type, or raises; int is taken for float, nothing else."""
+    if isinstance(hint, types.UnionType):
+        if value is None:
+            return None
+        hint = next(arm for arm in typing.get_args(hint) if arm is not type(None))
+    if hint is float and type(value) is str:
+        # YAML 1.1 reads 1e-3, without a dot, as text.
+        try:
+            return float(value)
+        except ValueError:
+            pass
+    if hint is float and type(value) in (int, float):
+        return float(value)
+    if typing.get_origin(hint) is tuple:
+        return _coerce_indices(value, where)
+    if typing.get_origin(hint) is dict:
+        return _coerce_texts(value, where)
+    if type(value) is not hint:
+        raise ConfigError(
+            f"{where} must be {hint.__name__}, found {value!r} ({type(value).__name__})"
+        )
+    return value
+
+
+def _flatten(indices: Any) -> Any:
+    """Joins a list of lists, one a group, as published files nest them; else `indices` itself."""
+    if isinstance(indices, (list, tuple)) and all(isinstance(i, (list, tuple)) for i in indices):
+        return [index for group in indices for index in group]
+    return indices
+
+
+def _coerce_indices(value: Any, where: str) -> tuple[int, ...]:
+    """A list of indices, or of groups of them."""
+    value = _flatten(value)
+    if not isinstance(value, (list, tuple)) or not value:
+        raise ConfigError(f"{where} must be a list of landmark indices, found {value!r}")
+    for index in value:
+        if type(index) is not int:
+            raise ConfigError(f"{where} must hold whole numbers, found {index!r}")
+    if len(set(value)) != len(value):
+        twice = next(index for index in value if list(value).count(index) > 1)
+        raise ConfigError(f"{where} lists index {twice} more than once")
+    return tuple(value)
+
+
+def _coerce_texts(value: Any, where: str) -> dict[str, str]:
+    """Text -> text; null stands for none at all."""
+    if not isinstance(value, Mapping | None):
+        raise ConfigError(f"{where} must hold keys and values, found {value!r}")
+    for pair in (value or {}).items():
+        for text in pair:
+            if type(text) is not str:
+                raise ConfigError(f"{where} must pair texts, found {text!r}; put it in quotes")
+    return dict(value or {})
+
+
+def _check_range(value: Any, limits: Mapping[str, Any], where: str) -> None:
+    if value is None:
+        return
+    if "choices" in limits and value not in limits["choices"]:
+        known = ", ".join(limits["choices"])
+        raise ConfigError(f"{where} is {value!r}; it must be one of: {known}")
+    if "low" in limits:
+        low, high, open_high = limits["low"], limits["high"], limits["open_high"]
+        if not (low <= value < high or (value == high and not open_high)):
+            interval = (
+                f"at least {low:g}{' and finite' if open_high else ''}"
+                if high == float("inf")
+                else f"in [{low:g}, {high:g}{')' if open_high else ']'}"
+            )
+            raise ConfigError(f"{where} is {value!r}; it must be {interval}")
+
+
+def _check_across(config: RunConfig, source: str) -> RunConfig:
+    """Fills in ``joint_idx`` and checks what spans sections."""
+    try:
+        layout = get_layout(config.data.layout)
+    except ConfigError as error:
+        raise ConfigError(f"{source}: data.layout: {error}") from None
+    kind, data = kind_of(config.model), config.data
+    config = dataclasses.replace(config, model=kind.check(config.model, layout, source))
+    limit = kind.io_spec(config.model, None, None).longest
+    if limit is not None and data.max_frames > limit:
+        raise ConfigError(
+            f"{source}: data.max_frames ({data.max_frames}) is more than {kind.length_key} "
+            f"({limit})"
+        )
+    if kind.coordinates == 3 and layout.unit != "metres":
+        raise ConfigError(
+            f"{source}: model '{kind.name}' sees x, y and z, but layout '{layout.name}' is in "
+            "image coordinates and has no depth; choose a data.layout in metres"
+        )
+    _check_categories(config, source)
+    wanted = "metres" if data.normalization == "body_centred" else "image"
+    if layout.unit != wanted:
+        raise ConfigError(
+            f"{source}: data.normalization '{data.normalization}' is for landmarks in {wanted} "
+            f"coordinates, but layout '{layout.name}' is in {layout.unit} coordinates"
+        )
+    return config
+
+
+def _check_categories(config: RunConfig, source: str) -> None:
+    found = len(config.data.category_names)
+    if not found:
+        return
+    if not hasattr(config.model, "num_categories"):
+        title = kind_of(config.model).title
+        raise ConfigError(f"{source}: data.categories is given, but {title} tells classes only")
+    if found != config.model.num_categories:
+        raise ConfigError(
+            f"{source}: data.categories names {found} categories "
+            f"({', '.join(config.data.category_names)}), but model.num_categories is "
+            f"{config.model.num_categories}; set that to {found}"
+        )
+
+
+def _unknown_key(key: str, known: Sequence[str] | Mapping[str, Any]) -> str:
+    """The text of an unknown-key error with the nearest known key."""
+    near = difflib.get_close_matches(key.rpartition(".")[2], list(known), n=1, cutoff=0.5)
+    hint = f"did you mean '{near[0]}'?" if near else "known: " + ", ".join(known)
+    return f"unknown key '{key}'; {hint}"

@@ -1,0 +1,162 @@
+"""The dataclasses of a run's configuration."""
+
+from __future__ import annotations
+
+import dataclasses
+from dataclasses import dataclass, field
+from typing import Any
+
+from signbart.landmarks.layouts import get_layout
+from signbart.models import DEFAULT_KIND, kind_of
+from signbart.models.fields import NOT_NEGATIVE, PROBABILITY, SHARE, in_range, positive
+from signbart.models.kind import FEATURES
+
+NORMALIZATIONS = {
+    "bbox": "each group into its bounding box, missing (0, 0) points counted (published, PyTorch)",
+    "bbox_ignore_missing": "each group into the box of its detected points (published, on device)",
+    "body_centred": "3-D joints in metres: neck at the origin, facing the camera, torso length 1",
+}
+SCHEDULERS = ("cosine", "plateau", "constant")
+PRECISIONS = ("float32", "bf16")
+
+
+@dataclass(frozen=True)
+class DataConfig:
+    """The preprocessing contract, which travels with every checkpoint and artifact.
+
+    Attributes:
+        layout: Name of the recordings' landmark layout (`signbart.landmarks.layouts.LAYOUTS`).
+        max_frames: Longest clip T, in frames; longer clips are resampled uniformly.
+        normalization: One of `NORMALIZATIONS`.
+        categories: Class -> its category, for models that tell those too; every class, or none.
+    """
+
+    layout: str = "kp90"
+    max_frames: int = field(default=64, metadata=positive())
+    normalization: str = field(default="bbox", metadata={"choices": tuple(NORMALIZATIONS)})
+    categories: dict[str, str] = field(default_factory=dict, hash=False)
+
+    @property
+    def category_names(self) -> tuple[str, ...]:
+        """The categories, in the order of a model's outputs: the alphabet's."""
+        return tuple(sorted(set(self.categories.values())))
+
+
+@dataclass(frozen=True)
+class AugmentConfig:
+    """Random changes to training clips, drawn anew each epoch.
+
+    Attributes:
+        probability: Share of clips that are changed at all; 0 switches augmentation off.
+        rotation_degrees: Rotation about the clip's centre, uniform in ± this many degrees.
+        noise: Standard deviation of Gaussian noise on detected points, in the unit of the plane:
+            image sizes, or torso lengths where bodies are centred.
+        drop_frames: Up to this share of a clip's frames is dropped; one frame always stays.
+        time_warp: Speed changes by a factor uniform in [1 - this, 1 + this].
+        flip: Share of the changed clips that are mirrored, left and right exchanged.
+    """
+
+    probability: float = field(default=0.4, metadata=SHARE)
+    rotation_degrees: float = field(default=15.0, metadata=in_range(0.0, 180.0))
+    noise: float = field(default=0.005, metadata=NOT_NEGATIVE)
+    drop_frames: float = field(default=0.3, metadata=PROBABILITY)
+    time_warp: float = field(default=0.3, metadata=PROBABILITY)
+    flip: float = field(default=0.0, metadata=SHARE)
+
+
+@dataclass(frozen=True)
+class TrainConfig:
+    """Optimisation.
+
+    Attributes:
+        seed: The run's only source of randomness.
+        batch_size: Clips a step, over all processes.
+        lr: Peak learning rate of AdamW.
+        warmup_epochs: Epochs of linear warm-up; whole ones for ``plateau``.
+        scheduler: One of `SCHEDULERS`, after the warm-up.
+        plateau_factor: ``plateau`` multiplies the rate by this …
+        plateau_patience: … after this many epochs without a lower validation loss.
+        patience: Early stopping after this many epochs without improvement; 0 switches it off.
+        grad_clip: Largest gradient norm; 0 switches clipping off.
+        val_signers: Signers held out of training to choose the best epoch by, never the test
+            signers. Where too few signers exist, `val_fraction` of the clips stands in.
+        val_fraction: Share of training clips, stratified by class. With `val_signers` 0 and this 0
+            nothing is held out: the last epoch is the best one.
+        precision: ``float32`` or ``bf16`` (automatic mixed precision).
+    """
+
+    seed: int = field(default=0, metadata=in_range(0, 2**32 - 1))
+    epochs: int = field(default=60, metadata=positive())
+    batch_size: int = field(default=64, metadata=positive())
+    lr: float = field(default=1e-3, metadata=NOT_NEGATIVE)
+    weight_decay: float = field(default=0.01, metadata=NOT_NEGATIVE)
+    warmup_epochs: float = field(default=3.0, metadata=NOT_NEGATIVE)
+    scheduler: str = field(default="cosine", metadata={"choices": SCHEDULERS})
+    plateau_factor: float = field(default=0.1, metadata=in_range(0.0, 1.0, open_high=True))
+    plateau_patience: int = field(default=5, metadata=in_range(0, float("inf")))
+    label_smoothing: float = field(default=0.1, metadata=PROBABILITY)
+    grad_clip: float = field(default=1.0, metadata=NOT_NEGATIVE)
+    patience: int = field(default=20, metadata=in_range(0, float("inf")))
+    val_signers: int = field(default=1, metadata=in_range(0, float("inf")))
+    val_fraction: float = field(default=0.1, metadata=PROBABILITY)
+    precision: str = field(default="float32", metadata={"choices": PRECISIONS})
+
+
+@dataclass(frozen=True)
+class RunConfig:
+    """Everything that determines a run, apart from the data.
+
+    Attributes:
+        name: What artifacts are called; the file's name by default.
+        model: The configuration of one of `signbart.models.MODEL_KINDS`.
+    """
+
+    name: str = "signbart"
+    model: Any = field(default_factory=DEFAULT_KIND.config)
+    data: DataConfig = field(default_factory=DataConfig)
+    augment: AugmentConfig = field(default_factory=AugmentConfig)
+    train: TrainConfig = field(default_factory=TrainConfig)
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain containers, for YAML and checkpoint headers; `from_dict` reads them back."""
+        tree = dataclasses.asdict(self)
+        model = {
+            key: list(value) if isinstance(value, tuple) else value
+            for key, value in tree["model"].items()
+        }
+        tree["model"] = model if self.kind == DEFAULT_KIND.name else {"kind": self.kind, **model}
+        return tree
+
+    @property
+    def kind(self) -> str:
+        """Which of `signbart.models.MODEL_KINDS` the model is."""
+        return kind_of(self.model).name
+
+    @property
+    def joint_idx(self) -> tuple[int, ...]:
+        """Indices into the layout that the model sees; all of them where it does not choose."""
+        chosen = getattr(self.model, "joint_idx", None)
+        return chosen or tuple(range(get_layout(self.data.layout).num_keypoints))
+
+    @property
+    def coordinates(self) -> int:
+        """Of each landmark that the model sees: 2 (x, y) or 3 (x, y, z)."""
+        return kind_of(self.model).coordinates
+
+    @property
+    def num_keypoints(self) -> int:
+        """K, the number of landmarks that the model sees."""
+        return len(self.joint_idx)
+
+    @property
+    def takes_features(self) -> bool:
+        """Whether the model takes one vector a frame, x and y by turns, and not (K, 2)."""
+        return kind_of(self.model).frame == FEATURES
+
+
+SECTIONS: dict[str, type] = {
+    "model": DEFAULT_KIND.config,
+    "data": DataConfig,
+    "augment": AugmentConfig,
+    "train": TrainConfig,
+}

@@ -1,0 +1,1 @@
+"""Landmark layouts: names, groups, mirror pairs, edges."""

@@ -1,0 +1,113 @@
+"""What a kind of model says of itself, and the checks that kinds share.
+
+Legend: K landmarks, F features a frame.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+from signbart.errors import ConfigError
+from signbart.landmarks.layouts import LAYOUTS, Layout
+from signbart.models.io_spec import IOSpec
+
+# What a frame is: its landmarks, (K, coordinates), or one vector of their coordinates by turns.
+POINTS, FEATURES = "points", "features"
+
+
+@dataclass(frozen=True)
+class Published:
+    """Checkpoints that other projects published of a kind.
+
+    Attributes:
+        option: That names one, of ``bridge/export_models.py``.
+        file: What is looked for where the option is not given.
+        asks: Keywords of the kind's ``read_published`` that tensors may not tell; ``trust_pickle``
+            is always one.
+    """
+
+    option: str
+    file: str
+    asks: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class ModelKind:
+    """One kind of model; its name is the address of its files in all packages.
+
+    ``signbart_torch.models.<name>`` has ``Network`` and ``for_export``, and may have ``for_onnx``
+    and ``read_published``; ``signbart_tf.models.<name>``, where there is a Keras twin, has
+    ``Network`` and ``for_export``, and ``bridge.weights.<name>`` then ``rules``.
+
+    Attributes:
+        name: ``model.kind`` in configurations.
+        title: What people call it.
+        config: Its configuration's class; a network's ``config`` is one of these.
+        io_spec: (configuration, batch, frames) -> inputs and outputs; None stands for any size.
+        check: (configuration, layout, source) -> the configuration, completed from the landmark
+            layout; raises `ConfigError` where it does not fit that or itself.
+        frame: `POINTS` or `FEATURES`.
+        coordinates: Of each landmark: 2 (x, y) or 3 (x, y, z).
+        open_length: Whether its .onnx takes clips of any length.
+        length_key: What limits the length of a clip, for messages.
+        default_route: Of ``bridge/export_models.py``; docs/zoo.md has the measurements.
+        quantized_operators: LiteRT operators that hold its weights, all of which every
+            quantization scheme has to reach.
+        trained_in: Names of the frameworks that train it.
+        fake_quantized: Whether quantization-aware training knows its layers.
+        ignored_keys: Keys of published configurations that nothing reads, there or here.
+        published: Other people's checkpoints of it, where there are any.
+    """
+
+    name: str
+    title: str
+    config: type
+    io_spec: Callable[[Any, int | None, int | None], IOSpec]
+    check: Callable[[Any, Layout, str], Any]
+    frame: str = POINTS
+    coordinates: int = 2
+    open_length: bool = True
+    length_key: str = "the frames that the model has positions for"
+    default_route: str = "litert"
+    quantized_operators: tuple[str, ...] = ("FULLY_CONNECTED",)
+    trained_in: tuple[str, ...] = ("torch",)
+    fake_quantized: bool = False
+    ignored_keys: tuple[str, ...] = ()
+    published: Published | None = None
+
+
+def check_joints(config: Any, layout: Layout, source: str) -> Any:
+    """`config` with ``joint_idx`` filled in: every landmark of the layout where it names none.
+
+    Raises:
+        ConfigError: An index is beyond the layout.
+    """
+    if config.joint_idx is None:
+        config = dataclasses.replace(config, joint_idx=tuple(range(layout.num_keypoints)))
+    for index in config.joint_idx:
+        if not 0 <= index < layout.num_keypoints:
+            raise ConfigError(
+                f"{source}: model.joint_idx holds {index}, but layout '{layout.name}' has "
+                f"landmarks 0 to {layout.num_keypoints - 1}; choose another data.layout or index"
+            )
+    return config
+
+
+def check_features(config: Any, layout: Layout, source: str) -> Any:
+    """`config`, if ``num_features`` are x and y of every landmark of the layout.
+
+    Raises:
+        ConfigError: They are not.
+    """
+    if config.num_features != 2 * layout.num_keypoints:
+        wanted = config.num_features
+        fitting = [name for name, of in LAYOUTS.items() if 2 * of.num_keypoints == wanted]
+        raise ConfigError(
+            f"{source}: model.num_features is {wanted}, but layout '{layout.name}' has x and y of "
+            f"{layout.num_keypoints} landmarks, {2 * layout.num_keypoints} numbers; layouts that "
+            f"fit: {', '.join(fitting) or 'none'}"
+        )
+    return config

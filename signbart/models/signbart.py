@@ -1,0 +1,95 @@
+"""SignBART: its configuration, and its inputs and outputs."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+from signbart.errors import ConfigError
+from signbart.models.fields import PROBABILITY, positive
+from signbart.models.io_spec import ATTENTION_MASK, KEYPOINTS, LOGITS, IOSpec, TensorSpec
+from signbart.models.kind import ModelKind, check_joints
+
+# What both implementations of the model agree on.
+#
+# Added to an attention score to forbid it. Finite and small on purpose: finfo.min overflows when
+# two biases are added and gives static int8 a scale that flattens every other score, while
+# exp(-100) already lies below the smallest normal float32.
+MASK_BIAS = -100.0
+# BART keeps two rows in front of the positions (padding and a legacy offset); published
+# checkpoints have them.
+POSITION_OFFSET = 2
+LAYER_NORM_EPSILON = 1e-5  # PyTorch's default, which the published checkpoints were trained with
+# BART's standard deviation for new embeddings. PyTorch's is 1, against which the projected
+# coordinates are small: after 5 epochs on isl_kinect30 without S04 (seed 0, dropout 0.1) training
+# accuracy was 55 % with 1 and 75 % with 0.02.
+POSITION_INIT_STD = 0.02
+
+
+@dataclass(frozen=True)
+class SignBartConfig:
+    """The network. Attribute names and defaults are the published configuration's.
+
+    Attributes:
+        joint_idx: Indices into the landmark layout that the model sees, in order; K = their number.
+            None in a file means every landmark of the layout.
+        num_labels: Number of classes C. None means as many as the data set has.
+        pe: Kind of position embedding; only ``learn`` exists.
+    """
+
+    joint_idx: tuple[int, ...] | None = None
+    num_labels: int | None = field(default=None, metadata=positive())
+    d_model: int = field(default=144, metadata=positive())
+    encoder_layers: int = field(default=2, metadata=positive())
+    decoder_layers: int = field(default=2, metadata=positive())
+    encoder_attention_heads: int = field(default=8, metadata=positive())
+    decoder_attention_heads: int = field(default=8, metadata=positive())
+    encoder_ffn_dim: int = field(default=144, metadata=positive())
+    decoder_ffn_dim: int = field(default=144, metadata=positive())
+    max_position_embeddings: int = field(default=256, metadata=positive())
+    dropout: float = field(default=0.1, metadata=PROBABILITY)
+    activation_dropout: float = field(default=0.1, metadata=PROBABILITY)
+    attention_dropout: float = field(default=0.0, metadata=PROBABILITY)
+    classifier_dropout: float = field(default=0.1, metadata=PROBABILITY)
+    pe: str = field(default="learn", metadata={"choices": ("learn",)})
+
+    def __post_init__(self):
+        for side in ("encoder", "decoder"):
+            heads = getattr(self, f"{side}_attention_heads")
+            if self.d_model % heads:
+                raise ConfigError(
+                    f"model.d_model ({self.d_model}) is not divisible by "
+                    f"model.{side}_attention_heads ({heads})"
+                )
+
+    @property
+    def num_keypoints(self) -> int:
+        """K, the number of landmarks that the model sees."""
+        if self.joint_idx is None:
+            raise ConfigError("model.joint_idx is not set: load the file with load_config()")
+        return len(self.joint_idx)
+
+
+def _io_spec(config: SignBartConfig, batch: int | None, frames: int | None) -> IOSpec:
+    """Keypoints (B, T, K, 2) and a mask -> logits (B, C)."""
+    return IOSpec(
+        inputs=(
+            TensorSpec(KEYPOINTS, (batch, frames, config.num_keypoints, 2), "float32"),
+            TensorSpec(ATTENTION_MASK, (batch, frames), "int32"),
+        ),
+        outputs=(TensorSpec(LOGITS, (batch, config.num_labels), "float32"),),
+        longest=config.max_position_embeddings,
+    )
+
+
+KIND = ModelKind(
+    name="signbart",
+    title="SignBART",
+    config=SignBartConfig,
+    io_spec=_io_spec,
+    check=check_joints,
+    length_key="model.max_position_embeddings",
+    trained_in=("torch", "keras"),
+    fake_quantized=True,
+    # BART's layer drop is never applied.
+    ignored_keys=("encoder_layerdrop", "decoder_layerdrop"),
+)

@@ -1,0 +1,1 @@
+"""Recordings: `clip.Clip`, `clip.ClipSet`, and the forms that they are read from."""

@@ -1,0 +1,159 @@
+"""A recording (`Clip`) and a data set (`ClipSet`), wherever they were read from.
+
+Legend: N clips, T frames, K keypoints, D coordinates, C classes.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+import re
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+import numpy as np
+
+from signbart.errors import ClipError
+from signbart.landmarks.layouts import LAYOUTS, Layout
+
+# Shares of the image may leave [0, 1] somewhat; most of a clip beyond this is another unit.
+_LARGEST_USUAL = 2.0
+
+
+# Names become folders, rows of tables and lines of label files.
+_SIGNER_NAME = re.compile(r"\w[\w.\- ]{0,63}")
+
+
+@dataclass(frozen=True)
+class Clip:
+    """One recording of one sign.
+
+    Attributes:
+        landmarks: (T, K, D) float32, finite; D 2 (image x, y) or 3 (metres x, y, z).
+        label: Index into the set's class names.
+        signer: Who signs; ``unknown`` where nothing says.
+        repetition: Which of the signer's repetitions; 0 where nothing says.
+        source: Where it came from, for messages: ``x.npz[12]`` or the pickle's path.
+        split: ``train``, ``val`` or ``test`` where the recordings come divided, otherwise ``all``.
+    """
+
+    landmarks: np.ndarray
+    label: int
+    signer: str
+    repetition: int
+    source: str
+    split: str = "all"
+
+
+@dataclass(frozen=True)
+class ClipSet:
+    """Clips and the classes that their labels count.
+
+    Attributes:
+        clips: In a fixed order.
+        class_names: C names; the index is the label.
+        skipped: One message a bad clip that ``skip_bad`` left out.
+    """
+
+    clips: tuple[Clip, ...]
+    class_names: tuple[str, ...]
+    skipped: tuple[str, ...] = ()
+
+    def __len__(self) -> int:
+        return len(self.clips)
+
+    @property
+    def labels(self) -> np.ndarray:
+        """(N,) int64."""
+        return np.array([clip.label for clip in self.clips], dtype=np.int64)
+
+    @property
+    def signers(self) -> tuple[str, ...]:
+        """One signer a clip."""
+        return tuple(clip.signer for clip in self.clips)
+
+    @property
+    def signer_names(self) -> tuple[str, ...]:
+        """Every signer once, sorted."""
+        return tuple(sorted(set(self.signers)))
+
+    def fingerprint(self) -> str:
+        """Hexadecimal SHA-256 of all that training depends on: landmarks, labels, signers, splits.
+
+        Sources do not count: the same recordings may be read from elsewhere.
+        """
+        digest = hashlib.sha256(repr(self.class_names).encode())
+        for clip in self.clips:
+            about = (clip.landmarks.shape, clip.label, clip.signer, clip.split)
+            digest.update(repr(about).encode())
+            digest.update(np.ascontiguousarray(clip.landmarks).tobytes())
+        return digest.hexdigest()
+
+    def select(self, indices: Iterable[int]) -> ClipSet:
+        """The clips at `indices`, in that order, under the same class names."""
+        return ClipSet(tuple(self.clips[index] for index in indices), self.class_names)
+
+    def to_layout(self, layout: Layout) -> ClipSet:
+        """The clips with the landmarks and coordinates of `layout`.
+
+        Clips of all 543 MediaPipe Holistic landmarks are cut to the layouts selected from them, and
+        image layouts drop a third coordinate.
+
+        Raises:
+            ClipError: A clip has landmarks that do not give this layout.
+        """
+        clips = tuple(
+            dataclasses.replace(clip, landmarks=_landmarks_in(clip, layout)) for clip in self.clips
+        )
+        return dataclasses.replace(self, clips=clips)
+
+
+def _landmarks_in(clip: Clip, layout: Layout) -> np.ndarray:
+    landmarks = clip.landmarks
+    _, found, coordinates = landmarks.shape
+    if found != layout.num_keypoints:
+        if found != LAYOUTS["holistic543"].num_keypoints or layout.holistic is None:
+            fitting = [name for name, known in LAYOUTS.items() if known.num_keypoints == found]
+            raise ClipError(
+                f"{clip.source}: found {found} keypoints, but layout '{layout.name}' has "
+                f"{layout.num_keypoints}; layouts with {found}: {', '.join(fitting) or 'none'}; "
+                "set data.layout to one that fits, or read other recordings"
+            )
+        landmarks = landmarks[:, list(layout.holistic)]
+    if layout.unit == "image":
+        landmarks = landmarks[..., :2]
+        detected = np.abs(landmarks[landmarks != 0.0])
+        if detected.size and np.median(detected) > _LARGEST_USUAL:
+            raise ClipError(
+                f"{clip.source}: landmarks are about {np.median(detected):.0f} in size and look "
+                f"like pixels; layout '{layout.name}' takes shares of the image: divide x by its "
+                "width and y by its height"
+            )
+        return landmarks
+    if coordinates != 3:
+        raise ClipError(
+            f"{clip.source}: found {coordinates} coordinates a keypoint, but layout "
+            f"'{layout.name}' is in metres and needs 3 (x, y, z); set data.layout to one in image "
+            "coordinates"
+        )
+    return landmarks
+
+
+def find_fault(clip: Clip) -> str | None:
+    """What is wrong with a clip, or None."""
+    if not _SIGNER_NAME.fullmatch(clip.signer):
+        return (
+            f"{clip.source}: signer {clip.signer[:80]!r}: a name takes up to 64 letters, digits, "
+            "'_', '-', '.' and spaces, and starts with one of the first three"
+        )
+    shape = clip.landmarks.shape
+    if len(shape) and shape[0] < 2:
+        found = "one frame" if shape[0] else "no frames"
+        return f"{clip.source}: the clip has {found}; a sign takes at least 2"
+    if len(shape) != 3 or shape[1] < 1 or shape[2] not in (2, 3):
+        return f"{clip.source}: keypoints have shape {shape}, expected (T, K, 2 or 3)"
+    finite = np.isfinite(clip.landmarks)
+    if not finite.all():
+        frame, keypoint, _ = np.argwhere(~finite)[0]
+        return f"{clip.source}: keypoint {keypoint} of frame {frame} is NaN or infinite"
+    return None

@@ -1,0 +1,1 @@
+"""The embedded default data set: parametric signs by distinct synthetic signers, seeded."""

@@ -1,0 +1,44 @@
+"""``python -m signbart.synthetic OUT.npz``: writes the synthetic data set."""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Sequence
+from contextlib import suppress
+from pathlib import Path
+
+from signbart.console import run_command
+from signbart.recordings.packed import write_packed
+from signbart.synthetic.signs import make_clips
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Writes the data set into one packed file."""
+    parser = argparse.ArgumentParser(prog="python -m signbart.synthetic", description=main.__doc__)
+    parser.add_argument("out", metavar="OUT.npz")
+    parser.add_argument("--classes", type=int, default=10)
+    parser.add_argument("--signers", type=int, default=12)
+    parser.add_argument("--repetitions", type=int, default=5)
+    parser.add_argument("--seed", type=int, default=0)
+    args = parser.parse_args(argv)
+    clip_set = make_clips(
+        num_classes=args.classes,
+        num_signers=args.signers,
+        repetitions=args.repetitions,
+        seed=args.seed,
+    )
+    with suppress(OSError):  # write_packed says what is wrong, with the path
+        Path(args.out).parent.mkdir(parents=True, exist_ok=True)
+    write_packed(clip_set, args.out)
+    frames = sum(len(clip.landmarks) for clip in clip_set.clips)
+    print(f"{args.out}: {len(clip_set.clips)} clips, {frames} frames, {args.classes} classes")
+    return 0
+
+
+def command() -> None:
+    """The console script."""
+    run_command(main)
+
+
+if __name__ == "__main__":
+    command()

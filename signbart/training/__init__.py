@@ -1,0 +1,1 @@
+"""What training shares whatever the framework: run folders, splits, metrics, schedules, folds."""

@@ -1,0 +1,113 @@
+"""Clips that show a quantizer the ranges of a model's activations.
+
+They have to look like what the model will be given: real recordings, of every class and signer
+alike, some of them shorter than the model's input, so that padding is seen too.
+
+Legend: N clips, T frames, K keypoints.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+from signbart.errors import ClipError
+
+if TYPE_CHECKING:
+    import numpy as np
+
+    from signbart.configuration.schema import RunConfig
+    from signbart.recordings.clip import ClipSet
+
+# Help texts quote it, and should not wait for NumPy: it is imported in the functions.
+MIN_CLIPS = 100
+# Every so many clips one is cut short: longer recordings are resampled to exactly `max_frames`, and
+# would never show the model a padded frame.
+_CUT_EVERY = 4
+
+
+def balanced_choice(
+    labels: Sequence[int], signers: Sequence[str], count: int, seed: int
+) -> np.ndarray:
+    """Picks clips of every class, and within it of every signer, as evenly as they allow.
+
+    Args:
+        labels: (N,) class of each clip.
+        signers: (N,) signer of each clip.
+        count: How many are wanted.
+        seed: Decides among equals.
+
+    Returns:
+        (min(count, N),) different indices, in the order of choice: any beginning is balanced too.
+    """
+    import numpy as np
+
+    waiting: dict[int, dict[str, list[int]]] = {}
+    for index in np.random.default_rng(seed).permutation(len(labels)):
+        of_class = waiting.setdefault(int(labels[index]), {})
+        of_class.setdefault(signers[index], []).append(int(index))
+    chosen: list[int] = []
+    by_class: Counter[int] = Counter()
+    by_signer: Counter[str] = Counter()
+    while len(chosen) < min(count, len(labels)):
+        label = min(waiting, key=by_class.__getitem__)
+        signer = min(waiting[label], key=by_signer.__getitem__)
+        chosen.append(waiting[label][signer].pop())
+        by_class[label] += 1
+        by_signer[signer] += 1
+        if not waiting[label][signer]:
+            del waiting[label][signer]
+        if not waiting[label]:
+            del waiting[label]
+    return np.array(chosen, dtype=np.int64)
+
+
+def require_clips(count: int) -> None:
+    """Refuses to calibrate on fewer clips than `MIN_CLIPS`.
+
+    Raises:
+        ClipError: `count` is too few.
+    """
+    if count < MIN_CLIPS:
+        raise ClipError(
+            f"{count} clips are too few to calibrate int8 and int16x8 on; at least {MIN_CLIPS}, of "
+            "every class and signer. Give more, or leave those schemes out"
+        )
+
+
+def calibration_inputs(
+    clips: ClipSet, config: RunConfig, *, count: int = MIN_CLIPS, seed: int = 0
+) -> tuple[np.ndarray, np.ndarray]:
+    """Preprocessed, padded inputs from recordings that were trained on.
+
+    Every fourth clip is cut short, to lengths evenly spread from one frame to all of them.
+
+    Args:
+        clips: Recordings, at least `MIN_CLIPS`.
+        config: The run's configuration.
+        count: How many to take, at least `MIN_CLIPS`; all, where there are fewer than that many.
+        seed: Of the choice.
+
+    Returns:
+        ``keypoints`` (N, max_frames, K, 2) float32, or (N, max_frames, 2K) for models that take
+        features, and ``attention_mask`` (N, max_frames) int32.
+
+    Raises:
+        ClipError: There are too few clips, or they do not fit `config.data.layout`.
+    """
+    import numpy as np
+
+    from signbart.landmarks.layouts import get_layout
+    from signbart.preprocessing import as_model_input, pad, preprocess
+
+    require_clips(min(count, len(clips)))
+    chosen = clips.select(balanced_choice(clips.labels, clips.signers, count, seed))
+    chosen = chosen.to_layout(get_layout(config.data.layout))
+    points = [preprocess(clip.landmarks, config) for clip in chosen.clips]
+    cut = range(0, len(points), _CUT_EVERY)
+    for place, share in zip(cut, np.linspace(0, 1, len(cut)), strict=True):
+        frames = 1 + round(share * (len(points[place]) - 1))
+        points[place] = points[place][:frames]
+    keypoints, mask = pad(points, config.data.max_frames)
+    return as_model_input(keypoints, config), mask

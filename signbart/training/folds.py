@@ -1,0 +1,206 @@
+"""Leave-one-signer-out, whatever the framework: a fold a signer, side by side, and their table.
+
+Each fold is a run folder ``OUTPUT/<signer>``; finished folds are not trained again. All folds of a
+folder are one run: one framework, one configuration, the same recordings. The table and
+``summary.csv`` are made from the folds' ``results.json``.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import statistics
+from collections.abc import Callable, Sequence
+from functools import partial
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from signbart.console import print_table
+from signbart.engines import run_folds
+from signbart.errors import ClipError, ConfigError
+from signbart.files import make_folder, write_text
+from signbart.training.options import add_run_arguments, print_skipped
+
+if TYPE_CHECKING:
+    from signbart.configuration.schema import RunConfig
+    from signbart.recordings.clip import ClipSet
+    from signbart.training.frameworks import Framework
+
+ALL = "all"  # the one fold of training on everybody
+_SCORES = ("accuracy", "top5", "mean_class_accuracy")
+
+
+def add_fold_arguments(parser: argparse.ArgumentParser) -> None:
+    """The options of training, of which folds, and of how many at a time."""
+    add_run_arguments(parser, output="receives a folder for each fold, for example runs/NAME")
+    parser.add_argument(
+        "--signers", nargs="+", default=[], help="only these folds (default: every signer)"
+    )
+    parser.add_argument(
+        "--jobs",
+        type=int,
+        default=1,
+        help="folds at a time, one thread each if more than one (default: %(default)s)",
+    )
+
+
+def train_folds(
+    options: argparse.Namespace,
+    framework: Framework,
+    *,
+    train: Callable[..., dict[str, Any]],
+    load: Callable[[Path], Any],
+) -> None:
+    """Trains the folds of a command line, and prints and writes the table of all in the folder.
+
+    Args:
+        options: Of `add_fold_arguments`.
+        framework: Trains.
+        train: Its ``trainer.train``, picklable.
+        load: Reads its checkpoints.
+
+    Raises:
+        ConfigError: The framework does not train that, the folder holds folds already and --resume
+            is not given, or other runs.
+        ClipError: The signers do not fit.
+    """
+    from signbart.configuration.reading import load_config
+    from signbart.recordings.reading import read_clips
+    from signbart.training.lifecycle import require_trainable
+
+    if options.jobs < 1:
+        raise ConfigError(f"--jobs {options.jobs}: it must be at least 1")
+    config = load_config(options.config, options.overrides)
+    require_trainable(config, framework)
+    clips = read_clips(options.data, skip_bad=options.skip_bad)
+    signers = select_signers(clips, options.signers, options.data)
+    output = Path(options.output)
+    check_folds(output, signers, clips, config, options.resume, framework=framework, load=load)
+    print_skipped(clips.skipped)
+    make_folder(output)
+    folds = [
+        partial(
+            train,
+            clips,
+            config,
+            output / signer,
+            test_signers=[signer],
+            resume=True,
+            device=options.device,
+            data_name=options.data,
+        )
+        for signer in signers
+    ]
+    for results in run_folds(folds, options.jobs, apart=framework.keeps_memory):
+        print(f"{results['test_signers'][0]}: {results['test']['accuracy']:.2f} %", flush=True)
+    _summarise(output)
+
+
+def check_folds(
+    output: Path,
+    names: Sequence[str],
+    clips: ClipSet,
+    config: RunConfig,
+    resume: bool,
+    *,
+    framework: Framework,
+    load: Callable[[Path], Any],
+) -> None:
+    """Whether the folds of a folder, those to be made among them, belong into one table.
+
+    Args:
+        output: The folder; it need not exist.
+        names: Signers, or `ALL` alone.
+        clips: All recordings.
+        config: The run's configuration.
+        resume: Whether folds of `names` may be there.
+        framework: Trains.
+        load: Reads its checkpoints.
+
+    Raises:
+        ConfigError: There are such folds and `resume` was not asked for, or any that are of another
+            framework or configuration, other recordings, or the other kind of training.
+    """
+    from signbart.training.lifecycle import identify_recordings, with_labels
+    from signbart.training.run_folder import find_run
+
+    there = _folds_in(output)
+    if not resume and set(there) & set(names):
+        raise ConfigError(f"{output} already holds folds; pass --resume to go on with them")
+    if (ALL in there and [*names] != [ALL]) or (ALL in names and set(there) - {ALL}):
+        raise ConfigError(
+            f"{output} holds {', '.join(there)}: folds that leave a signer out and one trained on "
+            "all are not one run; choose another --output"
+        )
+    for name in there:
+        find_run(
+            output / name,
+            with_labels(config, clips),
+            clips.class_names,
+            {"recordings": identify_recordings(clips, [] if name == ALL else [name])},
+            True,
+            framework=framework,
+            load=load,
+        )
+
+
+def _folds_in(output: Path) -> list[str]:
+    """Names of the folds that have begun in a folder, of whatever framework, sorted."""
+    from signbart.training.run_folder import holds_run
+
+    return sorted(path.name for path in output.glob("*/") if holds_run(path))
+
+
+def select_signers(clips: ClipSet, wanted: Sequence[str], data: str) -> list[str]:
+    """The folds: the `wanted` signers, or all.
+
+    Raises:
+        ClipError: There is one signer only, or no clip by one that is wanted.
+    """
+    if len(clips.signer_names) < 2:
+        raise ClipError(f"{data} has one signer; leave-one-signer-out needs at least two")
+    unknown = sorted(set(wanted) - set(clips.signer_names))
+    if unknown:
+        raise ClipError(
+            f"no clips by {unknown[0]}; the signers are {', '.join(clips.signer_names)}"
+        )
+    return list(wanted or clips.signer_names)
+
+
+def _summarise(output: Path) -> None:
+    """Prints the table and writes ``summary.csv``: a row a finished fold, mean, and deviation."""
+    from signbart.training.run_folder import RESULTS, csv_text
+
+    signers = [name for name in _folds_in(output) if (output / name / RESULTS).is_file()]
+    rows: list[dict[str, Any]] = []
+    for signer in signers:
+        results = json.loads((output / signer / RESULTS).read_text(encoding="utf-8"))
+        rows.append(
+            {
+                "signer": signer,
+                "clips": results["clips"]["test"],
+                **{key: results["test"][key] for key in _SCORES},
+                "best_epoch": results["best_epoch"],
+                "epochs": results["epochs"],
+            }
+        )
+    for name, function in (("mean", statistics.fmean), ("std", statistics.pstdev)):
+        values = {
+            key: round(function([row[key] for row in rows[: len(signers)]]), 3) for key in _SCORES
+        }
+        rows.append({"signer": name, "clips": "", **values, "best_epoch": "", "epochs": ""})
+    write_text(output / "summary.csv", csv_text(rows))
+    print_table(
+        f"Leave-one-signer-out, {len(signers)} fold{'s' if len(signers) > 1 else ''}, in percent",
+        ["test signer", "clips", "accuracy", "top-5", "mean class accuracy", "best epoch"],
+        [
+            [
+                row["signer"],
+                row["clips"],
+                *(f"{row[key]:.2f}" for key in _SCORES),
+                row["best_epoch"],
+            ]
+            for row in rows
+        ],
+    )
+    print(f"wrote {output}/summary.csv")

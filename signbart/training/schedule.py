@@ -1,0 +1,59 @@
+"""The optimiser's learning rate: a function of the step, or of the losses so far."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+from signbart.configuration.schema import TrainConfig
+
+# AdamW as PyTorch has it; Keras's own defaults are other ones.
+BETA_1, BETA_2, EPSILON = 0.9, 0.999, 1e-8
+
+
+def learning_rate(config: TrainConfig, step: int, steps_per_epoch: int) -> float | None:
+    """The rate of one optimiser step; None where ReduceLROnPlateau has the say.
+
+    Linear warm-up from lr / steps, then a half cosine to zero (SGDR, arXiv:1608.03983, one cycle),
+    or a constant.
+    """
+    warmup = round(config.warmup_epochs * steps_per_epoch)
+    if step < warmup:
+        return config.lr * (step + 1) / warmup
+    if config.scheduler == "constant":
+        return config.lr
+    if config.scheduler == "plateau":
+        return config.lr if step == 0 else None
+    total = max(config.epochs * steps_per_epoch - warmup, 1)
+    return config.lr * 0.5 * (1.0 + math.cos(math.pi * (step - warmup) / total))
+
+
+@dataclass
+class Plateau:
+    """PyTorch's ReduceLROnPlateau with its defaults, for frameworks that differ.
+
+    Keras's own asks for an absolute improvement, this one for a relative one.
+
+    Attributes:
+        factor: Multiplies the rate …
+        patience: … after this many epochs without an improvement.
+        best: The lowest loss so far.
+        bad_epochs: Epochs since it, or since the last change of the rate.
+    """
+
+    factor: float
+    patience: int
+    best: float = math.inf
+    bad_epochs: int = 0
+
+    def next_rate(self, rate: float, loss: float) -> float:
+        """The rate after an epoch of this loss, which was trained at `rate`."""
+        if loss < self.best * (1 - 1e-4):
+            self.best, self.bad_epochs = loss, 0
+        else:
+            self.bad_epochs += 1
+        if self.bad_epochs <= self.patience:
+            return rate
+        self.bad_epochs = 0
+        lower = rate * self.factor
+        return lower if rate - lower > 1e-8 else rate

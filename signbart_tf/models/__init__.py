@@ -1,0 +1,30 @@
+"""The networks' Keras twins, one module or package a kind; its name is the kind's.
+
+Each has ``Network``, a class that takes the kind's configuration and keeps it as ``config``, and
+``for_export``, which makes the graph for a .tflite of it.
+"""
+
+from __future__ import annotations
+
+from importlib import import_module
+from types import ModuleType
+from typing import TYPE_CHECKING, Any
+
+from signbart.models import kind_of
+
+if TYPE_CHECKING:
+    import keras
+
+
+def new_model(config: Any) -> keras.Model:
+    """The twin with fresh weights."""
+    return _module(config).Network(config)
+
+
+def export_graph(twin: keras.Model) -> keras.Model:
+    """The graph of a twin that goes into a .tflite."""
+    return _module(twin.config).for_export(twin)
+
+
+def _module(config: Any) -> ModuleType:
+    return import_module(f"{__name__}.{kind_of(config).name}")

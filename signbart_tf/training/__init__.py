@@ -1,0 +1,1 @@
+"""Training in Keras: checkpoints, batches, loops, optimizer, the trainer."""

@@ -1,0 +1,58 @@
+"""AdamW and gradient clipping with PyTorch's arithmetic, for both training loops."""
+
+from __future__ import annotations
+
+import keras
+import tensorflow as tf
+from keras import ops
+
+from signbart.configuration.schema import TrainConfig
+from signbart.training.schedule import BETA_1, BETA_2, EPSILON
+
+# What torch.nn.utils.clip_grad_norm_ adds to the norm.
+_CLIP_EPSILON = 1e-6
+
+
+class AdamW(keras.optimizers.AdamW):
+    """AdamW that divides by sqrt(v / (1 - beta_2^t)) + epsilon, as in the paper and in PyTorch.
+
+    Keras adds its epsilon to sqrt(v) before the bias is corrected, which at the first step makes it
+    31 times larger. Weight decay is decoupled and falls on every variable in both.
+    """
+
+    def __init__(self, config: TrainConfig):
+        super().__init__(
+            learning_rate=config.lr,
+            weight_decay=config.weight_decay,
+            beta_1=BETA_1,
+            beta_2=BETA_2,
+            epsilon=EPSILON,
+        )
+        self.max_norm = config.grad_clip
+
+    def apply(self, grads, trainable_variables=None):
+        """Clips the gradients by their common norm, then updates the variables."""
+        if self.max_norm:
+            grads = clip_by_norm(grads, self.max_norm)
+        super().apply(grads, trainable_variables)
+
+    def update_step(self, gradient, variable, learning_rate):
+        """Updates one variable and its moments."""
+        index = self._get_variable_index(variable)
+        momentum, velocity = self._momentums[index], self._velocities[index]
+        # In float64, as PyTorch has it: in float32 1 - 0.999 is wrong in its fifth digit.
+        step = ops.cast(self.iterations + 1, "float64")
+        correction_1 = 1.0 - ops.power(ops.cast(BETA_1, "float64"), step)
+        correction_2 = ops.sqrt(1.0 - ops.power(ops.cast(BETA_2, "float64"), step))
+        rate = ops.cast(ops.cast(learning_rate, "float64") / correction_1, variable.dtype)
+        self.assign_add(momentum, (gradient - momentum) * (1.0 - BETA_1))
+        self.assign_add(velocity, (ops.square(gradient) - velocity) * (1.0 - BETA_2))
+        denominator = ops.sqrt(velocity) / ops.cast(correction_2, variable.dtype) + EPSILON
+        self.assign_sub(variable, rate * momentum / denominator)
+
+
+def clip_by_norm(gradients, max_norm: float):
+    """Scales gradients down together where their common norm exceeds `max_norm`."""
+    norm = tf.linalg.global_norm(gradients)
+    scale = tf.minimum(max_norm / (norm + _CLIP_EPSILON), 1.0)
+    return [gradient * scale for gradient in gradients]

@@ -1,1 +1,0 @@
-"""The Keras twins of `signbart_torch.zoo`."""

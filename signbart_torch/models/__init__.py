@@ -1,0 +1,69 @@
+"""The networks, one module or package a kind; its name is the kind's.
+
+Each has ``Network``, a class that takes the kind's configuration and keeps it as ``config``, and
+``for_export``, which makes the graph for a .tflite of it. ``for_onnx`` makes the graph for an .onnx
+where that is neither, and ``read_published`` reads other people's checkpoints.
+"""
+
+from __future__ import annotations
+
+from importlib import import_module
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+from torch import nn
+
+from signbart.models import MODEL_KINDS, kind_of
+from signbart.models.io_spec import class_output
+
+
+def new_model(config: Any) -> nn.Module:
+    """The network with fresh weights."""
+    return _module(config).Network(config)
+
+
+def export_graph(model: nn.Module) -> nn.Module:
+    """The graph that goes into a .tflite, for one clip of fixed length.
+
+    Called with the inputs by name, it gives the one output, or a dict of them.
+    """
+    return _module(model.config).for_export(model)
+
+
+def onnx_graph(model: nn.Module, *, dynamic: bool) -> nn.Module:
+    """The graph that goes into an .onnx, of any batch and length or of one clip's.
+
+    It need not be callable outside of an export.
+    """
+    module = _module(model.config)
+    if hasattr(module, "for_onnx"):
+        return module.for_onnx(model)
+    return model if dynamic else export_graph(model)
+
+
+def read_published(kind: str, path: Path, **given: Any) -> nn.Module:
+    """Somebody else's checkpoint, in inference mode.
+
+    Args:
+        kind: Key in `MODEL_KINDS`.
+        path: The file.
+        given: What the user said; None, and what the kind does not ask for, is left out.
+    """
+    asks = (*MODEL_KINDS[kind].published.asks, "trust_pickle")
+    said = {name: value for name, value in given.items() if value is not None and name in asks}
+    return import_module(f"{__name__}.{kind}").read_published(path, **said)
+
+
+def class_scores(outputs: Any) -> Any:
+    """Logits (B, C) of the classes, of a model with one output or with several by name."""
+    return outputs[class_output(outputs)] if isinstance(outputs, dict) else outputs
+
+
+def num_parameters(model: nn.Module) -> int:
+    """Values that training may change, shared ones counted once."""
+    return sum(parameter.numel() for parameter in model.parameters())
+
+
+def _module(config: Any) -> ModuleType:
+    return import_module(f"{__name__}.{kind_of(config).name}")

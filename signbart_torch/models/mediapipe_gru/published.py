@@ -1,0 +1,41 @@
+"""MediaPipe GRUs that other projects published."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+
+from torch import Tensor
+
+from signbart.models.mediapipe_gru import MediapipeGruConfig
+from signbart_torch.models.mediapipe_gru.model import MediapipeGru
+from signbart_torch.models.published import build, read_sizes_of, read_state_dict
+
+
+def read_published(path: str | Path, *, trust_pickle: bool = False) -> MediapipeGru:
+    """Reads a published MediaPipe GRU, in inference mode; its tensors tell every size.
+
+    Args:
+        path: The .pt file.
+        trust_pickle: Whether a file may execute code.
+
+    Raises:
+        CheckpointError: The file cannot be read, or is no MediaPipe GRU.
+    """
+    checkpoint = read_state_dict(path, trust_pickle=trust_pickle)
+
+    def read_sizes(tensors: Mapping[str, Tensor]) -> MediapipeGruConfig:
+        projection = tensors.get("input_projection.weight")
+        first = tensors["gru1.weight_ih_l0"] if projection is None else projection
+        return MediapipeGruConfig(
+            num_features=first.shape[1],
+            num_labels=len(tensors["gloss_head.weight"]),
+            num_categories=len(tensors["category_head.weight"]),
+            projection_dim=None if projection is None else len(projection),
+            hidden1=tensors["gru1.weight_hh_l0"].shape[1],
+            hidden2=tensors["gru2.weight_hh_l0"].shape[1],
+            bidirectional="gru1.weight_ih_l0_reverse" in tensors,
+        )
+
+    config = read_sizes_of(checkpoint, read_sizes, MediapipeGruConfig(), MediapipeGru)
+    return build(MediapipeGru, config, checkpoint.tensors, checkpoint.source)

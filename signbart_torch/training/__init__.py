@@ -1,0 +1,1 @@
+"""Training in PyTorch: checkpoints, batches, objective, the trainer."""

@@ -1,1 +1,0 @@
-"""Other PyTorch classifiers that the bridge carries."""

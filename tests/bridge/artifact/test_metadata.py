@@ -1,0 +1,136 @@
+"""What an artifact carries comes back whole, and does not disturb the artifact."""
+
+import importlib.metadata
+import zipfile
+
+import pytest
+
+from bridge.artifact.metadata import build_metadata, embed_metadata, read_metadata, versions
+from bridge.conversion.model_card import model_card
+from bridge.errors import ArtifactError
+from bridge.verification.compare import FAILED, Parity
+from signbart.configuration.reading import from_dict
+from signbart.files import file_sha256
+from signbart.landmarks.layouts import get_layout
+from signbart.models import io_spec
+
+LABELS = ("hello", "thank you", "naïve", "نعم", "no")
+
+
+@pytest.fixture
+def metadata(config):
+    return build_metadata(
+        config, LABELS, io_spec(config), checkpoint_sha256="ab12", route="litert", scheme="fp32",
+        packages=("numpy", "no-such-package"),
+    )  # fmt: skip
+
+
+@pytest.fixture
+def plain(tmp_path):
+    path = tmp_path / "model.tflite"
+    path.write_bytes(b"\x1c\x00\x00\x00TFL3" + bytes(range(256)))
+    return path
+
+
+def test_metadata_is_what_a_program_needs(metadata, config):
+    layout = get_layout("kp63")
+    assert metadata["labels"] == list(LABELS)
+    assert metadata["inputs"] == [
+        {"name": "keypoints", "shape": [1, 12, 41, 2], "dtype": "float32"},
+        {"name": "attention_mask", "shape": [1, 12], "dtype": "int32"},
+    ]
+    assert metadata["outputs"] == [{"name": "logits", "shape": [1, 5], "dtype": "float32"}]
+    assert metadata["signature"] == "serving_default"
+    steps = metadata["preprocessing"]
+    assert (steps["layout"], steps["unit"], steps["max_frames"]) == ("kp63", "image", 12)
+    assert steps["normalization"] == "bbox_ignore_missing" and steps["box_margin"] == 0.05
+    assert steps["joint_names"] == [layout.names[joint] for joint in range(5, 46)]
+    # Positions among the selected joints, not landmarks of the layout.
+    assert sorted(joint for group in steps["groups"].values() for joint in group) == list(range(41))
+    for name, members in steps["groups"].items():
+        assert {joint + 5 for joint in members} <= set(layout.groups[name])
+    assert from_dict(metadata["config"], source="metadata") == config
+
+
+def test_versions_are_those_installed():
+    found = versions(("numpy", "no-such-package"))
+    assert found["numpy"] == importlib.metadata.version("numpy")
+    assert found["no-such-package"] == "not installed"
+    assert found["python"].startswith("3.") and found["signbart"]
+
+
+def test_metadata_comes_back_and_the_model_stays(plain, metadata):
+    before = plain.read_bytes()
+    embed_metadata(plain, metadata)
+    assert read_metadata(plain) == metadata
+    assert plain.read_bytes().startswith(before)
+    with zipfile.ZipFile(plain) as archive:
+        assert archive.testzip() is None
+        assert archive.read("labels.txt").decode().splitlines() == list(LABELS)
+
+
+def test_the_same_metadata_gives_the_same_bytes(plain, metadata):
+    before = plain.read_bytes()
+    embed_metadata(plain, metadata)
+    first = plain.read_bytes()
+    plain.write_bytes(before)
+    embed_metadata(plain, metadata)
+    assert plain.read_bytes() == first
+
+
+def test_a_plain_artifact_says_that_it_carries_nothing(plain, tmp_path, metadata):
+    with pytest.raises(ArtifactError, match=r"model\.tflite carries no SignBART metadata.*convert"):
+        read_metadata(plain)
+    with pytest.raises(ArtifactError, match=r"no artifact at .*absent\.tflite"):
+        read_metadata(tmp_path / "absent.tflite")
+
+
+def test_what_was_cut_short_is_refused(plain, metadata):
+    embed_metadata(plain, metadata)
+    content = plain.read_bytes()
+    for length, complaint in ((0, "is not a .tflite"), (len(content) - 30, "carries no SignBART")):
+        plain.write_bytes(content[:length])
+        with pytest.raises(ArtifactError, match=complaint):
+            read_metadata(plain)
+
+
+def test_an_archive_of_another_program_is_refused(plain, metadata):
+    content = plain.read_bytes()
+    with zipfile.ZipFile(plain, "a") as archive:
+        archive.writestr("labels.txt", "a")
+    with pytest.raises(ArtifactError, match="carries no SignBART metadata"):
+        read_metadata(plain)
+    for other in ({**metadata, "format": "signbart-artifact-9"}, {"labels": []}):
+        plain.write_bytes(content)
+        embed_metadata(plain, {"labels": [], **other})
+        with pytest.raises(
+            ArtifactError, match=r"metadata format .*expected 'signbart-artifact-1'"
+        ):
+            read_metadata(plain)
+
+
+def test_the_model_card_tells_a_reader_the_same(metadata):
+    card = model_card(metadata, [Parity("small.tflite", FAILED, "it broke")], {}, None)
+    for text in (
+        "# small", "5 classes", "serving_default", "(1, 12, 41, 2)", "int32", "kp63",
+        "T > 12 frames", "bbox_ignore_missing", "small.tflite", "failed", ", ".join(LABELS),
+        "ab12",
+    ):  # fmt: skip
+        assert text in card
+
+
+@pytest.mark.slow
+def test_every_artifact_carries_its_origin(artifact, checkpoint, config):
+    found = read_metadata(artifact)
+    assert found["checkpoint_sha256"] == file_sha256(checkpoint)
+    assert found["labels"] == list(LABELS)
+    route = "onnx" if artifact.suffix == ".onnx" else artifact.stem.split("_")[1]
+    assert (found["name"], found["route"], found["scheme"]) == ("small", route, "fp32")
+    assert from_dict(found["config"], source="artifact") == config
+    assert found["versions"]["litert-torch"] == importlib.metadata.version("litert-torch")
+    # What the file takes: the .onnx any batch and any length.
+    open_sizes = {"batch": None, "frames": None} if artifact.suffix == ".onnx" else {}
+    assert found["inputs"] == [
+        {"name": t.name, "shape": list(t.shape), "dtype": t.dtype}
+        for t in io_spec(config, **open_sizes).inputs
+    ]

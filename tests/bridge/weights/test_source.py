@@ -1,0 +1,110 @@
+"""A reference comes from any kind of checkpoint, with the weights that were trained."""
+
+import numpy as np
+import pytest
+import torch
+
+from bridge.weight_map import main
+from bridge.weights.port import build_twin
+from bridge.weights.source import load_progress, load_reference
+from signbart.errors import CheckpointError
+from signbart.recordings.packed import write_packed
+from signbart.recordings.reading import read_clips
+from signbart_tf.training.checkpoint import save_checkpoint as save_keras
+from signbart_tf.training.optimizer import AdamW
+from signbart_torch.models.signbart.model import SignBart
+from signbart_torch.training.checkpoint import Checkpoint, save_checkpoint
+
+LABELS = ("hello", "thank you", "naïve", "نعم", "no")
+PROGRESS = {"epoch": 3, "recordings": {"test_signers": ["dan"]}}
+
+
+@pytest.fixture(scope="module")
+def trained(config) -> SignBart:
+    torch.manual_seed(5)
+    return SignBart(config.model).eval()
+
+
+@pytest.fixture(params=["a.safetensors", "a.keras", "a.weights.h5"])
+def path(request, trained, config, tmp_path):
+    path = tmp_path / request.param
+    if path.suffix == ".safetensors":
+        save_checkpoint(Checkpoint(trained.state_dict(), config, LABELS, PROGRESS), path)
+        return path
+    options = {"progress": PROGRESS}
+    twin = build_twin(trained)
+    if path.suffix == ".h5":  # as training leaves it
+        options["optimizer"] = AdamW(config.train)
+        options["optimizer"].build(twin.trainable_variables)
+    save_keras(twin, config, LABELS, path, **options)
+    return path
+
+
+def test_the_weights_come_as_they_are(path, trained, config):
+    model, found, labels = load_reference(str(path))
+    assert (found, labels) == (config, LABELS)
+    assert not model.training
+    assert model.state_dict().keys() == trained.state_dict().keys()
+    for name, tensor in trained.state_dict().items():
+        np.testing.assert_array_equal(model.state_dict()[name].numpy(), tensor.numpy())
+
+
+def test_what_training_noted_comes_along(path):
+    assert load_progress(path)["recordings"] == PROGRESS["recordings"]
+
+
+def test_it_survives_the_weight_map_too(path, tmp_path, capsys):
+    if path.suffix == ".safetensors":
+        pytest.skip("is no Keras checkpoint")
+    target = tmp_path / "back.safetensors"
+    assert main(["to-torch", str(path), str(target)]) == 0
+    assert load_progress(target) == PROGRESS
+
+
+def test_a_second_configuration_is_refused(path, config):
+    for second in ({"config": config}, {"class_names": LABELS}):
+        with pytest.raises(CheckpointError, match="carries its own"):
+            load_reference(path, **second)
+
+
+def test_a_published_file_still_takes_its_configuration(trained, config, tmp_path):
+    torch.save(trained.state_dict(), tmp_path / "a.pth")
+    with pytest.raises(CheckpointError, match="--config"):
+        load_reference(tmp_path / "a.pth")
+    model, _, labels = load_reference(tmp_path / "a.pth", config, LABELS)
+    assert labels == LABELS and not model.training
+
+
+@pytest.mark.parametrize("name", ["absent.keras", "absent.weights.h5", "absent.safetensors"])
+def test_a_missing_file_is_named(tmp_path, name):
+    for read in (load_reference, load_progress):
+        with pytest.raises(CheckpointError, match=f"no checkpoint at .*{name}"):
+            read(tmp_path / name)
+
+
+def test_a_damaged_file_is_refused(path):
+    path.write_bytes(path.read_bytes()[:1000])
+    with pytest.raises(CheckpointError, match=path.name):
+        load_reference(path)
+
+
+@pytest.mark.slow
+def test_what_keras_trained_leaves_by_every_route(made_clips, with_train, tmp_path):
+    from bridge.conversion.pipeline import convert
+    from bridge.evaluate import evaluate_files
+    from bridge.routes import ROUTES
+    from signbart_tf.training.trainer import train
+
+    run = tmp_path / "run"
+    train(made_clips, with_train(epochs=4), run, test_signers=["dan"])
+    packed = tmp_path / "clips.npz"
+    write_packed(made_clips, packed)
+    best = run / "best.keras"
+    made = convert(best, tmp_path / "out", routes=["all"], data=str(packed), jobs=2)
+    assert {one.route for one in made} == set(ROUTES) and all(one.parity.passed for one in made)
+    # The same answers as the Keras model itself, in its own runtime.
+    files = [best, *(one.path for one in made)]
+    found = evaluate_files(files, read_clips(packed), "clips")
+    for evaluation in found.values():
+        np.testing.assert_allclose(evaluation.logits, found[best].logits, atol=2e-5, rtol=2e-5)
+    assert found[best].scores.accuracy > 0.5  # of three classes: it has learnt something

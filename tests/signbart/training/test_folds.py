@@ -1,0 +1,40 @@
+"""Folds side by side, as any callables; with a framework: tests/signbart_torch and signbart_tf."""
+
+import os
+from functools import partial
+
+import pytest
+
+from signbart.engines import run_folds
+from signbart.errors import SignBartError
+
+
+@pytest.fixture(autouse=True)
+def two_threads(monkeypatch):
+    monkeypatch.setenv("OMP_NUM_THREADS", "2")
+
+
+def test_one_at_a_time_they_stay_in_this_process():
+    assert list(run_folds([os.getpid] * 2, 1)) == [os.getpid()] * 2
+
+
+@pytest.mark.parametrize(("jobs", "threads"), [(1, "2"), (2, "1")])
+def test_apart_each_has_a_process_of_its_own(jobs, threads):
+    processes = list(run_folds([os.getpid] * 3, jobs, apart=True))
+    assert len({os.getpid(), *processes}) == 4
+    found = list(run_folds([partial(os.getenv, "OMP_NUM_THREADS")] * 2, jobs, apart=True))
+    assert found == [threads] * 2
+
+
+def test_several_at_a_time_need_no_asking():
+    assert os.getpid() not in list(run_folds([os.getpid] * 2, 2))
+
+
+def test_a_fold_that_is_killed_says_what_to_do():
+    with pytest.raises(SignBartError, match=r"process of a fold was killed.*go on with --resume"):
+        list(run_folds([os.abort], 2))
+
+
+def test_what_a_fold_raises_is_raised():
+    with pytest.raises(FileNotFoundError, match="nowhere"):
+        list(run_folds([partial(os.stat, "/nowhere"), os.getpid], 2))

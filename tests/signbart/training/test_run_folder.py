@@ -1,0 +1,64 @@
+"""Which run a folder holds, and that nothing of one is lost to another."""
+
+from types import SimpleNamespace
+
+import pytest
+
+from signbart.errors import ConfigError
+from signbart.training.frameworks import FRAMEWORKS, KERAS, TORCH, framework_of
+from signbart.training.run_folder import RESULTS, find_run, holds_run
+
+
+@pytest.fixture
+def find(tmp_path, tiny_config):
+    """`find(framework, resume, names)`: what is found in a folder that holds these files."""
+
+    def found(framework, resume, names):
+        for name in names:
+            (tmp_path / name).touch()
+        state = SimpleNamespace(config=tiny_config, class_names=(), progress={})
+        return find_run(
+            tmp_path, tiny_config, (), {}, resume, framework=framework, load=lambda path: state
+        )
+
+    return found
+
+
+def test_an_empty_folder_holds_none(find, tmp_path):
+    assert find(TORCH, False, []) is None and not holds_run(tmp_path)
+
+
+@pytest.mark.parametrize("framework", FRAMEWORKS.values(), ids=FRAMEWORKS)
+def test_any_part_of_a_run_is_one(find, framework):
+    for name in (framework.best, framework.last, RESULTS):
+        with pytest.raises(ConfigError, match="already holds a run; pass --resume"):
+            find(framework, False, [name])
+
+
+def test_stopped_before_the_first_last_it_begins_anew(find):
+    """The best checkpoint is written first."""
+    assert find(TORCH, True, [TORCH.best]) is None
+
+
+@pytest.mark.parametrize("framework", FRAMEWORKS.values(), ids=FRAMEWORKS)
+def test_a_finished_run_is_gone_on_with_only_if_it_is_whole(find, framework):
+    with pytest.raises(ConfigError, match=f"finished run without its {framework.last}; choose"):
+        find(framework, True, [RESULTS, framework.best])
+
+
+def test_a_finished_run_needs_its_best(find, tmp_path):
+    with pytest.raises(ConfigError, match=r"finished run without its best\.keras; choose"):
+        find(KERAS, True, [RESULTS, KERAS.last])
+    assert find(KERAS, True, [KERAS.best]) is not None
+
+
+def test_the_other_framework_is_named(find):
+    with pytest.raises(
+        ConfigError, match=r"was trained in Keras \(last\.weights\.h5\), not in PyTorch"
+    ):
+        find(TORCH, True, [KERAS.last, KERAS.best])
+
+
+def test_a_ported_checkpoint_does_not_make_it_another_frameworks_run(find, tmp_path):
+    assert find(KERAS, True, [KERAS.last, KERAS.best, TORCH.best]) is not None
+    assert framework_of(tmp_path) == KERAS
