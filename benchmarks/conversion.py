@@ -20,7 +20,7 @@ from pathlib import Path
 from bridge.folds.latency import machine_name
 from bridge.options import at_least
 from bridge.routes import ROUTES
-from bridge.verification.compare import FAILED
+from bridge.verification.verdict import FAILED
 from signbart.console import markdown_table, print_table, run_command
 from signbart.errors import SignBartError
 from signbart.files import make_folder, write_text

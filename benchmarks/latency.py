@@ -147,12 +147,12 @@ def export(folder: str, config_path: str, frames: int) -> None:
         config_path: Configuration of the model.
         frames: T.
     """
-    from bridge.conversion.converter_log import chatter_to
+    from bridge.conversion.converter_log import redirect_output
 
     config = _config(config_path, frames)
     target = Path(folder) / f"T{frames}"
     make_folder(target)
-    with chatter_to(target / "export.log"):
+    with redirect_output(target / "export.log"):
         _export(config, target)
 
 

@@ -12,7 +12,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from benchmarks.litert_profiler import OperatorProfile, profile
-from bridge.conversion.converter_log import chatter_to
+from bridge.conversion.converter_log import redirect_output
 from bridge.folds.latency import machine_name
 from bridge.options import at_least
 from signbart.console import markdown_table, print_table, run_command
@@ -52,7 +52,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     paths = [Path(model).resolve() for model in options.models]
     shared = os.path.commonpath([path.parent for path in paths])
     names = {os.path.relpath(path.with_suffix(""), shared): path for path in paths}
-    with tempfile.TemporaryDirectory() as folder, chatter_to(Path(folder) / "log"):
+    with tempfile.TemporaryDirectory() as folder, redirect_output(Path(folder) / "log"):
         profiles = {name: profile(path, options.rounds) for name, path in names.items()}
     columns, rows = table(profiles)
     title = f"count: microseconds, medians of {options.rounds} calls, 1 thread, {machine_name()}"

@@ -121,11 +121,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
     from bridge.artifact.compaction import compact
     from bridge.artifact.runtimes import TFLiteRuntime, TorchRuntime
-    from bridge.conversion.converter_log import chatter_to
+    from bridge.conversion.converter_log import redirect_output
     from bridge.quantization.calibration import Calibration, calibrate_on, calibrate_on_noise
     from bridge.routes.via_litert import export
     from bridge.verification.clips import clips_to_judge, judge_on_clips, predict
-    from bridge.verification.limits import load_data_tolerance
+    from bridge.verification.limits import load_limits
     from bridge.verification.samples import make_samples, read_recordings
     from signbart.models import io_spec
     from signbart.models.io_spec import ATTENTION_MASK, KEYPOINTS
@@ -146,7 +146,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     short = np.maximum(clips.attention_mask.sum(axis=1) // 3, 1)
     short_mask = (np.arange(clips.attention_mask.shape[1]) < short[:, None]).astype(np.int32)
     short_expected = predict(reference, clips.keypoints, short_mask)
-    limits = load_data_tolerance("int8")
+    limits = load_limits("int8")
     rows: dict[str, list[Any]] = {}
     paths: dict[str, Path] = {}
     failures: dict[str, str] = {}
@@ -162,7 +162,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         def measure(title: str, make: Callable[[Path], Path]) -> None:
             if options.only not in title and title != _FLOAT:
                 return
-            with chatter_to(log):
+            with redirect_output(log):
                 path = make(folder / f"{len(rows)}.tflite")
                 if not _survives(path):
                     rows[title] = [title, "aborts", *["not run"] * 5]
@@ -189,7 +189,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
             ]
 
         source = folder / "float.tflite"
-        with chatter_to(log), _plain_graph(options.plain):
+        with redirect_output(log), _plain_graph(options.plain):
             export(model, io_spec(config), {".tflite": source})
             compact(source)
         given = list(calibration(100).inputs())
@@ -223,7 +223,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         )
         for bias in (-1e9, float(np.finfo(np.float32).min)):
             other = folder / f"bias{bias:g}.tflite"
-            with chatter_to(log), _plain_graph(options.plain), _mask_bias(bias):
+            with redirect_output(log), _plain_graph(options.plain), _mask_bias(bias):
                 export(model, io_spec(config), {".tflite": other})
             for title, names in (
                 ("FULLY_CONNECTED", linear),

@@ -17,10 +17,12 @@ from pathlib import Path
 import numpy as np
 
 from bridge.artifact.runtimes import OnnxRuntime, TFLiteRuntime, TorchRuntime
-from bridge.conversion.models_export import Artifact, Source, export_models
+from bridge.conversion.artifact_record import Artifact
+from bridge.conversion.published import export_models
 from bridge.folds.latency import interleaved, machine_name
-from bridge.routes import ROUTES
-from bridge.verification.samples import read_recordings
+from bridge.quantization.schemes import select_schemes
+from bridge.routes import ROUTES, routes_of
+from bridge.weights.source import Source
 from signbart.console import markdown_table, run_command
 from signbart.models import MODEL_KINDS
 
@@ -39,25 +41,28 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
     import torch
 
-    from bridge.weights.model_sources import read_source
+    from bridge.weights.source import read_published_source
 
     torch.set_num_threads(1)
     sources = [
-        read_source(model.name, Path(getattr(options, model.published.option)))
+        read_published_source(model.name, Path(getattr(options, model.published.option)))
         for model in MODEL_KINDS.values()
         if model.published
     ]
-    clips = read_recordings(options.data)
     rows = []
     with tempfile.TemporaryDirectory() as folder:
         for source in sources:
             made = [
                 artifact
-                for route in source.row.routes
+                for route in routes_of(source.kind)
                 if route in options.routes
                 for artifact in export_models(
-                    [source], Path(folder) / route, route=route, clips=clips, data=options.data
-                )
+                    [source],
+                    Path(folder) / route,
+                    schemes=select_schemes(["fp32,fp16"]),
+                    route=route,
+                    data=options.data,
+                )[source.kind.name]
                 # One .onnx, whatever is made from it.
                 if artifact.path and (artifact.path.suffix != ".onnx" or route == "onnx")
             ]
@@ -87,12 +92,12 @@ def _rows(source: Source, artifacts: list[Artifact], rounds: int) -> list[list[s
     def milliseconds(name: str) -> str:
         return f"{times[name].median:.1f} ({times[f'{name} short'].median:.1f})"
 
-    rows = [[source.row.name, "PyTorch", "fp32", "", "", "", "", "", milliseconds("PyTorch")]]
+    rows = [[source.kind.name, "PyTorch", "fp32", "", "", "", "", "", milliseconds("PyTorch")]]
     for artifact in artifacts:
         kind = "ONNX Runtime" if artifact.path.suffix == ".onnx" else artifact.route
         rows.append(
             [
-                source.row.name,
+                source.kind.name,
                 kind,
                 artifact.scheme,
                 str(sum(artifact.operators.values())),

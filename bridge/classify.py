@@ -31,13 +31,14 @@ def classify(model: str | Path, clip: str) -> list[tuple[str, float]]:
         SignBartError: The model or the recording cannot be read, or they do not fit each other.
     """
     from bridge.artifact.opened import open_model
-    from bridge.verification.clips import predict, prepared_inputs
+    from bridge.verification.clips import predict
+    from signbart.preprocessing import model_inputs
     from signbart.recordings.clip import ClipSet
     from signbart.recordings.reading import read_single_clip
 
     recording = ClipSet((read_single_clip(clip),), ("",))
     opened = open_model(model)
-    (logits,) = predict(opened.runtime, *prepared_inputs(recording, opened.config))
+    (logits,) = predict(opened.runtime, *model_inputs(recording, opened.config))
     scores = np.exp(logits - logits.max(), dtype=np.float64)
     scores /= scores.sum()
     order = np.argsort(-logits, kind="stable")

@@ -1,4 +1,4 @@
-"""``python bridge/export_models.py``: `bridge.conversion.models_export` does the work."""
+"""``python bridge/export_models.py``: `bridge.conversion.published` does the work."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ if not __package__:
     sys.path[0] = str(Path(__file__).resolve().parent.parent)
 
 from bridge.errors import BridgeError
-from bridge.options import at_least
+from bridge.options import add_quantization_arguments, at_least
 from bridge.quantization.schemes import select_schemes
 from bridge.routes import ROUTES, get_route
 from signbart.console import run_command
@@ -27,19 +27,13 @@ def main(arguments: Sequence[str] | None = None) -> int:
     options = _parser().parse_args(arguments)
     schemes = select_schemes([options.quantize])
 
-    from bridge.conversion.models_export import LOG, OFFERED, RESULTS, export_models
-    from bridge.verification.samples import read_recordings
-    from bridge.weights.model_sources import read_source
+    from bridge.conversion.evidence import QuantizationOptions
+    from bridge.conversion.published import LOG, RESULTS, export_models
+    from bridge.weights.source import read_published_source
 
-    others = [scheme.name for scheme in schemes if scheme.name not in OFFERED]
-    if others:
-        raise BridgeError(
-            f"--quantize {others[0]}: this command makes {' and '.join(OFFERED)}; for the others "
-            "give bridge/convert.py a checkpoint of signbart_torch.train"
-        )
     chosen, skipped = _choose(options)
     sources = [
-        read_source(
+        read_published_source(
             kind,
             path,
             sequence_length=options.sequence_length,
@@ -56,19 +50,24 @@ def main(arguments: Sequence[str] | None = None) -> int:
     for source in sources:
         model = source.config.model
         print(
-            f"{source.row.name}: {sum(p.numel() for p in source.model.parameters()):,} parameters, "
-            f"{model.num_features} numbers a frame, {source.config.data.max_frames} frames, "
-            f"{model.num_labels} classes, {model.num_categories} categories{_believed(model)}, "
-            f"from {source.checkpoint}",
+            f"{source.kind.name}: {sum(p.numel() for p in source.model.parameters()):,} "
+            f"parameters, {model.num_features} numbers a frame, {source.config.data.max_frames} "
+            f"frames, {model.num_labels} classes, {model.num_categories} categories"
+            f"{_believed(model)}, from {source.checkpoint}",
             flush=True,
         )
-    artifacts = export_models(
+    made = export_models(
         sources,
         options.output_dir,
-        route=options.route and get_route(options.route).name,
         schemes=schemes,
+        route=options.route and get_route(options.route).name,
+        quantization=QuantizationOptions(
+            calibration_data=options.calibration_data,
+            calibration_clips=options.calibration_clips,
+            allow_random_calibration=options.allow_random_calibration,
+            int8_io=options.int8_io,
+        ),
         verify=not options.no_verify,
-        clips=read_recordings(options.data),
         data=options.data,
         skipped=skipped,
         verbose=options.verbose,
@@ -77,13 +76,15 @@ def main(arguments: Sequence[str] | None = None) -> int:
             flush=True,
         ),
     )
+    artifacts = [artifact for of_model in made.values() for artifact in of_model]
     _print_table(artifacts)
     output = Path(options.output_dir)
     print(f"wrote {output / RESULTS}; the converters' output is in {output / LOG}")
     wrong = [artifact for artifact in artifacts if not artifact.parity.passed]
     for artifact in wrong:
         parity = artifact.parity
-        print(f"error: {parity.artifact}: {parity.verdict}: {parity.reason}", file=sys.stderr)
+        reason = " ".join(parity.reason.split())  # converters explain themselves at length
+        print(f"error: {parity.artifact}: {parity.verdict}: {reason}", file=sys.stderr)
     if wrong:
         return 1
     print("next:")
@@ -136,7 +137,7 @@ def _parser() -> argparse.ArgumentParser:
         "--quantize",
         default="fp16,fp32",
         metavar="SCHEMES",
-        help="of the .tflite, parted by commas (default: %(default)s)",
+        help="of the .tflite, separated by commas, or all (default: %(default)s)",
     )
     parser.add_argument("--no-verify", action="store_true", help="do not compare with PyTorch")
     parser.add_argument(
@@ -168,6 +169,7 @@ def _parser() -> argparse.ArgumentParser:
         action="store_true",
         help="read a .pt that holds a whole pickled module: THIS EXECUTES CODE FROM THE FILE",
     )
+    add_quantization_arguments(parser)
     parser.add_argument("-v", "--verbose", action="store_true", help="show the converters' output")
     return parser
 

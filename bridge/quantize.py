@@ -1,10 +1,4 @@
-"""Quantizes the float .tflite of any route; the one place that uses ai-edge-quantizer.
-
-Every scheme works on FULLY_CONNECTED, where this model has its weights and nine tenths of its
-multiply-accumulates. What lies between (LayerNorm, softmax, GELU, and the products of attention)
-stays in float32: XNNPACK has no int8 kernels for it and would leave the graph in dozens of pieces.
-docs/quantization.md has the measurements.
-"""
+"""``python -m bridge.quantize``: a float .tflite in another number format, judged by it."""
 
 from __future__ import annotations
 
@@ -45,13 +39,14 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--seed", type=at_least(0), default=0, help="default: %(default)s")
     options = parser.parse_args(arguments)
 
-    from bridge.conversion.evidence import QuantizationOptions, quantize_artifact
+    from bridge.conversion.evidence import QuantizationOptions
+    from bridge.conversion.pipeline import quantize_artifact
     from bridge.verification.report import print_parity
 
     source = Path(options.model)
     name = options.scheme + ("_io" if options.int8_io else "")
     target = source.with_name(f"{source.stem.removesuffix(f'_{FLOAT}')}_{name}.tflite")
-    parity, path, judged_on = quantize_artifact(
+    artifact = quantize_artifact(
         source,
         SCHEMES[options.scheme],
         Path(options.output) if options.output else target,
@@ -64,11 +59,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
         data=options.data,
         seed=options.seed,
     )
-    print(f"judged on {judged_on}")
-    print_parity([parity])
-    if path is not None:
-        print(f"{path}: {path.stat().st_size:,} bytes")
-    return 0 if parity.passed else 1
+    print(f"judged on {artifact.inputs}")
+    print_parity([artifact.parity])
+    if artifact.path is not None:
+        print(f"{artifact.path}: {artifact.path.stat().st_size:,} bytes")
+    return 0 if artifact.parity.passed else 1
 
 
 def command() -> None:

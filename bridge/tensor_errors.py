@@ -42,8 +42,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     options = parser.parse_args(arguments)
 
     from bridge.artifact.metadata import carried_config, read_metadata
-    from bridge.verification.clips import prepared_inputs
     from bridge.verification.samples import read_recordings
+    from signbart.preprocessing import model_inputs
     from signbart.training.calibration import balanced_choice
 
     config = carried_config(read_metadata(options.float_model), options.float_model)
@@ -53,7 +53,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         if not len(clips):
             raise BridgeError(f"{options.data} has no clips by {', '.join(options.signers)}")
     clips = clips.select(balanced_choice(clips.labels, clips.signers, options.clips, options.seed))
-    keypoints, mask = prepared_inputs(clips, config)
+    keypoints, mask = model_inputs(clips, config)
     rows = tensor_errors(
         Path(options.float_model),
         Path(options.quantized_model),

@@ -1,4 +1,4 @@
-"""Which share of a .tflite's multiply-accumulates runs, and is stored, in which number format."""
+"""What is inside an artifact: its operators, and what its products and weights are made of."""
 
 from __future__ import annotations
 
@@ -10,6 +10,10 @@ from typing import Any
 
 from bridge.errors import ArtifactError
 
+# Operators of this project's models that sum products; what works element by element is not
+# counted.
+MULTIPLYING = ("FULLY_CONNECTED", "BATCH_MATMUL", "CONV_2D", "DEPTHWISE_CONV_2D")
+
 # Input and weights -> name. Int8 weights under float inputs: the runtime quantizes each row of the
 # input before it multiplies, so the products are of int8.
 _FORMATS = {
@@ -18,98 +22,6 @@ _FORMATS = {
     ("INT16", "INT8"): "int16x8",
     ("FLOAT32", "FLOAT32"): "float32",
 }
-
-
-def multiply_accumulates(
-    path: str | Path, operators: Sequence[str] = ("FULLY_CONNECTED", "BATCH_MATMUL")
-) -> Counter[str]:
-    """Multiply-accumulates of one run by number format: ``int8``, ``int16x8``, ``float32``.
-
-    Counted are FULLY_CONNECTED and BATCH_MATMUL, the operators of this project's models that sum
-    products; what works element by element is not.
-
-    Args:
-        path: The .tflite.
-        operators: Count these alone.
-
-    Raises:
-        ArtifactError: The file is missing, is no .tflite, or has sizes that are not known.
-    """
-    from ai_edge_litert import schema_py_generated as schema
-
-    model = _read(path)
-    kinds = {value: name for name, value in vars(schema.TensorType).items() if name.isupper()}
-    wanted = {getattr(schema.BuiltinOperator, name) for name in operators}
-    counted: Counter[str] = Counter()
-    for graph in model.subgraphs:
-        for operator in graph.operators:
-            builtin = _builtin(model, operator)
-            if builtin not in wanted:
-                continue
-            if builtin == schema.BuiltinOperator.FULLY_CONNECTED:
-                summed = _size(graph.tensors[operator.inputs[1]], -1, path)
-            else:  # (…, M, K) or, with adjX, (…, K, M)
-                axis = -2 if operator.builtinOptions.adjX else -1
-                summed = _size(graph.tensors[operator.inputs[0]], axis, path)
-            given, weights = (kinds[graph.tensors[at].type] for at in operator.inputs[:2])
-            made = graph.tensors[operator.outputs[0]]
-            results = math.prod(_size(made, axis, path) for axis in range(len(made.shape)))
-            counted[_FORMATS.get((given, weights), f"{given} x {weights}")] += results * summed
-    return counted
-
-
-def stored_weights(path: str | Path) -> Counter[str]:
-    """In what the weights of each FULLY_CONNECTED are stored, such as ``INT8``.
-
-    Where a DEQUANTIZE stands between, what it reads counts.
-
-    Raises:
-        ArtifactError: The file is missing, or is no .tflite.
-    """
-    from ai_edge_litert import schema_py_generated as schema
-
-    model = _read(path)
-    kinds = {value: name for name, value in vars(schema.TensorType).items() if name.isupper()}
-    counted: Counter[str] = Counter()
-    for graph in model.subgraphs:
-        widened = {
-            operator.outputs[0]: operator.inputs[0]
-            for operator in graph.operators
-            if _builtin(model, operator) == schema.BuiltinOperator.DEQUANTIZE
-        }
-        for operator in graph.operators:
-            if _builtin(model, operator) == schema.BuiltinOperator.FULLY_CONNECTED:
-                weights = widened.get(operator.inputs[1], operator.inputs[1])
-                counted[kinds[graph.tensors[weights].type]] += 1
-    return counted
-
-
-def _read(path: str | Path) -> Any:
-    from ai_edge_litert import schema_py_generated as schema
-
-    if not Path(path).is_file():
-        raise ArtifactError(f"no .tflite at {path}")
-    content = Path(path).read_bytes()
-    if not schema.Model.ModelBufferHasIdentifier(content, 0):
-        raise ArtifactError(f"{path} is not a .tflite file")
-    return schema.ModelT.InitFromPackedBuf(content, 0)
-
-
-def _builtin(model: Any, operator: Any) -> int:
-    code = model.operatorCodes[operator.opcodeIndex]
-    return max(code.builtinCode, code.deprecatedBuiltinCode)
-
-
-def _size(tensor: Any, axis: int, path: str | Path) -> int:
-    # An open size is -1 in the signature, where there is one, and 1 in the shape.
-    signature = tensor.shapeSignature
-    sizes = tensor.shape if signature is None or not len(signature) else signature
-    size = int(sizes[axis])
-    if size < 1:
-        raise ArtifactError(f"{path}: tensor {tensor.name.decode()} has no fixed size")
-    return size
-
-
 _CUSTOM = "custom "
 
 
@@ -123,6 +35,78 @@ def operators(path: str | Path) -> Counter[str]:
     """
     if Path(path).suffix == ".onnx":
         return _onnx_operators(path)
+    model = _read(path)
+    names = _names_of(model)
+    return Counter(
+        names[operator.opcodeIndex] for graph in model.subgraphs for operator in graph.operators
+    )
+
+
+def foreign_operators(path: str | Path) -> list[str]:
+    """Operators that plain LiteRT or ONNX lacks: TensorFlow's (Flex) and custom ones."""
+    return sorted(name for name in operators(path) if name.startswith(_CUSTOM))
+
+
+def multiply_accumulates(path: str | Path, operators: Sequence[str] = MULTIPLYING) -> Counter[str]:
+    """Multiply-accumulates of one run by number format: ``int8``, ``int16x8``, ``float32``.
+
+    Args:
+        path: The .tflite.
+        operators: Those of `MULTIPLYING` to count.
+
+    Raises:
+        ArtifactError: The file is missing, is no .tflite, or has sizes that are not known.
+    """
+    model = _read(path)
+    names, types = _names_of(model), _tensor_types()
+    counted: Counter[str] = Counter()
+    for graph in model.subgraphs:
+        for operator in graph.operators:
+            name = names[operator.opcodeIndex]
+            if name not in operators:
+                continue
+            given, weights = (graph.tensors[at] for at in operator.inputs[:2])
+            if name == "BATCH_MATMUL":  # (…, M, K) or, with adjX, (…, K, M)
+                summed = _size(given, -2 if operator.builtinOptions.adjX else -1, path)
+            elif name == "FULLY_CONNECTED":  # (O, I)
+                summed = _size(weights, -1, path)
+            else:  # (O, H, W, I); of a depthwise one, which sums no channels, (1, H, W, O)
+                axes = (1, 2, 3) if name == "CONV_2D" else (1, 2)
+                summed = math.prod(_size(weights, axis, path) for axis in axes)
+            made = graph.tensors[operator.outputs[0]]
+            results = math.prod(_size(made, axis, path) for axis in range(len(made.shape)))
+            kinds = types[given.type], types[weights.type]
+            counted[_FORMATS.get(kinds, " x ".join(kinds))] += results * summed
+    return counted
+
+
+def stored_weights(
+    path: str | Path, operators: Sequence[str] = ("FULLY_CONNECTED",)
+) -> Counter[str]:
+    """In what the weights of each of these operators are stored, such as ``INT8``.
+
+    Where a DEQUANTIZE stands between, what it reads counts.
+
+    Raises:
+        ArtifactError: The file is missing, or is no .tflite.
+    """
+    model = _read(path)
+    names, types = _names_of(model), _tensor_types()
+    counted: Counter[str] = Counter()
+    for graph in model.subgraphs:
+        widened = {
+            operator.outputs[0]: operator.inputs[0]
+            for operator in graph.operators
+            if names[operator.opcodeIndex] == "DEQUANTIZE"
+        }
+        for operator in graph.operators:
+            if names[operator.opcodeIndex] in operators:
+                weights = widened.get(operator.inputs[1], operator.inputs[1])
+                counted[types[graph.tensors[weights].type]] += 1
+    return counted
+
+
+def _read(path: str | Path) -> Any:
     from ai_edge_litert import schema_py_generated as schema
 
     if not Path(path).is_file():
@@ -131,19 +115,41 @@ def operators(path: str | Path) -> Counter[str]:
     if not schema.Model.ModelBufferHasIdentifier(content, 0):
         raise ArtifactError(f"{path} is not a .tflite file")
     try:
-        model = schema.ModelT.InitFromPackedBuf(content, 0)
+        return schema.ModelT.InitFromPackedBuf(content, 0)
     # A flatbuffer is offsets; damaged ones lead anywhere.
     except Exception as error:
         raise ArtifactError(f"{path} is a damaged .tflite file: {error}") from None
+
+
+def _names_of(model: Any) -> list[str]:
+    """The name of each of a .tflite's operator codes."""
+    from ai_edge_litert import schema_py_generated as schema
+
     builtin = {
         value: name for name, value in vars(schema.BuiltinOperator).items() if name.isupper()
     }
     names = []
     for code in model.operatorCodes:
-        number = max(code.builtinCode, code.deprecatedBuiltinCode)
         custom = (code.customCode or b"").decode()
+        number = max(code.builtinCode, code.deprecatedBuiltinCode)
         names.append(_CUSTOM + custom if custom else builtin[number])
-    return Counter(names[op.opcodeIndex] for graph in model.subgraphs for op in graph.operators)
+    return names
+
+
+def _tensor_types() -> dict[int, str]:
+    from ai_edge_litert import schema_py_generated as schema
+
+    return {value: name for name, value in vars(schema.TensorType).items() if name.isupper()}
+
+
+def _size(tensor: Any, axis: int, path: str | Path) -> int:
+    # An open size is -1 in the signature, where there is one, and 1 in the shape.
+    signature = tensor.shapeSignature
+    sizes = tensor.shape if signature is None or not len(signature) else signature
+    size = int(sizes[axis])
+    if size < 1:
+        raise ArtifactError(f"{path}: tensor {tensor.name.decode()} has no fixed size")
+    return size
 
 
 def _onnx_operators(path: str | Path) -> Counter[str]:
@@ -157,8 +163,3 @@ def _onnx_operators(path: str | Path) -> Counter[str]:
     except Exception as error:
         raise ArtifactError(f"{path} is not an .onnx file: {error}") from None
     return Counter(_CUSTOM * bool(node.domain) + node.op_type for node in graph.node)
-
-
-def foreign_operators(path: str | Path) -> list[str]:
-    """Operators that plain LiteRT or ONNX lacks: TensorFlow's (Flex) and custom ones."""
-    return sorted(name for name in operators(path) if name.startswith(_CUSTOM))

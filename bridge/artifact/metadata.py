@@ -22,10 +22,16 @@ from signbart import __version__
 from signbart.configuration.reading import from_dict
 from signbart.configuration.schema import RunConfig
 from signbart.landmarks.layouts import get_layout
-from signbart.models import io_spec
+from signbart.models import DEFAULT_KIND, MODEL_KINDS, io_spec
 from signbart.models.io_spec import IOSpec
+from signbart.models.kind import ModelKind
 from signbart.preprocessing import BOX_MARGIN, describe_steps, joint_groups
 
+# Distributions whose versions artifacts carry.
+PACKAGES = (
+    *("torch", "litert-torch", "ai-edge-litert", "onnx", "onnx2tf", "onnxruntime"),
+    *("tensorflow", "keras", "numpy", "ai-edge-quantizer"),
+)
 _JSON, _LABELS = "metadata.json", "labels.txt"
 _FORMAT = "signbart-artifact-1"
 _IDENTIFIER = b"TFL3"  # of the flatbuffer, behind the offset of its root
@@ -41,7 +47,7 @@ def build_metadata(
     checkpoint_sha256: str,
     route: str,
     scheme: str,
-    packages: Sequence[str],
+    packages: Sequence[str] = PACKAGES,
 ) -> dict[str, Any]:
     """Everything that a program needs to feed the artifact and to read what it says.
 
@@ -90,7 +96,7 @@ def build_metadata(
 OWN_VERSIONS = {"signbart", "python"}
 
 
-def versions(packages: Sequence[str]) -> dict[str, str]:
+def versions(packages: Sequence[str] = PACKAGES) -> dict[str, str]:
     """Installed versions of distributions, this project's and Python's own among them."""
     found = {"signbart": __version__, "python": platform.python_version()}
     for name in packages:
@@ -164,6 +170,18 @@ def carried_config(metadata: dict[str, Any], path: str | Path) -> RunConfig:
             "prepare them as in its training, and give them to the artifact's own inputs"
         )
     return from_dict(metadata["config"], source=str(path))
+
+
+def carried_kind(metadata: dict[str, Any]) -> ModelKind:
+    """The kind of model that an artifact says it is of.
+
+    Raises:
+        ArtifactError: It is none that is known.
+    """
+    name = metadata["config"]["model"].get("kind", DEFAULT_KIND.name)
+    if name not in MODEL_KINDS:
+        raise ArtifactError(f"the artifact is of a model '{name}'; known: {', '.join(MODEL_KINDS)}")
+    return MODEL_KINDS[name]
 
 
 def _read_text(path: Path) -> str:

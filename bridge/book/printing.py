@@ -31,7 +31,7 @@ def report(folders: Sequence[Path], output: Path | None) -> int:
 
     from bridge.book.pages import write_book
     from bridge.book.results import read_run
-    from bridge.verification.compare import PASS
+    from bridge.verification.verdict import PASS
 
     runs = [read_run(folder) for folder in folders]
     twice = [name for name, count in Counter(run.data for run in runs).items() if count > 1]

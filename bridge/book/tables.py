@@ -18,7 +18,7 @@ from bridge.book.results import (
 )
 from bridge.folds.layout import PLAIN, training_folder
 from bridge.quantization.schemes import FLOAT
-from bridge.verification.compare import PASS
+from bridge.verification.verdict import PASS
 
 _REJECTED = " †"
 _FP32 = Variant("FP32", PLAIN, FLOAT)

@@ -10,7 +10,7 @@ from pathlib import Path
 
 
 @contextlib.contextmanager
-def chatter_to(log: Path, verbose: bool = False) -> Iterator[None]:
+def redirect_output(log: Path, verbose: bool = False) -> Iterator[None]:
     """Sends all output, that of C++ libraries included, to the end of a file.
 
     Args:

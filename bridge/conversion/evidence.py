@@ -1,45 +1,34 @@
-"""What all quantized artifacts of one conversion share: calibration, clips to judge by, limits."""
+"""What all artifacts of one conversion are judged by: inputs, clips, limits, calibration."""
 
 from __future__ import annotations
 
 import dataclasses
-import tempfile
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from bridge.artifact.contents import multiply_accumulates
-from bridge.artifact.metadata import carried_config, embed_metadata, read_metadata, tensors_of
-from bridge.artifact.runtimes import open_runtime
-from bridge.conversion.converter_log import chatter_to
-from bridge.conversion.folder import settle
-from bridge.errors import BridgeError, ConversionError
-from bridge.quantization.calibration import (
-    Calibration,
-    calibrate_on,
-    calibrate_on_noise,
-    with_labels_of,
-)
-from bridge.quantization.quantizer import quantize
+from bridge.artifact.runtimes import Runtime, TorchRuntime
+from bridge.errors import BridgeError
+from bridge.quantization.calibration import Calibration, calibrate_on, calibrate_on_noise
 from bridge.quantization.schemes import FLOAT, SCHEMES, Scheme
-from bridge.verification.clips import (
-    JudgedClips,
-    _from_samples,
-    clips_to_judge,
-    compare_on_clips,
-    judged_clips,
+from bridge.verification import MIN_SAMPLES
+from bridge.verification.clips import JudgedClips, clips_to_judge, compare_on_clips
+from bridge.verification.compare import compare_artifact
+from bridge.verification.limits import Limits, load_limits
+from bridge.verification.samples import (
+    Sample,
+    describe_samples,
+    make_samples,
+    open_samples,
+    read_recordings,
 )
-from bridge.verification.compare import FAILED, WRONG, Parity
-from bridge.verification.limits import DataTolerance, load_data_tolerance
-from bridge.verification.samples import Sample, make_samples, read_recordings
-from signbart.files import make_folder
+from bridge.verification.verdict import WRONG, Verdict
 from signbart.models.io_spec import IOSpec, with_integers
 from signbart.training.calibration import MIN_CLIPS
-from signbart.training.splits import divide
 
 if TYPE_CHECKING:
-    from bridge.artifact.runtimes import Runtime
+    from bridge.weights.source import Source
     from signbart.configuration.schema import RunConfig
     from signbart.recordings.clip import ClipSet
 
@@ -51,7 +40,7 @@ class QuantizationOptions:
     """What to quantize to, and what to show the quantizer.
 
     Attributes:
-        schemes: Names of `quantize.SCHEMES`, ``all`` for every one.
+        schemes: Names of `schemes.SCHEMES`, ``all`` for every one.
         calibration_data: Recordings to calibrate on; by default those of the comparison that were
             trained on.
         calibration_clips: How many of them.
@@ -69,123 +58,140 @@ class QuantizationOptions:
 
 
 @dataclass(frozen=True)
-class QuantizationJob:
-    """See the module; made by `prepare`."""
+class Evidence:
+    """What artifacts are judged by. It can be pickled: routes run in processes of their own.
 
-    calibration: Calibration | None
-    clips: JudgedClips
-    limits: Mapping[str, DataTolerance]
-    int8_io: bool
+    Attributes:
+        reference: What they are compared with.
+        samples: Inputs for artifacts of fixed sizes.
+        open_samples: Inputs for artifacts of any batch and length.
+        inputs: How many samples there are, and where they came from.
+        limits: Scheme -> what it may differ by.
+        clips: Judge the schemes whose single numbers have no limit; None where there is none such.
+        calibration: What quantizers are shown; None where none needs it.
+        int8_io: Whether calibrated schemes get integer inputs and outputs.
+    """
 
-    @property
-    def inputs(self) -> str:
-        """What artifacts are judged on, for reports."""
-        return self.clips.source
+    reference: Runtime
+    samples: Sequence[Sample]
+    open_samples: Sequence[Sample]
+    inputs: str
+    limits: Mapping[str, Limits]
+    clips: JudgedClips | None = None
+    calibration: Calibration | None = None
+    int8_io: bool = False
 
-    @property
-    def record(self) -> Mapping[str, Any] | None:
-        """What the quantizer was shown; None where nothing was."""
-        return self.calibration.record if self.calibration else None
+    def judge(self, path: Path, scheme: str) -> tuple[Verdict, Sequence[Sample]]:
+        """Compares an artifact, by what its scheme has limits for.
+
+        Returns:
+            The verdict, and the inputs it was reached on.
+        """
+        limits = self.limits[scheme]
+        if limits.by_value:
+            return compare_artifact(
+                self.reference, path, self.samples, self.open_samples, limits, scheme
+            )
+        verdict = compare_on_clips(path, scheme, self.clips, limits)
+        guessed = SCHEMES[scheme].calibrated and self.calibration and self.calibration.is_random
+        if verdict.passed and guessed and self.clips.labels is None:
+            # Random inputs fit random ranges: such a comparison says nothing about real clips.
+            reason = "calibrated on random numbers, and there are no recordings to judge it by"
+            verdict = dataclasses.replace(verdict, verdict=WRONG, reason=reason)
+        return verdict, self.clips.samples()
+
+    def judged_on(self, scheme: str) -> str:
+        """What the artifacts of a scheme are judged on, for reports."""
+        return self.inputs if self.limits[scheme].by_value else self.clips.source
 
     def has_integer_edges(self, scheme: str) -> bool:
         """Whether that scheme's inputs and outputs are integers."""
         return self.int8_io and SCHEMES[scheme].calibrated
 
-    def promised(self, spec: IOSpec, scheme: Scheme) -> IOSpec:
-        """What a quantized artifact has to take and give where its float form has `spec`."""
-        if self.has_integer_edges(scheme.name):
-            return with_integers(spec, _INTEGERS[scheme.name])
+    def promised(self, spec: IOSpec, scheme: str) -> IOSpec:
+        """What an artifact has to take and give where its float form has `spec`."""
+        if self.has_integer_edges(scheme):
+            return with_integers(spec, _INTEGERS[scheme])
         return spec
 
-    def make(self, source: Path, scheme: Scheme, target: Path) -> dict[str, Any]:
-        """Quantizes a float .tflite; see `quantize.quantize`.
-
-        Returns:
-            What the artifact says of it: scheme, number formats of its products, calibration.
-        """
-        quantize(
-            source,
-            scheme,
-            target,
-            self.calibration if scheme.calibrated else None,
-            int8_io=self.has_integer_edges(scheme.name),
-        )
-        return quantization_record(target, scheme, self.calibration)
-
-    def judge(self, path: Path, scheme: Scheme) -> Parity:
-        """Compares a quantized artifact with PyTorch, on clips."""
-        parity = compare_on_clips(path, scheme.name, self.clips, self.limits[scheme.name])
-        guessed = scheme.calibrated and self.record is not None and self.record["random"]
-        if parity.passed and guessed and self.clips.labels is None:
-            # Random inputs fit random ranges: such a comparison says nothing about real clips.
-            reason = "calibrated on random numbers, and there are no recordings to judge it by"
-            return dataclasses.replace(parity, verdict=WRONG, reason=reason)
-        return parity
-
-    def describe(self) -> dict[str, Any]:
-        """For the manifest."""
+    def describe_quantization(self) -> dict[str, Any] | None:
+        """For the manifest; None where nothing is judged on clips."""
+        if self.clips is None:
+            return None
         return {
-            "calibration": self.record,
+            "calibration": self.calibration and self.calibration.record,
             "judged on": self.clips.source,
-            "limits": {name: vars(limits) for name, limits in self.limits.items()},
+            "limits": {
+                name: limits.to_dict()
+                for name, limits in self.limits.items()
+                if not limits.by_value
+            },
         }
 
 
-def quantization_record(
-    path: Path, scheme: Scheme, calibration: Calibration | None
-) -> dict[str, Any]:
-    """What a quantized .tflite's metadata say of how it was made."""
-    products = multiply_accumulates(path)
-    return {
-        "scheme": scheme.name,
-        "description": scheme.description,
-        "multiply_accumulates": dict(products),
-        "shares": {name: round(count / products.total(), 4) for name, count in products.items()},
-        "calibration": dict(calibration.record) if scheme.calibrated and calibration else None,
-    }
-
-
-def prepare(
-    options: QuantizationOptions,
+def gather_evidence(
+    source: Source,
     schemes: Sequence[Scheme],
+    options: QuantizationOptions,
     *,
-    checkpoint: str | Path,
-    config: RunConfig,
-    class_names: Sequence[str],
-    reference: Runtime,
-    samples: Sequence[Sample],
-    data: str | None,
-    recordings: ClipSet | None,
-    seed: int,
-) -> QuantizationJob:
-    """Divides the recordings, calibrates on one part and asks PyTorch about the other.
+    data: str | None = None,
+    samples: int = MIN_SAMPLES,
+    seed: int = 0,
+) -> Evidence:
+    """Makes inputs, divides the recordings, calibrates on one part, asks PyTorch about the other.
 
     Args:
-        options: What the user wants.
-        schemes: The chosen ones but fp32.
-        checkpoint: Where the model comes from; it knows what it was trained on.
-        config: The run's configuration.
-        class_names: The model's classes.
-        reference: PyTorch.
-        samples: The comparison's inputs: judged by where there are no recordings.
-        data: Path of the recordings that are compared on.
-        recordings: Those.
-        seed: Of the choice of calibration clips.
+        source: The checkpoint.
+        schemes: Those that are made of it.
+        options: What to show the quantizer; `schemes` does not count here.
+        data: Recordings to compare on, beside random inputs.
+        samples: Inputs a length; see `samples.make_samples`.
+        seed: Of the inputs, and of the choice of calibration clips.
 
     Raises:
         SignBartError: The recordings do not fit the model, there are too few, or there are none and
             a scheme needs them.
     """
+    recordings = read_recordings(data)
+    made = make_samples(source.config, clips=recordings, samples=samples, seed=seed)
+    reference = TorchRuntime(source.model, source.config)
+    evidence = Evidence(
+        reference=reference,
+        samples=made,
+        open_samples=[
+            *made,
+            *open_samples(made, reference.spec.longest, open_length=source.kind.open_length),
+        ],
+        inputs=describe_samples(made, data),
+        limits={FLOAT: load_limits(FLOAT)},
+    )
+    quantized = [scheme for scheme in schemes if scheme.name != FLOAT]
+    if not quantized:
+        return evidence
+    return with_clips(
+        evidence, source, quantized, options, data=data, recordings=recordings, seed=seed
+    )
+
+
+def with_clips(
+    evidence: Evidence,
+    source: Source,
+    schemes: Sequence[Scheme],
+    options: QuantizationOptions,
+    *,
+    data: str | None,
+    recordings: ClipSet | None,
+    seed: int,
+) -> Evidence:
+    """Adds what quantized artifacts are calibrated on and judged by; see `gather_evidence`."""
     calibrated = any(scheme.calibrated for scheme in schemes)
     if options.int8_io and not calibrated:
         raise BridgeError("--int8-io needs int8 or int16x8 among the schemes")
-    takes_from_data = options.calibration_data is None or _same_file(options.calibration_data, data)
+    takes_from_data = options.calibration_data is None or same_file(options.calibration_data, data)
     trained_on, clips = clips_to_judge(
-        checkpoint,
-        config,
-        class_names,
-        reference,
-        samples,
+        source,
+        evidence.reference,
+        evidence.samples,
         data,
         recordings,
         options.test_signers,
@@ -194,102 +200,38 @@ def prepare(
     )
     calibration = None
     if calibrated:
-        calibration = _calibrate(
-            options, config, trained_on if takes_from_data else None, data, seed
+        calibration = calibrate(
+            options, source.config, trained_on if takes_from_data else None, data, seed
         )
-    return QuantizationJob(
-        calibration=calibration,
+    limits = {scheme.name: load_limits(scheme.name) for scheme in schemes}
+    return dataclasses.replace(
+        evidence,
+        limits=limits | evidence.limits,
         clips=clips,
-        limits={scheme.name: load_data_tolerance(scheme.name) for scheme in schemes},
+        calibration=calibration,
         int8_io=options.int8_io,
     )
 
 
-def quantize_artifact(
-    source: Path,
-    scheme: Scheme,
-    target: Path,
-    options: QuantizationOptions,
-    *,
-    data: str | None = None,
-    seed: int = 0,
-) -> tuple[Parity, Path | None, str]:
-    """Quantizes a float .tflite of `conversion.convert` and judges the result by it.
-
-    Args:
-        source: The float .tflite, with its metadata.
-        scheme: Any but fp32.
-        target: The file to write. What does not agree goes into ``rejected/`` beside it.
-        options: `schemes` and `test_signers` do not count here.
-        data: Labelled recordings to judge by; by default those of the calibration data that
-            calibration does not take, and without any the comparison's synthetic inputs.
-        seed: Of the choice of clips.
-
-    Returns:
-        The comparison; where the file is, None where none could be made; what it was judged on.
-
-    Raises:
-        SignBartError: `source` is no such file, or the recordings do not fit it.
-    """
-    for path in (source, target):
-        if path.suffix != ".tflite":
-            raise BridgeError(f"{path} is no .tflite file; only those are quantized")
-    if target.resolve() == source.resolve():
-        raise BridgeError(f"{source} would be overwritten; choose another --output")
-    if options.int8_io and not scheme.calibrated:
-        raise BridgeError(f"integer inputs and outputs need int8 or int16x8, not {scheme.name}")
-    metadata = read_metadata(source)
-    if metadata["scheme"] != FLOAT:
-        raise BridgeError(
-            f"{source} is quantized already ({metadata['scheme']}); give its {FLOAT} form"
-        )
-    config = carried_config(metadata, source)
-    reference = open_runtime(source)
-    recordings = read_recordings(data or options.calibration_data)
-    named = str(data or options.calibration_data)
-    calibration = None
-    if recordings is None:
-        clips = _from_samples(make_samples(config, seed=seed), reference)
-    else:
-        recordings = with_labels_of(recordings, metadata["labels"], named)
-        judged, how = recordings, "to judge by"
-        if data is None or _same_file(data, options.calibration_data):
-            count = options.calibration_clips if scheme.calibrated else 0
-            _, judged, how = divide(recordings, config, None, count=count, seed=seed)
-        clips = judged_clips(
-            judged, config, reference, labelled=True, source=f"{len(judged)} clips {how} ({named})"
-        )
-    if scheme.calibrated:
-        calibration = _calibrate(options, config, None, None, seed)
-    job = QuantizationJob(
-        calibration, clips, {scheme.name: load_data_tolerance(scheme.name)}, options.int8_io
-    )
-    make_folder(target.parent)
-    with tempfile.TemporaryDirectory(dir=target.parent, prefix=".quantizing-") as folder:
-        path, log = Path(folder) / target.name, Path(folder) / "log"
-        try:
-            with chatter_to(log):
-                record = job.make(source, scheme, path)
-        except ConversionError as error:
-            failed = Parity(target.name, FAILED, str(error), scheme=scheme.name)
-            return failed, None, job.inputs
-        embed_metadata(
-            path,
-            metadata
-            | {"scheme": scheme.name, "quantization": record}
-            | tensors_of(open_runtime(path).spec),
-        )
-        parity = job.judge(path, scheme)
-        return parity, settle(path, target.parent, parity), job.inputs
-
-
-def _calibrate(
+def calibrate(
     options: QuantizationOptions,
     config: RunConfig,
     trained_on: ClipSet | None,
     data: str | None,
     seed: int,
 ) -> Calibration:
+    """What quantizers are shown.
+
+    Args:
+        options: Name other recordings, how many clips to take, and whether random numbers will do.
+        config: The run's configuration.
+        trained_on: Clips that the model was trained on.
+        data: Their path.
+        seed: Of the choice among them.
+
+    Raises:
+        SignBartError: There is nothing to calibrate on, or it does not fit.
+    """
     count = options.calibration_clips
     if trained_on is None and options.calibration_data is not None:
         trained_on, data = read_recordings(options.calibration_data), options.calibration_data
@@ -305,5 +247,6 @@ def _calibrate(
     )
 
 
-def _same_file(one: str | None, other: str | None) -> bool:
+def same_file(one: str | None, other: str | None) -> bool:
+    """Whether both paths are given, and of one file."""
     return None not in (one, other) and Path(one).resolve() == Path(other).resolve()

@@ -11,30 +11,30 @@ from pathlib import Path
 
 from bridge.artifact.metadata import read_metadata
 from bridge.errors import BridgeError
-from bridge.verification.compare import Parity
+from bridge.verification.verdict import Verdict
 from signbart.files import held, make_folder
 
-_WORKSHOP = ".making-"
+_STAGING = ".making-"
 
 
 @contextlib.contextmanager
-def workshop(output: Path) -> Iterator[Path]:
+def staging_folder(output: Path) -> Iterator[Path]:
     """Makes `output` and gives a folder in it, which is gone when the block ends.
 
-    What is made there can be renamed into `output`. A killed process's workshop goes, too.
+    What is made there can be renamed into `output`. What a killed process left there goes, too.
 
     Raises:
-        SignBartError: The folder cannot be made, or another process has its workshop there.
+        SignBartError: The folder cannot be made, or another process writes there.
     """
     make_folder(output)
     with held(output):
-        for left_over in output.glob(f"{_WORKSHOP}*"):
+        for left_over in output.glob(f"{_STAGING}*"):
             shutil.rmtree(left_over, ignore_errors=True)
-        with tempfile.TemporaryDirectory(dir=output, prefix=_WORKSHOP) as name:
+        with tempfile.TemporaryDirectory(dir=output, prefix=_STAGING) as name:
             yield Path(name)
 
 
-def settle(beside: Path, output: Path, parity: Parity) -> Path | None:
+def move_by_verdict(beside: Path, output: Path, verdict: Verdict) -> Path | None:
     """Moves an artifact to where its verdict belongs; what an earlier run left there goes.
 
     Where the route made no file, an earlier run's goes to ``rejected/``: beside a manifest that
@@ -46,11 +46,11 @@ def settle(beside: Path, output: Path, parity: Parity) -> Path | None:
             bad.parent.mkdir(exist_ok=True)
             os.replace(good, bad)
         return None
-    target, other = (good, bad) if parity.passed else (bad, good)
+    target, other = (good, bad) if verdict.passed else (bad, good)
     target.parent.mkdir(exist_ok=True)
     os.replace(beside, target)
     other.unlink(missing_ok=True)
-    if parity.passed:
+    if verdict.passed:
         bad.with_name(f"repro_{bad.name}.npz").unlink(missing_ok=True)
     with contextlib.suppress(OSError):  # not empty: another route's artifact was rejected
         (output / "rejected").rmdir()

@@ -5,15 +5,15 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from bridge.verification.compare import Parity
+from bridge.artifact.metadata import carried_kind
 from bridge.verification.report import parity_tables
+from bridge.verification.verdict import Verdict
 from signbart.console import markdown_table
-from signbart.models import DEFAULT_KIND, MODEL_KINDS
 
 
 def model_card(
     metadata: dict[str, Any],
-    parities: Sequence[Parity],
+    verdicts: Sequence[Verdict],
     products: Mapping[str, Mapping[str, int]],
     calibration: Mapping[str, Any] | None,
 ) -> str:
@@ -21,12 +21,12 @@ def model_card(
 
     Args:
         metadata: From `metadata.build_metadata`.
-        parities: The comparisons with PyTorch.
+        verdicts: Of the comparisons with PyTorch.
         products: Artifact -> number format -> multiply-accumulates of one run.
         calibration: Record of what quantizers were shown; None where nothing was.
     """
     preprocessing = metadata["preprocessing"]
-    title = MODEL_KINDS[metadata["config"]["model"].get("kind", DEFAULT_KIND.name)].title
+    title = carried_kind(metadata).title
     tensors = [
         [tensor["name"], f"({', '.join(map(str, tensor['shape']))})", tensor["dtype"], role]
         for role, name in (("input", "inputs"), ("output", "outputs"))
@@ -72,7 +72,7 @@ def model_card(
             "zip archive appended to the file, an .onnx, whose batch and frames are open, in its "
             "metadata properties.",
             "",
-            parity_tables(parities, level=2),
+            parity_tables(verdicts, level=2),
             *_arithmetic(products, calibration),
             "## Labels",
             "",

@@ -1,69 +1,52 @@
-"""From a checkpoint to verified artifacts: `convert`, what the command of that name does."""
+"""The one pipeline: load, export, quantize, verify, move by verdict, and say what was done."""
 
 from __future__ import annotations
 
 import contextlib
 import dataclasses
-import hashlib
-import json
 import multiprocessing
-import os
-from collections.abc import Mapping, Sequence
+import tempfile
+from collections.abc import Callable, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
-from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import Any
 
-from bridge.artifact.runtimes import TorchRuntime
-from bridge.conversion.evidence import QuantizationOptions, prepare
-from bridge.conversion.folder import set_others_aside, settle, workshop
-from bridge.conversion.model_card import model_card
-from bridge.conversion.route_run import ConversionJob, Made, fallen, make_by
+from bridge.artifact.metadata import (
+    carried_config,
+    carried_kind,
+    embed_metadata,
+    read_metadata,
+    tensors_of,
+)
+from bridge.artifact.runtimes import open_runtime
+from bridge.conversion.artifact_record import Artifact
+from bridge.conversion.converter_log import redirect_output
+from bridge.conversion.evidence import (
+    Evidence,
+    QuantizationOptions,
+    calibrate,
+    gather_evidence,
+    same_file,
+)
+from bridge.conversion.folder import move_by_verdict, set_others_aside, staging_folder
+from bridge.conversion.manifest import write_papers
+from bridge.conversion.route_run import RouteRun, describe, quantize_file
+from bridge.errors import BridgeError, ConversionError
 from bridge.quantization.schemes import FLOAT, Scheme, select_schemes
-from bridge.routes import Route, select_routes
+from bridge.routes import select_routes
 from bridge.verification import MIN_SAMPLES
-from bridge.verification.compare import WRONG, Parity
-from bridge.verification.limits import load_tolerance
-from bridge.verification.report import save_repro, write_reports
-from bridge.verification.samples import describe_samples, make_samples, read_recordings
-from bridge.weights.source import load_reference, published_options, read_labels
-from signbart.configuration.reading import load_config
+from bridge.verification.clips import clips_of_samples, judged_clips
+from bridge.verification.limits import load_limits
+from bridge.verification.report import save_repro
+from bridge.verification.samples import make_samples, read_recordings
+from bridge.verification.verdict import FAILED, WRONG, Verdict
+from bridge.weights.source import read_source
 from signbart.engines import start_worker
-from signbart.files import file_sha256
-from signbart.models import io_spec
+from signbart.files import make_folder
+from signbart.training.splits import divide
 
-
-@dataclass(frozen=True)
-class Conversion:
-    """One artifact of one route.
-
-    Attributes:
-        route: The route's name.
-        scheme: Name of its quantization scheme.
-        path: The artifact; None where there is none. What does not agree with PyTorch goes into
-            ``rejected/``, so that it cannot be shipped by accident.
-        parity: The comparison with PyTorch.
-        seconds: Duration of the route's export, which may have made several artifacts, or of the
-            quantization.
-        operators: Operator -> count; empty where the export failed.
-        multiply_accumulates: Number format -> count, of a .tflite.
-        preprocessing: What the artifact says of it.
-        inputs: How many inputs it was compared on, and where they came from.
-        repro: A command that repeats the comparison on the worst input; empty on a pass.
-    """
-
-    route: str
-    scheme: str
-    path: Path | None
-    parity: Parity
-    seconds: float
-    operators: Mapping[str, int]
-    multiply_accumulates: Mapping[str, int]
-    preprocessing: Mapping[str, Any]
-    inputs: str
-    repro: str = ""
+LOG = "convert.log"
 
 
 def convert(
@@ -80,7 +63,7 @@ def convert(
     seed: int = 0,
     verbose: bool = False,
     jobs: int = 1,
-) -> list[Conversion]:
+) -> list[Artifact]:
     """Converts a checkpoint by each route and compares every artifact with PyTorch.
 
     A route that fails does not stop the others.
@@ -107,88 +90,80 @@ def convert(
     quantization = quantization or QuantizationOptions()
     schemes = select_schemes(quantization.schemes)
     output = Path(output)
-    with workshop(output) as folder:
-        model, run_config, class_names = load_reference(
-            checkpoint, load_config(config, overrides) if config else None, read_labels(labels)
+    with staging_folder(output) as folder:
+        source = read_source(checkpoint, config=config, overrides=overrides, labels=labels)
+        evidence = gather_evidence(
+            source, schemes, quantization, data=data, samples=samples, seed=seed
         )
-        recordings = read_recordings(data)
-        made = make_samples(run_config, clips=recordings, samples=samples, seed=seed)
-        reference = TorchRuntime(model, run_config)
-        spec = io_spec(run_config)
-        quantized = [scheme for scheme in schemes if scheme.name != FLOAT]
-        job = ConversionJob(
-            model=model,
-            config=run_config,
-            class_names=class_names,
-            spec=spec,
-            reference=reference,
-            samples=made,
-            inputs=describe_samples(made, data),
-            tolerance=load_tolerance(FLOAT),
-            checkpoint=Path(checkpoint),
-            sha256=file_sha256(checkpoint),
-            published=published_options(config, overrides),
-            quantization=prepare(
-                quantization,
-                quantized,
-                checkpoint=checkpoint,
-                config=run_config,
-                class_names=class_names,
-                reference=reference,
-                samples=made,
-                data=data,
-                recordings=recordings,
-                seed=seed,
+        runs = [
+            RouteRun(
+                source=source,
+                route=route,
+                endings=route.produces,
+                schemes=tuple(schemes),
+                evidence=evidence,
+                name=partial(file_name, source.config.name),
+                folder=folder,
+                log=folder / f"convert_{route.name}.log",
+                verbose=verbose,
             )
-            if quantized
-            else None,
-        )
-        made = _make_all(chosen, schemes, job, folder, jobs, verbose)
-        conversions = [_settle(one, job, output) for one in made]
-        listed = {conversion.parity.artifact for conversion in conversions}
-        set_others_aside(output, listed, job.sha256)
-        _write_reports(output, folder, conversions, job, seed)
-    return conversions
+            for route in chosen
+        ]
+        artifacts = make_artifacts(runs, output, folder / LOG, jobs)
+        listed = {artifact.parity.artifact for artifact in artifacts}
+        set_others_aside(output, listed, source.sha256)
+        write_papers(output, folder, source, evidence, artifacts, seed)
+    return artifacts
 
 
-def _make_all(
-    chosen: Sequence[Route],
-    schemes: Sequence[Scheme],
-    job: ConversionJob,
-    folder: Path,
-    jobs: int,
-    verbose: bool,
-) -> list[Made]:
-    """Everything by every route, in the order of the routes; logs are joined in it too."""
-    logs = [folder / f"convert_{route.name}.log" for route in chosen]
-    tasks = [
-        (route, schemes, job, folder, log, verbose) for route, log in zip(chosen, logs, strict=True)
-    ]
-    if min(jobs, len(tasks)) == 1:
-        made = [make_by(*task) for task in tasks]
-    else:
-        made = _make_apart(tasks, jobs)
-    with open(folder / "convert.log", "wb") as joined:
-        for log in logs:
-            if log.is_file():
-                joined.write(log.read_bytes())
-                log.unlink()
-    return [one for of_route in made for one in of_route]
+def file_name(name: str, route: str, scheme: str, ending: str) -> str:
+    """Of an artifact; an .onnx is the model's own, whatever is made from it."""
+    return f"{name}{ending}" if ending == ".onnx" else f"{name}_{route}_{scheme}{ending}"
 
 
-def _make_apart(tasks: Sequence[tuple], jobs: int) -> list[list[Made]]:
-    """Calls `make_by` in processes of their own; what one of them does to itself is its verdict."""
+def make_artifacts(
+    runs: Sequence[RouteRun],
+    output: Path,
+    log: Path,
+    jobs: int = 1,
+    report: Callable[[Artifact], None] = lambda artifact: None,
+) -> list[Artifact]:
+    """Takes routes, and moves each artifact to where its verdict belongs.
+
+    Args:
+        runs: Routes to take, each with a log of its own.
+        output: Receives the artifacts.
+        log: Receives the logs, one behind the other.
+        jobs: Routes at a time, in processes of their own if more than one.
+        report: Called with each artifact.
+    """
+    made = [run() for run in runs] if min(jobs, len(runs)) == 1 else _make_apart(runs, jobs)
+    with open(log, "ab") as joined:
+        for run in runs:
+            if run.log.is_file():
+                joined.write(run.log.read_bytes())
+                run.log.unlink()
+    artifacts = []
+    for run, of_route in zip(runs, made, strict=True):
+        for artifact in of_route:
+            artifacts.append(_settle(artifact, run, output))
+            report(artifacts[-1])
+    return artifacts
+
+
+def _make_apart(runs: Sequence[RouteRun], jobs: int) -> list[list[Artifact]]:
+    """Takes routes in processes of their own; what one of them does to itself is its verdict."""
     # Converters load libraries that do not survive a fork.
     pool_of = partial(
         ProcessPoolExecutor,
         mp_context=multiprocessing.get_context("spawn"),
         initializer=start_worker,
     )
-    made: dict[int, list[Made]] = {}
+    made: dict[int, list[Artifact]] = {}
     # What makes most files takes longest; begun last, everybody would wait for it.
-    order = sorted(range(len(tasks)), key=lambda at: -len(tasks[at][0].produces))
-    with pool_of(min(jobs, len(tasks))) as pool:
-        futures = {at: pool.submit(make_by, *tasks[at]) for at in order}
+    order = sorted(range(len(runs)), key=lambda at: -len(runs[at].endings))
+    with pool_of(min(jobs, len(runs))) as pool:
+        futures = {at: pool.submit(runs[at]) for at in order}
         for at, future in futures.items():
             # A process that ends takes the pool along: the others get another try below.
             with contextlib.suppress(BrokenProcessPool):
@@ -197,101 +172,118 @@ def _make_apart(tasks: Sequence[tuple], jobs: int) -> list[list[Made]]:
         if at not in made:
             with pool_of(1) as pool:
                 try:
-                    made[at] = pool.submit(make_by, *tasks[at]).result()
+                    made[at] = pool.submit(runs[at]).result()
                 except BrokenProcessPool:
-                    made[at] = fallen(*tasks[at])
-    return [made[at] for at in range(len(tasks))]
+                    made[at] = runs[at].crashed()
+    return [made[at] for at in range(len(runs))]
 
 
-def _settle(made: Made, job: ConversionJob, output: Path) -> Conversion:
-    """Moves an artifact to where its verdict belongs and reports on it."""
-    parity = made.artifact.parity
-    settled = settle(made.path, output, parity)
+def _settle(artifact: Artifact, run: RouteRun, output: Path) -> Artifact:
+    """Moves an artifact to where its verdict belongs; of a wrong one the worst input is kept."""
+    source = run.source
+    path = move_by_verdict(artifact.path, output, artifact.parity)
     repro = ""
-    if settled is not None and parity.verdict == WRONG and made.artifact.tried:
+    if path is not None and artifact.parity.verdict == WRONG and artifact.tried:
         repro = save_repro(
-            job.checkpoint, settled, parity, made.artifact.tried, settled.parent, job.published
+            source.checkpoint, path, artifact.parity, artifact.tried, path.parent, source.options
         )
-    return Conversion(
-        route=made.route.name,
-        scheme=made.scheme,
-        path=settled,
-        parity=parity,
-        seconds=made.seconds,
-        operators=made.artifact.operators,
-        multiply_accumulates=made.artifact.multiply_accumulates,
-        preprocessing=job.metadata(made.route, made.scheme, job.spec)["preprocessing"],
-        inputs=job.inputs if made.scheme == FLOAT else job.quantization.inputs,
+    return dataclasses.replace(
+        artifact,
+        path=path,
         repro=repro,
+        inputs=run.evidence.judged_on(artifact.scheme),
+        preprocessing=describe(source, run.route, artifact.scheme)["preprocessing"] or {},
     )
 
 
-def _write_reports(
-    output: Path, folder: Path, conversions: Sequence[Conversion], job: ConversionJob, seed: int
-) -> None:
-    """Manifest, parity report, model card and log; each whole or not at all."""
-    comparison = {
-        "reference": job.checkpoint.name,
-        "atol": job.tolerance.atol,
-        "rtol": job.tolerance.rtol,
-        "inputs": len(job.samples),
-        "seed": seed,
-        "inputs from": job.inputs,
-    }
-    if job.quantization:
-        comparison["quantized judged on"] = job.quantization.inputs
-    route = select_routes([conversions[0].route])[0]
-    metadata = job.metadata(route, FLOAT, job.spec)
-    parities = [conversion.parity for conversion in conversions]
-    manifest = {
-        "name": job.config.name,
-        "comparison": comparison,
-        "checkpoint_sha256": job.sha256,
-        "versions": metadata["versions"],
-        **({"quantization": job.quantization.describe()} if job.quantization else {}),
-        "artifacts": [
-            {
-                "route": conversion.route,
-                "scheme": conversion.scheme,
-                "verdict": conversion.parity.verdict,
-                "reason": conversion.parity.reason,
-                "seconds": round(conversion.seconds, 1),
-                **(_file_facts(conversion.path, output) if conversion.path else {}),
-                "operators": conversion.operators,
-                "multiply_accumulates": dict(conversion.multiply_accumulates),
-                "parity": _measured(conversion.parity),
-                **({"repro": conversion.repro} if conversion.repro else {}),
-            }
-            for conversion in conversions
-        ],
-    }
-    products = {
-        conversion.parity.artifact: conversion.multiply_accumulates
-        for conversion in conversions
-        if conversion.multiply_accumulates
-    }
-    calibration = job.quantization and job.quantization.record
-    reports = {
-        "manifest.json": json.dumps(manifest, indent=2, ensure_ascii=False) + "\n",
-        "MODEL_CARD.md": model_card(metadata, parities, products, calibration),
-    }
-    for name, text in reports.items():
-        (folder / name).write_text(text, encoding="utf-8")
-    write_reports(parities, comparison, folder, job.tolerance.atol)
-    for file in folder.iterdir():
-        os.replace(file, output / file.name)
+def quantize_artifact(
+    source: Path,
+    scheme: Scheme,
+    target: Path,
+    options: QuantizationOptions,
+    *,
+    data: str | None = None,
+    seed: int = 0,
+) -> Artifact:
+    """Quantizes a float .tflite of `convert` and judges the result by it.
+
+    Args:
+        source: The float .tflite, with its metadata.
+        scheme: Any but fp32.
+        target: The file to write. What does not agree goes into ``rejected/`` beside it.
+        options: `schemes` and `test_signers` do not count here.
+        data: Labelled recordings to judge by; by default those of the calibration data that
+            calibration does not take, and without any the comparison's synthetic inputs.
+        seed: Of the choice of clips.
+
+    Raises:
+        SignBartError: `source` is no such file, or the recordings do not fit it.
+    """
+    for path in (source, target):
+        if path.suffix != ".tflite":
+            raise BridgeError(f"{path} is no .tflite file; only those are quantized")
+    if target.resolve() == source.resolve():
+        raise BridgeError(f"{source} would be overwritten; choose another --output")
+    if options.int8_io and not scheme.calibrated:
+        raise BridgeError(f"integer inputs and outputs need int8 or int16x8, not {scheme.name}")
+    metadata = read_metadata(source)
+    if metadata["scheme"] != FLOAT:
+        raise BridgeError(
+            f"{source} is quantized already ({metadata['scheme']}); give its {FLOAT} form"
+        )
+    evidence = _evidence_of(source, metadata, scheme, options, data, seed)
+    inputs = evidence.judged_on(scheme.name)
+    make_folder(target.parent)
+    with tempfile.TemporaryDirectory(dir=target.parent, prefix=".quantizing-") as folder:
+        path, log = Path(folder) / target.name, Path(folder) / "log"
+        try:
+            with redirect_output(log):
+                record = quantize_file(
+                    source,
+                    scheme,
+                    path,
+                    evidence.calibration,
+                    operators=carried_kind(metadata).quantized_operators,
+                    int8_io=evidence.has_integer_edges(scheme.name),
+                )
+        except ConversionError as error:
+            failed = Verdict(target.name, FAILED, str(error), scheme.name)
+            return Artifact(metadata["route"], scheme.name, None, failed, inputs=inputs)
+        about = {"scheme": scheme.name, "quantization": record}
+        embed_metadata(path, metadata | about | tensors_of(open_runtime(path).spec))
+        verdict, _ = evidence.judge(path, scheme.name)
+        path = move_by_verdict(path, target.parent, verdict)
+        return Artifact(metadata["route"], scheme.name, path, verdict, inputs=inputs)
 
 
-def _measured(parity: Parity) -> dict[str, Any]:
-    """The numbers of a comparison."""
-    found = {field.name: getattr(parity, field.name) for field in dataclasses.fields(parity)}
-    return {name: value for name, value in found.items() if isinstance(value, int | float)}
-
-
-def _file_facts(path: Path, output: Path) -> dict[str, Any]:
-    content = path.read_bytes()
-    return {
-        "file": str(path.relative_to(output)),
-        "bytes": len(content),
-        "sha256": hashlib.sha256(content).hexdigest(),
-    }
+def _evidence_of(
+    source: Path,
+    metadata: dict,
+    scheme: Scheme,
+    options: QuantizationOptions,
+    data: str | None,
+    seed: int,
+) -> Evidence:
+    """What a quantized file is judged by where its float form is the reference."""
+    config, reference = carried_config(metadata, source), open_runtime(source)
+    recordings = read_recordings(data or options.calibration_data)
+    named = str(data or options.calibration_data)
+    if recordings is None:
+        clips = clips_of_samples(make_samples(config, seed=seed), reference)
+    else:
+        judged, how = recordings.relabel(metadata["labels"], named), "to judge by"
+        if data is None or same_file(data, options.calibration_data):
+            count = options.calibration_clips if scheme.calibrated else 0
+            _, judged, how = divide(judged, config, None, count=count, seed=seed)
+        text = f"{len(judged)} clips {how} ({named})"
+        clips = judged_clips(judged, config, reference, labelled=True, source=text)
+    return Evidence(
+        reference=reference,
+        samples=(),
+        open_samples=(),
+        inputs=clips.source,
+        limits={scheme.name: load_limits(scheme.name)},
+        clips=clips,
+        calibration=calibrate(options, config, None, None, seed) if scheme.calibrated else None,
+        int8_io=options.int8_io,
+    )

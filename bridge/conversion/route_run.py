@@ -1,4 +1,4 @@
-"""What all routes of one conversion share, and what is made and judged with it by each route."""
+"""One model by one route: exported, completed, quantized, verified."""
 
 from __future__ import annotations
 
@@ -6,261 +6,251 @@ import dataclasses
 import shutil
 import time
 import traceback
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from bridge.artifact.compaction import compact
 from bridge.artifact.contents import foreign_operators, multiply_accumulates, operators
 from bridge.artifact.metadata import build_metadata, embed_metadata, tensors_of
-from bridge.artifact.runtimes import Runtime, open_runtime
-from bridge.conversion.converter_log import chatter_to
-from bridge.conversion.evidence import QuantizationJob
+from bridge.artifact.runtimes import open_runtime
+from bridge.conversion.artifact_record import Artifact
+from bridge.conversion.converter_log import redirect_output
+from bridge.conversion.evidence import Evidence
 from bridge.errors import BridgeError, ConversionError
-from bridge.quantization.schemes import FLOAT, Scheme
+from bridge.quantization.calibration import Calibration
+from bridge.quantization.quantizer import quantize
+from bridge.quantization.schemes import FLOAT, SCHEMES, Scheme
 from bridge.routes import Route
 from bridge.verification.clips import with_scores
-from bridge.verification.compare import FAILED, Parity, compare_artifact, diagnose
-from bridge.verification.limits import Tolerance
-from bridge.verification.samples import Sample
-from signbart.configuration.schema import RunConfig
-from signbart.models.io_spec import IOSpec
-
-if TYPE_CHECKING:
-    from signbart_torch.models.signbart.model import SignBart
-
-PACKAGES = (
-    *("torch", "litert-torch", "ai-edge-litert", "onnx", "onnx2tf", "onnxruntime"),
-    *("tensorflow", "keras", "numpy", "ai-edge-quantizer"),
-)
+from bridge.verification.compare import diagnose
+from bridge.verification.verdict import FAILED, NOT_VERIFIED, Verdict
+from bridge.weights.source import Source
+from signbart.models import io_spec
 
 
 @dataclass(frozen=True)
-class Judged:
-    """A fresh artifact, before it goes to where its verdict belongs.
+class RouteRun:
+    """One route to take for one model. It can be pickled, for a process of its own.
 
     Attributes:
-        parity: The comparison with PyTorch.
-        operators: Operator -> count; empty where there is none.
-        multiply_accumulates: Number format -> count, of a .tflite.
-        tried: The inputs of the comparison.
-    """
-
-    parity: Parity
-    operators: Mapping[str, int] = field(default_factory=dict)
-    multiply_accumulates: Mapping[str, int] = field(default_factory=dict)
-    tried: Sequence[Sample] = ()
-
-
-@dataclass(frozen=True)
-class Made:
-    """One artifact of a route, still in the workshop.
-
-    Attributes:
-        route: What made it.
-        scheme: Name of its quantization scheme.
-        path: Where it is, if it could be made.
-        artifact: Its verdict.
-        seconds: Duration of the route's export, which may have made several artifacts, or of the
-            quantization.
-    """
-
-    route: Route
-    scheme: str
-    path: Path
-    artifact: Judged
-    seconds: float
-
-
-@dataclass(frozen=True)
-class ConversionJob:
-    """What all routes of one conversion share."""
-
-    model: SignBart
-    config: RunConfig
-    class_names: Sequence[str]
-    spec: IOSpec
-    reference: Runtime
-    samples: Sequence[Sample]
-    inputs: str
-    tolerance: Tolerance
-    checkpoint: Path
-    sha256: str
-    published: Sequence[str] = ()
-    quantization: QuantizationJob | None = None
-
-    def file_name(self, route: Route, scheme: str, ending: str) -> str:
-        """An .onnx is the model's own, whatever is made from it."""
-        if ending == ".onnx":
-            return f"{self.config.name}.onnx"
-        if self.quantization and self.quantization.has_integer_edges(scheme):
-            scheme = f"{scheme}_io"
-        return f"{self.config.name}_{route.name}_{scheme}{ending}"
-
-    def metadata(self, route: Route, scheme: str, spec: IOSpec) -> dict[str, Any]:
-        """What an artifact says of itself."""
-        return build_metadata(
-            self.config,
-            self.class_names,
-            spec,
-            checkpoint_sha256=self.sha256,
-            route=route.name,
-            scheme=scheme,
-            packages=PACKAGES,
-        )
-
-    def verify(self, path: Path, route: Route, problem: str) -> Judged:
-        """Completes a fresh float artifact and compares it with PyTorch: the very file shipped.
-
-        Args:
-            path: The artifact.
-            route: What made it.
-            problem: Why there is none; empty where there is one.
-        """
-        if problem or not path.is_file():
-            return Judged(Parity(path.name, FAILED, problem or "the route wrote no such file"))
-        try:
-            counted = dict(operators(path).most_common())
-            foreign = foreign_operators(path)
-            if foreign:
-                raise ConversionError(f"a plain runtime lacks the artifact's {', '.join(foreign)}")
-            # An .onnx takes any batch and any length.
-            promised = self.reference.spec if path.suffix == ".onnx" else self.spec
-            embed_metadata(path, self.metadata(route, FLOAT, self.spec) | tensors_of(promised))
-            _require(open_runtime(path).spec, promised)
-            parity, tried = compare_artifact(
-                self.reference,
-                path,
-                self.samples,
-                atol=self.tolerance.atol,
-                rtol=self.tolerance.rtol,
-            )
-            parity = diagnose(self.model, path, parity, tried)
-            products = multiply_accumulates(path) if path.suffix == ".tflite" else {}
-            if parity.passed and self.quantization and path.suffix == ".tflite":
-                # What its quantized forms will be seen beside.
-                parity = with_scores(parity, path, self.quantization.clips)
-            return Judged(parity, counted, products, tried)
-        except BridgeError as error:
-            return Judged(Parity(path.name, FAILED, str(error)))
-        # Reading what a converter wrote can fail in any way; that too is a verdict on one artifact.
-        except Exception as error:
-            traceback.print_exc()
-            return Judged(Parity(path.name, FAILED, f"{type(error).__name__}: {error}"))
-
-    def quantize(
-        self, plain: Path, scheme: Scheme, path: Path, route: Route, float_parity: Parity
-    ) -> Judged:
-        """Makes a quantized artifact from a float one and judges it on clips."""
-        failed = Parity(path.name, FAILED, scheme=scheme.name)
-        if not float_parity.passed:
-            reason = f"its float32 form is not usable: {float_parity.verdict}"
-            return Judged(dataclasses.replace(failed, reason=reason))
-        try:
-            record = self.quantization.make(plain, scheme, path)
-            spec = open_runtime(path).spec
-            _require(spec, self.quantization.promised(self.spec, scheme))
-            metadata = self.metadata(route, scheme.name, spec)
-            embed_metadata(path, metadata | {"quantization": record})
-            return Judged(
-                self.quantization.judge(path, scheme),
-                dict(operators(path).most_common()),
-                record["multiply_accumulates"],
-                self.quantization.clips.samples(),
-            )
-        except BridgeError as error:
-            return Judged(dataclasses.replace(failed, reason=str(error)))
-        except Exception as error:
-            traceback.print_exc()
-            reason = f"{type(error).__name__}: {error}"
-            return Judged(dataclasses.replace(failed, reason=reason))
-
-
-def make_by(
-    route: Route,
-    schemes: Sequence[Scheme],
-    job: ConversionJob,
-    folder: Path,
-    log: Path,
-    verbose: bool,
-) -> list[Made]:
-    """Exports by one route, quantizes its .tflite, and judges all that came of it.
-
-    Its arguments and results can be pickled: routes run in processes of their own.
-
-    Args:
+        source: The model.
         route: The route.
+        endings: Of the files that it is to export.
         schemes: What to make of its .tflite.
-        job: What all routes share.
-        folder: The workshop.
+        evidence: What the files are judged by.
+        name: (route, scheme, ending) -> file name.
+        folder: Receives the files.
         log: Receives the converters' output.
         verbose: Show it instead.
+        verify: Compare with PyTorch; otherwise names, shapes and operators alone are checked.
     """
-    started = time.perf_counter()
-    paths = {ending: folder / job.file_name(route, FLOAT, ending) for ending in route.produces}
-    plain = folder / f"plain_{route.name}.tflite"  # what is quantized: it has no metadata yet
-    problem = ""
-    with chatter_to(log, verbose):
-        try:
-            route.export(job.model, job.spec, paths)
-            compact(paths[".tflite"])
-            shutil.copyfile(paths[".tflite"], plain)
-        except BridgeError as error:
-            problem = str(error)
-        # Compaction reads what a converter wrote, which can fail in any way.
-        except Exception as error:
-            traceback.print_exc()
-            problem = f"{type(error).__name__}: {error}"
-    seconds = time.perf_counter() - started
-    made = []
-    float_parity = None
-    for ending, path in paths.items():
-        with chatter_to(log, verbose):
-            artifact = job.verify(path, route, problem)
-        if ending == ".tflite":
-            float_parity = artifact.parity
-            if artifact.parity.passed and all(scheme.name != FLOAT for scheme in schemes):
-                path.unlink()  # nobody asked for it
-                continue
-        made.append(Made(route, FLOAT, path, artifact, seconds))
-    for scheme in schemes:
-        if scheme.name == FLOAT:
-            continue
+
+    source: Source
+    route: Route
+    endings: tuple[str, ...]
+    schemes: tuple[Scheme, ...]
+    evidence: Evidence
+    name: Callable[[str, str, str], str]
+    folder: Path
+    log: Path
+    verbose: bool = False
+    verify: bool = True
+
+    def path(self, scheme: str, ending: str) -> Path:
+        """Where a file is made."""
+        if self.evidence.has_integer_edges(scheme):
+            scheme = f"{scheme}_io"
+        return self.folder / self.name(self.route.name, scheme, ending)
+
+    @property
+    def plain(self) -> Path:
+        """What is quantized: the float .tflite before it gets its metadata."""
+        return self.folder / f"plain_{self.source.config.kind}_{self.route.name}.tflite"
+
+    def __call__(self) -> list[Artifact]:
+        """Exports, quantizes the .tflite, and judges all that came of it."""
         started = time.perf_counter()
-        path = folder / job.file_name(route, scheme.name, ".tflite")
-        with chatter_to(log, verbose):
-            artifact = job.quantize(plain, scheme, path, route, float_parity)
+        problem = self._attempt(self._export)
         seconds = time.perf_counter() - started
-        made.append(Made(route, scheme.name, path, artifact, seconds))
-    plain.unlink(missing_ok=True)
-    return made
+        made: list[Artifact] = []
+        usable = Verdict(self.plain.name, FAILED, "the route makes no .tflite")
+        for ending in self.endings:
+            path = self.path(FLOAT, ending)
+            if problem:
+                path.unlink(missing_ok=True)  # a converter may have stopped in the middle of it
+            artifact = self._finish(path, SCHEMES[FLOAT], seconds, problem)
+            if ending == ".tflite":
+                usable = artifact.parity
+                if usable.passed and SCHEMES[FLOAT] not in self.schemes:
+                    path.unlink()  # nobody asked for it
+                    continue
+            made.append(artifact)
+        for scheme in self.schemes:
+            if scheme.name == FLOAT:
+                continue
+            started = time.perf_counter()
+            path, record = self.path(scheme.name, ".tflite"), {}
+            problem = f"its float32 form is not usable: {usable.verdict}: {usable.reason}"
+            if usable.passed:
+                problem = self._attempt(partial(self._quantize, scheme, path, record))
+            artifact = self._finish(path, scheme, 0.0, problem, record)
+            seconds = time.perf_counter() - started
+            made.append(dataclasses.replace(artifact, seconds=seconds))
+        self.plain.unlink(missing_ok=True)
+        return made
 
+    def crashed(self) -> list[Artifact]:
+        """What a call gives where the converter did not even let it return."""
+        expected = [(FLOAT, ending) for ending in self.endings]
+        expected += [(s.name, ".tflite") for s in self.schemes if s.name != FLOAT]
+        reason = f"the converter ended its process; the last of its output is in {self.log.name}"
+        made = []
+        for scheme, ending in expected:
+            path = self.path(scheme, ending)
+            path.unlink(missing_ok=True)  # nobody judged it
+            made.append(
+                Artifact(self.route.name, scheme, path, Verdict(path.name, FAILED, reason, scheme))
+            )
+        self.plain.unlink(missing_ok=True)
+        return made
 
-def fallen(
-    route: Route,
-    schemes: Sequence[Scheme],
-    job: ConversionJob,
-    folder: Path,
-    log: Path,
-    verbose: bool,
-) -> list[Made]:
-    """What `make_by` gives where the converter did not even let it return; same arguments."""
-    expected = [(FLOAT, ending) for ending in route.produces]
-    expected += [(scheme.name, ".tflite") for scheme in schemes if scheme.name != FLOAT]
-    reason = "the converter ended its process; the last of its output is in convert.log"
-    made = []
-    for scheme, ending in expected:
-        name = job.file_name(route, scheme, ending)
-        (folder / name).unlink(missing_ok=True)  # nobody judged it
-        parity = Parity(name, FAILED, reason, scheme=scheme)
-        made.append(Made(route, scheme, folder / name, Judged(parity), 0.0))
-    (folder / f"plain_{route.name}.tflite").unlink(missing_ok=True)
-    return made
+    def _export(self) -> None:
+        paths = {ending: self.path(FLOAT, ending) for ending in self.endings}
+        self.route.export(self.source.model, io_spec(self.source.config), paths)
+        if ".tflite" in paths:
+            compact(paths[".tflite"])
+            shutil.copyfile(paths[".tflite"], self.plain)
 
-
-def _require(found: IOSpec, promised: IOSpec) -> None:
-    if not found.keeps(promised):
-        raise ConversionError(
-            f"the artifact takes and gives {found.describe()}; it had to be {promised.describe()}"
+    def _quantize(self, scheme: Scheme, path: Path, record: dict[str, Any]) -> None:
+        record |= quantize_file(
+            self.plain,
+            scheme,
+            path,
+            self.evidence.calibration,
+            operators=self.source.kind.quantized_operators,
+            int8_io=self.evidence.has_integer_edges(scheme.name),
         )
+
+    def _finish(
+        self,
+        path: Path,
+        scheme: Scheme,
+        seconds: float,
+        problem: str,
+        record: dict[str, Any] | None = None,
+    ) -> Artifact:
+        """Completes a file and judges it: the very file that is shipped."""
+        judged: list[Artifact] = []
+        if not problem and not path.is_file():
+            problem = "the route wrote no such file"
+        problem = problem or self._attempt(
+            lambda: judged.append(self._judge(path, scheme, record or {}))
+        )
+        if judged:
+            return dataclasses.replace(judged[0], seconds=seconds)
+        verdict = Verdict(path.name, FAILED, problem, scheme.name)
+        return Artifact(self.route.name, scheme.name, path, verdict, seconds)
+
+    def _judge(self, path: Path, scheme: Scheme, record: dict[str, Any]) -> Artifact:
+        counted = dict(operators(path).most_common())
+        foreign = foreign_operators(path)
+        if foreign:
+            raise ConversionError(
+                f"a plain runtime lacks {', '.join(foreign)}, which route '{self.route.name}' left "
+                "in the artifact; choose another --route"
+            )
+        promised = io_spec(self.source.config)
+        if path.suffix == ".onnx":  # of any batch and, if the model allows, any length
+            open_frames = None if self.source.kind.open_length else -1
+            promised = io_spec(self.source.config, batch=None, frames=open_frames)
+        else:
+            promised = self.evidence.promised(promised, scheme.name)
+        found = open_runtime(path).spec
+        if not found.keeps(promised):
+            raise ConversionError(
+                f"the artifact takes and gives {found.describe()}; it had to be "
+                f"{promised.describe()}"
+            )
+        # Scales and zero points are the file's own.
+        tensors = tensors_of(promised if scheme.name == FLOAT else found)
+        metadata = describe(self.source, self.route, scheme.name) | tensors
+        embed_metadata(path, metadata | ({"quantization": record} if record else {}))
+        products = multiply_accumulates(path) if path.suffix == ".tflite" else {}
+        artifact = Artifact(
+            route=self.route.name,
+            scheme=scheme.name,
+            path=path,
+            parity=Verdict(path.name, NOT_VERIFIED, scheme=scheme.name),
+            operators=counted,
+            multiply_accumulates=products,
+        )
+        if not self.verify:
+            return artifact
+        verdict, tried = self.evidence.judge(path, scheme.name)
+        if self.evidence.limits[scheme.name].by_value:
+            verdict = diagnose(self.source.model, path, verdict, tried)
+        clips = self.evidence.clips
+        if verdict.passed and clips and scheme.name == FLOAT and path.suffix == ".tflite":
+            verdict = with_scores(verdict, path, clips)  # what quantized forms are seen beside
+        return dataclasses.replace(artifact, parity=verdict, tried=tried)
+
+    def _attempt(self, step: Callable[[], None]) -> str:
+        """Runs a step with its output in the log; why it failed, empty where it did not."""
+        with redirect_output(self.log, self.verbose):
+            try:
+                step()
+            except BridgeError as error:
+                return str(error)
+            # Converters, and what reads their files, fail with every kind of exception.
+            except Exception as error:
+                traceback.print_exc()
+                return f"{type(error).__name__}: {error}"
+        return ""
+
+
+def describe(source: Source, route: Route, scheme: str) -> dict[str, Any]:
+    """What an artifact of fixed sizes says of itself; see `artifact.metadata`."""
+    metadata = build_metadata(
+        source.config,
+        source.class_names,
+        io_spec(source.config),
+        checkpoint_sha256=source.sha256,
+        route=route.name,
+        scheme=scheme,
+    )
+    if not source.preprocessing_known:
+        config = source.config.to_dict()
+        metadata |= {"preprocessing": None, "config": {"model": config["model"]}}
+    return metadata
+
+
+def quantize_file(
+    source: Path,
+    scheme: Scheme,
+    target: Path,
+    calibration: Calibration | None,
+    *,
+    operators: Sequence[str],
+    int8_io: bool,
+) -> dict[str, Any]:
+    """Quantizes a float .tflite; see `quantizer.quantize`. Returns its `quantization_record`."""
+    shown = calibration if scheme.calibrated else None
+    quantize(source, scheme, target, shown, operators=operators, int8_io=int8_io)
+    return quantization_record(target, scheme, calibration)
+
+
+def quantization_record(
+    path: Path, scheme: Scheme, calibration: Calibration | None
+) -> dict[str, Any]:
+    """What a quantized .tflite's metadata say of how it was made."""
+    products = multiply_accumulates(path)
+    return {
+        "scheme": scheme.name,
+        "description": scheme.description,
+        "multiply_accumulates": dict(products),
+        "shares": {name: round(count / products.total(), 4) for name, count in products.items()},
+        "calibration": dict(calibration.record) if scheme.calibrated and calibration else None,
+    }

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from bridge.errors import BridgeError
 from signbart.models.io_spec import ATTENTION_MASK, KEYPOINTS
 
 if TYPE_CHECKING:
@@ -21,7 +20,7 @@ class Calibration:
     """Inputs that fix the ranges of activations.
 
     Attributes:
-        keypoints: (N, T, K, 2) float32, preprocessed and padded.
+        keypoints: (N, T, K, coordinates) float32, preprocessed and padded.
         attention_mask: (N, T) int32.
         record: Where they come from, for the manifest; JSON values.
     """
@@ -29,6 +28,11 @@ class Calibration:
     keypoints: np.ndarray
     attention_mask: np.ndarray
     record: Mapping[str, Any]
+
+    @property
+    def is_random(self) -> bool:
+        """Whether it is of random numbers, whose ranges fit no real clip."""
+        return bool(self.record["random"])
 
     def inputs(self) -> Iterator[dict[str, np.ndarray]]:
         """One model input after the other, as batches of one."""
@@ -78,7 +82,7 @@ def calibrate_on_noise(config: RunConfig, *, count: int, seed: int) -> Calibrati
 
     rng = np.random.default_rng(seed)
     frames = config.data.max_frames
-    keypoints = rng.random((count, frames, config.num_keypoints, 2), np.float32)
+    keypoints = rng.random((count, frames, config.num_keypoints, config.coordinates), np.float32)
     mask = (np.arange(frames) < rng.integers(1, frames + 1, (count, 1))).astype(np.int32)
     record = {"data": None, "random": True, "clips": count, "seed": seed, **_lengths(mask)}
     return Calibration(as_model_input(keypoints, config), mask, record)
@@ -94,35 +98,3 @@ def _lengths(mask: np.ndarray) -> dict[str, dict[str, int]]:
             "input": mask.shape[1],
         }
     }
-
-
-def with_labels_of(clips: ClipSet, class_names: Sequence[str], source: str) -> ClipSet:
-    """The clips with labels that count a model's classes.
-
-    Args:
-        clips: Recordings of some or all of the classes, in whatever order.
-        class_names: The model's.
-        source: The recordings' path, for the message.
-
-    Raises:
-        BridgeError: A clip's class is none of the model's.
-    """
-    import dataclasses
-
-    place = {name: at for at, name in enumerate(class_names)}
-    used = {clips.class_names[clip.label] for clip in clips.clips}
-    unknown = sorted(used - set(place))
-    if unknown:
-        raise BridgeError(
-            f"{source} has clips of class '{unknown[0]}', which the model does not know; its "
-            f"classes are {', '.join(class_names[:8])}{', …' if len(class_names) > 8 else ''}. A "
-            "published .pth needs --labels label2id.json"
-        )
-    return dataclasses.replace(
-        clips,
-        clips=tuple(
-            dataclasses.replace(clip, label=place[clips.class_names[clip.label]])
-            for clip in clips.clips
-        ),
-        class_names=tuple(class_names),
-    )

@@ -1,7 +1,15 @@
-"""Quantizes the float .tflite of any route; the one place that uses ai-edge-quantizer."""
+"""Quantizes the float .tflite of any route; the one place that uses ai-edge-quantizer.
+
+Every scheme works on the operators that hold a model's weights (`ModelKind.quantized_operators`):
+with SignBART FULLY_CONNECTED, nine tenths of its multiply-accumulates. What lies between
+(LayerNorm, softmax, GELU, and the products of attention) stays in float32: XNNPACK has no int8
+kernels for it and would leave the graph in dozens of pieces. docs/quantization.md has the
+measurements.
+"""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -19,20 +27,22 @@ def quantize(
     target: Path,
     calibration: Calibration | None = None,
     *,
+    operators: Sequence[str] = ("FULLY_CONNECTED",),
     int8_io: bool = False,
 ) -> None:
     """Writes `source` in another number format.
 
     Args:
-        source: A float .tflite with the signature `spec.SIGNATURE`.
+        source: A float .tflite with the signature `io_spec.SIGNATURE`.
         scheme: Any but `FLOAT`.
         target: The file to write; without metadata, compacted.
         calibration: What the model is shown, for the schemes that need it.
+        operators: LiteRT operators that hold the model's weights; all of them are quantized.
         int8_io: For ``int8`` and ``int16x8``: inputs and outputs that are float otherwise become
             integers too.
 
     Raises:
-        ConversionError: The quantizer refuses the file, or left a FULLY_CONNECTED as it was.
+        ConversionError: The quantizer refuses the file, or left one of `operators` as it was.
     """
     from ai_edge_quantizer import quantizer
 
@@ -45,7 +55,7 @@ def quantize(
         raise BridgeError(f"scheme {scheme.name} needs calibration data")
     if int8_io and not scheme.calibrated:
         raise BridgeError(f"integer inputs and outputs need int8 or int16x8, not {scheme.name}")
-    manager = _recipe(scheme, int8_io)
+    manager = _recipe(scheme, operators, int8_io)
     try:
         observed = _observe(source, manager, calibration) if scheme.calibrated else None
         made = quantizer.Quantizer(str(source), manager.get_quantization_recipe()).quantize(
@@ -59,55 +69,56 @@ def quantize(
     target.write_bytes(made.quantized_model)
     compact(target)
     before, after = multiply_accumulates(source), multiply_accumulates(target)
-    linear = multiply_accumulates(source, ["FULLY_CONNECTED"]).total()
-    if scheme.arithmetic != "float32" and after[scheme.arithmetic] != linear:
+    weighted, named = multiply_accumulates(source, operators).total(), " and ".join(operators)
+    if scheme.arithmetic != "float32" and after[scheme.arithmetic] != weighted:
         raise ConversionError(
-            f"{scheme.name}: {after[scheme.arithmetic]:,} of FULLY_CONNECTED's {linear:,} "
-            f"multiply-accumulates run in {scheme.arithmetic}; the quantizer left some in float"
+            f"{scheme.name}: {after[scheme.arithmetic]:,} of the {weighted:,} multiply-accumulates "
+            f"of {named} run in {scheme.arithmetic}; the quantizer left some in float"
         )
-    stored = stored_weights(target)
+    stored = stored_weights(target, operators)
     if set(stored) != {scheme.weights}:
-        kinds = ", ".join(f"{count} as {kind}" for kind, count in stored.most_common())
+        kinds = ", ".join(f"{count} as {kind}" for kind, count in stored.most_common()) or "nowhere"
         raise ConversionError(
-            f"{scheme.name}: weights of FULLY_CONNECTED are stored {kinds}, not all as "
-            f"{scheme.weights}; the quantizer left some in float"
+            f"{scheme.name}: weights of {named} are stored {kinds}, not all as {scheme.weights}; "
+            "the quantizer left some in float"
         )
     if sum(before.values()) != sum(after.values()):
         raise ConversionError(f"{scheme.name}: the quantizer changed the graph's size")
 
 
-def _recipe(scheme: Scheme, int8_io: bool) -> Any:
+def _recipe(scheme: Scheme, operators: Sequence[str], int8_io: bool) -> Any:
     """The quantizer's settings for a scheme: a `RecipeManager`."""
     from ai_edge_quantizer import qtyping, recipe_manager
     from ai_edge_quantizer.algorithm_manager import AlgorithmName
 
-    operator = qtyping.TFLOperationName
-    linear = {"regex": ".*", "operation_name": operator.FULLY_CONNECTED}
+    operation = qtyping.TFLOperationName
+    bits = {"activation_num_bits": 16 if scheme.name == "int16x8" else 8, "weight_num_bits": 8}
+    halves = qtyping.OpQuantizationConfig(
+        weight_tensor_config=qtyping.TensorQuantizationConfig(
+            num_bits=16, dtype=qtyping.TensorDataType.FLOAT
+        ),
+        compute_precision=qtyping.ComputePrecision.FLOAT,
+    )
     manager = recipe_manager.RecipeManager()
-    if scheme.name == "fp16":
-        halves = qtyping.OpQuantizationConfig(
-            weight_tensor_config=qtyping.TensorQuantizationConfig(
-                num_bits=16, dtype=qtyping.TensorDataType.FLOAT
-            ),
-            compute_precision=qtyping.ComputePrecision.FLOAT,
-        )
-        manager.add_quantization_config(
-            **linear, op_config=halves, algorithm_key=AlgorithmName.FLOAT_CASTING
-        )
-    elif scheme.name == "dynamic_int8":
-        manager.add_dynamic_config(**linear, num_bits=8)
-    elif scheme.name == "weight_only_int8":
-        manager.add_weight_only_config(**linear, num_bits=8)
-    else:
-        bits = {"activation_num_bits": 16 if scheme.name == "int16x8" else 8, "weight_num_bits": 8}
-        manager.add_static_config(**linear, **bits)
-        for edge in (operator.INPUT, operator.OUTPUT):
-            if int8_io:
-                manager.add_static_config(".*", edge, **bits)
-            else:  # otherwise it becomes integer with its neighbour
-                manager.add_quantization_config(
-                    ".*", edge, None, algorithm_key=AlgorithmName.NO_QUANTIZE
-                )
+    for name in operators:
+        where = {"regex": ".*", "operation_name": operation[name]}
+        if scheme.name == "fp16":
+            manager.add_quantization_config(
+                **where, op_config=halves, algorithm_key=AlgorithmName.FLOAT_CASTING
+            )
+        elif scheme.name == "dynamic_int8":
+            manager.add_dynamic_config(**where, num_bits=8)
+        elif scheme.name == "weight_only_int8":
+            manager.add_weight_only_config(**where, num_bits=8)
+        else:
+            manager.add_static_config(**where, **bits)
+    for edge in (operation.INPUT, operation.OUTPUT) if scheme.calibrated else ():
+        if int8_io:
+            manager.add_static_config(".*", edge, **bits)
+        else:  # otherwise it becomes integer with its neighbour
+            manager.add_quantization_config(
+                ".*", edge, None, algorithm_key=AlgorithmName.NO_QUANTIZE
+            )
     return manager
 
 

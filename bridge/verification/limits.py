@@ -3,95 +3,82 @@
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TypeVar
 
 import yaml
 
 from bridge.errors import BridgeError
+from bridge.quantization.schemes import FLOAT
 
 DEFAULT_FILE = Path(__file__).resolve().with_name("limits.yaml")
 
-
-@dataclass(frozen=True)
-class Tolerance:
-    """A logit passes if it differs by at most ``atol + rtol * |reference|``."""
-
-    atol: float
-    rtol: float
+# What an entry of the file has to set: for artifacts compared number by number, and on clips.
+BY_VALUE = ("atol", "rtol")
+ON_CLIPS = ("accuracy_drop", "agreement", "scaled_rmse")
 
 
 @dataclass(frozen=True)
-class DataTolerance:
-    """What a quantized artifact may lose on labelled clips.
+class Limits:
+    """How far an artifact may be from PyTorch, in every one of its outputs; what is set applies.
 
     Attributes:
-        accuracy_drop: Percentage points below the reference's accuracy.
+        atol: A number passes if it differs by at most ``atol + rtol * |reference|``.
+        rtol: See `atol`.
+        cosine: Cosine similarity of a sample's outputs, more than this on every sample.
+        accuracy_drop: Percentage points below the reference's accuracy, at most.
         agreement: Percent of clips with the reference's highest class, at least.
-        scaled_rmse: Root mean square of the differences over that of the reference's logits.
+        scaled_rmse: Root mean square of the differences over that of the reference, at most.
     """
 
-    accuracy_drop: float
-    agreement: float
-    scaled_rmse: float
+    atol: float | None = None
+    rtol: float | None = None
+    cosine: float | None = None
+    accuracy_drop: float | None = None
+    agreement: float | None = None
+    scaled_rmse: float | None = None
+
+    @property
+    def by_value(self) -> bool:
+        """Whether single numbers have a limit; otherwise artifacts are judged on clips."""
+        return self.atol is not None
+
+    def to_dict(self) -> dict[str, float]:
+        """Those that are set."""
+        return {name: value for name, value in vars(self).items() if value is not None}
 
 
-@dataclass(frozen=True)
-class SequenceTolerance:
-    """How far an artifact of `bridge.conversion.models_export` may be, in every one of its outputs.
+def load_limits(
+    entry: str, needs: Sequence[str] | None = None, path: str | Path = DEFAULT_FILE
+) -> Limits:
+    """The limits under one name of the file.
 
-    Attributes:
-        cosine: Cosine similarity with PyTorch's, more than this on every sequence.
-        max_abs: Largest difference of a logit.
-    """
-
-    cosine: float
-    max_abs: float
-
-
-_Kind = TypeVar("_Kind", Tolerance, DataTolerance, SequenceTolerance)
-
-
-def load_tolerance(scheme: str, path: str | Path = DEFAULT_FILE) -> Tolerance:
-    """The limits of a scheme that is compared logit by logit.
+    Args:
+        entry: A scheme, or ``sequences_<scheme>``.
+        needs: What it has to set; by default `BY_VALUE` for float32 and `ON_CLIPS` for the others.
+        path: The file.
 
     Raises:
-        BridgeError: The file cannot be read, or has no valid entry for the scheme.
+        BridgeError: The file cannot be read, or has no valid entry of that name.
     """
-    return _load(Tolerance, scheme, path)
-
-
-def load_data_tolerance(scheme: str, path: str | Path = DEFAULT_FILE) -> DataTolerance:
-    """The limits of a scheme that is judged on clips.
-
-    Raises:
-        BridgeError: The file cannot be read, or has no valid entry for the scheme.
-    """
-    return _load(DataTolerance, scheme, path)
-
-
-def load_sequence_tolerance(scheme: str, path: str | Path = DEFAULT_FILE) -> SequenceTolerance:
-    """The limits of a scheme that `bridge.conversion.models_export` offers.
-
-    Raises:
-        BridgeError: The file cannot be read, or has no valid entry for the scheme.
-    """
-    return _load(SequenceTolerance, f"sequences_{scheme}", path)
-
-
-def _load(kind: type[_Kind], scheme: str, path: str | Path) -> _Kind:
-    names = [field.name for field in dataclasses.fields(kind)]
+    needs = needs or (BY_VALUE if entry == FLOAT else ON_CLIPS)
+    known = [field.name for field in dataclasses.fields(Limits)]
     try:
-        entry = yaml.safe_load(Path(path).read_text(encoding="utf-8"))[scheme]
-        limits = kind(**{name: float(entry[name]) for name in names})
+        values = yaml.safe_load(Path(path).read_text(encoding="utf-8"))[entry]
+        unknown = sorted(set(values) - set(known))
+        if unknown:
+            raise ValueError(f"unknown limit '{unknown[0]}'; known: {', '.join(known)}")
+        limits = Limits(
+            **{name: float(values[name]) for name in known if name in {*needs, *values}}
+        )
     except (OSError, KeyError, TypeError, ValueError, yaml.YAMLError) as error:
         reason = " ".join(str(error).split())  # YAML's own takes several lines
         raise BridgeError(
-            f"{path}: no limits for scheme '{scheme}' ({type(error).__name__}: {reason}); it needs "
-            f"numbers {', '.join(names[:-1])} and {names[-1]}"
+            f"{path}: no limits for scheme '{entry}' ({type(error).__name__}: {reason}); it needs "
+            f"numbers {', '.join(needs[:-1])} and {needs[-1]}"
         ) from None
-    for name in names:
-        if not 0 <= getattr(limits, name) < float("inf"):
-            raise BridgeError(f"{path}: {scheme}: {name} must be finite and not negative")
+    for name, value in limits.to_dict().items():
+        if not 0 <= value < float("inf"):
+            raise BridgeError(f"{path}: {entry}: {name} must be finite and not negative")
     return limits

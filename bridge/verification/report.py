@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from bridge.verification.compare import Parity
+from bridge.verification.verdict import Verdict
 from signbart.console import markdown_table, print_table
 from signbart.files import make_folder, replacing, write_text
 
@@ -41,7 +41,7 @@ QUANTIZED_COLUMNS = (
 )
 
 
-def table_row(parity: Parity) -> list[str]:
+def table_row(parity: Verdict) -> list[str]:
     """Cells of `COLUMNS`; what was not measured says so."""
 
     def cell(value: float | None, form: str) -> str:
@@ -59,7 +59,7 @@ def table_row(parity: Parity) -> list[str]:
     ]
 
 
-def quantized_row(parity: Parity) -> list[str]:
+def quantized_row(parity: Verdict) -> list[str]:
     """Cells of `QUANTIZED_COLUMNS`; what was not measured says so."""
 
     def cell(value: float | None, form: str) -> str:
@@ -81,7 +81,7 @@ def quantized_row(parity: Parity) -> list[str]:
     ]
 
 
-def _tables(results: Sequence[Parity]) -> list[tuple[str, Sequence[str], list[list[str]]]]:
+def _tables(results: Sequence[Verdict]) -> list[tuple[str, Sequence[str], list[list[str]]]]:
     """Title, columns and rows: float artifacts input by input, quantized ones on clips."""
     floats = [table_row(parity) for parity in results if parity.scheme == "fp32"]
     quantized = [quantized_row(parity) for parity in results if parity.scheme != "fp32"]
@@ -92,7 +92,7 @@ def _tables(results: Sequence[Parity]) -> list[tuple[str, Sequence[str], list[li
     return [table for table in tables if table[2]]
 
 
-def print_parity(results: Sequence[Parity]) -> None:
+def print_parity(results: Sequence[Verdict]) -> None:
     """Prints the tables, and a sentence for each artifact that did not pass."""
     for title, columns, rows in _tables(results):
         print_table(title, columns, rows)
@@ -101,15 +101,15 @@ def print_parity(results: Sequence[Parity]) -> None:
             print(f"{parity.artifact}: {parity.verdict}: {parity.reason}")
 
 
-def parity_json(results: Sequence[Parity], settings: Mapping[str, Any]) -> str:
+def parity_json(results: Sequence[Verdict], settings: Mapping[str, Any]) -> str:
     """The content of ``parity.json``."""
-    fields = [f.name for f in dataclasses.fields(Parity) if f.name != "errors"]
+    fields = [f.name for f in dataclasses.fields(Verdict) if f.name != "errors"]
     listed = [{name: getattr(result, name) for name in fields} for result in results]
     tree = {"settings": dict(settings), "results": listed}
     return json.dumps(tree, indent=2, ensure_ascii=False, allow_nan=False) + "\n"
 
 
-def parity_tables(results: Sequence[Parity], level: int) -> str:
+def parity_tables(results: Sequence[Verdict], level: int) -> str:
     """The tables as Markdown, each under a heading of `level`."""
     return "\n".join(
         f"{'#' * level} {title}\n\n{markdown_table(columns, rows)}"
@@ -117,7 +117,7 @@ def parity_tables(results: Sequence[Parity], level: int) -> str:
     )
 
 
-def parity_markdown(results: Sequence[Parity], settings: Mapping[str, Any]) -> str:
+def parity_markdown(results: Sequence[Verdict], settings: Mapping[str, Any]) -> str:
     """The content of ``parity.md``."""
     lines = [
         parity_tables(results, level=1),
@@ -128,7 +128,7 @@ def parity_markdown(results: Sequence[Parity], settings: Mapping[str, Any]) -> s
 
 
 def write_reports(
-    results: Sequence[Parity], settings: Mapping[str, Any], folder: Path, limit: float
+    results: Sequence[Verdict], settings: Mapping[str, Any], folder: Path, limit: float
 ) -> None:
     """Writes ``parity.json``, ``parity.md`` and ``parity_<artifact>.png`` into `folder`.
 
@@ -154,7 +154,7 @@ def write_reports(
 def save_repro(
     checkpoint: str | Path,
     path: Path,
-    result: Parity,
+    result: Verdict,
     samples: Sequence[Sample],
     folder: Path,
     options: Sequence[str] = (),

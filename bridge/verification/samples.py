@@ -62,7 +62,7 @@ def make_samples(
             clip = clips.clips[index]
             recordings.append((preprocess(clip.landmarks, config), clip.source))
 
-    frames, joints = config.data.max_frames, config.num_keypoints
+    frames, shape = config.data.max_frames, (config.num_keypoints, config.coordinates)
     lengths = sorted({1, min(2, frames), max(frames // 2, 1), max(frames - 1, 1), frames})
     made = []
     for length in [*lengths, None]:
@@ -71,9 +71,9 @@ def make_samples(
             if recorded:
                 points, source = recordings[len(made) // 2 % len(recordings)]
                 # Repeated where it is too short: what counts is that real poses come in.
-                points = np.resize(points, (frames, joints, 2))
+                points = np.resize(points, (frames, *shape))
             else:
-                points, source = rng.random((frames, joints, 2), np.float32), f"random {number}"
+                points, source = rng.random((frames, *shape), np.float32), f"random {number}"
             keypoints, mask = pad([points[: length or frames]], frames)
             text = f"{source}, {length} of {frames} frames"
             if length is None:
@@ -131,16 +131,20 @@ def read_recordings(path: str | None) -> ClipSet | None:
     return clips
 
 
-def open_samples(samples: Sequence[Sample], longest: int | None) -> list[Sample]:
+def open_samples(
+    samples: Sequence[Sample], longest: int | None, *, open_length: bool = True
+) -> list[Sample]:
     """More inputs for a model with open sizes.
 
-    A batch of three, one frame, an odd length, and more frames than training used, up to the
-    `longest` that positions exist for.
+    A batch of three and, if its length is open too, one frame, an odd length, and more frames than
+    training used, up to the `longest` that positions exist for.
     """
     first = samples[0].inputs
     frames = first[ATTENTION_MASK].shape[1]
     batch = {name: np.concatenate([s.inputs[name] for s in samples[-3:]]) for name in first}
     made = [Sample(batch, "batch of three: " + samples[-1].description)]
+    if not open_length:
+        return made
     whole = next(sample for sample in samples if sample.inputs[ATTENTION_MASK].all())
     lengths = {1, frames // 3 + 1}
     if longest is not None:

@@ -5,7 +5,7 @@ Legend: T frames, F features a frame.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -115,10 +115,3 @@ def _poses(config: RunConfig, clips: ClipSet | None, seed: int) -> tuple[str, np
     steps = rng.normal(scale=0.01, size=(config.data.max_frames, config.model.num_features))
     start = rng.random(config.model.num_features)
     return "a random walk", (start + steps.cumsum(axis=0)).astype(np.float32)
-
-
-def describe_sequences(samples: Sequence[Sample], data: str | None) -> str:
-    """How many inputs came from where, for reports."""
-    recorded = sum(sample.recorded for sample in samples)
-    source = data or "synthetic signs"
-    return f"{len(samples) - recorded} random sequences, {recorded} real-shaped ({source})"

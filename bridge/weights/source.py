@@ -1,26 +1,196 @@
-"""The model that the bridge starts from, whatever kind of checkpoint it was trained into."""
+"""Checkpoints of any kind, opened to be converted.
+
+`read_source` reads one of this project's, or a published .pth of it; `read_published_source` one
+that another project published of a kind of model.
+"""
 
 from __future__ import annotations
 
+import dataclasses
 import json
+import sys
+import warnings
 from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from bridge.errors import BridgeError
+from bridge.weights.port import build_original
+from signbart.configuration.reading import load_config
+from signbart.configuration.schema import DataConfig, RunConfig
 from signbart.errors import CheckpointError
+from signbart.files import file_sha256
+from signbart.models import kind_of
+from signbart.models.kind import ModelKind
 
 if TYPE_CHECKING:
-    from signbart.configuration.schema import RunConfig
-    from signbart_tf.models.signbart.model import SignBart as KerasSignBart
-    from signbart_torch.models.signbart.model import SignBart
+    import keras
+    from torch import nn
+
+    from signbart.recordings.clip import ClipSet
 
 KERAS_SUFFIXES = (".keras", ".weights.h5")
+DEFAULT_FRAMES = 300  # of a published checkpoint that says nothing of them
+
+
+@dataclass(frozen=True)
+class Source:
+    """A model to convert.
+
+    Attributes:
+        model: In PyTorch, in inference mode.
+        config: What it is, and the recordings it takes.
+        class_names: C labels.
+        checkpoint: The file it was read from.
+        preprocessing_known: Whether `config.data` is the checkpoint's own word, or its user's.
+        options: What a command needs beside the checkpoint to read it again.
+    """
+
+    model: nn.Module
+    config: RunConfig
+    class_names: Sequence[str]
+    checkpoint: Path
+    preprocessing_known: bool = True
+    options: tuple[str, ...] = ()
+
+    @property
+    def kind(self) -> ModelKind:
+        """Of the model."""
+        return kind_of(self.config.model)
+
+    @cached_property
+    def sha256(self) -> str:
+        """Of the checkpoint's bytes."""
+        return file_sha256(self.checkpoint)
+
+    def test_signers(self, recordings: ClipSet) -> Sequence[str] | None:
+        """Whom it was tested on; None where it does not say or knows other recordings."""
+        known = load_progress(self.checkpoint).get("recordings", {})
+        if known.get("fingerprint") != recordings.fingerprint():
+            return None
+        return known["test_signers"]
+
+
+def read_source(
+    checkpoint: str | Path,
+    *,
+    config: str | Path | None = None,
+    overrides: Sequence[str] = (),
+    labels: str | Path | None = None,
+) -> Source:
+    """Reads a checkpoint of this project, or a published .pth of it.
+
+    Args:
+        checkpoint: .safetensors of `signbart_torch.train`, .keras or .weights.h5 of
+            `signbart_tf.train`, or a published .pth.
+        config: Configuration of a published .pth.
+        overrides: ``section.key=value`` texts on top of it.
+        labels: label2id.json of a published .pth.
+
+    Raises:
+        SignBartError: It cannot be read.
+    """
+    given = load_config(config, overrides) if config else None
+    model, run_config, class_names = load_reference(checkpoint, given, read_labels(labels))
+    options = published_options(config, overrides)
+    return Source(model, run_config, class_names, Path(checkpoint), options=tuple(options))
+
+
+def read_published_source(
+    kind: str,
+    path: Path,
+    *,
+    sequence_length: int | None = None,
+    input_shape: tuple[int, int] | None = None,
+    classes: int | None = None,
+    attention_heads: int | None = None,
+    pooling: str | None = None,
+    trust_pickle: bool = False,
+) -> Source:
+    """Reads a checkpoint of one of `signbart.models.MODEL_KINDS`.
+
+    Args:
+        kind: Which.
+        path: .safetensors of `signbart_torch.train`, or somebody else's .pt or .pth.
+        sequence_length: T of the artifacts; by default what the checkpoint was trained with, and
+            `DEFAULT_FRAMES` where it does not say.
+        input_shape: T and F that the model must have, where the user says.
+        classes: C that it must have.
+        attention_heads: Of a .pt, whose tensors do not tell.
+        pooling: Of a .pt, whose tensors do not tell.
+        trust_pickle: Read a whole pickled module, which executes code.
+
+    Raises:
+        SignBartError: It cannot be read, or is not what was asked for; says which.
+    """
+    wanted = input_shape[0] if input_shape else sequence_length
+    if path.suffix == ".safetensors":
+        source = _trained_here(kind, path)
+    else:
+        source = _published(
+            kind,
+            path,
+            attention_heads=attention_heads,
+            pooling=pooling,
+            # The .onnx takes up to as many as positions are computed for.
+            max_frames=wanted and max(wanted, DEFAULT_FRAMES),
+            trust_pickle=trust_pickle,
+        )
+    config = source.config
+    heads = getattr(config.model, "attention_heads", None)
+    for option, value, found, what in (
+        ("--input-shape", input_shape and input_shape[1], config.model.num_features, "features"),
+        ("--classes", classes, config.model.num_labels, "classes"),
+        # A .pt takes these two on the user's word; a .safetensors knows them, and a GRU has none.
+        ("--attention-heads", attention_heads, heads, "heads"),
+        ("--pooling", pooling, getattr(config.model, "pooling", None), "pooling"),
+    ):
+        if None not in (value, found) and value != found:
+            raise BridgeError(f"{path} has {found} {what}, and not {value}: correct {option}")
+    longest = source.kind.io_spec(config.model, None, None).longest
+    frames = wanted or min(config.data.max_frames, longest or config.data.max_frames)
+    if longest is not None and frames > longest:
+        raise BridgeError(
+            f"{path} has positions for {longest} frames, and not for {frames}: give "
+            f"--sequence-length {longest} or less"
+        )
+    data = dataclasses.replace(config.data, max_frames=frames)
+    return dataclasses.replace(source, config=dataclasses.replace(config, data=data))
+
+
+def _trained_here(kind: str, path: Path) -> Source:
+    from signbart_torch.training.checkpoint import load_model
+
+    model, config, class_names = load_model(path)
+    if config.kind != kind:
+        raise CheckpointError(
+            f"{path} holds a model '{config.kind}', and not a '{kind}'; give it to the option for "
+            "that"
+        )
+    return Source(model, config, class_names, path, preprocessing_known=True)
+
+
+def _published(kind: str, path: Path, **given: Any) -> Source:
+    from signbart_torch.models import read_published
+
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        model = read_published(kind, path, **given)
+    for warning in caught:
+        if issubclass(warning.category, UserWarning):  # and none of the libraries' deprecations
+            print(f"warning: {warning.message}", file=sys.stderr)
+    labels = tuple(map(str, range(model.config.num_labels)))
+    # Poses to compare on are had in the layout that fits; whether theirs was that is not known.
+    data = DataConfig(layout="kp89", max_frames=DEFAULT_FRAMES, normalization="bbox_ignore_missing")
+    config = RunConfig(name=kind, model=model.config, data=data)
+    return Source(model.eval(), config, labels, path, preprocessing_known=False)
 
 
 def load_reference(
     path: str | Path, config: RunConfig | None = None, class_names: Sequence[str] = ()
-) -> tuple[SignBart, RunConfig, tuple[str, ...]]:
+) -> tuple[nn.Module, RunConfig, tuple[str, ...]]:
     """Reads a checkpoint of any kind into a PyTorch model, its configuration and its labels.
 
     A Keras checkpoint goes through the weight map, all of whose tensors are moved unchanged.
@@ -43,13 +213,11 @@ def load_reference(
         raise CheckpointError(
             f"{path} carries its own configuration and labels; give none beside it"
         )
-    from bridge.weights.port import build_original
-
     twin, config, class_names = load_twin(path)
     return build_original(twin), config, class_names
 
 
-def load_twin(path: str | Path) -> tuple[KerasSignBart, RunConfig, tuple[str, ...]]:
+def load_twin(path: str | Path) -> tuple[keras.Model, RunConfig, tuple[str, ...]]:
     """Reads a Keras checkpoint, without what TensorFlow says when it starts.
 
     Raises:

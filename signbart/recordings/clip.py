@@ -8,7 +8,7 @@ from __future__ import annotations
 import dataclasses
 import hashlib
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -92,6 +92,31 @@ class ClipSet:
     def select(self, indices: Iterable[int]) -> ClipSet:
         """The clips at `indices`, in that order, under the same class names."""
         return ClipSet(tuple(self.clips[index] for index in indices), self.class_names)
+
+    def relabel(self, class_names: Sequence[str], source: str) -> ClipSet:
+        """The clips with labels that count a model's classes.
+
+        Args:
+            class_names: The model's, of which the clips have some or all, in whatever order.
+            source: The recordings' path, for the message.
+
+        Raises:
+            ClipError: A clip's class is none of the model's.
+        """
+        place = {name: at for at, name in enumerate(class_names)}
+        used = {self.class_names[clip.label] for clip in self.clips}
+        unknown = sorted(used - set(place))
+        if unknown:
+            raise ClipError(
+                f"{source} has clips of class '{unknown[0]}', which the model does not know; its "
+                f"classes are {', '.join(class_names[:8])}{', …' if len(class_names) > 8 else ''}. "
+                "A published .pth needs --labels label2id.json"
+            )
+        clips = tuple(
+            dataclasses.replace(clip, label=place[self.class_names[clip.label]])
+            for clip in self.clips
+        )
+        return dataclasses.replace(self, clips=clips, class_names=tuple(class_names))
 
     def to_layout(self, layout: Layout) -> ClipSet:
         """The clips with the landmarks and coordinates of `layout`.

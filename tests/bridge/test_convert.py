@@ -15,6 +15,7 @@ import shutil
 import subprocess
 import sys
 import types
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -25,19 +26,22 @@ from torch.nn import functional as F
 
 from bridge import convert as command
 from bridge import parity
-from bridge.artifact.metadata import build_metadata, read_metadata
+from bridge.artifact.metadata import PACKAGES, build_metadata, read_metadata
 from bridge.artifact.runtimes import TFLiteRuntime, TorchRuntime, open_runtime
-from bridge.conversion import route_run as conversion_job
+from bridge.conversion import route_run
+from bridge.conversion.evidence import Evidence
+from bridge.conversion.folder import move_by_verdict as settle_artifact
 from bridge.conversion.folder import set_others_aside
-from bridge.conversion.folder import settle as settle_artifact
-from bridge.conversion.pipeline import convert
-from bridge.conversion.route_run import PACKAGES, ConversionJob
+from bridge.conversion.pipeline import convert, file_name
+from bridge.conversion.route_run import RouteRun
 from bridge.errors import BridgeError, ConversionError
+from bridge.quantization.schemes import FLOAT, SCHEMES
 from bridge.routes import ROUTES, Route, get_route, select_routes
-from bridge.verification.compare import FAILED, PASS, WRONG, Parity, compare
-from bridge.verification.limits import Tolerance
+from bridge.verification.compare import compare
+from bridge.verification.limits import Limits
 from bridge.verification.samples import make_samples
-from bridge.weights.source import read_labels
+from bridge.verification.verdict import FAILED, PASS, WRONG, Verdict
+from bridge.weights.source import Source, read_labels
 from signbart.configuration.reading import from_dict
 from signbart.console import run_command
 from signbart.files import file_sha256, held
@@ -215,7 +219,7 @@ def test_a_model_that_differs_fails_with_what_and_by_how_much(
 ):
     reference = altered(alter, model, config, monkeypatch)
     candidate = TFLiteRuntime(converted.artifact)
-    result = compare(reference, candidate, samples, **LIMITS)
+    result = compare(reference, candidate, samples, Limits(**LIMITS))
     assert result.verdict == WRONG
     said = re.fullmatch(
         r"(\d+) of 48 samples are out of tolerance; worst logits\[(\d)\] is (\S+), expected (\S+): "
@@ -239,7 +243,7 @@ def test_a_model_that_differs_fails_with_what_and_by_how_much(
 
 @pytest.mark.slow
 def test_the_unaltered_model_passes_the_same_comparison(artifact, reference, samples):
-    result = compare(reference, open_runtime(artifact), samples, **LIMITS)
+    result = compare(reference, open_runtime(artifact), samples, Limits(**LIMITS))
     assert result.passed and result.max_abs < 1e-5 + 1e-5 * 10
 
 
@@ -284,7 +288,7 @@ def test_an_artifact_of_another_model_does_not_fit(converted, config, samples):
         TorchRuntime(SignBart(narrower), other),
         TFLiteRuntime(converted.artifact),
         samples,
-        **LIMITS,
+        Limits(**LIMITS),
     )
     assert result.verdict == FAILED
     assert "logits float32 (1, 5); expected logits float32 (any, 4)" in result.reason
@@ -302,12 +306,17 @@ def test_only_what_agrees_is_shipped(
     fresh.parent.mkdir()
     fresh.write_bytes(converted.plain())
     reference = altered(alter, model, config, monkeypatch)
-    job = ConversionJob(
-        model=model, config=config, class_names="abcde", spec=io_spec(config), reference=reference,
-        samples=samples, inputs="", tolerance=Tolerance(**LIMITS), checkpoint=checkpoint,
-        sha256="0",
-    )  # fmt: skip
-    judged = job.verify(fresh, ROUTES["litert"], "")
+    run = RouteRun(
+        source=Source(model, config, "abcde", checkpoint),
+        route=ROUTES["litert"],
+        endings=(".tflite",),
+        schemes=(),
+        evidence=Evidence(reference, samples, samples, "", {FLOAT: Limits(**LIMITS)}),
+        name=partial(file_name, "small"),
+        folder=fresh.parent,
+        log=tmp_path / "log",
+    )
+    judged = run._finish(fresh, SCHEMES[FLOAT], 0.0, "")
     result = judged.parity
     assert judged.operators["FULLY_CONNECTED"] == FULLY_CONNECTED
     assert list(judged.multiply_accumulates) == ["float32"]
@@ -319,8 +328,8 @@ def test_only_what_agrees_is_shipped(
         assert "first diverging layer: classification_head.out_proj" in result.reason
         assert not (tmp_path / fresh.name).exists()
     metadata = build_metadata(
-        config, "abcde", io_spec(config), checkpoint_sha256="0", route="litert", scheme="fp32",
-        packages=PACKAGES,
+        config, "abcde", io_spec(config), checkpoint_sha256=file_sha256(checkpoint),
+        route="litert", scheme="fp32", packages=PACKAGES,
     )  # fmt: skip
     assert read_metadata(path) == metadata and not fresh.exists()
 
@@ -328,7 +337,7 @@ def test_only_what_agrees_is_shipped(
 def settle(folder: Path, verdict: str, name="a.tflite") -> Path:
     (folder / "converting").mkdir(exist_ok=True)
     (folder / "converting" / name).write_text(verdict)
-    return settle_artifact(folder / "converting" / name, folder, Parity(name, verdict))
+    return settle_artifact(folder / "converting" / name, folder, Verdict(name, verdict))
 
 
 def files(folder: Path) -> list[str]:
@@ -353,7 +362,7 @@ def test_a_verdict_replaces_what_an_earlier_run_left(tmp_path, bad):
 def test_what_an_earlier_run_left_is_no_artifact_of_a_run_that_made_none(tmp_path):
     settle(tmp_path, PASS)
     nothing = tmp_path / "converting" / "a.tflite"
-    assert settle_artifact(nothing, tmp_path, Parity("a.tflite", FAILED)) is None
+    assert settle_artifact(nothing, tmp_path, Verdict("a.tflite", FAILED)) is None
     assert files(tmp_path) == ["rejected/a.tflite"]
 
 
@@ -551,11 +560,9 @@ def test_a_file_that_nobody_can_read_is_a_verdict_too(ready_made, checkpoint, tm
 @pytest.mark.slow
 def test_nothing_foreign_is_shipped(ready_made, converted, monkeypatch, checkpoint, tmp_path):
     ready_made(right=converted.plain())
-    monkeypatch.setattr(conversion_job, "foreign_operators", lambda path: ["custom FlexErf"])
+    monkeypatch.setattr(route_run, "foreign_operators", lambda path: ["custom FlexErf"])
     (result,) = convert(checkpoint, tmp_path, routes=["right"])
-    assert result.parity.verdict == FAILED and "lacks the artifact's custom FlexErf" in (
-        result.parity.reason
-    )
+    assert result.parity.verdict == FAILED and "lacks custom FlexErf" in (result.parity.reason)
     assert not (tmp_path / "small_right_fp32.tflite").exists()
 
 
@@ -650,10 +657,10 @@ def test_chatter_goes_to_the_log(tmp_path, verbose):
     script = f"""
 import os
 from pathlib import Path
-from bridge.conversion.converter_log import chatter_to
+from bridge.conversion.converter_log import redirect_output
 print("before")
 try:
-    with chatter_to(Path("{tmp_path}/convert.log"), {verbose}):
+    with redirect_output(Path("{tmp_path}/convert.log"), {verbose}):
         print("from Python")
         os.write(2, b"from C++\\n")
         raise ValueError

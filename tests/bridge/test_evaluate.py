@@ -26,7 +26,7 @@ from bridge.evaluation.predictions import (
 )
 from bridge.evaluation.predictions import evaluate as evaluate_model
 from signbart.console import NOT_RUN
-from signbart.errors import CheckpointError, SignBartError
+from signbart.errors import CheckpointError, ClipError, SignBartError
 from signbart.recordings.clip import ClipSet
 from signbart_torch.models.signbart.model import SignBart
 from signbart_torch.training.checkpoint import Checkpoint, load_checkpoint, save_checkpoint
@@ -65,7 +65,7 @@ def test_classes_are_matched_by_name_not_by_number(checkpoint, performances):
     )
     assert evaluate_model(open_model(checkpoint), turned, "here").scores.accuracy == 1.0
     unknown = dataclasses.replace(performances, class_names=("other", *names[1:]))
-    with pytest.raises(BridgeError, match=r"here has clips of class 'other', which the model does"):
+    with pytest.raises(ClipError, match=r"here has clips of class 'other', which the model does"):
         evaluate_model(open_model(checkpoint), unknown, "here")
 
 

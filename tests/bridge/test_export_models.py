@@ -17,23 +17,25 @@ import torch
 from bridge.artifact.metadata import read_metadata
 from bridge.artifact.opened import open_model
 from bridge.artifact.runtimes import TorchRuntime, open_runtime
-from bridge.conversion import models_export
 from bridge.conversion.evidence import QuantizationOptions
-from bridge.conversion.models_export import export_models
 from bridge.conversion.pipeline import convert
+from bridge.conversion.published import RESULTS, export_models
 from bridge.describe import main as describe_command
 from bridge.errors import ArtifactError, BridgeError
 from bridge.export_models import main
+from bridge.quantization.schemes import select_schemes
 from bridge.routes import ROUTES
-from bridge.verification.clips import prepared_inputs
-from bridge.verification.compare import WRONG, compare
+from bridge.verification.compare import compare
+from bridge.verification.limits import Limits
 from bridge.verification.sequences import LENGTHS, UnmaskedTorch, make_sequences
-from bridge.weights.model_sources import read_source
+from bridge.verification.verdict import WRONG
+from bridge.weights.source import read_published_source
 from signbart.configuration.reading import from_dict
 from signbart.errors import SignBartError
 from signbart.landmarks.layouts import get_layout
 from signbart.models import MODEL_KINDS, io_spec
 from signbart.models.io_spec import ATTENTION_MASK, KEYPOINTS
+from signbart.preprocessing import model_inputs
 from signbart.recordings.clip import ClipSet
 from signbart.recordings.packed import write_packed
 from signbart.recordings.reading import read_clips
@@ -45,6 +47,7 @@ from signbart_torch.training.trainer import train
 
 REPOSITORY = Path(__file__).resolve().parents[2]
 KINDS = ("sign_transformer", "mediapipe_gru")
+LIMITS = Limits(atol=1e-4, rtol=0.0)
 FILES = {
     f"{kind}{ending}" for kind in KINDS for ending in ("_fp16.tflite", "_fp32.tflite", ".onnx")
 }
@@ -189,7 +192,7 @@ def test_the_gru_is_not_unrolled(exported):
 def test_an_onnx_takes_any_batch_and_length(exported, published):
     for kind in KINDS:
         file = MODEL_KINDS[kind].published.file
-        source = read_source(kind, published / file, attention_heads=4)
+        source = read_published_source(kind, published / file, attention_heads=4)
         runtime = open_runtime(exported[0] / f"{kind}.onnx")
         rng = np.random.default_rng(1)
         for batch, frames in ((1, 1), (3, 17), (2, 299)):
@@ -206,8 +209,17 @@ def test_an_onnx_takes_any_batch_and_length(exported, published):
 @pytest.mark.slow
 @pytest.mark.parametrize("route", list(ROUTES))
 def test_every_route_carries_trained_models(trained, clips, tmp_path, route):
-    sources = [read_source(kind, path) for kind, path in trained.items()]
-    made = export_models(sources, tmp_path, route=route, clips=clips, data="recordings")
+    sources = [read_published_source(kind, path) for kind, path in trained.items()]
+    data = tmp_path / "clips.npz"
+    write_packed(clips, data)
+    made = export_models(
+        sources,
+        tmp_path,
+        schemes=select_schemes(["fp32,fp16"]),
+        route=route,
+        data=str(data),
+    )
+    made = [artifact for of_model in made.values() for artifact in of_model]
     assert {artifact.parity.artifact for artifact in made} == FILES
     for artifact in made:
         assert artifact.parity.passed, artifact.parity.reason
@@ -227,7 +239,7 @@ def test_every_route_carries_trained_models(trained, clips, tmp_path, route):
 def recorded_samples(config, clips):
     """Every eighth of the first 168 clips as a model's input, and its class."""
     chosen = clips.select(range(0, 168, 8))
-    keypoints, mask = prepared_inputs(chosen, config)
+    keypoints, mask = model_inputs(chosen, config)
     for at, label in enumerate(chosen.labels):
         yield {KEYPOINTS: keypoints[at : at + 1], ATTENTION_MASK: mask[at : at + 1]}, int(label)
 
@@ -259,7 +271,7 @@ def test_what_disagrees_is_rejected(trained, tmp_path, monkeypatch, capsys, head
         "mediapipe_gru.onnx", "export_results.json", "export.log"
     }  # fmt: skip
     assert {path.name for path in (output / "rejected").iterdir()} == {
-        "mediapipe_gru_fp16.tflite", "mediapipe_gru_fp32.tflite"
+        "mediapipe_gru_fp32.tflite", "repro_mediapipe_gru_fp32.tflite.npz"
     }  # fmt: skip
     complaint = capsys.readouterr().err
     name = head.removesuffix("_head")
@@ -384,7 +396,7 @@ def test_a_mask_taken_for_a_number_of_frames_is_found():
             sample.description
             for sample in samples
             if not compare(
-                UnmaskedTorch(model, config), Counting(model, config), [sample], atol=1e-4, rtol=0.0
+                UnmaskedTorch(model, config), Counting(model, config), [sample], LIMITS
             ).passed
         ]
         assert len(found) == 1 and "with holes" in found[0]
@@ -451,7 +463,7 @@ def test_nothing_to_export(tmp_path, monkeypatch):
         (["--input-shape", "1,30,178", "--sequence-length", "31"], ["give one of them"]),
         (["--classes", "104"], ["105 classes, and not 104: correct --classes"]),
         (["--attention-heads", "3"], ["3 attention heads do not divide"]),
-        (["--quantize", "fp32,int8"], ["--quantize int8", "fp16 and fp32", "bridge/convert.py"]),
+        (["--quantize", "fp32,int8"], ["calibrated on recordings", "give --calibration-data"]),
         (["--quantize", "fp17"], ["no quantization scheme 'fp17'"]),
         (["--route", "tflite"], ["unknown route 'tflite'; known: litert"]),
     ],
@@ -468,7 +480,7 @@ def test_positions_are_computed_for_as_many_frames_as_are_asked_for(folder):
     torch.save(state, "Transformer.pt")
     for pooling in ("cls", "mean"):
         for asked, longest in ((300, 300), (30, 300), (301, 301)):
-            source = read_source(
+            source = read_published_source(
                 "sign_transformer", Path("Transformer.pt"), sequence_length=asked, pooling=pooling
             )
             assert source.config.data.max_frames == asked
@@ -477,7 +489,9 @@ def test_positions_are_computed_for_as_many_frames_as_are_asked_for(folder):
 
 @pytest.mark.parametrize("kind", KINDS)
 def test_an_onnx_takes_any_length_even_beside_a_tflite_of_one_frame(folder, kind):
-    source = read_source(kind, folder / MODEL_KINDS[kind].published.file, sequence_length=1)
+    source = read_published_source(
+        kind, folder / MODEL_KINDS[kind].published.file, sequence_length=1
+    )
     path = folder / "one.onnx"
     ROUTES["onnx"].export(source.model, io_spec(source.config), {".onnx": path})
     runtime = open_runtime(path)
@@ -499,8 +513,8 @@ def test_what_a_checkpoint_trained_here_knows_better_is_refused(trained):
         ({"attention_heads": 8}, "has 4 heads, and not 8: correct --attention-heads"),
     ):
         with pytest.raises(SignBartError, match=text):
-            read_source("sign_transformer", trained["sign_transformer"], **option)
-        read_source("mediapipe_gru", trained["mediapipe_gru"], **option)  # has neither
+            read_published_source("sign_transformer", trained["sign_transformer"], **option)
+        read_published_source("mediapipe_gru", trained["mediapipe_gru"], **option)  # has neither
 
 
 def test_a_corrupt_file_is_refused(folder):
@@ -512,14 +526,14 @@ def test_a_corrupt_file_is_refused(folder):
 def test_a_whole_module_is_read_only_where_that_is_asked_for(folder, monkeypatch, capsys):
     torch.save(SMALL["GRU.pt"](), folder / "GRU.pt")
     assert "reading it executes code" in refusal()
-    source = read_source("mediapipe_gru", folder / "GRU.pt", trust_pickle=True)
+    source = read_published_source("mediapipe_gru", folder / "GRU.pt", trust_pickle=True)
     assert source.config.model.hidden1 == 12
     assert capsys.readouterr().err.count("warning:") == 1
 
 
 def test_a_checkpoint_of_another_kind_is_named(checkpoint):
     with pytest.raises(SignBartError, match="holds a model 'signbart', and not a 'mediapipe_gru'"):
-        read_source("mediapipe_gru", checkpoint)
+        read_published_source("mediapipe_gru", checkpoint)
 
 
 def test_an_error_is_one_line_and_exit_status_2(tmp_path):
@@ -547,4 +561,4 @@ def test_left_overs_and_another_checkpoints_files_go(folder, monkeypatch):
     # Beside results that say "failed" it would be taken for this checkpoint's.
     assert (output / "rejected" / "mediapipe_gru_fp32.tflite").is_file()
     assert not (output / "mediapipe_gru_fp32.tflite").exists()
-    assert models_export.RESULTS in {path.name for path in output.iterdir()}
+    assert RESULTS in {path.name for path in output.iterdir()}

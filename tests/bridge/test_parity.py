@@ -6,9 +6,11 @@ import json
 import numpy as np
 import pytest
 
-from bridge.verification.compare import FAILED, PASS, WRONG, Parity, compare, judge
+from bridge.verification.compare import compare
+from bridge.verification.limits import Limits
 from bridge.verification.report import parity_json, parity_markdown, print_parity
 from bridge.verification.samples import Sample
+from bridge.verification.verdict import FAILED, PASS, WRONG, Verdict, judge
 from signbart.errors import RuntimeInputError
 from signbart.models import io_spec
 from signbart.models.io_spec import ATTENTION_MASK, IOSpec, TensorSpec
@@ -17,8 +19,8 @@ EXPECTED = np.array([[0.5, -2.0, 1.0], [4.0, 3.5, -1.0], [0.0, 0.25, 0.125]], np
 NAMES = ["first", "second", "third"]
 
 
-def judged(found, *, atol=1e-3, rtol=1e-2, expected=EXPECTED) -> Parity:
-    return judge("a.tflite", expected, np.asarray(found), NAMES, atol=atol, rtol=rtol)
+def judged(found, *, atol=1e-3, rtol=1e-2, expected=EXPECTED) -> Verdict:
+    return judge("a.tflite", expected, np.asarray(found), NAMES, Limits(atol=atol, rtol=rtol))
 
 
 def moved(row, column, by) -> np.ndarray:
@@ -134,10 +136,10 @@ SAMPLES = [
 ]
 
 
-def compared(config, answer=right, spec=None) -> Parity:
+def compared(config, answer=right, spec=None) -> Verdict:
     reference = Fake(io_spec(config, batch=None, frames=None), right, "torch")
     candidate = Fake(spec or io_spec(config), answer, "c.tflite")
-    return compare(reference, candidate, SAMPLES, atol=1e-5, rtol=1e-5)
+    return compare(reference, candidate, SAMPLES, Limits(atol=1e-5, rtol=1e-5))
 
 
 def respelt(spec: IOSpec, kind: str, at: int, **changes) -> IOSpec:
@@ -217,7 +219,7 @@ def test_a_runtime_that_refuses_an_input_has_failed(config):
 
 
 def test_reports_carry_measured_and_unmeasured_values(capsys):
-    results = [judged(moved(1, 1, 0.6)), Parity("b.tflite", FAILED, "it could not be loaded")]
+    results = [judged(moved(1, 1, 0.6)), Verdict("b.tflite", FAILED, "it could not be loaded")]
     tree = json.loads(parity_json(results, {"atol": 0.001}))
     assert tree["settings"] == {"atol": 0.001}
     assert tree["results"][0]["max_abs"] == pytest.approx(0.6)

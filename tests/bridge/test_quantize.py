@@ -24,8 +24,8 @@ from bridge.quantization.schemes import FLOAT, SCHEMES, select_schemes
 from bridge.quantize import main
 from bridge.routes import ROUTES
 from bridge.verification.clips import compare_on_clips
-from bridge.verification.compare import WRONG
-from bridge.verification.limits import load_data_tolerance
+from bridge.verification.limits import load_limits
+from bridge.verification.verdict import WRONG
 from signbart.console import run_command
 from signbart.recordings.packed import write_packed
 from signbart_torch.training.checkpoint import load_checkpoint
@@ -189,10 +189,10 @@ def test_half_precision_weights_are_the_float_ones_rounded(quantized, converted,
 @pytest.mark.parametrize("scheme", QUANTIZED)
 def test_every_scheme_passes_on_clips_that_it_was_not_shown(quantized, judged, route, scheme):
     path = quantized(route, scheme)
-    result = compare_on_clips(path, scheme, judged, load_data_tolerance(scheme))
+    result = compare_on_clips(path, scheme, judged, load_limits(scheme))
     assert result.passed, result.reason
     assert (result.samples, result.accuracy, result.reference_accuracy) == (60, 100, 100)
-    assert 0 < result.scaled_rmse < load_data_tolerance(scheme).scaled_rmse
+    assert 0 < result.scaled_rmse < load_limits(scheme).scaled_rmse
     # A quantized model is not the float one: zero would mean that nothing was quantized.
     assert result.scaled_rmse > 1e-4
 
@@ -240,7 +240,7 @@ def test_integer_edges_say_their_scale_and_answer_alike(quantized, judged, route
         found, wanted = (run(sample.inputs)["logits"] for run in (view, plain))
         assert found.dtype == np.float32
         np.testing.assert_allclose(found, wanted, atol=3 * tensors["logits"].scale)
-    result = compare_on_clips(path, "int8", judged, load_data_tolerance("int8"))
+    result = compare_on_clips(path, "int8", judged, load_limits("int8"))
     assert result.passed, result.reason
 
 

@@ -11,8 +11,10 @@ import yaml
 
 from bridge.artifact.runtimes import KerasRuntime
 from bridge.errors import WeightMapError
-from bridge.verification.compare import WRONG, compare, diagnose
+from bridge.verification.compare import compare, diagnose
+from bridge.verification.limits import Limits
 from bridge.verification.samples import make_samples
+from bridge.verification.verdict import WRONG
 from bridge.weight_map import main
 from bridge.weights.port import (
     audit,
@@ -383,7 +385,7 @@ def test_k_and_v_exchanged_are_told_apart_by_name(model, config, recordings, tmp
     attention.v_proj.set_weights(k)
     save_keras(twin, config, tuple("abcde"), tmp_path / "x.keras")
     samples = make_samples(config, clips=recordings)
-    result = compare(reference, KerasRuntime(twin, config), samples, atol=1e-5, rtol=1e-5)
+    result = compare(reference, KerasRuntime(twin, config), samples, Limits(atol=1e-5, rtol=1e-5))
     assert result.verdict == WRONG
     named = diagnose(model, tmp_path / "x.keras", result, samples).reason
     assert "first diverging layer: encoder.layers.0.self_attn.k_proj" in named

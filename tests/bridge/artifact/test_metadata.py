@@ -8,7 +8,7 @@ import pytest
 from bridge.artifact.metadata import build_metadata, embed_metadata, read_metadata, versions
 from bridge.conversion.model_card import model_card
 from bridge.errors import ArtifactError
-from bridge.verification.compare import FAILED, Parity
+from bridge.verification.verdict import FAILED, Verdict
 from signbart.configuration.reading import from_dict
 from signbart.files import file_sha256
 from signbart.landmarks.layouts import get_layout
@@ -110,7 +110,7 @@ def test_an_archive_of_another_program_is_refused(plain, metadata):
 
 
 def test_the_model_card_tells_a_reader_the_same(metadata):
-    card = model_card(metadata, [Parity("small.tflite", FAILED, "it broke")], {}, None)
+    card = model_card(metadata, [Verdict("small.tflite", FAILED, "it broke")], {}, None)
     for text in (
         "# small", "5 classes", "serving_default", "(1, 12, 41, 2)", "int32", "kp63",
         "T > 12 frames", "bbox_ignore_missing", "small.tflite", "failed", ", ".join(LABELS),

@@ -7,9 +7,10 @@ import pytest
 from matplotlib.figure import Figure
 
 from bridge.book.pictures import draw_confusion, draw_curves
-from bridge.verification.compare import FAILED, Parity, judge
+from bridge.verification.limits import Limits
 from bridge.verification.pictures import draw_errors
 from bridge.verification.report import write_reports
+from bridge.verification.verdict import FAILED, Verdict, judge
 
 
 def size(path) -> tuple[int, int]:
@@ -43,8 +44,8 @@ def test_errors_of_every_size_are_drawn(tmp_path, errors):
 
 def test_what_ran_gets_a_picture_and_what_did_not_gets_none(tmp_path):
     logits = np.eye(3, dtype=np.float32)
-    ran = judge("a.tflite", logits, logits + 1, ["x"] * 3, atol=1e-5, rtol=0)
-    write_reports([ran, Parity("b.onnx", FAILED, "it broke")], {"seed": 0}, tmp_path, 1e-5)
+    ran = judge("a.tflite", logits, logits + 1, ["x"] * 3, Limits(atol=1e-5, rtol=0))
+    write_reports([ran, Verdict("b.onnx", FAILED, "it broke")], {"seed": 0}, tmp_path, 1e-5)
     assert sorted(path.name for path in tmp_path.iterdir()) == [
         "parity.json", "parity.md", "parity_a.tflite.png",
     ]  # fmt: skip

@@ -18,8 +18,8 @@ from bridge.conversion import evidence as quantization_job
 from bridge.quantization.calibration import calibrate_on_noise
 from bridge.quantization.schemes import SCHEMES
 from bridge.routes import via_litert
-from bridge.verification.compare import PASS, WRONG
-from bridge.verification.limits import load_data_tolerance
+from bridge.verification.limits import load_limits
+from bridge.verification.verdict import PASS, WRONG
 from signbart.console import run_command
 
 REPOSITORY = Path(__file__).resolve().parents[3]
@@ -88,7 +88,7 @@ def test_the_manifest_tells_what_was_made_of_what(only_quantized, performances_f
     assert shown["frames"]["shortest"] == 1 and shown["frames"]["longest"] == 12
     assert quantization["judged on"].startswith("120 clips that were not trained on")
     assert quantization["limits"] == {
-        name: vars(load_data_tolerance(name)) for name in ("dynamic_int8", "int8")
+        name: vars(load_limits(name)) for name in ("dynamic_int8", "int8")
     }
     assert manifest["versions"]["ai-edge-quantizer"] != "not installed"
 

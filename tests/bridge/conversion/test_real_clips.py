@@ -12,7 +12,7 @@ from bridge.artifact.metadata import read_metadata
 from bridge.artifact.runtimes import KerasRuntime, TorchRuntime, open_runtime
 from bridge.describe import main as describe_command
 from bridge.verification.compare import compare
-from bridge.verification.limits import load_tolerance
+from bridge.verification.limits import load_limits
 from bridge.verification.samples import make_samples
 from bridge.weights.port import build_twin
 from signbart.configuration.reading import from_dict
@@ -23,7 +23,7 @@ from signbart_torch.training.checkpoint import load_model
 from signbart_torch.training.trainer import train
 
 REPOSITORY = Path(__file__).resolve().parents[3]
-TOLERANCE = load_tolerance("fp32")
+TOLERANCE = load_limits("fp32")
 FILES = ("real_litert_fp32.tflite", "real_onnx_fp32.tflite", "real_keras_fp32.tflite", "real.onnx")
 
 
@@ -69,9 +69,7 @@ def test_every_runtime_agrees_on_real_clips(exported, trained, fsl7_holistic, na
         if name == "keras"
         else open_runtime(exported / name)
     )
-    result = compare(
-        TorchRuntime(model, config), candidate, samples, atol=TOLERANCE.atol, rtol=TOLERANCE.rtol
-    )
+    result = compare(TorchRuntime(model, config), candidate, samples, TOLERANCE)
     assert result.passed, result.reason
 
 

@@ -6,12 +6,14 @@ import numpy as np
 import pytest
 
 from bridge.artifact.runtimes import TorchRuntime
-from bridge.conversion.evidence import QuantizationOptions, prepare, quantization_record
+from bridge.conversion.evidence import Evidence, QuantizationOptions, with_clips
+from bridge.conversion.route_run import quantization_record
 from bridge.errors import BridgeError
-from bridge.quantization.calibration import calibrate_on, calibrate_on_noise, with_labels_of
+from bridge.quantization.calibration import calibrate_on, calibrate_on_noise
 from bridge.quantization.schemes import SCHEMES
 from bridge.verification.clips import clips_to_judge
 from bridge.verification.samples import make_samples
+from bridge.weights.source import Source
 from signbart.errors import ClipError, SignBartError
 from signbart.recordings.clip import ClipSet
 from signbart.recordings.packed import write_packed
@@ -55,12 +57,12 @@ def test_a_signer_who_is_not_there_is_an_error(performances, config):
 
 def test_labels_are_found_by_name(performances):
     turned = performances.class_names[::-1]
-    found = with_labels_of(performances, turned, "x.npz")
+    found = performances.relabel(turned, "x.npz")
     assert found.class_names == turned
     for before, after in zip(performances.clips, found.clips, strict=True):
         assert performances.class_names[before.label] == turned[after.label]
         assert before.landmarks is after.landmarks
-    assert with_labels_of(performances, LABELS, "x.npz") == performances
+    assert performances.relabel(LABELS, "x.npz") == performances
 
 
 LABELS = ("hello", "thank you", "naïve", "نعم", "no")
@@ -69,15 +71,13 @@ LABELS = ("hello", "thank you", "naïve", "نعم", "no")
 def test_a_class_that_the_model_does_not_know_is_an_error_if_it_has_clips(performances):
     used = sorted({performances.class_names[label] for label in performances.labels.tolist()})
     assert len(used) < len(LABELS)
-    found = with_labels_of(performances, used, "x.npz")
+    found = performances.relabel(used, "x.npz")
     assert set(found.labels.tolist()) == set(range(len(used)))
-    with pytest.raises(
-        BridgeError, match=rf"x\.npz has clips of class '{used[0]}', which.*--labels"
-    ):
-        with_labels_of(performances, [*used[1:], "other"], "x.npz")
+    with pytest.raises(ClipError, match=rf"x\.npz has clips of class '{used[0]}', which.*--labels"):
+        performances.relabel([*used[1:], "other"], "x.npz")
     many = [f"class {i}" for i in range(20)]
-    with pytest.raises(BridgeError, match=r"class 7, …\. A published"):
-        with_labels_of(performances, many, "x.npz")
+    with pytest.raises(ClipError, match=r"class 7, …\. A published"):
+        performances.relabel(many, "x.npz")
 
 
 def test_a_calibration_gives_batches_of_one_and_says_where_they_come_from(performances, config):
@@ -114,14 +114,14 @@ def job(trained, config, performances, performances_file):
     def make(scheme="int8", checkpoint=trained, data=True, recordings=performances, **options):
         model = load_model(checkpoint)[0]
         recordings = recordings if data else None
-        return prepare(
-            QuantizationOptions(**options),
+        evidence = Evidence(
+            TorchRuntime(model, config), make_samples(config, clips=recordings), (), "", {}
+        )
+        return with_clips(
+            evidence,
+            Source(model, config, LABELS, checkpoint),
             [SCHEMES[scheme]],
-            checkpoint=checkpoint,
-            config=config,
-            class_names=LABELS,
-            reference=TorchRuntime(model, config),
-            samples=make_samples(config, clips=recordings),
+            QuantizationOptions(**options),
             data=str(performances_file) if data else None,
             recordings=recordings,
             seed=0,
@@ -132,8 +132,9 @@ def job(trained, config, performances, performances_file):
 
 def test_a_checkpoint_that_knows_the_recordings_divides_them(job, performances):
     made = job()
-    assert made.record["signers"] == ["b", "c"] and made.record["of"] == 120
-    assert len(made.clips) == 120 and made.inputs.startswith("120 clips that were not trained on")
+    assert made.calibration.record["signers"] == ["b", "c"] and made.calibration.record["of"] == 120
+    assert len(made.clips) == 120
+    assert made.clips.source.startswith("120 clips that were not trained on")
     by = {source for source, who in zip(
         [clip.source for clip in performances.clips], performances.signers, strict=True
     ) if who in "ad"}  # fmt: skip
@@ -142,25 +143,28 @@ def test_a_checkpoint_that_knows_the_recordings_divides_them(job, performances):
 
 def test_other_recordings_are_divided_by_calibration(job, checkpoint):
     made = job(checkpoint=checkpoint)
-    assert made.record["signers"] == ["a", "b", "c", "d"] and len(made.clips) == 140
-    assert "the model may have been trained on them" in made.inputs
+    assert made.calibration.record["signers"] == ["a", "b", "c", "d"] and len(made.clips) == 140
+    assert "the model may have been trained on them" in made.clips.source
 
 
 def test_a_user_may_name_the_test_signers(job, checkpoint):
-    assert job(checkpoint=checkpoint, test_signers=["a"]).record["signers"] == ["c", "d"]
+    assert job(checkpoint=checkpoint, test_signers=["a"]).calibration.record["signers"] == [
+        "c",
+        "d",
+    ]
 
 
 def test_the_same_recordings_given_twice_are_divided_all_the_same(job, performances_file):
     """Given as --data and as --calibration-data: the clips to judge by are not shown."""
     made = job(calibration_data=str(performances_file))
-    assert made.record["signers"] == ["b", "c"]
+    assert made.calibration.record["signers"] == ["b", "c"]
 
 
 def test_a_scheme_without_calibration_judges_by_all_that_was_not_trained_on(
     job, checkpoint, performances
 ):
     made = job("dynamic_int8")
-    assert made.record is None and len(made.clips) == 120
+    assert made.calibration is None and len(made.clips) == 120
     # No clip is set aside for a calibration that does not take place.
     few = performances.select(range(30))
     assert len(job("dynamic_int8", checkpoint=checkpoint, recordings=few).clips) == 30
@@ -170,7 +174,7 @@ def test_calibration_without_recordings_is_refused_unless_asked_for(job):
     with pytest.raises(BridgeError, match=r"give --calibration-data .*fit no real clip"):
         job(data=False)
     made = job(data=False, allow_random_calibration=True)
-    assert made.record["random"] and "random inputs; give --data" in made.inputs
+    assert made.calibration.record["random"] and "random inputs; give --data" in made.clips.source
     assert made.clips.labels is None
 
 
@@ -189,8 +193,8 @@ def test_parity_judges_by_the_same_clips_as_the_conversion(
 ):
     model = load_model(trained)[0]
     trained_on, clips = clips_to_judge(
-        trained, config, LABELS, TorchRuntime(model, config), [], str(performances_file),
-        performances,
+        Source(model, config, LABELS, trained), TorchRuntime(model, config), [],
+        str(performances_file), performances,
     )  # fmt: skip
     assert clips.descriptions == job().clips.descriptions
     assert trained_on.signer_names == ("b", "c")

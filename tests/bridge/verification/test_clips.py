@@ -11,22 +11,25 @@ from bridge.errors import BridgeError
 from bridge.verification.clips import (
     JudgedClips,
     compare_on_clips,
-    judge_on_clips,
     judged_clips,
     predict,
-    prepared_inputs,
 )
-from bridge.verification.compare import FAILED, PASS, WRONG
-from bridge.verification.limits import DataTolerance
+from bridge.verification.limits import Limits
 from bridge.verification.report import parity_json, parity_markdown, print_parity
+from bridge.verification.verdict import FAILED, PASS, WRONG, judge
 from signbart.errors import RuntimeInputError
 from signbart.models import io_spec
 from signbart.models.io_spec import IOSpec
+from signbart.preprocessing import model_inputs
 from signbart_torch.training.checkpoint import load_model
 
 N, C = 200, 5  # a clip is half a percent
 NAMES = tuple(f"clip {i}" for i in range(N))
-LIMITS = DataTolerance(accuracy_drop=1.0, agreement=97.0, scaled_rmse=0.08)
+LIMITS = Limits(accuracy_drop=1.0, agreement=97.0, scaled_rmse=0.08)
+
+
+def on_clips(accuracy_drop, agreement, scaled_rmse) -> Limits:
+    return Limits(accuracy_drop=accuracy_drop, agreement=agreement, scaled_rmse=scaled_rmse)
 
 
 @pytest.fixture
@@ -51,11 +54,19 @@ def lost(clips, rows) -> np.ndarray:
 
 
 def verdict_on(clips, found, limits=LIMITS):
-    return judge_on_clips("q.tflite", "int8", clips, found, limits)
+    return judge(
+        "q.tflite",
+        clips.reference,
+        found,
+        clips.descriptions,
+        limits,
+        scheme="int8",
+        labels=clips.labels,
+    )
 
 
 def test_the_same_logits_pass(clips):
-    result = verdict_on(clips, clips.reference.copy(), DataTolerance(0, 100, 0))
+    result = verdict_on(clips, clips.reference.copy(), on_clips(0, 100, 0))
     assert (result.verdict, result.reason, result.scheme) == (PASS, "", "int8")
     assert (result.accuracy, result.reference_accuracy) == (90, 90)
     assert (result.top5, result.reference_top5) == (100, 100)
@@ -80,9 +91,9 @@ WRONG_ROWS = list(range(0, N, 10))
 @pytest.mark.parametrize(
     ("rows", "limits", "sentence"),
     [
-        (RIGHT[:3], DataTolerance(1, 0, 9), "accuracy 88.50 %, 1.50 points below float32's 90.00 % "
+        (RIGHT[:3], on_clips(1, 0, 9), "accuracy 88.50 %, 1.50 points below float32's 90.00 % "
          "(limit 1)"),
-        (WRONG_ROWS[:7], DataTolerance(100, 97, 9), "7 of 200 clips get another class than in "
+        (WRONG_ROWS[:7], on_clips(100, 97, 9), "7 of 200 clips get another class than in "
          "float32 (limit 3 %)"),
     ],
 )  # fmt: skip
@@ -134,7 +145,7 @@ def test_one_clip_may_always_differ(clips):
     few = dataclasses.replace(
         clips, labels=clips.labels[1:9], reference=clips.reference[1:9], descriptions=NAMES[1:9]
     )
-    strict = DataTolerance(0, 100, 9)
+    strict = on_clips(0, 100, 9)
     # Of eight clips one is 12.5 points.
     one, two = (lost(few, rows) for rows in ([3], [3, 4]))
     assert verdict_on(few, one, strict).passed
@@ -146,7 +157,7 @@ def test_a_better_accuracy_is_no_fault(clips):
     found = clips.reference.copy()
     for row in WRONG_ROWS[:5]:
         found[row, clips.labels[row]] = found[row].max() + 0.1
-    result = verdict_on(clips, found, DataTolerance(0, 97, 9))
+    result = verdict_on(clips, found, on_clips(0, 97, 9))
     assert result.passed and result.accuracy == 92.5
 
 
@@ -165,7 +176,7 @@ def test_without_labels_agreement_and_error_are_judged(clips):
 def test_what_is_not_finite_is_wrong_whatever_the_limits(clips, value):
     found = clips.reference.copy()
     found[7, 2] = value
-    result = verdict_on(clips, found, DataTolerance(100, 0, 1e9))
+    result = verdict_on(clips, found, on_clips(100, 0, 1e9))
     assert result.verdict == WRONG and result.scheme == "int8" and result.accuracy is None
     assert "1 of 200 samples give NaN or infinity" in result.reason and "clip 7" in result.reason
 
@@ -179,7 +190,7 @@ def test_a_reference_that_is_not_finite_is_no_reference(clips):
 
 
 def test_padded_frames_are_full_of_nan(performances, config):
-    keypoints, mask = prepared_inputs(performances.select(range(30)), config)
+    keypoints, mask = model_inputs(performances.select(range(30)), config)
     assert keypoints.shape == (30, 12, 41, 2) and keypoints.dtype == np.float32
     assert mask.dtype == np.int32 and set(mask.sum(axis=1)) > {3, 12}
     assert np.isnan(keypoints[mask == 0]).all() and np.isfinite(keypoints[mask == 1]).all()
@@ -244,7 +255,7 @@ def test_an_artifact_of_another_model_does_not_fit(opened, config):
 
 
 def test_every_clip_is_asked_about_alone_and_in_order(performances, config):
-    keypoints, mask = prepared_inputs(performances.select(range(5)), config)
+    keypoints, mask = model_inputs(performances.select(range(5)), config)
     asked = []
     fake = Fake(None, lambda inputs: asked.append(inputs) or np.float32([[len(asked), 0]]))
     assert predict(fake, keypoints, mask)[:, 0].tolist() == [1, 2, 3, 4, 5]

@@ -11,14 +11,16 @@ from torch import nn
 from torch.nn import functional as F
 
 from bridge.artifact.runtimes import TorchRuntime, open_runtime
-from bridge.verification.compare import WRONG, compare, diagnose
+from bridge.verification.compare import compare, diagnose
 from bridge.verification.divergence import (
     Divergence,
     artifact_tensors,
     first_divergence,
     reference_layers,
 )
+from bridge.verification.limits import Limits
 from bridge.verification.samples import make_samples
+from bridge.verification.verdict import WRONG
 from signbart.models.io_spec import ATTENTION_MASK
 from signbart_torch.models.signbart import decoder, encoder, layers
 from signbart_torch.models.signbart.layers import PositionalEmbedding
@@ -202,12 +204,12 @@ def test_mistakes_are_named(mistake, model, monkeypatch, search, artifact):
 
 def test_parity_says_which_layer_of_an_artifact_that_is_wrong(model, config, samples, twin_file):
     samples = samples[4::12]
-    limits = {"atol": 1e-5, "rtol": 1e-5}
+    limits = Limits(atol=1e-5, rtol=1e-5)
     reference, candidate = TorchRuntime(model, config), open_runtime(twin_file)
-    result = compare(reference, candidate, samples, **limits)
+    result = compare(reference, candidate, samples, limits)
     assert result.passed and diagnose(model, twin_file, result, samples) is result
     layer, _ = transpose_q(model, None)
-    result = compare(reference, candidate, samples, **limits)
+    result = compare(reference, candidate, samples, limits)
     told = diagnose(model, twin_file, result, samples)
     assert result.verdict == told.verdict == WRONG
     assert told.reason.startswith(result.reason + f"; first diverging layer: {layer} (encoder.")

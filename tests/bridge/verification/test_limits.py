@@ -4,18 +4,18 @@ import pytest
 
 from bridge.errors import BridgeError
 from bridge.quantization.schemes import SCHEMES
-from bridge.verification.limits import DataTolerance, Tolerance, load_data_tolerance, load_tolerance
+from bridge.verification.limits import BY_VALUE, Limits, load_limits
 
 
 def test_the_tolerance_is_the_one_promised():
-    assert load_tolerance("fp32") == Tolerance(atol=1e-5, rtol=1e-5)
+    assert load_limits("fp32") == Limits(atol=1e-5, rtol=1e-5)
 
 
 def test_another_file_has_its_say(tmp_path):
     path = tmp_path / "limits.yaml"
     path.write_text("fp16: {atol: 1e-2, rtol: 0}\nint8: {atol: 0.5, rtol: 0.25}\n")
-    assert load_tolerance("fp16", path) == Tolerance(0.01, 0.0)
-    assert load_tolerance("int8", path) == Tolerance(0.5, 0.25)
+    assert load_limits("fp16", BY_VALUE, path) == Limits(0.01, 0.0)
+    assert load_limits("int8", BY_VALUE, path) == Limits(0.5, 0.25)
 
 
 @pytest.mark.parametrize(
@@ -36,12 +36,12 @@ def test_limits_that_are_none_are_refused(tmp_path, text, complaint):
     path = tmp_path / "limits.yaml"
     path.write_text(text)
     with pytest.raises(BridgeError, match=rf"limits\.yaml.*{complaint}"):
-        load_tolerance("fp32", path)
+        load_limits("fp32", path=path)
 
 
 def test_a_missing_file_is_named(tmp_path):
     with pytest.raises(BridgeError, match=r"absent\.yaml"):
-        load_tolerance("fp32", tmp_path / "absent.yaml")
+        load_limits("fp32", path=tmp_path / "absent.yaml")
 
 
 # Of quantized artifacts
@@ -49,7 +49,7 @@ def test_a_missing_file_is_named(tmp_path):
 
 @pytest.mark.parametrize("scheme", [name for name in SCHEMES if name != "fp32"])
 def test_every_scheme_has_limits_that_mean_something(scheme):
-    limits = load_data_tolerance(scheme)
+    limits = load_limits(scheme)
     # Nobody ships a file that loses more than a point, whatever the file of limits says.
     assert 0 < limits.accuracy_drop <= 1
     assert 95 <= limits.agreement <= 100
@@ -59,7 +59,9 @@ def test_every_scheme_has_limits_that_mean_something(scheme):
 def test_the_limits_of_a_scheme_are_read_from_its_entry(tmp_path):
     path = tmp_path / "limits.yaml"
     path.write_text("int8: {accuracy_drop: 2, agreement: 90, scaled_rmse: 1e-1}\n")
-    assert load_data_tolerance("int8", path) == DataTolerance(2.0, 90.0, 0.1)
+    assert load_limits("int8", path=path) == Limits(
+        accuracy_drop=2.0, agreement=90.0, scaled_rmse=0.1
+    )
 
 
 @pytest.mark.parametrize(
@@ -76,4 +78,4 @@ def test_data_limits_that_are_none_are_refused(tmp_path, text, complaint):
     path = tmp_path / "limits.yaml"
     path.write_text(text)
     with pytest.raises(BridgeError, match=rf"limits\.yaml.*{complaint}"):
-        load_data_tolerance("int8", path)
+        load_limits("int8", path=path)

@@ -8,11 +8,12 @@ import pytest
 import torch
 
 from bridge.verification.clips import JudgedClips, compare_on_clips
-from bridge.verification.compare import FAILED, PASS, WRONG, Parity, compare
+from bridge.verification.compare import compare
 from bridge.verification.divergence import first_divergence, reference_layers
-from bridge.verification.limits import DataTolerance
+from bridge.verification.limits import Limits
 from bridge.verification.report import parity_json
 from bridge.verification.samples import Sample
+from bridge.verification.verdict import FAILED, PASS, WRONG, Verdict
 from signbart.models.io_spec import ATTENTION_MASK, KEYPOINTS, TensorSpec
 from signbart.models.sign_transformer import SignTransformerConfig, classifier_spec
 from signbart_torch.models.sign_transformer.model import SignTransformer
@@ -43,8 +44,8 @@ class Fake:
         return outputs
 
 
-def compared(**errors) -> Parity:
-    return compare(Fake("torch"), Fake(**errors), SAMPLES, atol=1e-4, rtol=0.0)
+def compared(**errors) -> Verdict:
+    return compare(Fake("torch"), Fake(**errors), SAMPLES, Limits(atol=1e-4, rtol=0.0))
 
 
 def test_outputs_that_all_agree_pass():
@@ -92,7 +93,7 @@ def test_an_output_that_is_missing_or_called_otherwise_fails_before_any_run():
         (SPEC.outputs[0], TensorSpec("category", (1, 4), "float32")),
     ):
         spec = dataclasses.replace(SPEC, outputs=outputs)
-        result = compare(Fake("torch"), Fake(spec=spec), SAMPLES, atol=1e-4, rtol=0.0)
+        result = compare(Fake("torch"), Fake(spec=spec), SAMPLES, Limits(atol=1e-4, rtol=0.0))
         assert result.verdict == FAILED and "category" in result.reason
 
 
@@ -113,7 +114,7 @@ def test_quantized_outputs_are_all_judged(monkeypatch, tmp_path, errors, verdict
         keypoints, mask, labels, tuple("abcd"), np.repeat(GLOSS, 4, 0), "four clips",
         {"category": np.repeat(CATEGORY, 4, 0)},
     )  # fmt: skip
-    limits = DataTolerance(accuracy_drop=1, agreement=99, scaled_rmse=0.01)
+    limits = Limits(accuracy_drop=1, agreement=99, scaled_rmse=0.01)
     result = compare_on_clips(tmp_path / "a.tflite", "fp16", clips, limits)
     assert result.verdict == verdict
     assert result.accuracy == result.reference_accuracy == 75.0

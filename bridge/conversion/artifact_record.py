@@ -1,0 +1,44 @@
+"""One artifact, from the request to the verdict."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from bridge.verification.samples import Sample
+from bridge.verification.verdict import Verdict
+
+
+@dataclass(frozen=True)
+class Artifact:
+    """One file of one route.
+
+    Attributes:
+        route: The route's name.
+        scheme: Name of its quantization scheme; an .onnx is ``fp32``.
+        path: The file; None where there is none. What does not agree with PyTorch is in
+            ``rejected/``, so that it cannot be shipped by accident.
+        parity: The comparison with PyTorch.
+        seconds: Duration of the route's export, which may have made several artifacts, or of the
+            quantization.
+        operators: Operator -> count; empty where there is no file that could be read.
+        multiply_accumulates: Number format -> count, of a .tflite.
+        inputs: How many inputs artifacts of its scheme are compared on, and where they came from.
+        tried: Those inputs.
+        preprocessing: What the artifact says of it; empty where its checkpoint does not say.
+        repro: A command that repeats the comparison on the worst input; empty on a pass.
+    """
+
+    route: str
+    scheme: str
+    path: Path | None
+    parity: Verdict
+    seconds: float = 0.0
+    operators: Mapping[str, int] = field(default_factory=dict)
+    multiply_accumulates: Mapping[str, int] = field(default_factory=dict)
+    inputs: str = ""
+    tried: Sequence[Sample] = field(default=(), repr=False, compare=False)
+    preprocessing: Mapping[str, Any] = field(default_factory=dict, repr=False)
+    repro: str = ""

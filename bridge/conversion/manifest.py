@@ -1,0 +1,102 @@
+"""What accompanies the artifacts of a conversion: ``manifest.json``, model card, parity report."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from bridge.artifact.metadata import versions
+from bridge.conversion.artifact_record import Artifact
+from bridge.conversion.evidence import Evidence
+from bridge.conversion.model_card import model_card
+from bridge.conversion.route_run import describe
+from bridge.quantization.schemes import FLOAT
+from bridge.routes import get_route
+from bridge.verification.report import write_reports
+from bridge.weights.source import Source
+
+
+def write_papers(
+    output: Path,
+    folder: Path,
+    source: Source,
+    evidence: Evidence,
+    artifacts: Sequence[Artifact],
+    seed: int,
+) -> None:
+    """Writes all of it; each file whole or not at all.
+
+    Args:
+        output: The folder of the artifacts.
+        folder: In `output`; what stands there is moved into it, too.
+        source: What was converted.
+        evidence: What the artifacts were judged by.
+        artifacts: Where they belong.
+        seed: Of the comparison's inputs.
+    """
+    limits = evidence.limits[FLOAT]
+    comparison = {
+        "reference": source.checkpoint.name,
+        "atol": limits.atol,
+        "rtol": limits.rtol,
+        "inputs": len(evidence.samples),
+        "seed": seed,
+        "inputs from": evidence.inputs,
+    }
+    quantization = evidence.describe_quantization()
+    if quantization:
+        comparison["quantized judged on"] = quantization["judged on"]
+    manifest = {
+        "name": source.config.name,
+        "comparison": comparison,
+        "checkpoint_sha256": source.sha256,
+        "versions": versions(),
+        **({"quantization": quantization} if quantization else {}),
+        "artifacts": [_entry(artifact, output) for artifact in artifacts],
+    }
+    products = {
+        artifact.parity.artifact: artifact.multiply_accumulates
+        for artifact in artifacts
+        if artifact.multiply_accumulates
+    }
+    verdicts = [artifact.parity for artifact in artifacts]
+    card = model_card(
+        describe(source, get_route(artifacts[0].route), FLOAT),
+        verdicts,
+        products,
+        quantization and quantization["calibration"],
+    )
+    text = json.dumps(manifest, indent=2, ensure_ascii=False) + "\n"
+    (folder / "manifest.json").write_text(text, encoding="utf-8")
+    (folder / "MODEL_CARD.md").write_text(card, encoding="utf-8")
+    write_reports(verdicts, comparison, folder, limits.atol)
+    for file in folder.iterdir():
+        os.replace(file, output / file.name)
+
+
+def _entry(artifact: Artifact, output: Path) -> dict[str, Any]:
+    return {
+        "route": artifact.route,
+        "scheme": artifact.scheme,
+        "verdict": artifact.parity.verdict,
+        "reason": artifact.parity.reason,
+        "seconds": round(artifact.seconds, 1),
+        **(_file_facts(artifact.path, output) if artifact.path else {}),
+        "operators": artifact.operators,
+        "multiply_accumulates": dict(artifact.multiply_accumulates),
+        "parity": artifact.parity.numbers(),
+        **({"repro": artifact.repro} if artifact.repro else {}),
+    }
+
+
+def _file_facts(path: Path, output: Path) -> dict[str, Any]:
+    content = path.read_bytes()
+    return {
+        "file": str(path.relative_to(output)),
+        "bytes": len(content),
+        "sha256": hashlib.sha256(content).hexdigest(),
+    }

@@ -1,0 +1,224 @@
+"""Other people's checkpoints, by the one pipeline: the same few files of several models.
+
+Where `pipeline.convert` makes every artifact of one checkpoint by every route that is asked for,
+`export_models` takes the route that suits each model best, and names files by the model.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import os
+import time
+from collections.abc import Callable, Mapping, Sequence
+from functools import partial
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from bridge.artifact.metadata import versions
+from bridge.conversion.artifact_record import Artifact
+from bridge.conversion.evidence import Evidence, QuantizationOptions, with_clips
+from bridge.conversion.folder import set_others_aside, staging_folder
+from bridge.conversion.pipeline import make_artifacts
+from bridge.conversion.route_run import RouteRun
+from bridge.errors import BridgeError
+from bridge.quantization.schemes import FLOAT, Scheme
+from bridge.routes import ROUTES, Route, routes_of
+from bridge.verification.limits import BY_VALUE, Limits, load_limits
+from bridge.verification.samples import describe_samples, read_recordings
+from bridge.verification.sequences import UnmaskedTorch, make_sequences
+from signbart.files import file_sha256
+
+if TYPE_CHECKING:
+    from bridge.weights.source import Source
+
+RESULTS = "export_results.json"
+LOG = "export.log"
+_BY_SEQUENCE = (FLOAT, "fp16")  # schemes that are compared number by number
+
+
+def export_models(
+    sources: Sequence[Source],
+    output: str | Path,
+    *,
+    schemes: Sequence[Scheme],
+    route: str | None = None,
+    quantization: QuantizationOptions | None = None,
+    verify: bool = True,
+    data: str | None = None,
+    skipped: Mapping[str, str] | None = None,
+    seed: int = 0,
+    verbose: bool = False,
+    report: Callable[[Artifact], None] = lambda artifact: None,
+) -> dict[str, list[Artifact]]:
+    """Exports models and compares every file with PyTorch.
+
+    Args:
+        sources: From `source.read_published_source`, each of another kind.
+        output: Folder that receives the files, ``export_results.json`` and the log.
+        schemes: Of the .tflite files.
+        route: Name in `ROUTES`; by default each model's own.
+        quantization: What to show the quantizer; its `schemes` do not count here.
+        verify: Compare with PyTorch; without it names and shapes alone are checked.
+        data: Recordings to compare on, beside random sequences.
+        skipped: Kind -> why it is not among the sources, for the results.
+        seed: Of the comparison's sequences.
+        verbose: Show the converters' own output.
+        report: Called with each file.
+
+    Returns:
+        Kind -> its files.
+
+    Raises:
+        SignBartError: Something asked for does not exist. A file that cannot be made, or that
+            disagrees, is no exception but a verdict.
+    """
+    output, made, seconds = Path(output), {}, {}
+    routes = {source.kind.name: _route_of(source, route) for source in sources}
+    quantization = quantization or QuantizationOptions()
+    evidence = {  # before anything is written: what cannot be used is refused here
+        source.kind.name: sequence_evidence(source, schemes, quantization, data=data, seed=seed)
+        for source in sources
+    }
+    with staging_folder(output) as folder:
+        for source in sources:
+            started, name = time.perf_counter(), source.kind.name
+            run_of = partial(
+                RouteRun,
+                source=source,
+                evidence=evidence[name],
+                name=partial(file_name, name),
+                folder=folder,
+                verbose=verbose,
+                verify=verify,
+            )
+            chosen, onnx = routes[name], ROUTES["onnx"]
+            runs = [
+                run_of(
+                    route=chosen,
+                    endings=chosen.produces,
+                    schemes=tuple(schemes),
+                    log=folder / f"export_{chosen.name}.log",
+                )
+            ]
+            if ".onnx" not in chosen.produces:
+                log = folder / f"export_{onnx.name}.log"
+                runs.append(run_of(route=onnx, endings=(".onnx",), schemes=(), log=log))
+            made[name] = make_artifacts(runs, output, folder / LOG, report=report)
+            seconds[name] = time.perf_counter() - started
+            listed = {artifact.parity.artifact for artifact in made[name]}
+            set_others_aside(output, listed, source.sha256, f"{name}*")
+        results = {
+            "versions": versions(),
+            "verified": verify,
+            "real_sequences": data or "synthetic signs",
+            "seed": seed,
+            "limits": {scheme.name: _limits(scheme.name).to_dict() for scheme in schemes},
+            "skipped": dict(skipped or {}),
+            "models": {
+                source.kind.name: _about(source, made[source.kind.name], seconds)
+                for source in sources
+            },
+        }
+        text = json.dumps(results, indent=2, ensure_ascii=False, allow_nan=False) + "\n"
+        (folder / RESULTS).write_text(text, encoding="utf-8")
+        for name in (RESULTS, LOG):
+            if (folder / name).is_file():
+                os.replace(folder / name, output / name)
+    return made
+
+
+def file_name(name: str, route: str, scheme: str, ending: str) -> str:
+    """Of an artifact: by kind and scheme, whatever the route."""
+    return f"{name}{ending}" if ending == ".onnx" else f"{name}_{scheme}{ending}"
+
+
+def sequence_evidence(
+    source: Source,
+    schemes: Sequence[Scheme],
+    options: QuantizationOptions,
+    *,
+    data: str | None = None,
+    seed: int = 0,
+) -> Evidence:
+    """What artifacts of a sequence model are judged by.
+
+    Short and long sequences, with and without a mask; and clips, for the schemes whose single
+    numbers have no limit.
+
+    Args:
+        source: The model.
+        schemes: Of its .tflite.
+        options: What to show the quantizer.
+        data: Recordings to compare on; labelled ones, where the checkpoint knows its labels.
+        seed: Of the sequences, and of the choice of calibration clips.
+
+    Raises:
+        SignBartError: A scheme needs recordings that are not given, or they do not fit.
+    """
+    recordings = read_recordings(data)
+    fixed, any_length = make_sequences(source.config, clips=recordings, seed=seed)
+    evidence = Evidence(
+        reference=UnmaskedTorch(source.model, source.config),
+        samples=fixed,
+        open_samples=any_length,
+        inputs=describe_samples(fixed, data),
+        limits={name: _limits(name) for name in _BY_SEQUENCE},
+    )
+    others = [scheme for scheme in schemes if scheme.name not in _BY_SEQUENCE]
+    if not others:
+        return evidence
+    # A published file does not say what its classes are called: then nobody is recognised.
+    labelled = recordings if source.preprocessing_known else None
+    if labelled is None and options.calibration_data is None:
+        options = dataclasses.replace(options, calibration_data=data)
+    return with_clips(evidence, source, others, options, data=data, recordings=labelled, seed=seed)
+
+
+def _limits(scheme: str) -> Limits:
+    if scheme in _BY_SEQUENCE:
+        return load_limits(f"sequences_{scheme}", (*BY_VALUE, "cosine"))
+    return load_limits(scheme)
+
+
+def _route_of(source: Source, route: str | None) -> Route:
+    name, carried = route or source.kind.default_route, routes_of(source.kind)
+    if name not in carried:
+        raise BridgeError(
+            f"the {source.kind.title} has no route '{name}'; it has {', '.join(carried)}"
+        )
+    return ROUTES[name]
+
+
+def _about(
+    source: Source, artifacts: Sequence[Artifact], seconds: Mapping[str, float]
+) -> dict[str, Any]:
+    """The part of the results that is about one model."""
+    verdicts = [artifact.parity for artifact in artifacts]
+    return {
+        "checkpoint": str(source.checkpoint),
+        "checkpoint_sha256": source.sha256,
+        "sizes": dataclasses.asdict(source.config.model),
+        "parameters": sum(p.numel() for p in source.model.parameters()),
+        "sequence_length": source.config.data.max_frames,
+        "seconds": round(seconds[source.kind.name], 1),
+        "verdict": next((v.verdict for v in verdicts if not v.passed), verdicts[0].verdict),
+        "artifacts": [
+            {
+                "path": str(artifact.path) if artifact.path else None,
+                "bytes": artifact.path.stat().st_size if artifact.path else None,
+                "sha256": file_sha256(artifact.path) if artifact.path else None,
+                "scheme": artifact.scheme,
+                "route": artifact.route,
+                "seconds": round(artifact.seconds, 1),
+                "verdict": artifact.parity.verdict,
+                "reason": artifact.parity.reason,
+                "sequences": artifact.parity.samples,
+                "cosine_similarity": artifact.parity.cosine,
+                "max_difference": artifact.parity.max_abs,
+                "outputs": {name: dict(v) for name, v in artifact.parity.outputs.items()},
+                "operators": dict(artifact.operators),
+            }
+            for artifact in artifacts
+        ],
+    }
