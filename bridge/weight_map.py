@@ -106,7 +106,7 @@ def _print_map(model: nn.Module) -> None:
                 rule.torch_key,
                 arrays[rule.torch_key].shape,
                 rule.transform,
-                tuple(variables[rule.keras_path].shape),
+                tuple(variables[rule.keras_path].shape) if rule.keras_path else "none",
                 rule.keras_path,
             ]
             for rule in rules

@@ -22,13 +22,14 @@ def augment(
     never shifts the numbers of another.
 
     Args:
-        points: (B, T, K, 2) float32, zeros behind each clip.
+        points: (B, T, K, 2 or 3) float32, zeros behind each clip.
         lengths: (B,) valid frames of each clip, at least 1.
         config: The run's configuration.
         rng: The only source of randomness.
 
     Returns:
-        New points (B, T', K, 2) and lengths (B,) with 1 ≤ lengths ≤ max_frames = T' at most.
+        New points of as many coordinates and T' frames, and lengths (B,) with 1 ≤ lengths ≤ T' ≤
+        max_frames.
     """
     settings = config.augment
     batch = len(points)
@@ -113,19 +114,20 @@ def warp_frames(
 
 
 def rotate(points: np.ndarray, angles: np.ndarray, centres: np.ndarray) -> np.ndarray:
-    """Rotates each clip about its centre.
+    """Rotates each clip about its centre, in the plane of x and y; a depth stays.
 
     Args:
-        points: (B, T, K, 2).
+        points: (B, T, K, 2 or 3).
         angles: (B,) radians; positive turns x towards y.
-        centres: (B, 2).
+        centres: (B, 2 or 3).
     """
     cosine, sine = np.cos(angles)[:, None, None], np.sin(angles)[:, None, None]
     centres = centres[:, None, None, :]
     centred = points - centres
     x, y = centred[..., 0], centred[..., 1]
+    depth = [centred[..., axis] for axis in range(2, points.shape[-1])]
     # Spelt out: a product with a 2 x 2 matrix takes three times as long.
-    return np.stack([x * cosine - y * sine, x * sine + y * cosine], axis=-1) + centres
+    return np.stack([x * cosine - y * sine, x * sine + y * cosine, *depth], axis=-1) + centres
 
 
 def flip(points: np.ndarray, exchange: np.ndarray, centres: np.ndarray) -> np.ndarray:
@@ -134,9 +136,9 @@ def flip(points: np.ndarray, exchange: np.ndarray, centres: np.ndarray) -> np.nd
     Without the exchange a mirrored right hand would arrive in the left hand's columns.
 
     Args:
-        points: (B, T, K, 2).
+        points: (B, T, K, 2 or 3).
         exchange: (K,) from `preprocessing.joint_flip`.
-        centres: (B, 2).
+        centres: (B, 2 or 3).
     """
     mirrored = points.copy()
     mirrored[..., 0] = 2 * centres[:, None, None, 0] - mirrored[..., 0]
@@ -144,6 +146,6 @@ def flip(points: np.ndarray, exchange: np.ndarray, centres: np.ndarray) -> np.nd
 
 
 def _centres(points: np.ndarray, detected: np.ndarray) -> np.ndarray:
-    """(B, 2) mean of each clip's landmarks where `detected` (B, T, K); else the origin."""
+    """(B, 2 or 3) mean of each clip's landmarks where `detected` (B, T, K); else the origin."""
     count = np.maximum(detected.sum(axis=(1, 2)), 1)[:, None]
     return np.where(detected[..., None], points, 0.0).sum(axis=(1, 2)) / count

@@ -85,7 +85,7 @@ def prepare_clips(clips: ClipSet, config: RunConfig) -> PreparedClips:
     clips = clips.to_layout(get_layout(config.data.layout))
     prepared = [prepare(clip.landmarks, config) for clip in clips.clips]
     if not prepared:
-        shape = (0, 1, config.num_keypoints, 2)
+        shape = (0, 1, config.num_keypoints, config.coordinates)
         return PreparedClips(np.zeros(shape, np.float32), np.zeros(0, int), np.zeros(0, int))
     points, mask = pad(prepared)
     return PreparedClips(points, mask.sum(axis=1).astype(np.int64), clips.labels)

@@ -42,7 +42,8 @@ def describe_steps(config: RunConfig) -> list[str]:
             "In metres, x right, y up, z depth, per clip from means over its frames: subtract the "
             "mean Neck; divide by the distance of the mean Neck and the mean SpineBase; with "
             "(dx, dz) the mean ShoulderRight minus the mean ShoulderLeft and w its length, the new "
-            "x is (dx x + dz z) / w and the new y is -y.",
+            "x is (dx x + dz z) / w and the new y is -y"
+            + (", the new z (dx z - dz x) / w." if config.coordinates == 3 else "."),
         )
         steps.insert(1, "Select the joints `joint_idx`, in that order.")
         return [*steps, *flatten]
@@ -71,25 +72,25 @@ def preprocess(landmarks: np.ndarray, config: RunConfig) -> np.ndarray:
         config: The run's configuration.
 
     Returns:
-        (T', K, 2) float32 with T' = min(T, max_frames).
+        (T', K, D) float32 with T' = min(T, max_frames); D as the model takes, 2 (x, y) or 3.
     """
     return normalize(prepare(landmarks, config), config)
 
 
 def prepare(landmarks: np.ndarray, config: RunConfig) -> np.ndarray:
-    """The steps that come before augmentation: plane, joints, length. (T', K, 2) float32."""
+    """The steps that come before augmentation: plane, joints, length. (T', K, D) float32."""
     layout = get_layout(config.data.layout)
     joints = np.asarray(config.joint_idx)
     frames = frame_indices(len(landmarks), config.data.max_frames)
     if layout.unit == "metres":
-        points = body_centred(landmarks, layout)[frames][:, joints]
+        points = body_centred(landmarks, layout, config.coordinates)[frames][:, joints]
     else:
         points = np.clip(landmarks[frames][:, joints, :2], 0.0, 1.0)
     return np.ascontiguousarray(points, dtype=np.float32)
 
 
 def normalize(points: np.ndarray, config: RunConfig) -> np.ndarray:
-    """The step that comes after augmentation. (…, K, 2) -> the same shape, float32."""
+    """The step that comes after augmentation. (…, K, D) -> the same shape, float32."""
     if config.data.normalization == "body_centred":
         return points  # done by `prepare`, where the whole skeleton is at hand
     return normalize_boxes(
@@ -102,12 +103,12 @@ def normalize(points: np.ndarray, config: RunConfig) -> np.ndarray:
 def as_model_input(points: np.ndarray, config: RunConfig) -> np.ndarray:
     """The last step, after padding: the shape that the model takes.
 
-    (…, K, 2) stays so for SignBART, which parts x and y; models that take features get (…, 2K),
-    the landmarks in their order with x and y by turns.
+    (…, K, D) stays so for models that take points; those that take features get (…, D K), the
+    landmarks in their order with their coordinates by turns.
     """
     if not config.takes_features:
         return points
-    return points.reshape(*points.shape[:-2], 2 * points.shape[-2])
+    return points.reshape(*points.shape[:-2], points.shape[-1] * points.shape[-2])
 
 
 def joint_groups(config: RunConfig) -> dict[str, tuple[int, ...]]:
@@ -186,7 +187,7 @@ def normalize_boxes(
     return np.ascontiguousarray(np.moveaxis(result, 0, -1))
 
 
-def body_centred(landmarks: np.ndarray, layout: Layout) -> np.ndarray:
+def body_centred(landmarks: np.ndarray, layout: Layout, coordinates: int = 2) -> np.ndarray:
     """Joints in metres seen from the front of the body, independent of place, heading and build.
 
     In each clip: the neck's mean position becomes the origin, the skeleton turns about the vertical
@@ -197,9 +198,10 @@ def body_centred(landmarks: np.ndarray, layout: Layout) -> np.ndarray:
     Args:
         landmarks: (T, K, 3), metres, x right, y up, z depth.
         layout: A layout in metres with Kinect's joint names.
+        coordinates: D of the result: 2 without a depth, or 3.
 
     Returns:
-        (T, K, 2) float32, in torso lengths.
+        (T, K, D) float32, in torso lengths: x and, where there is one, z turned with the body.
     """
     neck, base, left, right = (
         landmarks[:, layout.index(name)].mean(axis=0)
@@ -211,18 +213,19 @@ def body_centred(landmarks: np.ndarray, layout: Layout) -> np.ndarray:
     cosine, sine = (across[0] / width, across[2] / width) if width > 0 else (1.0, 0.0)
     centred = (landmarks - neck) / torso
     x = cosine * centred[..., 0] + sine * centred[..., 2]
-    return np.stack([x, -centred[..., 1]], axis=-1).astype(np.float32)
+    z = cosine * centred[..., 2] - sine * centred[..., 0]
+    return np.stack([x, -centred[..., 1], z][:coordinates], axis=-1).astype(np.float32)
 
 
 def pad(clips: Sequence[np.ndarray], length: int | None = None) -> tuple[np.ndarray, np.ndarray]:
     """Stacks clips of different lengths.
 
     Args:
-        clips: Arrays (T_i, K, 2).
+        clips: Arrays (T_i, K, D).
         length: T of the result; the longest clip's by default.
 
     Returns:
-        ``keypoints`` (B, T, K, 2) float32, zeros behind each clip, and ``attention_mask`` (B, T)
+        ``keypoints`` (B, T, K, D) float32, zeros behind each clip, and ``attention_mask`` (B, T)
         int32, 1 a frame and 0 padding. The mask comes from lengths, never from coordinates: a frame
         in which nothing was detected is still a frame.
     """
@@ -243,8 +246,8 @@ def model_inputs(clips: ClipSet, config: RunConfig) -> tuple[np.ndarray, np.ndar
         config: The run's configuration.
 
     Returns:
-        ``keypoints`` (N, T, K, 2) float32, or (N, T, 2K) for models that take features, with padded
-        frames full of NaN, which a model must never read; ``attention_mask`` (N, T) int32.
+        ``keypoints`` (N, T, K, D) float32, or (N, T, D K) for models that take features; padded
+        frames are full of NaN, which a model must never read. ``attention_mask`` (N, T) int32.
 
     Raises:
         ClipError: The recordings do not fit the layout.

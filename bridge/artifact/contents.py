@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -47,36 +47,36 @@ def foreign_operators(path: str | Path) -> list[str]:
     return sorted(name for name in operators(path) if name.startswith(_CUSTOM))
 
 
-def multiply_accumulates(path: str | Path, operators: Sequence[str] = MULTIPLYING) -> Counter[str]:
+def multiply_accumulates(
+    path: str | Path, operators: Sequence[str] = MULTIPLYING, *, weighted: bool = False
+) -> Counter[str]:
     """Multiply-accumulates of one run by number format: ``int8``, ``int16x8``, ``float32``.
 
     Args:
         path: The .tflite.
         operators: Those of `MULTIPLYING` to count.
+        weighted: Count those alone that multiply by stored weights, and not two activations.
 
     Raises:
         ArtifactError: The file is missing, is no .tflite, or has sizes that are not known.
     """
-    model = _read(path)
-    names, types = _names_of(model), _tensor_types()
     counted: Counter[str] = Counter()
-    for graph in model.subgraphs:
-        for operator in graph.operators:
-            name = names[operator.opcodeIndex]
-            if name not in operators:
-                continue
-            given, weights = (graph.tensors[at] for at in operator.inputs[:2])
-            if name == "BATCH_MATMUL":  # (…, M, K) or, with adjX, (…, K, M)
-                summed = _size(given, -2 if operator.builtinOptions.adjX else -1, path)
-            elif name == "FULLY_CONNECTED":  # (O, I)
-                summed = _size(weights, -1, path)
-            else:  # (O, H, W, I); of a depthwise one, which sums no channels, (1, H, W, O)
-                axes = (1, 2, 3) if name == "CONV_2D" else (1, 2)
-                summed = math.prod(_size(weights, axis, path) for axis in axes)
-            made = graph.tensors[operator.outputs[0]]
-            results = math.prod(_size(made, axis, path) for axis in range(len(made.shape)))
-            kinds = types[given.type], types[weights.type]
-            counted[_FORMATS.get(kinds, " x ".join(kinds))] += results * summed
+    types = _tensor_types()
+    for graph, operator, name, stored in _products(_read(path), operators):
+        if weighted and stored is None:
+            continue
+        given, weights = (graph.tensors[at] for at in operator.inputs[:2])
+        if name == "BATCH_MATMUL":  # (…, M, K) or, with adjX, (…, K, M)
+            summed = _size(given, -2 if operator.builtinOptions.adjX else -1, path)
+        elif name == "FULLY_CONNECTED":  # (O, I)
+            summed = _size(weights, -1, path)
+        else:  # (O, H, W, I); of a depthwise one, which sums no channels, (1, H, W, O)
+            axes = (1, 2, 3) if name == "CONV_2D" else (1, 2)
+            summed = math.prod(_size(weights, axis, path) for axis in axes)
+        made = graph.tensors[operator.outputs[0]]
+        results = math.prod(_size(made, axis, path) for axis in range(len(made.shape)))
+        kinds = types[given.type], types[weights.type]
+        counted[_FORMATS.get(kinds, " x ".join(kinds))] += results * summed
     return counted
 
 
@@ -85,14 +85,20 @@ def stored_weights(
 ) -> Counter[str]:
     """In what the weights of each of these operators are stored, such as ``INT8``.
 
-    Where a DEQUANTIZE stands between, what it reads counts.
+    Where a DEQUANTIZE stands between, what it reads counts. What multiplies two activations has no
+    weights.
 
     Raises:
         ArtifactError: The file is missing, or is no .tflite.
     """
-    model = _read(path)
-    names, types = _names_of(model), _tensor_types()
-    counted: Counter[str] = Counter()
+    types = _tensor_types()
+    found = (stored for _, _, _, stored in _products(_read(path), operators))
+    return Counter(types[stored.type] for stored in found if stored is not None)
+
+
+def _products(model: Any, operators: Sequence[str]) -> Iterator[tuple[Any, Any, str, Any]]:
+    """Graph, operator, its name and the stored weights that it multiplies by, if any."""
+    names = _names_of(model)
     for graph in model.subgraphs:
         widened = {
             operator.outputs[0]: operator.inputs[0]
@@ -100,10 +106,12 @@ def stored_weights(
             if names[operator.opcodeIndex] == "DEQUANTIZE"
         }
         for operator in graph.operators:
-            if names[operator.opcodeIndex] in operators:
-                weights = widened.get(operator.inputs[1], operator.inputs[1])
-                counted[types[graph.tensors[weights].type]] += 1
-    return counted
+            name = names[operator.opcodeIndex]
+            if name in operators:
+                at = widened.get(operator.inputs[1], operator.inputs[1])
+                buffer = model.buffers[graph.tensors[at].buffer]
+                constant = buffer.size or (buffer.data is not None and len(buffer.data))
+                yield graph, operator, name, graph.tensors[at] if constant else None
 
 
 def _read(path: str | Path) -> Any:

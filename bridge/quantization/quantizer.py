@@ -68,12 +68,15 @@ def quantize(
         ) from error
     target.write_bytes(made.quantized_model)
     compact(target)
-    before, after = multiply_accumulates(source), multiply_accumulates(target)
-    weighted, named = multiply_accumulates(source, operators).total(), " and ".join(operators)
-    if scheme.arithmetic != "float32" and after[scheme.arithmetic] != weighted:
+    named = " and ".join(operators)
+    weighted, after = (
+        multiply_accumulates(path, operators, weighted=True) for path in (source, target)
+    )
+    if scheme.arithmetic != "float32" and after[scheme.arithmetic] != weighted.total():
         raise ConversionError(
-            f"{scheme.name}: {after[scheme.arithmetic]:,} of the {weighted:,} multiply-accumulates "
-            f"of {named} run in {scheme.arithmetic}; the quantizer left some in float"
+            f"{scheme.name}: {after[scheme.arithmetic]:,} of the {weighted.total():,} "
+            f"multiply-accumulates of {named} run in {scheme.arithmetic}; the quantizer left some "
+            "in float"
         )
     stored = stored_weights(target, operators)
     if set(stored) != {scheme.weights}:
@@ -82,7 +85,7 @@ def quantize(
             f"{scheme.name}: weights of {named} are stored {kinds}, not all as {scheme.weights}; "
             "the quantizer left some in float"
         )
-    if sum(before.values()) != sum(after.values()):
+    if multiply_accumulates(source).total() != multiply_accumulates(target).total():
         raise ConversionError(f"{scheme.name}: the quantizer changed the graph's size")
 
 

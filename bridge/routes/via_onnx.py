@@ -17,6 +17,7 @@ import torch
 from onnxscript import optimizer
 from torch import nn
 
+from signbart.models import kind_of
 from signbart.models.io_spec import IOSpec
 from signbart_torch.models import onnx_graph
 
@@ -45,15 +46,15 @@ def export(model: nn.Module, spec: IOSpec, paths: Mapping[str, Path]) -> None:
 
 
 def _export_onnx(model: nn.Module, spec: IOSpec, path: Path, *, dynamic: bool) -> None:
-    """Exports with the names of `spec`; `dynamic` leaves batch and number of frames open."""
+    """Exports with the names of `spec`; `dynamic` leaves the batch open and, if it can, frames."""
     shapes = None
     batch, frames = spec.inputs[0].shape[:2]
     if dynamic:
-        batch, frames = 2, max(frames, 2)  # an example of 1 would be taken for a constant
-        axes = {
-            0: torch.export.Dim("batch", min=1, max=_MANY),
-            1: torch.export.Dim("frames", min=1, max=spec.longest or _MANY),
-        }
+        batch = 2  # an example of 1 would be taken for a constant
+        axes = {0: torch.export.Dim("batch", min=1, max=_MANY)}
+        if kind_of(model.config).open_length:
+            frames = max(frames, 2)
+            axes[1] = torch.export.Dim("frames", min=1, max=spec.longest or _MANY)
         shapes = {tensor.name: axes for tensor in spec.inputs}
     example = {
         tensor.name: torch.ones(

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from bridge.errors import WeightMapError
-from bridge.weights.rules import TRANSPOSE, Rule, rules_of
+from bridge.weights.rules import ABSENT, Rule, rules_of
 
 if TYPE_CHECKING:
     import keras
@@ -23,7 +23,7 @@ def keras_variables(model: keras.Model, rules: Sequence[Rule]) -> dict[str, kera
     Keras's own depend on the order in which things were built.
     """
     reached = {}
-    for rule in rules:
+    for rule in _paired(rules):
         found: object = model
         for step in rule.keras_path.split("/"):
             if step.isdigit():
@@ -59,7 +59,7 @@ def audit(
     problems = []
     for side, names, tensors in (
         ("torch key", [rule.torch_key for rule in rules], torch_tensors),
-        ("Keras variable", [rule.keras_path for rule in rules], keras_tensors),
+        ("Keras variable", [rule.keras_path for rule in _paired(rules)], keras_tensors),
     ):
         problems += [f"{side} {n} is not in the map" for n in tensors if n not in set(names)]
         problems += [f"{side} {n} does not exist" for n in names if n not in tensors]
@@ -67,7 +67,7 @@ def audit(
     for rule in rules:
         if rule.torch_key in torch_tensors and rule.keras_path in keras_tensors:
             source, target = torch_tensors[rule.torch_key], keras_tensors[rule.keras_path]
-            shape = source.shape[::-1] if rule.transform == TRANSPOSE else source.shape
+            shape = rule.to_keras(source).shape
             if shape != target.shape:
                 problems.append(
                     f"{rule.torch_key} {source.shape} gives {shape} by {rule.transform}, but "
@@ -89,8 +89,8 @@ def torch_to_keras(
     """Copies a PyTorch state dict (as arrays) into a Keras model, after an `audit`."""
     variables = keras_variables(model, rules)
     audit(rules, tensors, {path: v.numpy() for path, v in variables.items()})
-    for rule in rules:
-        variables[rule.keras_path].assign(rule.apply(tensors[rule.torch_key]))
+    for rule in _paired(rules):
+        variables[rule.keras_path].assign(rule.to_keras(tensors[rule.torch_key]))
 
 
 def keras_to_torch(
@@ -101,12 +101,17 @@ def keras_to_torch(
     Args:
         rules: The map.
         model: Where the values come from.
-        tensors: The state dict that they are for; only its keys, shapes and dtypes are read.
+        tensors: The state dict that they are for; values are taken from it where Keras has none.
     """
     values = {path: v.numpy() for path, v in keras_variables(model, rules).items()}
     audit(rules, tensors, values)
-    by_key = {rule.torch_key: rule.apply(values[rule.keras_path]) for rule in rules}
-    return {key: by_key[key] for key in tensors}
+    by_key = {rule.torch_key: rule.to_torch(values[rule.keras_path]) for rule in _paired(rules)}
+    return {key: by_key.get(key, tensor) for key, tensor in tensors.items()}
+
+
+def _paired(rules: Sequence[Rule]) -> list[Rule]:
+    """Those of tensors that both sides have."""
+    return [rule for rule in rules if rule.transform != ABSENT]
 
 
 def torch_arrays(model: nn.Module) -> dict[str, np.ndarray]:

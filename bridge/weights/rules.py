@@ -1,8 +1,7 @@
 """One rule of a weight map, and the rules of the layers that many models have.
 
-A map is a list of `Rule`s expanded from the configuration: torch key ↔ Keras path ↔ `IDENTITY` or
-`TRANSPOSE` (a Linear's weight is (out, in), a Dense's kernel (in, out)). Nothing is reshaped to
-make it fit.
+A map is a list of `Rule`s expanded from the configuration: torch key ↔ Keras path ↔ how one becomes
+the other. Nothing is reshaped to make it fit.
 """
 
 from __future__ import annotations
@@ -18,20 +17,38 @@ from bridge.errors import WeightMapError
 from signbart.models import kind_of
 from signbart.models.kind import ModelKind
 
-IDENTITY, TRANSPOSE = "IDENTITY", "TRANSPOSE"
+IDENTITY, TRANSPOSE, DEPTHWISE, ABSENT = "IDENTITY", "TRANSPOSE", "DEPTHWISE", "ABSENT"
 
 
 @dataclass(frozen=True)
 class Rule:
-    """One tensor on both sides."""
+    """One tensor on both sides, or a PyTorch tensor that has no partner.
+
+    Attributes:
+        torch_key: Of PyTorch's state dict.
+        keras_path: Attribute path in the twin; empty where the tensor is `ABSENT` there.
+        transform: `IDENTITY`; `TRANSPOSE`, all axes turned round, as for a Linear (out, in) and a
+            convolution (out, in, width); `DEPTHWISE`, for a convolution of each channel by itself:
+            (channels, 1, width) and Keras's (width, channels, 1); or `ABSENT`.
+    """
 
     torch_key: str
     keras_path: str
     transform: str
 
-    def apply(self, array: np.ndarray) -> np.ndarray:
-        """One side's array as the other's; both transforms are their own inverse."""
-        return np.ascontiguousarray(array.T) if self.transform == TRANSPOSE else array
+    def to_keras(self, array: np.ndarray) -> np.ndarray:
+        """PyTorch's array as Keras's."""
+        axes = {TRANSPOSE: None, DEPTHWISE: (2, 0, 1)}
+        if self.transform not in axes or (self.transform == DEPTHWISE and array.ndim != 3):
+            return array  # the audit finds what has another number of axes
+        return np.ascontiguousarray(np.transpose(array, axes[self.transform]))
+
+    def to_torch(self, array: np.ndarray) -> np.ndarray:
+        """Keras's array as PyTorch's."""
+        axes = {TRANSPOSE: None, DEPTHWISE: (1, 2, 0)}
+        if self.transform not in axes:
+            return array
+        return np.ascontiguousarray(np.transpose(array, axes[self.transform]))
 
 
 def linear(name: str) -> list[Rule]:
@@ -54,6 +71,30 @@ def layer_norm(name: str, weights: tuple[str, str] = ("weight", "bias")) -> list
     return [
         Rule(f"{name}.{weight}", f"{path}/{keras_name}", IDENTITY)
         for weight, keras_name in zip(weights, ("gamma", "beta"), strict=True)
+    ]
+
+
+def convolution(name: str, *, depthwise: bool = False) -> list[Rule]:
+    """A Conv1d and its Conv1D, or one of each channel by itself and its DepthwiseConv1D."""
+    path = name.replace(".", "/")
+    return [
+        Rule(f"{name}.weight", f"{path}/kernel", DEPTHWISE if depthwise else TRANSPOSE),
+        Rule(f"{name}.bias", f"{path}/bias", IDENTITY),
+    ]
+
+
+def batch_norm(name: str) -> list[Rule]:
+    """A BatchNorm on both sides; how many batches it has seen only PyTorch counts."""
+    path = name.replace(".", "/")
+    names = {
+        "weight": "gamma",
+        "bias": "beta",
+        "running_mean": "moving_mean",
+        "running_var": "moving_variance",
+    }
+    return [
+        *(Rule(f"{name}.{one}", f"{path}/{other}", IDENTITY) for one, other in names.items()),
+        Rule(f"{name}.num_batches_tracked", "", ABSENT),
     ]
 
 
