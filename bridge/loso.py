@@ -67,8 +67,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     from signbart.configuration.reading import load_config
     from signbart.errors import ConfigError
     from signbart.recordings.reading import read_clips
-    from signbart.training.lifecycle import require_trainable
     from signbart.training.options import print_skipped
+    from signbart.training.requirements import require_trainable
 
     if options.jobs < 1 or options.qat_epochs < 1:
         raise ConfigError("--jobs and --qat-epochs must be at least 1")

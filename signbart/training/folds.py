@@ -56,7 +56,7 @@ def train_folds(
     Args:
         options: Of `add_fold_arguments`.
         framework: Trains.
-        train: Its ``trainer.train``, picklable.
+        train: Its ``learner.train``, picklable.
         load: Reads its checkpoints.
 
     Raises:
@@ -66,7 +66,7 @@ def train_folds(
     """
     from signbart.configuration.reading import load_config
     from signbart.recordings.reading import read_clips
-    from signbart.training.lifecycle import require_trainable
+    from signbart.training.requirements import require_trainable
 
     if options.jobs < 1:
         raise ConfigError(f"--jobs {options.jobs}: it must be at least 1")
@@ -121,7 +121,8 @@ def check_folds(
         ConfigError: There are such folds and `resume` was not asked for, or any that are of another
             framework or configuration, other recordings, or the other kind of training.
     """
-    from signbart.training.lifecycle import identify_recordings, with_labels
+    from signbart.training.progress import identify_recordings
+    from signbart.training.requirements import with_labels
     from signbart.training.run_folder import find_run
 
     there = _folds_in(output)
