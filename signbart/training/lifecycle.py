@@ -163,11 +163,11 @@ class _Run:
             row["seconds"] = round(time.perf_counter() - started, 3)
             improved = self._record(row)
             if learner.is_main:
-                # Best before last: a kill between the two repeats this epoch, bit by bit.
+                # What is gone on from comes last: a kill before it repeats this epoch, bit by bit.
                 if improved:
                     self._save_best()
-                learner.save(self.output / self.framework.last, progress, resumable=True)
                 write_text(self.output / "summary.csv", csv_text(progress["history"]))
+                learner.save(self.output / self.framework.last, progress, resumable=True)
                 board.write(row)
                 report(row)
         if learner.is_main:
