@@ -18,9 +18,14 @@ from pathlib import Path
 from bridge.quantization.schemes import select_schemes
 from bridge.routes import select_routes
 from signbart.console import run_command
-from signbart.engines import run_folds
 from signbart.files import make_folder
-from signbart.training.folds import ALL, add_fold_arguments, check_folds, select_signers
+from signbart.training.folds import (
+    ALL,
+    add_fold_arguments,
+    check_folds,
+    run_folds,
+    select_signers,
+)
 from signbart.training.frameworks import FRAMEWORKS
 
 REPORT = "report"  # the book's folder; no signer's, for signers hold exports
@@ -67,8 +72,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     from signbart.configuration.reading import load_config
     from signbart.errors import ConfigError
     from signbart.recordings.reading import read_clips
-    from signbart.training.lifecycle import require_trainable
     from signbart.training.options import print_skipped
+    from signbart.training.requirements import require_trainable
 
     if options.jobs < 1 or options.qat_epochs < 1:
         raise ConfigError("--jobs and --qat-epochs must be at least 1")
@@ -113,7 +118,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         fold.check_calibration()
     print_skipped(clips.skipped)
     make_folder(output)
-    for _ in run_folds(folds, options.jobs, apart=framework.keeps_memory):
+    for _ in run_folds(folds, options.jobs, framework):
         pass
     # Alone, behind all else: nothing that runs beside it disturbs the clock.
     for name in signers:

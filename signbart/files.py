@@ -1,8 +1,7 @@
-"""Files that appear whole or not at all."""
+"""Files that appear whole or not at all, and folders that one process at a time writes to."""
 
 from __future__ import annotations
 
-import fcntl
 import hashlib
 import os
 from collections.abc import Iterator
@@ -10,6 +9,11 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from signbart.errors import SignBartError
+
+try:
+    import fcntl
+except ImportError:  # Windows has no such locks
+    fcntl = None
 
 _BESIDE = ".writing-"
 
@@ -27,7 +31,7 @@ def replacing(path: Path) -> Iterator[Path]:
     beside = path.with_name(f"{_BESIDE}{os.getpid()}-{path.name}")
     try:
         yield beside
-        with open(beside, "rb") as file:
+        with open(beside, "r+b") as file:  # some systems sync only what may be written
             os.fsync(file.fileno())
         os.replace(beside, path)
     except OSError as error:
@@ -62,11 +66,17 @@ def held(folder: Path) -> Iterator[None]:
     """Keeps other processes that would hold `folder` out of it until the block ends.
 
     The lock is the system's, on the folder itself: no file marks it, and a killed process leaves
-    none behind. Where a file system knows no locks, nobody is kept out.
+    none behind. Where the system (Windows) or the file system has no such locks, nobody is kept
+    out.
 
     Raises:
-        SignBartError: Another process holds it.
+        SignBartError: Another process holds it, or there is no such folder.
     """
+    if fcntl is None:
+        if not folder.is_dir():
+            raise SignBartError(f"{folder}: cannot be opened: it is no folder")
+        yield
+        return
     try:
         descriptor = os.open(folder, os.O_RDONLY)
     except OSError as error:

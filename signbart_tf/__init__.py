@@ -36,11 +36,11 @@ def import_tensorflow() -> None:
 
 
 def train_model(*args: Any, **options: Any) -> dict[str, Any]:
-    """`training.trainer.train`."""
+    """`training.learner.train`."""
     import_tensorflow()
-    from signbart_tf.training import trainer
+    from signbart_tf.training import learner
 
-    return trainer.train(*args, **options)
+    return learner.train(*args, **options)
 
 
 def train_quantized(*args: Any, **options: Any) -> dict[str, Any]:
@@ -51,7 +51,7 @@ def train_quantized(*args: Any, **options: Any) -> dict[str, Any]:
     return qat.train_quantized(*args, **options)
 
 
-def load_checkpoint(path: Path) -> Checkpoint:
+def load_checkpoint(path: str | Path) -> Checkpoint:
     """`training.checkpoint.load_checkpoint`."""
     import_tensorflow()
     from signbart_tf.training import checkpoint

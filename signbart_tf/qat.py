@@ -8,18 +8,12 @@ from __future__ import annotations
 
 import argparse
 from collections.abc import Sequence
+from functools import partial
 
 from signbart.console import run_command
-from signbart.training.options import EpochReport
-from signbart.training.qat import (
-    DEFAULTS,
-    add_arguments,
-    default_overrides,
-    print_quantized_results,
-    training_config,
-)
-from signbart_tf import import_tensorflow
-from signbart_tf.compression.qat import train_quantized
+from signbart.training.commands import add_quantized_arguments, train_one_quantized
+from signbart.training.frameworks import KERAS
+from signbart_tf import load_checkpoint, train_quantized
 from signbart_tf.training.options import add_loop_argument
 
 
@@ -30,39 +24,15 @@ def main(arguments: Sequence[str] | None = None) -> int:
         description="Train a Keras model on, with int8 arithmetic simulated in every Dense layer. "
         "Default: for dynamic_int8. The clips are divided as in the checkpoint's own run.",
     )
-    add_arguments(parser, checkpoint="best.keras of a run, or a .weights.h5")
+    add_quantized_arguments(parser, checkpoint="best.keras of a run, or a .weights.h5")
     add_loop_argument(parser)
     options = parser.parse_args(arguments)
-
-    from signbart.recordings.reading import read_clips
-
-    import_tensorflow()
-    from signbart_tf.training.checkpoint import load_checkpoint
-    from signbart_tf.training.trainer import BEST
-
-    checkpoint = load_checkpoint(options.checkpoint)
-    clips = read_clips(options.data, split=options.split, skip_bad=options.skip_bad)
-    overrides = default_overrides(**{name: getattr(options, name) for name in DEFAULTS})
-    config = training_config(
-        checkpoint.config, [*overrides, *options.overrides], source=options.checkpoint
+    train_one_quantized(
+        options,
+        KERAS,
+        train_quantized=partial(train_quantized, loop=options.loop),
+        load=load_checkpoint,
     )
-    with EpochReport(config.train.epochs) as report:
-        results = train_quantized(
-            clips,
-            checkpoint,
-            config,
-            options.output,
-            source=options.checkpoint,
-            static=options.static,
-            test_signers=options.test_signers,
-            resume=options.resume,
-            device=options.device,
-            loop=options.loop,
-            report=report,
-            announce=lambda text: print(text, flush=True),
-            data_name=options.data,
-        )
-    print_quantized_results(results, clips.skipped, f"{options.output}/{BEST}")
     return 0
 
 

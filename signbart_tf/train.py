@@ -1,19 +1,16 @@
-"""``python -m signbart_tf.train``: trains one model. The work is done by `trainer.train`."""
+"""``python -m signbart_tf.train``: trains one model; see `signbart.training.lifecycle`."""
 
 from __future__ import annotations
 
 import argparse
 from collections.abc import Sequence
+from functools import partial
 
 from signbart.console import run_command
-from signbart.training.options import (
-    EpochReport,
-    add_run_arguments,
-    add_split_arguments,
-    print_next_steps,
-    print_results,
-)
-from signbart_tf import import_tensorflow
+from signbart.training.commands import train_one
+from signbart.training.frameworks import KERAS
+from signbart.training.options import add_run_arguments, add_split_arguments
+from signbart_tf import train_model
 from signbart_tf.training.options import add_loop_argument
 
 
@@ -27,32 +24,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     add_split_arguments(parser)
     add_loop_argument(parser)
     options = parser.parse_args(arguments)
-
-    from signbart.configuration.reading import load_config
-    from signbart.recordings.reading import read_clips
-
-    config = load_config(options.config, options.overrides)
-    clips = read_clips(options.data, split=options.split, skip_bad=options.skip_bad)
-
-    import_tensorflow()
-    from signbart_tf.training.trainer import BEST, train
-
-    with EpochReport(config.train.epochs) as report:
-        results = train(
-            clips,
-            config,
-            options.output,
-            test_signers=options.test_signers,
-            resume=options.resume,
-            device=options.device,
-            loop=options.loop,
-            report=report,
-            announce=lambda text: print(text, flush=True),
-            data_name=options.data,
-        )
-    print_results(results, clips.skipped)
-    print(f"wrote {options.output}/{BEST}")
-    print_next_steps(f"{options.output}/{BEST}", options.output)
+    train_one(options, KERAS, train=partial(train_model, loop=options.loop))
     return 0
 
 

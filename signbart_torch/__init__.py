@@ -6,6 +6,7 @@ package has them too.
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -13,11 +14,16 @@ if TYPE_CHECKING:
     from signbart_torch.training.checkpoint import Checkpoint
 
 
-def train_model(*args: Any, **options: Any) -> dict[str, Any]:
-    """`training.trainer.train`."""
-    from signbart_torch.training import trainer
+def is_main_process() -> bool:
+    """Whether this process is the one that prints, by torchrun's environment."""
+    return os.environ.get("RANK", "0") == "0"
 
-    return trainer.train(*args, **options)
+
+def train_model(*args: Any, **options: Any) -> dict[str, Any]:
+    """`training.learner.train`."""
+    from signbart_torch.training import learner
+
+    return learner.train(*args, **options)
 
 
 def train_quantized(*args: Any, **options: Any) -> dict[str, Any]:
@@ -27,7 +33,7 @@ def train_quantized(*args: Any, **options: Any) -> dict[str, Any]:
     return qat.train_quantized(*args, **options)
 
 
-def load_checkpoint(path: Path) -> Checkpoint:
+def load_checkpoint(path: str | Path) -> Checkpoint:
     """`training.checkpoint.load_checkpoint`."""
     from signbart_torch.training import checkpoint
 

@@ -10,17 +10,16 @@ from __future__ import annotations
 import argparse
 import dataclasses
 from collections.abc import Sequence
+from functools import partial
+from typing import TYPE_CHECKING
 
 from signbart.console import run_command
-from signbart.training.options import EpochReport
-from signbart.training.qat import (
-    DEFAULTS,
-    add_arguments,
-    default_overrides,
-    print_quantized_results,
-    training_config,
-)
-from signbart_torch.compression.qat import train_quantized
+from signbart.training.commands import add_quantized_arguments, train_one_quantized
+from signbart.training.frameworks import TORCH
+from signbart_torch import is_main_process, load_checkpoint, train_quantized
+
+if TYPE_CHECKING:
+    from signbart_torch.training.checkpoint import Checkpoint
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -30,54 +29,36 @@ def main(arguments: Sequence[str] | None = None) -> int:
         description="Train a model on, with int8 arithmetic simulated in every Linear layer. "
         "Default: for dynamic_int8. The clips are divided as in the checkpoint's own run.",
     )
-    add_arguments(parser, checkpoint="best.safetensors of a run, or a .pth")
+    add_quantized_arguments(parser, checkpoint="best.safetensors of a run, or a .pth")
     parser.add_argument(
         "--config", metavar="YAML", help="configuration of a .pth; a .safetensors carries its own"
     )
     options = parser.parse_args(arguments)
+    train_one_quantized(
+        options,
+        TORCH,
+        train_quantized=train_quantized,
+        load=partial(_load, config=options.config),
+        is_main=is_main_process(),
+    )
+    return 0
 
+
+def _load(path: str, config: str | None) -> Checkpoint:
+    """The checkpoint with its configuration, which for a .pth is the file `config`."""
     from signbart.configuration.reading import load_config
     from signbart.errors import CheckpointError
-    from signbart.recordings.reading import read_clips
-    from signbart_torch.training.checkpoint import load_checkpoint
 
-    checkpoint = load_checkpoint(options.checkpoint)
-    if checkpoint.config is not None and options.config:
-        raise CheckpointError(f"{options.checkpoint} carries its own configuration; drop --config")
-    if checkpoint.config is None:
-        if not options.config:
-            raise CheckpointError(
-                f"{options.checkpoint} carries no configuration; give the YAML file of its run "
-                "(--config)"
-            )
-        checkpoint = dataclasses.replace(checkpoint, config=load_config(options.config))
-    clips = read_clips(options.data, split=options.split, skip_bad=options.skip_bad)
-    overrides = default_overrides(**{name: getattr(options, name) for name in DEFAULTS})
-    config = training_config(
-        checkpoint.config, [*overrides, *options.overrides], source=options.checkpoint
-    )
-
-    from signbart_torch.training.trainer import BEST
-    from signbart_torch.training.workers import is_main_process
-
-    with EpochReport(config.train.epochs, quiet=not is_main_process()) as report:
-        results = train_quantized(
-            clips,
-            checkpoint,
-            config,
-            options.output,
-            source=options.checkpoint,
-            static=options.static,
-            test_signers=options.test_signers,
-            resume=options.resume,
-            device=options.device,
-            report=report,
-            announce=lambda text: print(text, flush=True),
-            data_name=options.data,
+    checkpoint = load_checkpoint(path)
+    if checkpoint.config is not None and config:
+        raise CheckpointError(f"{path} carries its own configuration; drop --config")
+    if checkpoint.config is not None:
+        return checkpoint
+    if not config:
+        raise CheckpointError(
+            f"{path} carries no configuration; give the YAML file of its run (--config)"
         )
-    if is_main_process():
-        print_quantized_results(results, clips.skipped, f"{options.output}/{BEST}")
-    return 0
+    return dataclasses.replace(checkpoint, config=load_config(config))
 
 
 def command() -> None:

@@ -1,4 +1,4 @@
-"""``python -m signbart_torch.train``: trains one model. The work is done by `trainer.train`."""
+"""``python -m signbart_torch.train``: trains one model; see `signbart.training.lifecycle`."""
 
 from __future__ import annotations
 
@@ -6,13 +6,10 @@ import argparse
 from collections.abc import Sequence
 
 from signbart.console import run_command
-from signbart.training.options import (
-    EpochReport,
-    add_run_arguments,
-    add_split_arguments,
-    print_next_steps,
-    print_results,
-)
+from signbart.training.commands import train_one
+from signbart.training.frameworks import TORCH
+from signbart.training.options import add_run_arguments, add_split_arguments
+from signbart_torch import is_main_process, train_model
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -25,32 +22,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     add_run_arguments(parser)
     add_split_arguments(parser)
     options = parser.parse_args(arguments)
-
-    from signbart.configuration.reading import load_config
-    from signbart.recordings.reading import read_clips
-
-    config = load_config(options.config, options.overrides)
-    clips = read_clips(options.data, split=options.split, skip_bad=options.skip_bad)
-
-    from signbart_torch.training.trainer import BEST, train
-    from signbart_torch.training.workers import is_main_process
-
-    with EpochReport(config.train.epochs, quiet=not is_main_process()) as report:
-        results = train(
-            clips,
-            config,
-            options.output,
-            test_signers=options.test_signers,
-            resume=options.resume,
-            device=options.device,
-            report=report,
-            announce=lambda text: print(text, flush=True),
-            data_name=options.data,
-        )
-    if is_main_process():
-        print_results(results, clips.skipped)
-        print(f"wrote {options.output}/{BEST}")
-        print_next_steps(f"{options.output}/{BEST}", options.output)
+    train_one(options, TORCH, train=train_model, is_main=is_main_process())
     return 0
 
 

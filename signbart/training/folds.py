@@ -10,13 +10,13 @@ from __future__ import annotations
 import argparse
 import json
 import statistics
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from signbart.console import print_table
-from signbart.engines import run_folds
+from signbart.engines import run_tasks
 from signbart.errors import ClipError, ConfigError
 from signbart.files import make_folder, write_text
 from signbart.training.options import add_run_arguments, print_skipped
@@ -56,7 +56,7 @@ def train_folds(
     Args:
         options: Of `add_fold_arguments`.
         framework: Trains.
-        train: Its ``trainer.train``, picklable.
+        train: Its ``learner.train``, picklable.
         load: Reads its checkpoints.
 
     Raises:
@@ -66,7 +66,7 @@ def train_folds(
     """
     from signbart.configuration.reading import load_config
     from signbart.recordings.reading import read_clips
-    from signbart.training.lifecycle import require_trainable
+    from signbart.training.requirements import require_trainable
 
     if options.jobs < 1:
         raise ConfigError(f"--jobs {options.jobs}: it must be at least 1")
@@ -91,9 +91,34 @@ def train_folds(
         )
         for signer in signers
     ]
-    for results in run_folds(folds, options.jobs, apart=framework.keeps_memory):
+    for results in run_folds(folds, options.jobs, framework):
         print(f"{results['test_signers'][0]}: {results['test']['accuracy']:.2f} %", flush=True)
     _summarise(output)
+
+
+def run_folds(
+    folds: Sequence[Callable[[], dict[str, Any]]], jobs: int, framework: Framework
+) -> Iterator[dict[str, Any]]:
+    """Yields each fold's results as it ends.
+
+    Args:
+        folds: Picklable callables.
+        jobs: How many run at a time; if more than one, each in a process of one thread.
+        framework: Trains.
+
+    Raises:
+        SignBartError: A fold's process was killed.
+    """
+    ended = run_tasks(
+        folds,
+        jobs,
+        apart=framework.keeps_memory,
+        threads=1 if jobs > 1 else None,
+        name="fold",
+        # Folds go on from their checkpoints.
+        remedy="go on with --resume, and fewer --jobs",
+    )
+    return (results for _, results in ended)
 
 
 def check_folds(
@@ -121,7 +146,8 @@ def check_folds(
         ConfigError: There are such folds and `resume` was not asked for, or any that are of another
             framework or configuration, other recordings, or the other kind of training.
     """
-    from signbart.training.lifecycle import identify_recordings, with_labels
+    from signbart.training.progress import identify_recordings
+    from signbart.training.requirements import with_labels
     from signbart.training.run_folder import find_run
 
     there = _folds_in(output)

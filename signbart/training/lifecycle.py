@@ -1,151 +1,263 @@
-"""What training does alike in every framework: names, seeds, the best epoch, scores."""
+"""The life of a run, whatever the framework: its epochs, the best of them, resuming, its results.
+
+A framework supplies a `Learner`. All randomness of an epoch derives from (seed, epoch), so a
+resumed run needs no generator state and ends with the same bits as one that was never interrupted.
+"""
 
 from __future__ import annotations
 
-import dataclasses
-from collections.abc import Mapping, Sequence
+import json
+import math
+import time
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import nullcontext
+from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
-import numpy as np
-
-from signbart.configuration.schema import RunConfig, TrainConfig
+from signbart.batches import PreparedClips, prepare_clips
+from signbart.configuration.schema import RunConfig
 from signbart.errors import ConfigError
-from signbart.models import MODEL_KINDS
-from signbart.models.kind import ModelKind
+from signbart.files import write_text
 from signbart.recordings.clip import ClipSet
 from signbart.training.frameworks import Framework
-from signbart.training.metrics import Scores
-from signbart.training.splits import Split
+from signbart.training.learner import Evaluation, Learner, Start
+from signbart.training.metrics import score
+from signbart.training.progress import (
+    describe_run,
+    identify_recordings,
+    new_progress,
+    percentages,
+    progress_of_best,
+    record_epoch,
+)
+from signbart.training.requirements import require_trainable, with_labels
+from signbart.training.run_folder import RESULTS, csv_text, find_run, possession
+from signbart.training.schedule import Plateau, learning_rate
+from signbart.training.splits import Split, split_clips
 
 
-def with_labels(config: RunConfig, clips: ClipSet) -> RunConfig:
-    """`config` with the number of classes that the data has.
-
-    Raises:
-        ConfigError: It asks for another number, or gives some classes a category and not others.
-    """
-    found = len(clips.class_names)
-    wanted = config.model.num_labels
-    if wanted not in (None, found):
-        raise ConfigError(
-            f"model.num_labels is {wanted}, but the recordings have {found} classes; "
-            "leave the key out, or use the configuration that belongs to them"
-        )
-    without = [name for name in clips.class_names if name not in config.data.categories]
-    if config.data.categories and without:
-        raise ConfigError(
-            f"data.categories has no category for {', '.join(without[:5])}"
-            + (f" and {len(without) - 5} more" if len(without) > 5 else "")
-            + "; give every class of the recordings one, or leave the key out"
-        )
-    return dataclasses.replace(config, model=dataclasses.replace(config.model, num_labels=found))
-
-
-def require_fake_quantized(config: RunConfig) -> None:
-    """Refuses kinds of model that quantization-aware training does not know the layers of.
-
-    Raises:
-        ConfigError: The configuration is of such a kind.
-    """
-    _require_kind(
-        config, [k for k in MODEL_KINDS.values() if k.fake_quantized], "quantization-aware training"
-    )
-
-
-def require_trainable(config: RunConfig, framework: Framework) -> None:
-    """Refuses what a framework does not train.
-
-    Raises:
-        ConfigError: It is a kind of model, or a precision, that the framework does not train.
-    """
-    trained = [kind for kind in MODEL_KINDS.values() if framework.name in kind.trained_in]
-    _require_kind(config, trained, f"training in {framework.title}")
-    if config.train.precision not in framework.precisions:
-        raise ConfigError(
-            f"train.precision is {config.train.precision}, which {framework.package} does not "
-            f"train in; set it to {' or '.join(framework.precisions)}"
-        )
-
-
-def _require_kind(config: RunConfig, kinds: Sequence[ModelKind], what: str) -> None:
-    if config.kind not in [kind.name for kind in kinds]:
-        titles = ", ".join(kind.title for kind in kinds)
-        raise ConfigError(f"{what} is for {titles} only, and not for model '{config.kind}'")
-
-
-def identify_recordings(clips: ClipSet, test_signers: Sequence[str]) -> dict[str, Any]:
-    """What a resumed run must find again: the recordings and their division."""
-    return {
-        "fingerprint": clips.fingerprint(),
-        "clips": len(clips),
-        "test_signers": list(test_signers),
-    }
-
-
-def describe_run(
-    config: RunConfig, split: Split, clips: Mapping[str, int], *, parameters: int, where: str
-) -> str:
-    """What is trained, on which clips, and what the others are for.
+def train(
+    clips: ClipSet,
+    config: RunConfig,
+    output: str | Path,
+    *,
+    framework: Framework,
+    load: Callable[[Path], Any],
+    make_learner: Callable[[RunConfig, Sequence[str], Any], Learner],
+    test_signers: Sequence[str] = (),
+    resume: bool = False,
+    report: Callable[[Mapping[str, Any]], None] = lambda row: None,
+    announce: Callable[[str], None] = lambda text: None,
+    data_name: str = "",
+    start: Start | None = None,
+) -> dict[str, Any]:
+    """Trains one model, picks its best epoch on held-out clips, and tests that one.
 
     Args:
-        config: The run's configuration.
-        split: Who is trained, validated and tested on.
-        clips: How many, by ``train``, ``val`` and ``test``.
-        parameters: Trainable values of the model.
-        where: What it is computed on.
+        clips: The recordings.
+        config: The run's configuration; `model.num_labels` may be left to the data.
+        output: Run folder.
+        framework: Trains.
+        load: Reads its checkpoints.
+        make_learner: (configuration, labels, preparation or None) -> what trains.
+        test_signers: Signers that take no part in training or in choosing the best epoch.
+        resume: Go on from the folder's last checkpoint, if there is one.
+        report: Called in the main process with each epoch's row.
+        announce: Called once in the main process with what is about to be trained, and on what.
+        data_name: How the results name the data.
+        start: What to go on from; by default training begins with random weights.
+
+    Returns:
+        What ``results.json`` holds: split, best epoch, scores in percent.
+
+    Raises:
+        ConfigError: The folder holds another run, or the configuration does not fit the data or
+            the framework.
+        ClipError: The recordings do not fit the configuration.
+        SignBartError: Another process trains in that folder.
     """
-    how = ""
-    if clips["val"]:
-        how = f" ({', '.join(split.val_signers) or 'of the training signers'})"
-    tested = f" ({', '.join(split.test_signers)})" if split.test_signers else ""
-    return (
-        f"{config.name}: {parameters:,} parameters, "
-        f"{config.model.num_labels} classes, {config.num_keypoints} keypoints of layout "
-        f"{config.data.layout}, up to {config.data.max_frames} frames, normalisation "
-        f"{config.data.normalization}; seed {config.train.seed}, {where}\n"
-        f"clips: {clips['train']} to train on, {clips['val']} to choose the "
-        f"best epoch by{how}, {clips['test']} to test on{tested}"
+    output = Path(output)
+    require_trainable(config, framework)
+    config = with_labels(config, clips)
+    split = split_clips(clips, config.train, test_signers)
+    identity: dict[str, Any] = {"recordings": identify_recordings(clips, split.test_signers)}
+    if start is not None:
+        identity["start"] = dict(start.identity)
+    state = find_run(
+        output, config, clips.class_names, identity, resume, framework=framework, load=load
     )
-
-
-def new_progress() -> dict[str, Any]:
-    """The progress of a run of which nothing was trained yet."""
-    return {"epoch": 0, "history": [], "best": None, "finished": False}
-
-
-def record_epoch(progress: dict[str, Any], row: Mapping[str, Any], config: TrainConfig) -> bool:
-    """Adds an epoch to the progress; True where it is the best so far.
-
-    Epoch 0, a trained model before it is trained on, can only be the best.
-
-    Best is the highest validation accuracy, then the lowest loss; without validation clips, the
-    latest. Training is finished after the last epoch, or when nothing has improved for
-    `config.patience` epochs.
-    """
-    best = progress["best"]
-    key = [row.get("val_accuracy", 0.0), -row.get("val_loss", -row["epoch"])]
-    improved = best is None or key > best["key"]
-    if improved:
-        progress["best"] = best = {"epoch": row["epoch"], "key": key}
-    if row["epoch"] == 0:
-        return improved
-    progress["history"] = [*progress["history"], row]
-    progress["epoch"] = row["epoch"]
-    stale = row["epoch"] - best["epoch"]
-    stopped = bool(config.patience) and stale >= config.patience
-    progress["finished"] = row["epoch"] >= config.epochs or stopped
-    return improved
-
-
-def percentages(scores: Scores) -> dict[str, float]:
-    """What ``results.json`` says of `scores`."""
-    return {
-        "accuracy": round(100 * scores.accuracy, 3),
-        "top5": round(100 * scores.top5, 3),
-        "mean_class_accuracy": round(100 * scores.mean_class_accuracy, 3),
+    if state and state.progress.get("finished") and (output / RESULTS).is_file():
+        return json.loads((output / RESULTS).read_text(encoding="utf-8"))
+    data = {
+        name: prepare_clips(clips.select(getattr(split, name)), config)
+        for name in ("train", "val", "test")
     }
+    learner = make_learner(config, clips.class_names, start and start.preparation)
+    if state:
+        learner.restore(state, output / framework.last)
+    elif start is not None:
+        learner.load(start.checkpoint, start.source)
+    learner.refresh()
+    progress = {**(state.progress if state else new_progress()), **identity}
+    run = _Run(learner, config, split, data, output, framework, progress, start)
+    with possession(output, config) if learner.is_main else nullcontext():
+        if learner.is_main:
+            announce(run.describe())
+        run.fit(report)
+        results = {"data": data_name, **run.results(load)}
+        if learner.is_main:
+            text = json.dumps(results, indent=2, ensure_ascii=False)
+            write_text(output / RESULTS, text + "\n")
+    return results
 
 
-def mixed_seed(*parts: int) -> int:
-    """One seed of 32 bits from several numbers, such as a run's seed and an epoch."""
-    return int(np.random.SeedSequence(parts).generate_state(1)[0])
+@dataclass
+class _Run:
+    """One training in progress."""
+
+    learner: Learner
+    config: RunConfig
+    split: Split
+    data: Mapping[str, PreparedClips]
+    output: Path
+    framework: Framework
+    progress: dict[str, Any]
+    start: Start | None
+
+    def __post_init__(self):
+        config = self.config.train
+        self.rate = self.progress.get("lr", config.lr)
+        self.steps_per_epoch = math.ceil(len(self.data["train"]) / config.batch_size)
+        self.plateau = Plateau.of(config, self.progress.get("plateau"))
+
+    def describe(self) -> str:
+        """What is trained, on which clips, and what the others are for."""
+        counts = {name: len(data) for name, data in self.data.items()}
+        text = describe_run(
+            self.config,
+            self.split,
+            counts,
+            parameters=self.learner.parameters,
+            where=self.learner.where,
+        )
+        return "\n".join([text, *self.learner.notes])
+
+    def fit(self, report: Callable[[Mapping[str, Any]], None]) -> None:
+        """Trains until the last epoch or until nothing has improved for `patience` epochs."""
+        learner, progress = self.learner, self.progress
+        if learner.is_main:
+            board = learner.open_board(self.output / "tensorboard", progress["epoch"] + 1)
+        if self.start is not None and progress["best"] is None:
+            row = {"epoch": 0, **self._validate()}
+            record_epoch(progress, row, self.config.train)
+            if learner.is_main:
+                self._save_best()
+                report(row)
+        while not progress["finished"]:
+            epoch = progress["epoch"]
+            started = time.perf_counter()
+            row = {"epoch": epoch + 1, **self._train_epoch(epoch)}
+            learner.refresh()
+            row |= self._validate()
+            row["seconds"] = round(time.perf_counter() - started, 3)
+            improved = self._record(row)
+            if learner.is_main:
+                # What is gone on from comes last: a kill before it repeats this epoch, bit by bit.
+                if improved:
+                    self._save_best()
+                write_text(self.output / "summary.csv", csv_text(progress["history"]))
+                learner.save(self.output / self.framework.last, progress, resumable=True)
+                board.write(row)
+                report(row)
+        if learner.is_main:
+            board.close()
+
+    def results(self, load: Callable[[Path], Any]) -> dict[str, Any]:
+        """Scores of the best checkpoint, and who was trained, validated and tested on.
+
+        With a start also those of the model it started from: ``prepared`` as trained, ``plain``
+        as it came.
+        """
+        self.learner.wait_for_others()  # the main process may still be writing
+        best = self.output / self.framework.best
+        outcome: dict[str, Any] = {
+            "clips": {name: len(data) for name, data in self.data.items()},
+            "val_signers": list(self.split.val_signers),
+            "test_signers": list(self.split.test_signers),
+            "epochs": self.progress["epoch"],
+            "best_epoch": self.progress["best"]["epoch"],
+            "parameters": self.learner.parameters,
+            **self._prepared_scores(load(best), best),
+        }
+        if self.start is not None:
+            before = self.start.checkpoint, self.start.source
+            outcome["start"] = {
+                **self.start.identity,
+                "plain": self._scores(self.learner.evaluator_of(*before)),
+                "prepared": self._prepared_scores(*before),
+            }
+        return outcome
+
+    def _prepared_scores(self, checkpoint: Any, source: str | Path) -> dict[str, Any]:
+        self.learner.load(checkpoint, source)
+        self.learner.refresh()
+        return self._scores(self.learner.evaluate)
+
+    def _scores(self, evaluate: Callable[[PreparedClips], Evaluation]) -> dict[str, Any]:
+        """Percentages on the validation and test clips, where there are any."""
+        found = {}
+        for name in ("val", "test"):
+            if len(self.data[name]):
+                evaluation = evaluate(self.data[name])
+                found[name] = percentages(score(evaluation.logits, self.data[name].labels)) | {
+                    key: round(value, 3) for key, value in evaluation.percentages.items()
+                }
+        return found
+
+    def _train_epoch(self, epoch: int) -> dict[str, float]:
+        """One pass over the training clips; their mean loss, accuracy and final learning rate."""
+        config = self.config.train
+
+        def rate_of(step: int) -> float:
+            rate = learning_rate(config, step + epoch * self.steps_per_epoch, self.steps_per_epoch)
+            self.rate = self.rate if rate is None else rate
+            return self.rate
+
+        loss, accuracy = self.learner.train_epoch(self.data["train"], epoch, rate_of)
+        if not math.isfinite(loss):
+            raise ConfigError(
+                f"the training loss is {loss} in epoch {epoch + 1}; lower train.lr "
+                f"(now {config.lr:g}) or set train.grad_clip. "
+                f"{self.output / self.framework.last} is untouched"
+            )
+        return {"lr": self.rate, "train_loss": loss, "train_accuracy": accuracy}
+
+    def _validate(self) -> dict[str, float]:
+        """Loss and scores on the validation clips; empty where there are none."""
+        data = self.data["val"]
+        if not len(data):
+            return {}
+        evaluation = self.learner.evaluate(data)
+        scores = score(evaluation.logits, data.labels)
+        return {
+            "val_loss": evaluation.loss,
+            "val_accuracy": 100 * scores.accuracy,
+            "val_top5": 100 * scores.top5,
+            **{f"val_{key}": value for key, value in evaluation.percentages.items()},
+        }
+
+    def _record(self, row: dict[str, Any]) -> bool:
+        """Adds a trained epoch to the progress; True where it is the best so far."""
+        config, progress = self.config.train, self.progress
+        improved = record_epoch(progress, row, config)
+        if config.scheduler == "plateau" and row["epoch"] >= config.warmup_epochs:
+            self.rate = self.plateau.next_rate(self.rate, row.get("val_loss", row["train_loss"]))
+        progress["plateau"] = self.plateau.state()
+        progress["lr"] = self.rate
+        return improved
+
+    def _save_best(self) -> None:
+        self.learner.save(
+            self.output / self.framework.best, progress_of_best(self.progress), resumable=False
+        )

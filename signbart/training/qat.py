@@ -1,18 +1,18 @@
-"""Quantization-aware training, as far as it needs no framework: settings, division, command."""
+"""Quantization-aware training, whatever the framework: a run that starts from a checkpoint.
+
+A framework supplies its fake quantization, which is the run's preparation (see `learner.Start`).
+"""
 
 from __future__ import annotations
 
-import argparse
 import dataclasses
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Protocol
 
 from signbart.configuration.reading import from_dict
 from signbart.configuration.schema import RunConfig
-from signbart.console import print_table
-from signbart.errors import ConfigError
-from signbart.training.options import print_skipped
+from signbart.errors import CheckpointError, ConfigError
 
 if TYPE_CHECKING:
     from signbart.recordings.clip import ClipSet
@@ -112,87 +112,93 @@ def unseen_signers(
     return known
 
 
-def add_arguments(parser: argparse.ArgumentParser, *, checkpoint: str) -> None:
-    """The options of the commands.
+class FakeQuantization(Protocol):
+    """Makes a model compute on int8 grids while it trains.
+
+    Attributes:
+        scheme: The arithmetic's name: ``dynamic_int8`` or ``int8``.
+        layers: What the framework calls the layers that it changes.
+        count: How many it changed, once a model is prepared.
+    """
+
+    scheme: str
+    layers: str
+    count: int
+
+
+def train_quantized(
+    clips: ClipSet,
+    checkpoint: Any,
+    config: RunConfig,
+    output: str | Path,
+    *,
+    train: Callable[..., dict[str, Any]],
+    fake_quantization: Callable[[Any], FakeQuantization],
+    source: str | Path,
+    static: bool = False,
+    test_signers: Sequence[str] | None = None,
+    announce: Callable[[str], None] = lambda text: None,
+    **options: Any,
+) -> dict[str, Any]:
+    """Trains a checkpoint on, fake-quantized; see `lifecycle.train` for what is not listed.
 
     Args:
-        parser: Receives them.
-        checkpoint: What kind of file the checkpoint is, for the help.
+        clips: The recordings it was trained on.
+        checkpoint: The trained model.
+        config: From `training_config`.
+        output: Run folder.
+        train: The framework's ``learner.train``.
+        fake_quantization: The framework's preparation: of calibration inputs, or of None for
+            ``dynamic_int8``.
+        source: The checkpoint's path.
+        static: Train for ``int8``, whose activation ranges are measured on training clips, and not
+            for ``dynamic_int8``, whose ranges are measured token by token at run time.
+        test_signers: Where the checkpoint does not say who they are; None is not said.
+        announce: Called once with what is about to be trained, and how.
+        options: `lifecycle.train`'s.
+
+    Returns:
+        The run's results, all of fake-quantized models but ``start.plain``.
+
+    Raises:
+        CheckpointError: The checkpoint does not fit the recordings.
+        ConfigError: The model's kind is not known, nor the division, or it would test on whom the
+            model was trained.
+        ClipError: There are too few clips to calibrate on.
     """
-    add = parser.add_argument
-    add("--checkpoint", required=True, metavar="FILE", help=checkpoint)
-    add("--data", required=True, metavar="PATH", help="the recordings it was trained on")
-    add("--output", required=True, metavar="FOLDER", help="run folder, for example runs/NAME_qat")
-    add(
-        "--static",
-        action="store_true",
-        help="train for static int8; without it, for dynamic_int8",
-    )
-    add("--epochs", default=DEFAULTS["epochs"], metavar="N", help="default: %(default)s")
-    add(
-        "--lr",
-        default=DEFAULTS["lr"],
-        metavar="RATE",
-        help="peak learning rate; default: %(default)s",
-    )
-    add("--batch-size", default=DEFAULTS["batch_size"], metavar="N", help="default: %(default)s")
-    add("--grad-clip", default=DEFAULTS["grad_clip"], metavar="NORM", help="default: %(default)s")
-    add(
-        "--patience",
-        default=DEFAULTS["patience"],
-        metavar="N",
-        help="stop after this many epochs without a better one; default: %(default)s",
-    )
-    add(
-        "--set",
-        dest="overrides",
-        action="append",
-        default=[],
-        metavar="KEY=VALUE",
-        help="any other setting, for example --set train.label_smoothing=0.1; may be repeated",
-    )
-    add(
-        "--test-signers",
-        nargs="*",
-        metavar="SIGNER",
-        help="signers to test on, where the checkpoint does not say whom it was tested on",
-    )
-    add(
-        "--split",
-        default="all",
-        choices=("train", "val", "test", "all"),
-        help="read this split of the recordings only (default: %(default)s)",
-    )
-    add("--resume", action="store_true", help="go on where the folder's run stopped")
-    add("--skip-bad", action="store_true", help="leave unusable clips out, and count them")
-    add("--device", default="auto", choices=("auto", "cpu", "cuda"), help="default: %(default)s")
+    from signbart.files import file_sha256
+    from signbart.training.calibration import calibration_inputs
+    from signbart.training.learner import Start
+    from signbart.training.requirements import require_fake_quantized
+    from signbart.training.splits import split_clips
 
+    require_fake_quantized(config)
+    if checkpoint.class_names and checkpoint.class_names != clips.class_names:
+        raise CheckpointError(f"{source} was trained on other classes than these recordings have")
+    test_signers = unseen_signers(checkpoint.progress, clips, test_signers, source)
+    split = split_clips(clips, config.train, test_signers)
+    # The clips that bridge/convert.py takes by default, from the same recordings and with seed 0.
+    calibration = calibration_inputs(clips.select(split.train), config) if static else None
+    quantization = fake_quantization(calibration)
 
-def print_quantized_results(
-    results: Mapping[str, Any], skipped: Sequence[str], checkpoint: str
-) -> None:
-    """The scores before and after, and what comes next.
+    def describe(text: str) -> None:
+        how = f"{quantization.count} {quantization.layers} layers fake-quantized"
+        if calibration is not None:
+            how += f", ranges measured on {len(calibration[0])} training clips"
+        lines = [text, f"{quantization.scheme}: {how}"]
+        if not len(split.val):
+            lines.append(
+                "no clips to choose an epoch by, as in the checkpoint's run: the last one is kept"
+            )
+        announce("\n".join(lines))
 
-    Args:
-        results: As ``results.json`` has them.
-        skipped: The clips that were left out.
-        checkpoint: What was written.
-    """
-    print_skipped(skipped)
-    start, parts = results["start"], [name for name in ("val", "test") if name in results]
-    rows = [
-        [name, *(f"{scores[part]['accuracy']:.2f}" for part in parts)]
-        for name, scores in (
-            ("float32, before", start["plain"]),
-            (f"{start['scheme']}, before", start["prepared"]),
-            (f"{start['scheme']}, epoch {results['best_epoch']}", results),
-        )
-    ]
-    if parts:
-        print_table("Accuracy in percent", ["", *parts], rows)
-    print(f"wrote {checkpoint}")
-    print("next:")
-    print(
-        f"  python bridge/convert.py --checkpoint {checkpoint} --quantize {start['scheme']} "
-        f"--data {results['data']} --output exports/NAME"
+    identity = {"scheme": quantization.scheme, "checkpoint": file_sha256(source)}
+    return train(
+        clips,
+        config,
+        output,
+        test_signers=test_signers,
+        announce=describe,
+        start=Start(checkpoint, source, identity, quantization),
+        **options,
     )

@@ -38,7 +38,7 @@ class Resumable(Protocol):
 
     @property
     def progress(self) -> Mapping[str, Any]:
-        """What `runs.record_epoch` keeps, and ``recordings``."""
+        """What `progress.record_epoch` keeps, and ``recordings``."""
 
 
 State = TypeVar("State", bound=Resumable)

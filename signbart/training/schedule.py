@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Any
 
 from signbart.configuration.schema import TrainConfig
 
@@ -30,7 +32,7 @@ def learning_rate(config: TrainConfig, step: int, steps_per_epoch: int) -> float
 
 @dataclass
 class Plateau:
-    """PyTorch's ReduceLROnPlateau with its defaults, for frameworks that differ.
+    """PyTorch's ReduceLROnPlateau with its defaults, for every framework.
 
     Keras's own asks for an absolute improvement, this one for a relative one.
 
@@ -45,6 +47,21 @@ class Plateau:
     patience: int
     best: float = math.inf
     bad_epochs: int = 0
+
+    @classmethod
+    def of(cls, config: TrainConfig, state: Mapping[str, Any] | None) -> Plateau:
+        """The run's own, as it stands at the start or, with what `state` returned, later."""
+        plateau = cls(config.plateau_factor, config.plateau_patience)
+        if state and state["best"] is not None:
+            # PyTorch's own class calls it otherwise, and older runs of signbart_torch kept that.
+            bad_epochs = state.get("bad_epochs", state.get("num_bad_epochs"))
+            plateau.best, plateau.bad_epochs = state["best"], bad_epochs
+        return plateau
+
+    def state(self) -> dict[str, Any]:
+        """What a resumed run needs, for JSON, which has no infinity."""
+        best = self.best if math.isfinite(self.best) else None
+        return {"best": best, "bad_epochs": self.bad_epochs}
 
     def next_rate(self, rate: float, loss: float) -> float:
         """The rate after an epoch of this loss, which was trained at `rate`."""

@@ -21,9 +21,10 @@ from keras import ops
 
 from signbart.errors import ConfigError
 from signbart.models.signbart import SignBartConfig
+from signbart_tf.models import layers_of
 from signbart_tf.models.signbart.attention import Attention
 from signbart_tf.models.signbart.export_graph import joined_projections
-from signbart_tf.models.signbart.layers import dense_layers, layers_of
+from signbart_tf.models.signbart.layers import dense_layers
 from signbart_tf.models.signbart.model import SignBart
 
 _INT8_MIN, _INT8_MAX = -128.0, 127.0
@@ -42,8 +43,11 @@ class FakeQuantization:
             dynamic int8, whose ranges are measured token by token at run time.
     """
 
+    layers = "Dense"
+
     def __init__(self, calibration: tuple[np.ndarray, np.ndarray] | None = None):
         self.calibration = calibration
+        self.count = 0  # Dense layers that `build` made fake-quantized
         self._measure: dict[int, tf.types.experimental.PolymorphicFunction] = {}
 
     @property
@@ -61,6 +65,7 @@ class FakeQuantization:
         with dense_layers(kind):
             model = SignBart(config)
         check_count(model, config)
+        self.count = num_dense_layers(config)
         for layer in (model.projection.proj_x1, model.projection.proj_y1):
             layer.bias_follows = True
         return model

@@ -6,6 +6,7 @@ Each has ``Network``, a class that takes the kind's configuration and keeps it a
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from importlib import import_module
 from types import ModuleType
 from typing import TYPE_CHECKING, Any
@@ -24,6 +25,11 @@ def new_model(config: Any) -> keras.Model:
 def export_graph(twin: keras.Model) -> keras.Model:
     """The graph of a twin that goes into a .tflite."""
     return _module(twin.config).for_export(twin)
+
+
+def layers_of(twin: keras.Model, kind: type[keras.layers.Layer]) -> Iterator[keras.layers.Layer]:
+    """The twin's layers of a kind, however deep, always in the same order."""
+    return (layer for layer in twin._flatten_layers() if isinstance(layer, kind))
 
 
 def _module(config: Any) -> ModuleType:

@@ -1,1 +1,1 @@
-"""Training in Keras: checkpoints, batches, loops, optimizer, the trainer."""
+"""Training in Keras: checkpoints, batches, loops, optimizer, the learner."""

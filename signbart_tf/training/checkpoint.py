@@ -22,7 +22,7 @@ from signbart.configuration.reading import from_dict
 from signbart.configuration.schema import RunConfig
 from signbart.errors import CheckpointError, ConfigError
 from signbart.files import make_folder, replacing
-from signbart_tf.models.signbart.model import SignBart
+from signbart_tf.models import new_model
 
 _HEADER = "signbart.json"
 _OPTIMIZER = "optimizer/vars"
@@ -42,7 +42,7 @@ class Checkpoint:
             to be resumed.
     """
 
-    model: SignBart
+    model: keras.Model
     config: RunConfig
     class_names: tuple[str, ...]
     progress: Mapping[str, Any] = field(default_factory=dict)
@@ -50,7 +50,7 @@ class Checkpoint:
 
 
 def save_checkpoint(
-    model: SignBart,
+    model: keras.Model,
     config: RunConfig,
     class_names: Sequence[str],
     path: str | Path,
@@ -92,7 +92,7 @@ def save_checkpoint(
                     optimizer.save_own_variables(file.create_group(_OPTIMIZER))
 
 
-def load_model(path: str | Path) -> tuple[SignBart, RunConfig, tuple[str, ...]]:
+def load_model(path: str | Path) -> tuple[keras.Model, RunConfig, tuple[str, ...]]:
     """Reads what `save_checkpoint` wrote: the model, its configuration, its labels.
 
     Raises:
@@ -129,7 +129,7 @@ def load_checkpoint(path: str | Path) -> Checkpoint:
             raise ValueError(f"{len(class_names)} labels for {config.model.num_labels} classes")
         if not isinstance(progress, dict):
             raise ValueError("its progress holds no keys")
-        model = SignBart(config.model)
+        model = new_model(config.model)
         if ending == ".keras":
             # Weights alone: nothing in the archive gets to say which classes are made.
             with zipfile.ZipFile(path) as archive:
@@ -161,7 +161,7 @@ def restore_optimizer(
         variable.assign(value)
 
 
-def _load_weights(model: SignBart, content: bytes, path: Path) -> None:
+def _load_weights(model: keras.Model, content: bytes, path: Path) -> None:
     import tempfile
 
     with tempfile.TemporaryDirectory() as folder:

@@ -15,7 +15,6 @@ import tensorflow as tf
 from keras import ops
 
 from signbart.configuration.schema import RunConfig
-from signbart_tf.models.signbart.model import SignBart
 from signbart_tf.training.data import input_signature
 from signbart_tf.training.optimizer import AdamW
 
@@ -48,7 +47,7 @@ class Loop:
         config: The run's configuration.
     """
 
-    def __init__(self, model: SignBart, optimizer: AdamW, config: RunConfig):
+    def __init__(self, model: keras.Model, optimizer: AdamW, config: RunConfig):
         self.model, self.optimizer, self.config = model, optimizer, config
         self.loss = SmoothedCrossEntropy(config.train.label_smoothing)
 
@@ -71,7 +70,7 @@ class Loop:
 class FitLoop(Loop):
     """``compile`` and ``fit``."""
 
-    def __init__(self, model: SignBart, optimizer: AdamW, config: RunConfig):
+    def __init__(self, model: keras.Model, optimizer: AdamW, config: RunConfig):
         super().__init__(model, optimizer, config)
         self._compiled = LogitsAlone(model)
         self._compiled.compile(
@@ -94,7 +93,7 @@ class FitLoop(Loop):
 class TapeLoop(Loop):
     """``tf.GradientTape``."""
 
-    def __init__(self, model: SignBart, optimizer: AdamW, config: RunConfig):
+    def __init__(self, model: keras.Model, optimizer: AdamW, config: RunConfig):
         super().__init__(model, optimizer, config)
         self._mean_loss = keras.metrics.Mean()
         self._accuracy = keras.metrics.SparseCategoricalAccuracy()
@@ -128,7 +127,7 @@ LOOPS: dict[str, type[Loop]] = {"fit": FitLoop, "tape": TapeLoop}
 class LogitsAlone(keras.Model):
     """The model for `compile`, which then leaves no trace in what the model itself is saved as."""
 
-    def __init__(self, model: SignBart):
+    def __init__(self, model: keras.Model):
         super().__init__()
         self.model = model
         self.built = True

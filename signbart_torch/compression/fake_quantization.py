@@ -38,14 +38,15 @@ _MEASURING_BATCH = 25
 class FakeQuantization:
     """Prepares a model for quantization-aware training, and keeps its grids current.
 
-    It changes what the model computes, not its parameters: `state_dict` stays that of a plain
-    `SignBart`.
+    It changes what the model computes, not its parameters: `state_dict` stays a plain model's.
 
     Args:
         calibration: ``keypoints`` (N, T, K, 2) and ``attention_mask`` (N, T), as
             `training.calibration.calibration_inputs` returns them, for static int8. None is
             dynamic int8, whose ranges are measured token by token at run time.
     """
+
+    layers = "Linear"
 
     def __init__(self, calibration: tuple[np.ndarray, np.ndarray] | None = None):
         self.calibration = calibration
@@ -127,8 +128,8 @@ def weight_scale(weight: Tensor) -> Tensor:
     return weight.abs().amax(dim=1, keepdim=True).clamp(min=_SMALLEST_RANGE) / _INT8_MAX
 
 
-class WeightFakeQuantizer(FakeQuantizerBase):
-    """int8 per output channel, symmetric."""
+class _FakeQuantizer(FakeQuantizerBase):
+    """One that lets everything pass while it is not `enabled`."""
 
     def __init__(self):
         super().__init__()
@@ -136,6 +137,10 @@ class WeightFakeQuantizer(FakeQuantizerBase):
 
     def __repr__(self) -> str:
         return f"{type(self).__name__}()"
+
+
+class WeightFakeQuantizer(_FakeQuantizer):
+    """int8 per output channel, symmetric."""
 
     def forward(self, weight: Tensor) -> Tensor:
         """(O, I) -> (O, I) on the grid."""
@@ -167,15 +172,8 @@ class _RoundBias(torch.autograd.Function):
         return gradient, None
 
 
-class TokenFakeQuantizer(FakeQuantizerBase):
+class TokenFakeQuantizer(_FakeQuantizer):
     """Dynamic int8, asymmetric, a range for each token, as XNNPACK quantizes at run time."""
-
-    def __init__(self):
-        super().__init__()
-        self.enabled = True
-
-    def __repr__(self) -> str:
-        return f"{type(self).__name__}()"
 
     def forward(self, states: Tensor) -> Tensor:
         """(B, T, I) or (B, I) -> the same shape on each token's grid."""
@@ -199,12 +197,11 @@ class _RoundTokens(torch.autograd.Function):
         return gradient  # at most half a step was clipped, where the zero point was rounded
 
 
-class TensorFakeQuantizer(FakeQuantizerBase):
+class TensorFakeQuantizer(_FakeQuantizer):
     """Static int8, asymmetric, one range for the tensor, measured beforehand."""
 
     def __init__(self):
         super().__init__()
-        self.enabled = True
         self._measuring = False
         # Plain attributes and no buffers: ranges are measured again and never saved.
         self.range: tuple[Tensor, Tensor] | None = None

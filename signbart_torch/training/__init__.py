@@ -1,1 +1,1 @@
-"""Training in PyTorch: checkpoints, batches, objective, the trainer."""
+"""Training in PyTorch: checkpoints, batches, objective, the learner."""

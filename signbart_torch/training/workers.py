@@ -25,11 +25,6 @@ class Workers:
         return self.rank == 0
 
 
-def is_main_process() -> bool:
-    """Whether this process is the one that prints, by torchrun's environment."""
-    return os.environ.get("RANK", "0") == "0"
-
-
 def check_precision(precision: str, device: torch.device) -> None:
     """Raises `ConfigError` where the device lacks bf16 and `precision` asks for it."""
     if precision == "bf16" and device.type == "cuda" and not torch.cuda.is_bf16_supported():

@@ -43,7 +43,7 @@ from signbart.synthetic.signs import make_clips
 from signbart_torch.models.mediapipe_gru.model import MediapipeGru
 from signbart_torch.models.sign_transformer.model import SignTransformer
 from signbart_torch.training.checkpoint import load_checkpoint
-from signbart_torch.training.trainer import train
+from signbart_torch.training.learner import train
 
 REPOSITORY = Path(__file__).resolve().parents[2]
 KINDS = ("sign_transformer", "mediapipe_gru")

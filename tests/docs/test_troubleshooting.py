@@ -14,7 +14,7 @@ from signbart.configuration.reading import load_config
 from signbart.errors import SignBartError
 from signbart.landmarks.layouts import get_layout
 from signbart.recordings.reading import read_clips
-from signbart.training.lifecycle import with_labels
+from signbart.training.requirements import with_labels
 from signbart.training.splits import split_clips
 
 REPOSITORY = Path(__file__).resolve().parents[2]

@@ -5,8 +5,9 @@ import sys
 
 import pytest
 
+from signbart import files
 from signbart.errors import SignBartError
-from signbart.files import held
+from signbart.files import held, write_text
 
 # Holds a folder, says so, and waits until its input ends.
 HOLDER = """
@@ -55,3 +56,15 @@ def test_an_error_frees_it(tmp_path):
 def test_what_is_no_folder_cannot_be_held(tmp_path):
     with pytest.raises(SignBartError, match="absent: cannot be opened"), held(tmp_path / "absent"):
         pass
+
+
+def test_where_the_system_has_no_locks_nobody_is_kept_out(holder, tmp_path, monkeypatch):
+    monkeypatch.setattr(files, "fcntl", None)
+    with held(tmp_path):
+        write_text(tmp_path / "note.txt", "written")
+    assert (tmp_path / "note.txt").read_text() == "written"
+    with pytest.raises(SignBartError, match="absent: cannot be opened"), held(tmp_path / "absent"):
+        pass
+    # Nor is it a reason not to start.
+    program = "import sys; sys.modules['fcntl'] = None; from signbart.files import held"
+    subprocess.run([sys.executable, "-c", program], check=True)

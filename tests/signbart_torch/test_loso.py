@@ -13,10 +13,11 @@ import pytest
 import torch
 import yaml
 
-from signbart.engines import run_folds
 from signbart.errors import ClipError, ConfigError
 from signbart.recordings.clip import ClipSet
 from signbart.recordings.packed import write_packed
+from signbart.training.folds import run_folds
+from signbart.training.frameworks import TORCH
 from signbart_tf.loso import main as train_in_keras
 from signbart_torch.loso import main
 from signbart_torch.training.checkpoint import load_checkpoint
@@ -167,7 +168,7 @@ def test_folds_side_by_side_give_the_same_bits(arguments, finished, tmp_path):
 
 @pytest.mark.slow
 def test_folds_side_by_side_have_one_thread_each():
-    assert list(run_folds([torch.get_num_threads] * 2, 2)) == [1, 1]
+    assert list(run_folds([torch.get_num_threads] * 2, 2, TORCH)) == [1, 1]
 
 
 @pytest.mark.slow

@@ -126,8 +126,3 @@ def last_frame_selector(attention_mask, dtype):
     index = ops.arange(ops.shape(attention_mask)[1], dtype=attention_mask.dtype)
     last = ops.max(attention_mask * index, axis=1, keepdims=True)
     return ops.cast(index[None, :] == last, dtype)[:, None, :]
-
-
-def layers_of(model: keras.Model, kind: type[keras.layers.Layer]) -> Iterator[keras.layers.Layer]:
-    """The model's layers of a kind, however deep, always in the same order."""
-    return (layer for layer in model._flatten_layers() if isinstance(layer, kind))

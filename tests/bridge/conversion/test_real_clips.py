@@ -20,7 +20,7 @@ from signbart.landmarks.layouts import get_layout
 from signbart.preprocessing import pad, preprocess
 from signbart.recordings.reading import read_clips
 from signbart_torch.training.checkpoint import load_model
-from signbart_torch.training.trainer import train
+from signbart_torch.training.learner import train
 
 REPOSITORY = Path(__file__).resolve().parents[3]
 TOLERANCE = load_limits("fp32")

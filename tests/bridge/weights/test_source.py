@@ -93,7 +93,7 @@ def test_what_keras_trained_leaves_by_every_route(made_clips, with_train, tmp_pa
     from bridge.conversion.pipeline import convert
     from bridge.evaluate import evaluate_files
     from bridge.routes import ROUTES
-    from signbart_tf.training.trainer import train
+    from signbart_tf.training.learner import train
 
     run = tmp_path / "run"
     train(made_clips, with_train(epochs=4), run, test_signers=["dan"])

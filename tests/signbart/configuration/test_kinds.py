@@ -16,7 +16,7 @@ from signbart.preprocessing import describe_steps, preprocess
 from signbart.recordings.clip import Clip, ClipSet
 from signbart.training.calibration import calibration_inputs
 from signbart.training.frameworks import KERAS, TORCH
-from signbart.training.lifecycle import require_trainable, with_labels
+from signbart.training.requirements import require_trainable, with_labels
 from signbart.training.run_folder import find_run
 
 DATA = {"layout": "kp89", "max_frames": 40, "normalization": "bbox_ignore_missing"}

@@ -5,8 +5,9 @@ from functools import partial
 
 import pytest
 
-from signbart.engines import run_folds
 from signbart.errors import SignBartError
+from signbart.training.folds import run_folds
+from signbart.training.frameworks import KERAS, TORCH
 
 
 @pytest.fixture(autouse=True)
@@ -15,26 +16,26 @@ def two_threads(monkeypatch):
 
 
 def test_one_at_a_time_they_stay_in_this_process():
-    assert list(run_folds([os.getpid] * 2, 1)) == [os.getpid()] * 2
+    assert list(run_folds([os.getpid] * 2, 1, TORCH)) == [os.getpid()] * 2
 
 
 @pytest.mark.parametrize(("jobs", "threads"), [(1, "2"), (2, "1")])
-def test_apart_each_has_a_process_of_its_own(jobs, threads):
-    processes = list(run_folds([os.getpid] * 3, jobs, apart=True))
+def test_where_a_framework_keeps_memory_each_has_a_process_of_its_own(jobs, threads):
+    processes = list(run_folds([os.getpid] * 3, jobs, KERAS))
     assert len({os.getpid(), *processes}) == 4
-    found = list(run_folds([partial(os.getenv, "OMP_NUM_THREADS")] * 2, jobs, apart=True))
+    found = list(run_folds([partial(os.getenv, "OMP_NUM_THREADS")] * 2, jobs, KERAS))
     assert found == [threads] * 2
 
 
 def test_several_at_a_time_need_no_asking():
-    assert os.getpid() not in list(run_folds([os.getpid] * 2, 2))
+    assert os.getpid() not in list(run_folds([os.getpid] * 2, 2, TORCH))
 
 
 def test_a_fold_that_is_killed_says_what_to_do():
     with pytest.raises(SignBartError, match=r"process of a fold was killed.*go on with --resume"):
-        list(run_folds([os.abort], 2))
+        list(run_folds([os.abort], 2, TORCH))
 
 
 def test_what_a_fold_raises_is_raised():
     with pytest.raises(FileNotFoundError, match="nowhere"):
-        list(run_folds([partial(os.stat, "/nowhere"), os.getpid], 2))
+        list(run_folds([partial(os.stat, "/nowhere"), os.getpid], 2, TORCH))

@@ -21,9 +21,10 @@ from signbart_tf.compression.fake_quantization import (
     round_tokens,
     round_weight,
 )
-from signbart_tf.models.signbart.layers import dense_layers, layers_of
+from signbart_tf.models import layers_of
+from signbart_tf.models.signbart.layers import dense_layers
 from signbart_tf.models.signbart.model import SignBart
-from signbart_tf.training.trainer import copy_weights
+from signbart_tf.training.learner import copy_weights
 from signbart_torch.compression import fake_quantization as theirs
 
 

@@ -18,9 +18,9 @@ from signbart.training import calibration
 from signbart.training.qat import training_config
 from signbart_tf import qat
 from signbart_tf.compression.fake_quantization import DynamicDense, StaticDense
-from signbart_tf.models.signbart.layers import layers_of
+from signbart_tf.models import layers_of
 from signbart_tf.training.checkpoint import load_checkpoint
-from signbart_tf.training.trainer import train
+from signbart_tf.training.learner import train
 
 pytestmark = pytest.mark.slow
 

@@ -46,7 +46,7 @@ def batch(make_inputs) -> Batch:
 
 
 def torch_steps(model: SignBart, batch: Batch, train: TrainConfig, steps: int) -> list[float]:
-    """What `signbart_torch.training.trainer` does with a batch; the losses."""
+    """What `signbart_torch.training.learner` does with a batch; the losses."""
     optimizer = torch.optim.AdamW(
         model.parameters(), lr=train.lr, weight_decay=train.weight_decay, fused=True
     )

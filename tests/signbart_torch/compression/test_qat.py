@@ -20,16 +20,18 @@ from signbart.recordings.clip import ClipSet
 from signbart.recordings.packed import write_packed
 from signbart.recordings.reading import read_clips
 from signbart.training import calibration
+from signbart.training.qat import training_config
+from signbart.training.splits import split_clips
 from signbart_torch import qat
 from signbart_torch.compression.fake_quantization import FakeQuantization
-from signbart_torch.training import trainer
+from signbart_torch.training import learner
 from signbart_torch.training.checkpoint import (
     Checkpoint,
     load_checkpoint,
     load_model,
     save_checkpoint,
 )
-from signbart_torch.training.trainer import predict, train
+from signbart_torch.training.learner import predict, train
 
 REPOSITORY = Path(__file__).resolve().parents[3]
 
@@ -71,7 +73,7 @@ def fit(trained, tiny_clips, tmp_path):
     def run(name="qat", overrides=(), *, source=trained / "best.safetensors", **options):
         checkpoint = options.pop("checkpoint", None) or load_checkpoint(source)
         overrides = ["train.epochs=3", "train.batch_size=4", "train.lr=1e-3", *overrides]
-        config = qat.training_config(checkpoint.config, overrides, source="here")
+        config = training_config(checkpoint.config, overrides, source="here")
         clips = options.pop("clips", tiny_clips)
         results = qat.train_quantized(
             clips, checkpoint, config, tmp_path / name, source=source, device="cpu", **options
@@ -128,7 +130,7 @@ def test_it_trains_and_validates_the_quantized_model(fit, trained, static, tiny_
     assert results["start"]["plain"] == {key: float_before[key] for key in ("val", "test")}
     # Epoch 0 is the model that is quantized without training.
     model, config, _ = load_model(trained / "best.safetensors")
-    split = trainer.split_clips(tiny_clips, config.train, ["dan"])
+    split = split_clips(tiny_clips, config.train, ["dan"])
     inputs = calibration.calibration_inputs(tiny_clips.select(split.train), config, count=100)
     quantization = FakeQuantization(inputs if static else None)
     losses = []
@@ -202,7 +204,7 @@ def test_an_interrupted_run_ends_with_the_same_bits(fit, static, saves, monkeypa
         save_checkpoint(*arguments)
 
     with monkeypatch.context() as patched:
-        patched.setattr(trainer, "save_checkpoint", save)
+        patched.setattr(learner, "save_checkpoint", save)
         with pytest.raises(Killed):
             fit("stopped", static=static)
     results, stopped = fit("stopped", static=static, resume=True)
@@ -284,14 +286,14 @@ def test_other_recordings_have_to_be_meant(fit, tiny_clips, tmp_path):
 )
 def test_what_the_model_was_trained_with_stays(tiny_config, override, text):
     with pytest.raises(ConfigError, match=text):
-        qat.training_config(tiny_config, [override], source="here")
+        training_config(tiny_config, [override], source="here")
 
 
 def test_other_settings_may_change(tiny_config):
     overrides = ["model.dropout=0.25", "augment.noise=0.5", "train.label_smoothing=0"]
     bf16 = dataclasses.replace(tiny_config.train, precision="bf16")
     tiny_config = dataclasses.replace(tiny_config, train=bf16)
-    config = qat.training_config(tiny_config, overrides, source="here")
+    config = training_config(tiny_config, overrides, source="here")
     assert (config.model.dropout, config.augment.noise) == (0.25, 0.5)
     assert config.train.label_smoothing == 0
     assert config.train.precision == "float32", "bf16 would round what is on an int8 grid"
@@ -377,7 +379,8 @@ def test_a_pth_needs_its_configuration_and_the_test_signers(
 
 def test_a_checkpoint_that_does_not_fit_is_refused(fit, trained, tmp_path):
     state = load_checkpoint(trained / "best.safetensors")
-    short = Checkpoint(dict(list(state.tensors.items())[1:]), state.config, state.class_names)
+    tensors = dict(list(state.tensors.items())[1:])
+    short = Checkpoint(tensors, state.config, state.class_names, state.progress)
     with pytest.raises(CheckpointError, match="missing: "):
         fit(checkpoint=short)
     assert not (tmp_path / "qat").exists()

@@ -1,4 +1,4 @@
-"""Other models through the same trainer: what learns, what stays, and what a checkpoint carries."""
+"""Other models, trained the same way: what learns, what stays, and what a checkpoint carries."""
 
 import dataclasses
 
@@ -11,8 +11,8 @@ from signbart.landmarks.layouts import get_layout
 from signbart.recordings.clip import Clip, ClipSet
 from signbart_torch.models import new_model
 from signbart_torch.training.checkpoint import load_checkpoint, load_model
+from signbart_torch.training.learner import train
 from signbart_torch.training.objective import Objective, leave_out_unused
-from signbart_torch.training.trainer import train
 
 SIZES = {
     "sign_transformer": {

@@ -24,12 +24,12 @@ from signbart.configuration.schema import TrainConfig
 from signbart.errors import CheckpointError, ClipError, ConfigError, SignBartError
 from signbart.recordings.packed import write_packed
 from signbart.recordings.reading import read_clips
-from signbart.training import run_folder
+from signbart.training import lifecycle, run_folder
 from signbart.training.run_folder import write_text
 from signbart.training.schedule import learning_rate
-from signbart_torch.training import trainer
+from signbart_torch.training import learner
 from signbart_torch.training.checkpoint import load_checkpoint, load_model, save_checkpoint
-from signbart_torch.training.trainer import predict, train
+from signbart_torch.training.learner import TorchLearner, predict, train
 
 REPOSITORY = Path(__file__).resolve().parents[3]
 
@@ -122,8 +122,8 @@ def test_an_interrupted_run_ends_with_the_same_bits(
         return counted
 
     with monkeypatch.context() as patched:
-        patched.setattr(trainer, "save_checkpoint", counting(save_checkpoint))
-        for module in (trainer, run_folder):
+        patched.setattr(learner, "save_checkpoint", counting(save_checkpoint))
+        for module in (lifecycle, run_folder):
             patched.setattr(module, "write_text", counting(write_text))
         with pytest.raises(Killed):
             fit("stopped", config)
@@ -149,7 +149,7 @@ def test_a_kill_between_the_two_checkpoints_of_the_best_epoch(fit, with_train, m
         save_checkpoint(checkpoint, path)
 
     with monkeypatch.context() as patched:
-        patched.setattr(trainer, "save_checkpoint", save)
+        patched.setattr(learner, "save_checkpoint", save)
         with pytest.raises(Killed):
             fit("stopped", config)
     results, stopped = fit("stopped", config, resume=True)
@@ -168,7 +168,7 @@ def test_resuming_repeats_no_finished_epoch(fit, monkeypatch):
     fit(resume=True, report=lambda row: epochs.append(row["epoch"]))
     assert epochs == [4, 5, 6]
     # A finished run is not touched again, and says the same.
-    monkeypatch.setattr(trainer, "_Run", None)
+    monkeypatch.setattr(lifecycle, "_Run", None)
     results, folder = fit(resume=True)
     assert results == json.loads((folder / "results.json").read_text())
 
@@ -262,7 +262,7 @@ def test_a_run_is_not_resumed_on_other_recordings_or_another_division(
 def test_the_optimizer_is_where_the_model_is(fit):
     fit()
     # Nothing here has a GPU; what can go wrong is the order: state made before the parameters move.
-    source = inspect.getsource(trainer._Run.__init__)
+    source = inspect.getsource(TorchLearner.__init__)
     assert source.index(".to(workers.device)") < source.index("AdamW(")
 
 
@@ -392,7 +392,7 @@ def test_a_loss_that_explodes_leaves_the_last_checkpoint(fit, monkeypatch):
         return rate if step < 2 * steps_per_epoch else 1e30
 
     with monkeypatch.context() as patched:
-        patched.setattr(trainer, "learning_rate", exploding)
+        patched.setattr(lifecycle, "learning_rate", exploding)
         with pytest.raises(
             ConfigError, match=r"training loss is (nan|inf) in epoch 3; lower train\.lr"
         ):

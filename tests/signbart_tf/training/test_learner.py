@@ -24,16 +24,16 @@ from signbart.configuration.reading import load_config
 from signbart.errors import CheckpointError, ClipError, ConfigError, SignBartError
 from signbart.files import write_text
 from signbart.recordings.packed import write_packed
-from signbart.training import run_folder
+from signbart.training import lifecycle, run_folder
 from signbart.training.metrics import cross_entropy
 from signbart.training.schedule import learning_rate
-from signbart_tf.models.signbart.layers import layers_of
-from signbart_tf.training import trainer
+from signbart_tf.models import layers_of
+from signbart_tf.training import learner
 from signbart_tf.training.checkpoint import load_checkpoint, load_model, save_checkpoint
 from signbart_tf.training.data import training_dataset
+from signbart_tf.training.learner import Predictor, seed_dropout, train
 from signbart_tf.training.loops import LOOPS
 from signbart_tf.training.optimizer import AdamW
-from signbart_tf.training.trainer import Predictor, seed_dropout, train
 from signbart_torch.models.signbart.model import SignBart
 
 REPOSITORY = Path(__file__).resolve().parents[3]
@@ -141,8 +141,8 @@ def test_an_interrupted_run_ends_with_the_same_bits(
         return counted
 
     with monkeypatch.context() as patched:
-        patched.setattr(trainer, "save_checkpoint", counting(save_checkpoint))
-        for module in (trainer, run_folder):
+        patched.setattr(learner, "save_checkpoint", counting(save_checkpoint))
+        for module in (lifecycle, run_folder):
             patched.setattr(module, "write_text", counting(write_text))
         with pytest.raises(Killed):
             fit("stopped", config, loop=loop)
@@ -173,7 +173,7 @@ def test_the_optimizer_is_part_of_what_is_resumed(fit, whole, tmp_path, monkeypa
     assert epochs == [4, 5, 6]
     assert bits(stopped / "last.weights.h5") != bits(uninterrupted / "last.weights.h5")
     # A finished run is not touched again, and says the same.
-    monkeypatch.setattr(trainer, "_Run", None)
+    monkeypatch.setattr(lifecycle, "_Run", None)
     results, folder = fit("stopped", resume=True)
     assert results == json.loads((folder / "results.json").read_text())
     monkeypatch.undo()
@@ -194,7 +194,7 @@ def test_a_loss_that_explodes_leaves_the_last_checkpoint(fit, whole, tmp_path, m
         return rate if step < 2 * steps_per_epoch else 1e30
 
     with monkeypatch.context() as patched:
-        patched.setattr(trainer, "learning_rate", exploding)
+        patched.setattr(lifecycle, "learning_rate", exploding)
         with pytest.raises(ConfigError, match=r"loss is (nan|inf) in epoch 3; lower train\.lr"):
             fit("exploded")
     path = tmp_path / "exploded" / "last.weights.h5"
@@ -279,7 +279,7 @@ def test_an_existing_run_is_not_overwritten_nor_taken_for_another(fit, with_trai
         fit(config=with_train(epochs=1, lr=0.5), resume=True)
     with pytest.raises(ConfigError, match=r"another division.*test_signers was \['dan'\]"):
         fit(config=with_train(epochs=1), test_signers=["anna"], resume=True)
-    from signbart_torch.training.trainer import train as train_in_pytorch
+    from signbart_torch.training.learner import train as train_in_pytorch
 
     with pytest.raises(ConfigError, match=r"trained in Keras \(last.weights.h5\), not in PyT"):
         train_in_pytorch(tiny_clips, with_train(epochs=1), folder, resume=True, device="cpu")

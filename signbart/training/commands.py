@@ -1,0 +1,183 @@
+"""What the training commands do in every framework; each of its own adds what only it has."""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Callable, Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
+from signbart.console import print_table
+from signbart.training.options import (
+    EpochReport,
+    print_next_steps,
+    print_results,
+    print_skipped,
+)
+from signbart.training.qat import DEFAULTS, default_overrides, training_config
+
+if TYPE_CHECKING:
+    from signbart.training.frameworks import Framework
+
+
+def train_one(
+    options: argparse.Namespace,
+    framework: Framework,
+    *,
+    train: Callable[..., dict[str, Any]],
+    is_main: bool = True,
+) -> None:
+    """Trains one model, and prints its epochs and its scores.
+
+    Args:
+        options: Of `options.add_run_arguments` and `options.add_split_arguments`.
+        framework: Trains.
+        train: Its ``learner.train``.
+        is_main: Whether this process prints, among those that train together.
+    """
+    from signbart.configuration.reading import load_config
+    from signbart.recordings.reading import read_clips
+
+    config = load_config(options.config, options.overrides)
+    clips = read_clips(options.data, split=options.split, skip_bad=options.skip_bad)
+    with EpochReport(config.train.epochs, quiet=not is_main) as report:
+        results = train(clips, config, options.output, report=report, **_run_options(options))
+    if is_main:
+        print_results(results, clips.skipped)
+        print(f"wrote {options.output}/{framework.best}")
+        print_next_steps(f"{options.output}/{framework.best}", options.output)
+
+
+def train_one_quantized(
+    options: argparse.Namespace,
+    framework: Framework,
+    *,
+    train_quantized: Callable[..., dict[str, Any]],
+    load: Callable[[str], Any],
+    is_main: bool = True,
+) -> None:
+    """Trains a checkpoint on, fake-quantized, and prints its epochs and its scores.
+
+    Args:
+        options: Of `add_quantized_arguments`.
+        framework: Trains.
+        train_quantized: Its ``compression.qat.train_quantized``.
+        load: Reads its checkpoints, which have a configuration.
+        is_main: Whether this process prints, among those that train together.
+    """
+    from signbart.recordings.reading import read_clips
+
+    checkpoint = load(options.checkpoint)
+    clips = read_clips(options.data, split=options.split, skip_bad=options.skip_bad)
+    overrides = default_overrides(**{name: getattr(options, name) for name in DEFAULTS})
+    config = training_config(
+        checkpoint.config, [*overrides, *options.overrides], source=options.checkpoint
+    )
+    with EpochReport(config.train.epochs, quiet=not is_main) as report:
+        results = train_quantized(
+            clips,
+            checkpoint,
+            config,
+            options.output,
+            source=options.checkpoint,
+            static=options.static,
+            report=report,
+            **_run_options(options),
+        )
+    if is_main:
+        print_quantized_results(results, clips.skipped, f"{options.output}/{framework.best}")
+
+
+def _run_options(options: argparse.Namespace) -> dict[str, Any]:
+    return {
+        "test_signers": options.test_signers,
+        "resume": options.resume,
+        "device": options.device,
+        "announce": lambda text: print(text, flush=True),
+        "data_name": options.data,
+    }
+
+
+def add_quantized_arguments(parser: argparse.ArgumentParser, *, checkpoint: str) -> None:
+    """The options of quantization-aware training.
+
+    Args:
+        parser: Receives them.
+        checkpoint: What kind of file the checkpoint is, for the help.
+    """
+    add = parser.add_argument
+    add("--checkpoint", required=True, metavar="FILE", help=checkpoint)
+    add("--data", required=True, metavar="PATH", help="the recordings it was trained on")
+    add("--output", required=True, metavar="FOLDER", help="run folder, for example runs/NAME_qat")
+    add(
+        "--static",
+        action="store_true",
+        help="train for static int8; without it, for dynamic_int8",
+    )
+    add("--epochs", default=DEFAULTS["epochs"], metavar="N", help="default: %(default)s")
+    add(
+        "--lr",
+        default=DEFAULTS["lr"],
+        metavar="RATE",
+        help="peak learning rate; default: %(default)s",
+    )
+    add("--batch-size", default=DEFAULTS["batch_size"], metavar="N", help="default: %(default)s")
+    add("--grad-clip", default=DEFAULTS["grad_clip"], metavar="NORM", help="default: %(default)s")
+    add(
+        "--patience",
+        default=DEFAULTS["patience"],
+        metavar="N",
+        help="stop after this many epochs without a better one; default: %(default)s",
+    )
+    add(
+        "--set",
+        dest="overrides",
+        action="append",
+        default=[],
+        metavar="KEY=VALUE",
+        help="any other setting, for example --set train.label_smoothing=0.1; may be repeated",
+    )
+    add(
+        "--test-signers",
+        nargs="*",
+        metavar="SIGNER",
+        help="signers to test on, where the checkpoint does not say whom it was tested on",
+    )
+    add(
+        "--split",
+        default="all",
+        choices=("train", "val", "test", "all"),
+        help="read this split of the recordings only (default: %(default)s)",
+    )
+    add("--resume", action="store_true", help="go on where the folder's run stopped")
+    add("--skip-bad", action="store_true", help="leave unusable clips out, and count them")
+    add("--device", default="auto", choices=("auto", "cpu", "cuda"), help="default: %(default)s")
+
+
+def print_quantized_results(
+    results: Mapping[str, Any], skipped: Sequence[str], checkpoint: str
+) -> None:
+    """The scores before and after, and what comes next.
+
+    Args:
+        results: As ``results.json`` has them.
+        skipped: The clips that were left out.
+        checkpoint: What was written.
+    """
+    print_skipped(skipped)
+    start, parts = results["start"], [name for name in ("val", "test") if name in results]
+    rows = [
+        [name, *(f"{scores[part]['accuracy']:.2f}" for part in parts)]
+        for name, scores in (
+            ("float32, before", start["plain"]),
+            (f"{start['scheme']}, before", start["prepared"]),
+            (f"{start['scheme']}, epoch {results['best_epoch']}", results),
+        )
+    ]
+    if parts:
+        print_table("Accuracy in percent", ["", *parts], rows)
+    print(f"wrote {checkpoint}")
+    print("next:")
+    print(
+        f"  python bridge/convert.py --checkpoint {checkpoint} --quantize {start['scheme']} "
+        f"--data {results['data']} --output exports/NAME"
+    )

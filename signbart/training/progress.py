@@ -1,0 +1,93 @@
+"""How far a run is: its epochs, the best of them, and what is said of both.
+
+Progress is kept in checkpoints, in JSON containers.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from signbart.configuration.schema import RunConfig, TrainConfig
+from signbart.recordings.clip import ClipSet
+from signbart.training.metrics import Scores
+from signbart.training.splits import Split
+
+
+def identify_recordings(clips: ClipSet, test_signers: Sequence[str]) -> dict[str, Any]:
+    """What a resumed run must find again: the recordings and their division."""
+    return {
+        "fingerprint": clips.fingerprint(),
+        "clips": len(clips),
+        "test_signers": list(test_signers),
+    }
+
+
+def describe_run(
+    config: RunConfig, split: Split, clips: Mapping[str, int], *, parameters: int, where: str
+) -> str:
+    """What is trained, on which clips, and what the others are for.
+
+    Args:
+        config: The run's configuration.
+        split: Who is trained, validated and tested on.
+        clips: How many, by ``train``, ``val`` and ``test``.
+        parameters: Trainable values of the model.
+        where: What it is computed on.
+    """
+    how = ""
+    if clips["val"]:
+        how = f" ({', '.join(split.val_signers) or 'of the training signers'})"
+    tested = f" ({', '.join(split.test_signers)})" if split.test_signers else ""
+    return (
+        f"{config.name}: {parameters:,} parameters, "
+        f"{config.model.num_labels} classes, {config.num_keypoints} keypoints of layout "
+        f"{config.data.layout}, up to {config.data.max_frames} frames, normalisation "
+        f"{config.data.normalization}; seed {config.train.seed}, {where}\n"
+        f"clips: {clips['train']} to train on, {clips['val']} to choose the "
+        f"best epoch by{how}, {clips['test']} to test on{tested}"
+    )
+
+
+def new_progress() -> dict[str, Any]:
+    """The progress of a run of which nothing was trained yet."""
+    return {"epoch": 0, "history": [], "best": None, "finished": False}
+
+
+def record_epoch(progress: dict[str, Any], row: Mapping[str, Any], config: TrainConfig) -> bool:
+    """Adds an epoch to the progress; True where it is the best so far.
+
+    Epoch 0, a trained model before it is trained on, can only be the best.
+
+    Best is the highest validation accuracy, then the lowest loss; without validation clips, the
+    latest. Training is finished after the last epoch, or when nothing has improved for
+    `config.patience` epochs.
+    """
+    best = progress["best"]
+    key = [row.get("val_accuracy", 0.0), -row.get("val_loss", -row["epoch"])]
+    improved = best is None or key > best["key"]
+    if improved:
+        progress["best"] = best = {"epoch": row["epoch"], "key": key}
+    if row["epoch"] == 0:
+        return improved
+    progress["history"] = [*progress["history"], row]
+    progress["epoch"] = row["epoch"]
+    stale = row["epoch"] - best["epoch"]
+    stopped = bool(config.patience) and stale >= config.patience
+    progress["finished"] = row["epoch"] >= config.epochs or stopped
+    return improved
+
+
+def progress_of_best(progress: Mapping[str, Any]) -> dict[str, Any]:
+    """What the best epoch's checkpoint says of the run."""
+    kept = ("epoch", "best", "recordings", "start")
+    return {key: progress[key] for key in kept if key in progress}
+
+
+def percentages(scores: Scores) -> dict[str, float]:
+    """What ``results.json`` says of `scores`."""
+    return {
+        "accuracy": round(100 * scores.accuracy, 3),
+        "top5": round(100 * scores.top5, 3),
+        "mean_class_accuracy": round(100 * scores.mean_class_accuracy, 3),
+    }

@@ -1,0 +1,266 @@
+"""Training in PyTorch, in one process or several: what `signbart.training.lifecycle` asks for."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from functools import partial
+from pathlib import Path
+from typing import Any, Protocol
+
+import numpy as np
+import torch
+import torch.distributed as dist
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from signbart.batches import PreparedClips
+from signbart.configuration.schema import RunConfig
+from signbart.errors import CheckpointError
+from signbart.preprocessing import as_model_input
+from signbart.recordings.clip import ClipSet
+from signbart.training import lifecycle
+from signbart.training.frameworks import TORCH
+from signbart.training.learner import Evaluation, Learner, mixed_seed
+from signbart_torch.models import class_scores, new_model, num_parameters
+from signbart_torch.training.checkpoint import (
+    Checkpoint,
+    build_model,
+    load_checkpoint,
+    save_checkpoint,
+)
+from signbart_torch.training.data import evaluation_batches, training_batches
+from signbart_torch.training.memory import keep_freed_memory
+from signbart_torch.training.objective import Objective, leave_out_unused
+from signbart_torch.training.tensorboard_log import Board
+from signbart_torch.training.workers import Workers, check_precision, start_workers
+
+
+class Preparation(Protocol):
+    """Changes what a model computes while it trains, but not what its checkpoints hold."""
+
+    def prepare(self, model: nn.Module) -> None:
+        """Changes `model` in place; its parameters stay the same objects under the same names."""
+
+    def refresh(self, model: nn.Module) -> None:
+        """Brings what was prepared up to date with the weights, after each epoch."""
+
+
+def train(
+    clips: ClipSet, config: RunConfig, output: str | Path, *, device: str = "auto", **options: Any
+) -> dict[str, Any]:
+    """`lifecycle.train` in PyTorch; see there for what is not listed.
+
+    From then on the process keeps memory that is freed; see `keep_freed_memory`.
+
+    Args:
+        clips: The recordings.
+        config: The run's configuration.
+        output: Run folder.
+        device: ``auto``, ``cpu`` or ``cuda``.
+        options: `lifecycle.train`'s.
+
+    Raises:
+        ConfigError: There is no such device, or it lacks the precision.
+    """
+    keep_freed_memory()
+    workers = start_workers(device)
+    try:
+        check_precision(config.train.precision, workers.device)
+        return lifecycle.train(
+            clips,
+            config,
+            output,
+            framework=TORCH,
+            load=load_checkpoint,
+            make_learner=partial(TorchLearner, workers),
+            **options,
+        )
+    finally:
+        if dist.is_initialized():
+            dist.destroy_process_group()
+
+
+class TorchLearner(Learner):
+    """See `Learner`.
+
+    Args:
+        workers: This process and those that train along.
+        config: The run's configuration.
+        class_names: C labels.
+        preparation: Applied to the model that trains, validates and is tested.
+    """
+
+    def __init__(
+        self,
+        workers: Workers,
+        config: RunConfig,
+        class_names: Sequence[str],
+        preparation: Preparation | None,
+    ):
+        self.config, self.class_names, self.workers = config, tuple(class_names), workers
+        self.preparation = preparation
+        torch.manual_seed(config.train.seed)
+        # On its device before the optimizer is made or loaded, whose state follows the parameters.
+        self.model = new_model(config.model).to(workers.device)
+        self.objective = Objective(config, class_names, workers.device)
+        example = as_model_input(np.zeros((1, 1, config.num_keypoints, 2), np.float32), config)
+        unused = leave_out_unused(
+            self.model, self.objective, torch.from_numpy(example).to(workers.device)
+        )
+        self.optimizer = torch.optim.AdamW(
+            [parameter for _, parameter in self._trained()],
+            lr=config.train.lr,
+            weight_decay=config.train.weight_decay,
+            fused=True,
+        )
+        if preparation is not None:
+            preparation.prepare(self.model)
+        self.module: nn.Module = self.model
+        if workers.world_size > 1:
+            self.module = nn.parallel.DistributedDataParallel(self.model)
+        self.is_main = workers.is_main
+        self.parameters = num_parameters(self.model)
+        self.where = f"{workers.world_size} x {workers.device}"
+        if any(name.startswith("category_head") for name in unused):
+            self.notes = [
+                "category_head is not trained: data.categories does not say which class is of "
+                "which category"
+            ]
+
+    def load(self, checkpoint: Checkpoint, source: str | Path) -> None:
+        """See `Learner.load`."""
+        self.model.load_state_dict(build_model(checkpoint, self.config, source).state_dict())
+
+    def restore(self, checkpoint: Checkpoint, source: str | Path) -> None:
+        """See `Learner.restore`."""
+        self.load(checkpoint, source)
+        state: dict[int, dict[str, Tensor]] = {}
+        for index, (name, _) in enumerate(self._trained()):
+            keys = ("step", "exp_avg", "exp_avg_sq")
+            try:
+                state[index] = {key: checkpoint.optimizer[f"{name}/{key}"] for key in keys}
+            except KeyError as error:
+                raise CheckpointError(
+                    f"{source} lacks the optimizer's {error}: it cannot be resumed"
+                ) from None
+        groups = self.optimizer.state_dict()["param_groups"]
+        self.optimizer.load_state_dict({"state": state, "param_groups": groups})
+
+    def refresh(self) -> None:
+        """See `Learner.refresh`."""
+        if self.preparation is not None:
+            self.preparation.refresh(self.model)
+
+    def train_epoch(
+        self, data: PreparedClips, epoch: int, rate_of: Callable[[int], float]
+    ) -> tuple[float, float]:
+        """See `Learner.train_epoch`."""
+        config, workers = self.config.train, self.workers
+        # Dropout differs between processes, and between epochs.
+        torch.manual_seed(mixed_seed(config.seed, epoch, workers.rank))
+        self.module.train()
+        totals = torch.zeros(3, dtype=torch.float64, device=workers.device)
+        batches = training_batches(
+            data, self.config, epoch, rank=workers.rank, world_size=workers.world_size
+        )
+        sizes = torch.zeros((), device=workers.device)
+        for step, batch in enumerate(batches):
+            for group in self.optimizer.param_groups:
+                group["lr"] = rate_of(step)
+            labels = batch.labels.to(workers.device)
+            sizes.fill_(len(labels))
+            if workers.world_size > 1:
+                dist.all_reduce(sizes)
+            self.optimizer.zero_grad(set_to_none=True)
+            outputs = self._forward(batch.keypoints, batch.attention_mask)
+            losses = self.objective(outputs, labels)
+            # DDP averages gradients over processes; this makes the average the whole batch's mean
+            # however many clips each process was given.
+            (losses * workers.world_size / sizes).backward()
+            if config.grad_clip:
+                nn.utils.clip_grad_norm_(self.model.parameters(), config.grad_clip)
+            self.optimizer.step()
+            with torch.no_grad():
+                hits = (class_scores(outputs).argmax(dim=1) == labels).sum()
+                totals += torch.stack(
+                    [losses.double(), hits.double(), totals.new_tensor(len(labels))]
+                )
+        if workers.world_size > 1:
+            dist.all_reduce(totals)
+        loss, hits, count = totals.tolist()
+        return loss / count, 100 * hits / count
+
+    def _forward(self, keypoints: Tensor, attention_mask: Tensor) -> Tensor | dict[str, Tensor]:
+        device = self.workers.device
+        with torch.autocast(
+            device.type, torch.bfloat16, enabled=self.config.train.precision == "bf16"
+        ):
+            return self.module(keypoints.to(device), attention_mask.to(device))
+
+    def evaluate(self, data: PreparedClips) -> Evaluation:
+        """See `Learner.evaluate`."""
+        return self._evaluate(self.model, data)
+
+    def evaluator_of(
+        self, checkpoint: Checkpoint, source: str | Path
+    ) -> Callable[[PreparedClips], Evaluation]:
+        """See `Learner.evaluator_of`."""
+        model = build_model(checkpoint, self.config, source).to(self.workers.device)
+        return partial(self._evaluate, model)
+
+    def _evaluate(self, model: nn.Module, data: PreparedClips) -> Evaluation:
+        outputs = predict(model, data, self.config, self.workers.device)
+        logits, labels = class_scores(outputs), torch.from_numpy(data.labels)
+        percentages = {}
+        if self.objective.has_categories:
+            right = self.objective.categories(labels.to(self.workers.device)).cpu().numpy()
+            hits = outputs["category"].argmax(axis=1) == right
+            percentages["category_accuracy"] = 100 * float(hits.mean())
+        loss = F.cross_entropy(torch.from_numpy(logits), labels)
+        return Evaluation(logits, float(loss), percentages)
+
+    def save(self, path: Path, progress: Mapping[str, Any], *, resumable: bool) -> None:
+        """See `Learner.save`."""
+        optimizer = {}
+        if resumable:
+            names = [name for name, _ in self._trained()]
+            optimizer = {
+                f"{names[index]}/{key}": value
+                for index, values in self.optimizer.state_dict()["state"].items()
+                for key, value in values.items()
+            }
+        state = self.model.state_dict()
+        save_checkpoint(Checkpoint(state, self.config, self.class_names, progress, optimizer), path)
+
+    def open_board(self, folder: Path, purge_step: int) -> Board:
+        """See `Learner.open_board`."""
+        return Board(folder, purge_step)
+
+    def wait_for_others(self) -> None:
+        """See `Learner.wait_for_others`."""
+        if self.workers.world_size > 1:
+            dist.barrier()
+
+    def _trained(self) -> list[tuple[str, nn.Parameter]]:
+        """The parameters that are trained, by name."""
+        return [(name, p) for name, p in self.model.named_parameters() if p.requires_grad]
+
+
+@torch.no_grad()
+def predict(
+    model: nn.Module, data: PreparedClips, config: RunConfig, device: torch.device
+) -> np.ndarray | dict[str, np.ndarray]:
+    """The model's outputs on every prepared clip, in their order, in inference mode.
+
+    Returns:
+        Logits (N, C) float32, or of a model with several outputs a dict of such.
+    """
+    model.eval()
+    found: dict[str, np.ndarray] = {}
+    for batch in evaluation_batches(data, config):
+        outputs = model(batch.keypoints.to(device), batch.attention_mask.to(device))
+        lone = isinstance(outputs, Tensor)
+        for name, scored in ({"": outputs} if lone else outputs).items():
+            rows = found.setdefault(name, np.empty((len(data), scored.shape[1]), np.float32))
+            rows[batch.indices] = scored.cpu().numpy()
+    return found[""] if lone else found
