@@ -2,13 +2,9 @@
 
 from __future__ import annotations
 
-import contextlib
 import dataclasses
-import multiprocessing
 import tempfile
 from collections.abc import Callable, Sequence
-from concurrent.futures import ProcessPoolExecutor
-from concurrent.futures.process import BrokenProcessPool
 from functools import partial
 from pathlib import Path
 
@@ -42,7 +38,7 @@ from bridge.verification.report import save_repro
 from bridge.verification.samples import make_samples, read_recordings
 from bridge.verification.verdict import FAILED, WRONG, Verdict
 from bridge.weights.source import read_source
-from signbart.engines import start_worker
+from signbart.engines import run_tasks
 from signbart.files import make_folder
 from signbart.training.splits import divide
 
@@ -137,45 +133,24 @@ def make_artifacts(
         jobs: Routes at a time, in processes of their own if more than one.
         report: Called with each artifact.
     """
-    made = [run() for run in runs] if min(jobs, len(runs)) == 1 else _make_apart(runs, jobs)
+    # What makes most files takes longest; begun last, everybody would wait for it.
+    order = sorted(runs, key=lambda run: -len(run.endings)) if jobs > 1 else list(runs)
+    made = {}
+    for at, of_route in run_tasks(
+        order, min(jobs, len(runs)), crashed=lambda at: order[at].crashed(), name="route"
+    ):
+        made[id(order[at])] = of_route
     with open(log, "ab") as joined:
         for run in runs:
             if run.log.is_file():
                 joined.write(run.log.read_bytes())
                 run.log.unlink()
     artifacts = []
-    for run, of_route in zip(runs, made, strict=True):
-        for artifact in of_route:
+    for run in runs:
+        for artifact in made[id(run)]:
             artifacts.append(_settle(artifact, run, output))
             report(artifacts[-1])
     return artifacts
-
-
-def _make_apart(runs: Sequence[RouteRun], jobs: int) -> list[list[Artifact]]:
-    """Takes routes in processes of their own; what one of them does to itself is its verdict."""
-    # Converters load libraries that do not survive a fork.
-    pool_of = partial(
-        ProcessPoolExecutor,
-        mp_context=multiprocessing.get_context("spawn"),
-        initializer=start_worker,
-    )
-    made: dict[int, list[Artifact]] = {}
-    # What makes most files takes longest; begun last, everybody would wait for it.
-    order = sorted(range(len(runs)), key=lambda at: -len(runs[at].endings))
-    with pool_of(min(jobs, len(runs))) as pool:
-        futures = {at: pool.submit(runs[at]) for at in order}
-        for at, future in futures.items():
-            # A process that ends takes the pool along: the others get another try below.
-            with contextlib.suppress(BrokenProcessPool):
-                made[at] = future.result()
-    for at in order:
-        if at not in made:
-            with pool_of(1) as pool:
-                try:
-                    made[at] = pool.submit(runs[at]).result()
-                except BrokenProcessPool:
-                    made[at] = runs[at].crashed()
-    return [made[at] for at in range(len(runs))]
 
 
 def _settle(artifact: Artifact, run: RouteRun, output: Path) -> Artifact:
