@@ -15,14 +15,14 @@ from pathlib import Path
 from bridge.errors import BridgeError
 from bridge.options import at_least
 from bridge.quantization.tensor_errors import COLUMNS, tensor_errors
-from signbart.console import print_table, run_command
+from signbart.console import print_table, program_name, run_command
 from signbart.models.io_spec import ATTENTION_MASK, KEYPOINTS
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Runs the command; returns its exit status."""
     parser = argparse.ArgumentParser(
-        prog="python -m bridge.tensor_errors",
+        prog=program_name("python -m bridge.tensor_errors"),
         description="Show which tensors of an int8 or int16x8 .tflite lose precision, on real "
         "clips, and which numbers its calibrated ranges cut off.",
     )
@@ -42,8 +42,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     options = parser.parse_args(arguments)
 
     from bridge.artifact.metadata import carried_config, read_metadata
-    from bridge.verification.clips import prepared_inputs
     from bridge.verification.samples import read_recordings
+    from signbart.preprocessing import model_inputs
     from signbart.training.calibration import balanced_choice
 
     config = carried_config(read_metadata(options.float_model), options.float_model)
@@ -53,7 +53,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         if not len(clips):
             raise BridgeError(f"{options.data} has no clips by {', '.join(options.signers)}")
     clips = clips.select(balanced_choice(clips.labels, clips.signers, options.clips, options.seed))
-    keypoints, mask = prepared_inputs(clips, config)
+    keypoints, mask = model_inputs(clips, config)
     rows = tensor_errors(
         Path(options.float_model),
         Path(options.quantized_model),
@@ -72,10 +72,5 @@ def main(arguments: Sequence[str] | None = None) -> int:
     return 0
 
 
-def command() -> None:
-    """The console script."""
-    run_command(main)
-
-
 if __name__ == "__main__":
-    command()
+    run_command(main)

@@ -16,6 +16,7 @@ import numpy as np
 
 from signbart.configuration.schema import RunConfig
 from signbart.landmarks.layouts import Layout, get_layout
+from signbart.recordings.clip import ClipSet
 
 BOX_MARGIN = 0.05  # published: 5 % of the longer side, on every side
 
@@ -232,3 +233,26 @@ def pad(clips: Sequence[np.ndarray], length: int | None = None) -> tuple[np.ndar
         row[: len(clip)] = clip
     mask = (np.arange(length) < lengths[:, None]).astype(np.int32)
     return keypoints, mask
+
+
+def model_inputs(clips: ClipSet, config: RunConfig) -> tuple[np.ndarray, np.ndarray]:
+    """Recordings as a model takes them, all steps of it.
+
+    Args:
+        clips: N of them, in the configuration's layout or in one that holds it.
+        config: The model's.
+
+    Returns:
+        ``keypoints`` (N, T, K, 2), or (N, T, 2K), float32, and ``attention_mask`` (N, T) int32, T
+        being `config.data.max_frames`. Padded frames are full of NaN, which a model must never
+        read, and a quantized one no more than the others.
+
+    Raises:
+        ClipError: The clips do not fit the layout.
+    """
+    clips = clips.to_layout(get_layout(config.data.layout))
+    keypoints, mask = pad(
+        [preprocess(clip.landmarks, config) for clip in clips.clips], config.data.max_frames
+    )
+    keypoints[mask == 0] = np.nan
+    return as_model_input(keypoints, config), mask

@@ -82,13 +82,14 @@ def evaluate(model: OpenedModel, clips: ClipSet, source: str) -> Evaluation:
         SignBartError: The clips do not fit the model: classes, landmarks, or there are none.
     """
     from bridge.quantization.calibration import with_labels_of
-    from bridge.verification.clips import predict, prepared_inputs
+    from bridge.verification.clips import predict
+    from signbart.preprocessing import model_inputs
 
     if not len(clips):
         raise BridgeError(f"{source}: there are no clips to evaluate on")
     clips = with_labels_of(clips, model.class_names, source)
     takes_any = model.runtime.spec.inputs[0].shape[0] is None
-    inputs = prepared_inputs(clips, model.config)
+    inputs = model_inputs(clips, model.config)
     logits = predict(model.runtime, *inputs, batch=_BATCH if takes_any else 1)
     broken = np.flatnonzero(~np.isfinite(logits).all(axis=1))
     if len(broken):

@@ -76,10 +76,10 @@ def _time(path: Path, partner: Path | None, clip: ClipSet) -> dict[str, float | 
     from bridge.artifact.metadata import carried_config, read_metadata
     from bridge.artifact.runtimes import TFLiteRuntime
     from bridge.folds.latency import interleaved
-    from bridge.verification.clips import prepared_inputs
     from signbart.models.io_spec import ATTENTION_MASK, KEYPOINTS
+    from signbart.preprocessing import model_inputs
 
-    keypoints, mask = prepared_inputs(clip, carried_config(read_metadata(path), path))
+    keypoints, mask = model_inputs(clip, carried_config(read_metadata(path), path))
     inputs = {KEYPOINTS: keypoints, ATTENTION_MASK: mask}
     # In pairs: a dozen models by turns would push each other's weights out of the caches, as no
     # program does that runs one of them.

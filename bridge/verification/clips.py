@@ -18,6 +18,7 @@ from bridge.verification.compare import FAILED, PASS, WRONG, Parity, judge, wors
 from bridge.verification.samples import Sample
 from signbart.errors import SignBartError
 from signbart.models.io_spec import ATTENTION_MASK, KEYPOINTS, LOGITS, class_output
+from signbart.preprocessing import model_inputs
 
 if TYPE_CHECKING:
     from bridge.artifact.runtimes import Runtime
@@ -40,9 +41,6 @@ if TYPE_CHECKING:
     from bridge.artifact.runtimes import Runtime
     from signbart.configuration.schema import RunConfig
     from signbart.recordings.clip import ClipSet
-
-# Padded frames hold this, where the input is float: a quantized graph must not read them either.
-_GARBAGE = np.float32(np.nan)
 
 
 @dataclass(frozen=True)
@@ -99,7 +97,7 @@ def judged_clips(
         raise BridgeError(
             f"{source}: there are no clips to judge by; give recordings that were not trained on"
         )
-    keypoints, mask = prepared_inputs(clips, config)
+    keypoints, mask = model_inputs(clips, config)
     logits, others = predict_all(reference, keypoints, mask)
     return JudgedClips(
         keypoints,
@@ -110,22 +108,6 @@ def judged_clips(
         source,
         others,
     )
-
-
-def prepared_inputs(clips: ClipSet, config: RunConfig) -> tuple[np.ndarray, np.ndarray]:
-    """Clips as model inputs of `config.data.max_frames`: (N, T, K, 2), (N, T).
-
-    Padded frames are full of NaN, which a model must never read.
-    """
-    from signbart.landmarks.layouts import get_layout
-    from signbart.preprocessing import as_model_input, pad, preprocess
-
-    clips = clips.to_layout(get_layout(config.data.layout))
-    keypoints, mask = pad(
-        [preprocess(clip.landmarks, config) for clip in clips.clips], config.data.max_frames
-    )
-    keypoints[mask == 0] = _GARBAGE
-    return as_model_input(keypoints, config), mask
 
 
 def predict(

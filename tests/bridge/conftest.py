@@ -21,10 +21,11 @@ from bridge.quantization.calibration import Calibration, calibrate_on
 from bridge.quantization.quantizer import quantize
 from bridge.quantization.schemes import SCHEMES
 from bridge.routes import ROUTES
-from bridge.verification.clips import JudgedClips, judged_clips, predict, prepared_inputs
+from bridge.verification.clips import JudgedClips, judged_clips, predict
 from signbart.configuration.reading import from_dict
 from signbart.configuration.schema import RunConfig
 from signbart.landmarks.layouts import get_layout
+from signbart.preprocessing import model_inputs
 from signbart.recordings.clip import Clip, ClipSet
 from signbart.recordings.packed import write_packed
 from signbart.recordings.reading import read_clips
@@ -189,7 +190,7 @@ def performances_file(tmp_path_factory, checkpoint, config) -> Path:
         landmarks[rng.random(shape[:2]) < 0.1] = 0.0
         clips.append(Clip(landmarks.astype(np.float32), 0, "", index, ""))
     model = TorchRuntime(load_model(checkpoint)[0], config)
-    logits = predict(model, *prepared_inputs(ClipSet(tuple(clips), LABELS), config))
+    logits = predict(model, *model_inputs(ClipSet(tuple(clips), LABELS), config))
     ordered = np.sort(logits, axis=1)
     clear = np.flatnonzero(ordered[:, -1] - ordered[:, -2] > 0.4)[:240]
     assert len(clear) == 240

@@ -25,7 +25,6 @@ from bridge.describe import main as describe_command
 from bridge.errors import ArtifactError, BridgeError
 from bridge.export_models import main
 from bridge.routes import ROUTES
-from bridge.verification.clips import prepared_inputs
 from bridge.verification.compare import WRONG, compare
 from bridge.verification.sequences import LENGTHS, UnmaskedTorch, make_sequences
 from bridge.weights.model_sources import read_source
@@ -34,6 +33,7 @@ from signbart.errors import SignBartError
 from signbart.landmarks.layouts import get_layout
 from signbart.models import MODEL_KINDS, io_spec
 from signbart.models.io_spec import ATTENTION_MASK, KEYPOINTS
+from signbart.preprocessing import model_inputs
 from signbart.recordings.clip import ClipSet
 from signbart.recordings.packed import write_packed
 from signbart.recordings.reading import read_clips
@@ -227,7 +227,7 @@ def test_every_route_carries_trained_models(trained, clips, tmp_path, route):
 def recorded_samples(config, clips):
     """Every eighth of the first 168 clips as a model's input, and its class."""
     chosen = clips.select(range(0, 168, 8))
-    keypoints, mask = prepared_inputs(chosen, config)
+    keypoints, mask = model_inputs(chosen, config)
     for at, label in enumerate(chosen.labels):
         yield {KEYPOINTS: keypoints[at : at + 1], ATTENTION_MASK: mask[at : at + 1]}, int(label)
 

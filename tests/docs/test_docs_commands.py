@@ -9,8 +9,8 @@ import numpy as np
 import pytest
 
 from bridge.artifact.runtimes import FloatView, TFLiteRuntime
-from bridge.verification.clips import prepared_inputs
 from signbart.configuration.reading import load_config
+from signbart.preprocessing import model_inputs
 from signbart.recordings.reading import read_clips
 from tests.docs.pages import PAGES, REPOSITORY, id_of, steps
 
@@ -41,7 +41,7 @@ def test_the_snippet_without_libraries_computes_what_the_project_does(workspace,
 
     config = load_config(REPOSITORY / "configs" / "kp90.yaml")
     clips = read_clips(workspace.folder / "recordings.npz").select(range(0, 160, 16))
-    keypoints, mask = prepared_inputs(clips, config)
+    keypoints, mask = model_inputs(clips, config)
     for name in (model, "integers.tflite"):
         path = workspace.folder / name
         runtime, program = FloatView(TFLiteRuntime(path)), recognize.Recognizer(path)

@@ -14,7 +14,6 @@ from bridge.verification.clips import (
     judge_on_clips,
     judged_clips,
     predict,
-    prepared_inputs,
 )
 from bridge.verification.compare import FAILED, PASS, WRONG
 from bridge.verification.limits import DataTolerance
@@ -22,6 +21,7 @@ from bridge.verification.report import parity_json, parity_markdown, print_parit
 from signbart.errors import RuntimeInputError
 from signbart.models import io_spec
 from signbart.models.io_spec import IOSpec
+from signbart.preprocessing import model_inputs
 from signbart_torch.training.checkpoint import load_model
 
 N, C = 200, 5  # a clip is half a percent
@@ -179,7 +179,7 @@ def test_a_reference_that_is_not_finite_is_no_reference(clips):
 
 
 def test_padded_frames_are_full_of_nan(performances, config):
-    keypoints, mask = prepared_inputs(performances.select(range(30)), config)
+    keypoints, mask = model_inputs(performances.select(range(30)), config)
     assert keypoints.shape == (30, 12, 41, 2) and keypoints.dtype == np.float32
     assert mask.dtype == np.int32 and set(mask.sum(axis=1)) > {3, 12}
     assert np.isnan(keypoints[mask == 0]).all() and np.isfinite(keypoints[mask == 1]).all()
@@ -244,7 +244,7 @@ def test_an_artifact_of_another_model_does_not_fit(opened, config):
 
 
 def test_every_clip_is_asked_about_alone_and_in_order(performances, config):
-    keypoints, mask = prepared_inputs(performances.select(range(5)), config)
+    keypoints, mask = model_inputs(performances.select(range(5)), config)
     asked = []
     fake = Fake(None, lambda inputs: asked.append(inputs) or np.float32([[len(asked), 0]]))
     assert predict(fake, keypoints, mask)[:, 0].tolist() == [1, 2, 3, 4, 5]
