@@ -6,6 +6,8 @@ The functions here import TensorFlow when they are called, in whichever process 
 from __future__ import annotations
 
 import os
+from contextlib import suppress
+from importlib import import_module
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -17,8 +19,19 @@ if TYPE_CHECKING:
 os.environ["KERAS_BACKEND"] = "tensorflow"
 
 
+def import_triton() -> None:
+    """Loads Triton, where there is one, while TensorFlow is not loaded yet.
+
+    PyTorch's builds for CUDA bring it and load it late; behind TensorFlow its import ends the
+    process with a segmentation fault (TensorFlow 2.21, Triton 3.7).
+    """
+    with suppress(ImportError):
+        import_module("triton")
+
+
 def import_tensorflow() -> None:
     """Starts TensorFlow without its messages, which come before any setting of its own."""
+    import_triton()
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")  # and later without what is no error
     stderr = os.dup(2)
     nothing = os.open(os.devnull, os.O_WRONLY)

@@ -11,6 +11,7 @@ from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
 from signbart.models import kind_of
+from signbart_tf import import_triton
 
 if TYPE_CHECKING:
     import keras
@@ -27,4 +28,5 @@ def export_graph(twin: keras.Model) -> keras.Model:
 
 
 def _module(config: Any) -> ModuleType:
+    import_triton()
     return import_module(f"{__name__}.{kind_of(config).name}")
