@@ -21,7 +21,7 @@ from bridge.options import (
 from bridge.verification.compare import WRONG, Parity, compare_artifact, diagnose
 from bridge.verification.report import save_repro
 from bridge.weights.source import published_options
-from signbart.console import run_command
+from signbart.console import program_name, run_command
 
 if TYPE_CHECKING:
     from bridge.verification.clips import JudgedClips
@@ -30,7 +30,7 @@ if TYPE_CHECKING:
 def main(arguments: Sequence[str] | None = None) -> int:
     """Runs the command; 0 if every artifact passes, 1 if not."""
     parser = argparse.ArgumentParser(
-        prog="python -m bridge.parity",
+        prog=program_name("python -m bridge.parity"),
         description="Compare artifacts with the PyTorch checkpoint that they were made from.",
     )
     parser.add_argument("--reference", required=True, metavar="CKPT", help="the checkpoint")
@@ -173,10 +173,5 @@ def _name_other_origin(result: Parity, path: Path, checkpoint: str) -> Parity:
     return dataclasses.replace(result, reason=reason)
 
 
-def command() -> None:
-    """The console script."""
-    run_command(main)
-
-
 if __name__ == "__main__":
-    command()
+    run_command(main)

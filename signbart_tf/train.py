@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 from collections.abc import Sequence
 
-from signbart.console import run_command
+from signbart.console import program_name, run_command
 from signbart.training.options import (
     EpochReport,
     add_run_arguments,
@@ -20,7 +20,7 @@ from signbart_tf.training.options import add_loop_argument
 def main(arguments: Sequence[str] | None = None) -> int:
     """Runs the command; returns its exit status."""
     parser = argparse.ArgumentParser(
-        prog="python -m signbart_tf.train",
+        prog=program_name("python -m signbart_tf.train"),
         description="Train SignBART's Keras twin on recordings.",
     )
     add_run_arguments(parser)
@@ -56,10 +56,5 @@ def main(arguments: Sequence[str] | None = None) -> int:
     return 0
 
 
-def command() -> None:
-    """The console script."""
-    run_command(main)
-
-
 if __name__ == "__main__":
-    command()
+    run_command(main)

@@ -11,7 +11,7 @@ import argparse
 import dataclasses
 from collections.abc import Sequence
 
-from signbart.console import run_command
+from signbart.console import program_name, run_command
 from signbart.training.options import EpochReport
 from signbart.training.qat import (
     DEFAULTS,
@@ -26,7 +26,7 @@ from signbart_torch.compression.qat import train_quantized
 def main(arguments: Sequence[str] | None = None) -> int:
     """Runs the command; returns its exit status."""
     parser = argparse.ArgumentParser(
-        prog="python -m signbart_torch.qat",
+        prog=program_name("python -m signbart_torch.qat"),
         description="Train a model on, with int8 arithmetic simulated in every Linear layer. "
         "Default: for dynamic_int8. The clips are divided as in the checkpoint's own run.",
     )
@@ -80,10 +80,5 @@ def main(arguments: Sequence[str] | None = None) -> int:
     return 0
 
 
-def command() -> None:
-    """The console script."""
-    run_command(main)
-
-
 if __name__ == "__main__":
-    command()
+    run_command(main)
