@@ -8,47 +8,17 @@ from __future__ import annotations
 import argparse
 import json
 from collections.abc import Sequence
-from pathlib import Path
 
-import numpy as np
-
-from signbart.console import run_command
+from signbart.console import program_name, run_command
 
 _SHOWN = 5
-
-
-def classify(model: str | Path, clip: str) -> list[tuple[str, float]]:
-    """Every class with its score, the likeliest first.
-
-    Args:
-        model: A .tflite, or whatever else `evaluation.open_model` opens without further options.
-        clip: The recording; see `signbart.recordings.reading.read_single_clip`.
-
-    Returns:
-        Labels and scores: the softmax of the logits, which sums up to 1.
-
-    Raises:
-        SignBartError: The model or the recording cannot be read, or they do not fit each other.
-    """
-    from bridge.artifact.opened import open_model
-    from bridge.verification.clips import predict
-    from signbart.preprocessing import model_inputs
-    from signbart.recordings.clip import ClipSet
-    from signbart.recordings.reading import read_single_clip
-
-    recording = ClipSet((read_single_clip(clip),), ("",))
-    opened = open_model(model)
-    (logits,) = predict(opened.runtime, *model_inputs(recording, opened.config))
-    scores = np.exp(logits - logits.max(), dtype=np.float64)
-    scores /= scores.sum()
-    order = np.argsort(-logits, kind="stable")
-    return [(opened.class_names[at], float(scores[at])) for at in order]
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Runs the command; returns its exit status."""
     parser = argparse.ArgumentParser(
-        prog="python -m bridge.classify", description="Say which sign a recording shows."
+        prog=program_name("python -m bridge.classify"),
+        description="Say which sign a recording shows.",
     )
     parser.add_argument("model", metavar="MODEL", help="a .tflite made by bridge/convert.py")
     parser.add_argument(
@@ -60,7 +30,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--json", action="store_true", help="every class, as JSON")
     options = parser.parse_args(arguments)
 
-    scores = classify(options.model, options.clip)
+    from bridge.artifact.opened import open_model
+
+    scores = open_model(options.model).classify(options.clip)
     if options.json:
         predictions = [{"label": label, "score": round(score, 6)} for label, score in scores]
         record = {"model": options.model, "clip": options.clip, "predictions": predictions}
@@ -72,10 +44,5 @@ def main(arguments: Sequence[str] | None = None) -> int:
     return 0
 
 
-def command() -> None:
-    """The console script."""
-    run_command(main)
-
-
 if __name__ == "__main__":
-    command()
+    run_command(main)

@@ -24,7 +24,7 @@ from bridge.options import (
 from bridge.quantization.schemes import FLOAT, SCHEMES
 from bridge.routes import ROUTES
 from bridge.weights.source import published_options
-from signbart.console import run_command
+from signbart.console import program_name, run_command
 
 # Lines of the log that a failure shows.
 _LOG_TAIL = 15
@@ -38,7 +38,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     )
     schemes = "\n".join(f"  {scheme.name:16} {scheme.description}" for scheme in SCHEMES.values())
     parser = argparse.ArgumentParser(
-        prog="python bridge/convert.py",
+        prog=program_name("python bridge/convert.py"),
         description="Convert a checkpoint to .tflite and compare the result with PyTorch.",
         epilog=f"routes:\n{table}\n\nschemes:\n{schemes}\n\n"
         "exit status: 0 converted and within the limits of bridge/verification/limits.yaml, 1 not, "
@@ -139,10 +139,5 @@ def main(arguments: Sequence[str] | None = None) -> int:
     return 0
 
 
-def command() -> None:
-    """The console script."""
-    run_command(main)
-
-
 if __name__ == "__main__":
-    command()
+    run_command(main)

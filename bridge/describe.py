@@ -10,7 +10,7 @@ from typing import Any
 
 from bridge.artifact.contents import foreign_operators, operators
 from bridge.errors import ArtifactError
-from signbart.console import run_command
+from signbart.console import program_name, run_command
 
 
 def describe(path: str | Path) -> dict[str, Any]:
@@ -55,7 +55,8 @@ def describe(path: str | Path) -> dict[str, Any]:
 def main(arguments: Sequence[str] | None = None) -> int:
     """Runs the command; returns its exit status."""
     parser = argparse.ArgumentParser(
-        prog="python -m bridge.describe", description="Print what is inside an artifact."
+        prog=program_name("python -m bridge.describe"),
+        description="Print what is inside an artifact.",
     )
     parser.add_argument("artifact", metavar="FILE", help=".tflite or .onnx")
     parser.add_argument("--json", action="store_true", help="print everything, as JSON")
@@ -102,10 +103,5 @@ def main(arguments: Sequence[str] | None = None) -> int:
     return 0
 
 
-def command() -> None:
-    """The console script."""
-    run_command(main)
-
-
 if __name__ == "__main__":
-    command()
+    run_command(main)

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 from bridge.errors import BridgeError
 from bridge.evaluation.tables import per_class_csv, per_class_rows
 from bridge.options import add_published_arguments
-from signbart.console import print_table, run_command
+from signbart.console import print_table, program_name, run_command
 
 if TYPE_CHECKING:
     from bridge.evaluation.predictions import Evaluation
@@ -114,7 +114,7 @@ def seen_in_training(path: Path, clips: ClipSet, chosen: ClipSet) -> str:
 def main(arguments: Sequence[str] | None = None) -> int:
     """Runs the command; returns its exit status."""
     parser = argparse.ArgumentParser(
-        prog="python -m bridge.evaluate",
+        prog=program_name("python -m bridge.evaluate"),
         description="Score models of any kind on labelled recordings. Preprocessing and labels are "
         "the model's own.",
     )
@@ -231,10 +231,5 @@ def _title(evaluation: Evaluation) -> str:
     return f"{evaluation.model}: {100 * scores.accuracy:.2f} % of {scores.count} clips"
 
 
-def command() -> None:
-    """The console script."""
-    run_command(main)
-
-
 if __name__ == "__main__":
-    command()
+    run_command(main)

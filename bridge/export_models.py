@@ -17,7 +17,7 @@ from bridge.errors import BridgeError
 from bridge.options import add_quantization_arguments, at_least
 from bridge.quantization.schemes import select_schemes
 from bridge.routes import ROUTES, get_route
-from signbart.console import run_command
+from signbart.console import program_name, run_command
 from signbart.models import MODEL_KINDS
 from signbart.models.kind import ModelKind
 
@@ -105,7 +105,7 @@ def _offered() -> list[ModelKind]:
 def _parser() -> argparse.ArgumentParser:
     routes = "\n".join(f"  {route.name:8} {route.description}" for route in ROUTES.values())
     parser = argparse.ArgumentParser(
-        prog="python bridge/export_models.py",
+        prog=program_name("python bridge/export_models.py"),
         description="Export a sign Transformer and a MediaPipe GRU, from their PyTorch checkpoints "
         "to .tflite and .onnx, and compare every file with PyTorch. By default it takes what lies "
         "in the current folder.",
@@ -232,10 +232,5 @@ def _print_table(artifacts: Sequence) -> None:
     print_table("", columns, rows)
 
 
-def command() -> None:
-    """The console script."""
-    run_command(main)
-
-
 if __name__ == "__main__":
-    command()
+    run_command(main)

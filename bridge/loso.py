@@ -17,7 +17,7 @@ from pathlib import Path
 
 from bridge.quantization.schemes import select_schemes
 from bridge.routes import select_routes
-from signbart.console import run_command
+from signbart.console import program_name, run_command
 from signbart.files import make_folder
 from signbart.training.folds import (
     ALL,
@@ -34,7 +34,7 @@ REPORT = "report"  # the book's folder; no signer's, for signers hold exports
 def main(arguments: Sequence[str] | None = None) -> int:
     """Runs the command; 0 if every artifact agrees, 1 if not."""
     parser = argparse.ArgumentParser(
-        prog="python -m bridge.loso",
+        prog=program_name("python -m bridge.loso"),
         description="Train once per signer, each time without that signer; convert each model by "
         "every route, quantize it, and judge all of it on the signer left out. With --resume it "
         "goes on past what is finished.",
@@ -126,10 +126,5 @@ def main(arguments: Sequence[str] | None = None) -> int:
     return report([output], output / REPORT)
 
 
-def command() -> None:
-    """The console script."""
-    run_command(main)
-
-
 if __name__ == "__main__":
-    command()
+    run_command(main)

@@ -12,13 +12,13 @@ from bridge.options import (
     add_test_signers_argument,
     not_negative,
 )
-from signbart.console import run_command
+from signbart.console import program_name, run_command
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Runs the command; 0 if every artifact passes, 1 if not."""
     parser = argparse.ArgumentParser(
-        prog="python -m bridge.parity",
+        prog=program_name("python -m bridge.parity"),
         description="Compare artifacts with the PyTorch checkpoint that they were made from.",
     )
     parser.add_argument("--reference", required=True, metavar="CKPT", help="the checkpoint")
@@ -80,10 +80,5 @@ def main(arguments: Sequence[str] | None = None) -> int:
     return 0 if all(verdict.passed for verdict in found.verdicts) else 1
 
 
-def command() -> None:
-    """The console script."""
-    run_command(main)
-
-
 if __name__ == "__main__":
-    command()
+    run_command(main)

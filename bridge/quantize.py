@@ -8,14 +8,14 @@ from pathlib import Path
 
 from bridge.options import add_quantization_arguments, at_least
 from bridge.quantization.schemes import FLOAT, SCHEMES
-from signbart.console import run_command
+from signbart.console import program_name, run_command
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Runs the command; 0 if the quantized file still agrees with the float one, 1 if not."""
     schemes = "\n".join(f"  {s.name:16} {s.description}" for s in SCHEMES.values())
     parser = argparse.ArgumentParser(
-        prog="python -m bridge.quantize",
+        prog=program_name("python -m bridge.quantize"),
         description="Quantize a float .tflite that bridge/convert.py made, and judge the result by "
         "the float one. (bridge/convert.py --quantize does the same from a checkpoint, and judges "
         "by PyTorch.)",
@@ -66,10 +66,5 @@ def main(arguments: Sequence[str] | None = None) -> int:
     return 0 if artifact.parity.passed else 1
 
 
-def command() -> None:
-    """The console script."""
-    run_command(main)
-
-
 if __name__ == "__main__":
-    command()
+    run_command(main)

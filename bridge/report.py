@@ -7,13 +7,13 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from bridge.book.printing import report
-from signbart.console import run_command
+from signbart.console import program_name, run_command
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Runs the command; 0 if every artifact passed, 1 if not."""
     parser = argparse.ArgumentParser(
-        prog="python -m bridge.report",
+        prog=program_name("python -m bridge.report"),
         description="Print the tables over runs of bridge.loso; with --output write the results "
         "book: report_<date>.md and .html, CSV tables, confusion matrices, training curves.",
     )
@@ -25,10 +25,5 @@ def main(arguments: Sequence[str] | None = None) -> int:
     )
 
 
-def command() -> None:
-    """The console script."""
-    run_command(main)
-
-
 if __name__ == "__main__":
-    command()
+    run_command(main)

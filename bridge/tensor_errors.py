@@ -15,14 +15,14 @@ from pathlib import Path
 from bridge.errors import BridgeError
 from bridge.options import at_least
 from bridge.quantization.tensor_errors import COLUMNS, tensor_errors
-from signbart.console import print_table, run_command
+from signbart.console import print_table, program_name, run_command
 from signbart.models.io_spec import ATTENTION_MASK, KEYPOINTS
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Runs the command; returns its exit status."""
     parser = argparse.ArgumentParser(
-        prog="python -m bridge.tensor_errors",
+        prog=program_name("python -m bridge.tensor_errors"),
         description="Show which tensors of an int8 or int16x8 .tflite lose precision, on real "
         "clips, and which numbers its calibrated ranges cut off.",
     )
@@ -72,10 +72,5 @@ def main(arguments: Sequence[str] | None = None) -> int:
     return 0
 
 
-def command() -> None:
-    """The console script."""
-    run_command(main)
-
-
 if __name__ == "__main__":
-    command()
+    run_command(main)

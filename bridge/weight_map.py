@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING
 
 from bridge.errors import WeightMapError
 from bridge.weights.port import audit, build_original, build_twin, keras_variables, torch_arrays
-from signbart.console import print_table, run_command
+from signbart.console import print_table, program_name, run_command
 
 if TYPE_CHECKING:
     from torch import nn
@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 def main(arguments: Sequence[str] | None = None) -> int:
     """Runs the command; returns its exit status."""
     parser = argparse.ArgumentParser(
-        prog="python -m bridge.weight_map",
+        prog=program_name("python -m bridge.weight_map"),
         description="Print the map between PyTorch and Keras weights, or convert a checkpoint by "
         "it: to-keras CKPT OUT.keras|OUT.weights.h5, to-torch IN.keras|IN.weights.h5 "
         "OUT.safetensors.",
@@ -48,7 +48,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     if options.action == "to-torch" and (options.config or options.labels):
         parser.error("to-torch takes no --config or --labels: Keras checkpoints carry their own")
 
-    from signbart_tf import import_tensorflow
+    from signbart_tf.models.framework import import_tensorflow
 
     import_tensorflow()
     if options.action == "to-torch":
@@ -114,10 +114,5 @@ def _print_map(model: nn.Module) -> None:
     )
 
 
-def command() -> None:
-    """The console script."""
-    run_command(main)
-
-
 if __name__ == "__main__":
-    command()
+    run_command(main)

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import numpy as np
 
-from signbart.console import print_table, run_command
+from signbart.console import print_table, program_name, run_command
 from signbart.errors import ClipError
 from signbart.landmarks.layouts import LAYOUTS
 from signbart.recordings.clip import Clip, ClipSet
@@ -89,7 +89,9 @@ def _info(arguments: argparse.Namespace) -> None:
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Packs a data set into one file, or says what one holds; returns the exit status."""
-    parser = argparse.ArgumentParser(prog="signbart-clips", description=main.__doc__.split(";")[0])
+    parser = argparse.ArgumentParser(
+        prog=program_name("python -m signbart.clips"), description=main.__doc__.split(";")[0]
+    )
     commands = parser.add_subparsers(required=True, metavar="pack|info")
     source = argparse.ArgumentParser(add_help=False)
     source.add_argument("path", help=DATA_SET_FORMS)
@@ -106,10 +108,5 @@ def main(argv: Sequence[str] | None = None) -> int:
     return 0
 
 
-def command() -> None:
-    """The console script ``signbart-clips``."""
-    run_command(main)
-
-
 if __name__ == "__main__":
-    command()
+    run_command(main)

@@ -8,6 +8,7 @@ from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING
 
 from signbart.errors import SignBartError
+from signbart.extras import explain_missing
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -18,13 +19,20 @@ NOT_RUN = "not run"  # stands in tables for what was not measured
 def run_command(main: Callable[[], int | None]) -> None:
     """Runs a command's ``main`` and ends the process with its exit status.
 
-    A `SignBartError` becomes ``error: …`` on stderr and exit status 2 (bad input); Ctrl-C becomes
-    130. Anything else is a defect of ours and keeps its traceback.
+    A `SignBartError` becomes ``error: …`` on stderr and exit status 2 (bad input), and so does a
+    package that is not installed, with the extra that brings it; Ctrl-C becomes 130. Anything else
+    is a defect of ours and keeps its traceback.
     """
     try:
         status = main() or 0
     except SignBartError as error:
         print(f"error: {error}", file=sys.stderr)
+        status = 2
+    except ModuleNotFoundError as error:
+        explained = explain_missing(error.name)
+        if explained is None:
+            raise
+        print(f"error: {explained}", file=sys.stderr)
         status = 2
     except BrokenPipeError:
         # Whoever read the output has gone; Python would complain again when it flushes at exit.
@@ -37,6 +45,15 @@ def run_command(main: Callable[[], int | None]) -> None:
         print("interrupted", file=sys.stderr)
         status = 130
     raise SystemExit(status)
+
+
+def program_name(usual: str) -> str:
+    """What the help of the running command calls it.
+
+    Args:
+        usual: Its name when Python starts its module; ``signbart VERB`` where that script did.
+    """
+    return sys.argv[0] if sys.argv[0].startswith("signbart ") else usual
 
 
 def console() -> Console:

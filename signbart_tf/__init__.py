@@ -9,30 +9,14 @@ import os
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from signbart_tf.models.framework import import_tensorflow
+
 if TYPE_CHECKING:
     from signbart_tf.training.checkpoint import Checkpoint
 
 # Keras reads it when it is first imported. The twin is written for TensorFlow alone, whatever the
 # user's other projects are set to.
 os.environ["KERAS_BACKEND"] = "tensorflow"
-
-
-def import_tensorflow() -> None:
-    """Starts TensorFlow without its messages, which come before any setting of its own."""
-    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")  # and later without what is no error
-    stderr = os.dup(2)
-    nothing = os.open(os.devnull, os.O_WRONLY)
-    os.dup2(nothing, 2)
-    try:
-        import tensorflow as tf
-
-        for gpu in tf.config.list_physical_devices("GPU"):
-            # Else the first process would take all of its memory, and folds side by side fail.
-            tf.config.experimental.set_memory_growth(gpu, True)
-    finally:
-        os.dup2(stderr, 2)
-        os.close(stderr)
-        os.close(nothing)
 
 
 def train_model(*args: Any, **options: Any) -> dict[str, Any]:

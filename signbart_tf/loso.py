@@ -6,7 +6,7 @@ import argparse
 from collections.abc import Sequence
 from functools import partial
 
-from signbart.console import run_command
+from signbart.console import program_name, run_command
 from signbart.training.folds import add_fold_arguments, train_folds
 from signbart.training.frameworks import KERAS
 from signbart_tf import load_checkpoint, train_model
@@ -16,7 +16,7 @@ from signbart_tf.training.options import add_loop_argument
 def main(arguments: Sequence[str] | None = None) -> int:
     """Runs the command; returns its exit status."""
     parser = argparse.ArgumentParser(
-        prog="python -m signbart_tf.loso",
+        prog=program_name("python -m signbart_tf.loso"),
         description="Train and test SignBART's Keras twin once per signer, each time without that "
         "signer. With --resume it goes on past finished folds.",
     )
@@ -27,10 +27,5 @@ def main(arguments: Sequence[str] | None = None) -> int:
     return 0
 
 
-def command() -> None:
-    """The console script."""
-    run_command(main)
-
-
 if __name__ == "__main__":
-    command()
+    run_command(main)

@@ -10,7 +10,7 @@ import argparse
 from collections.abc import Sequence
 from functools import partial
 
-from signbart.console import run_command
+from signbart.console import program_name, run_command
 from signbart.training.commands import add_quantized_arguments, train_one_quantized
 from signbart.training.frameworks import KERAS
 from signbart_tf import load_checkpoint, train_quantized
@@ -20,7 +20,7 @@ from signbart_tf.training.options import add_loop_argument
 def main(arguments: Sequence[str] | None = None) -> int:
     """Runs the command; returns its exit status."""
     parser = argparse.ArgumentParser(
-        prog="python -m signbart_tf.qat",
+        prog=program_name("python -m signbart_tf.qat"),
         description="Train a Keras model on, with int8 arithmetic simulated in every Dense layer. "
         "Default: for dynamic_int8. The clips are divided as in the checkpoint's own run.",
     )
@@ -36,10 +36,5 @@ def main(arguments: Sequence[str] | None = None) -> int:
     return 0
 
 
-def command() -> None:
-    """The console script."""
-    run_command(main)
-
-
 if __name__ == "__main__":
-    command()
+    run_command(main)

@@ -6,7 +6,7 @@ import argparse
 from collections.abc import Sequence
 from functools import partial
 
-from signbart.console import run_command
+from signbart.console import program_name, run_command
 from signbart.training.commands import train_one
 from signbart.training.frameworks import KERAS
 from signbart.training.options import add_run_arguments, add_split_arguments
@@ -17,7 +17,7 @@ from signbart_tf.training.options import add_loop_argument
 def main(arguments: Sequence[str] | None = None) -> int:
     """Runs the command; returns its exit status."""
     parser = argparse.ArgumentParser(
-        prog="python -m signbart_tf.train",
+        prog=program_name("python -m signbart_tf.train"),
         description="Train SignBART's Keras twin on recordings.",
     )
     add_run_arguments(parser)
@@ -28,10 +28,5 @@ def main(arguments: Sequence[str] | None = None) -> int:
     return 0
 
 
-def command() -> None:
-    """The console script."""
-    run_command(main)
-
-
 if __name__ == "__main__":
-    command()
+    run_command(main)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 from collections.abc import Sequence
 
-from signbart.console import run_command
+from signbart.console import program_name, run_command
 from signbart.training.folds import add_fold_arguments, train_folds
 from signbart.training.frameworks import TORCH
 from signbart_torch import load_checkpoint, train_model
@@ -14,7 +14,7 @@ from signbart_torch import load_checkpoint, train_model
 def main(arguments: Sequence[str] | None = None) -> int:
     """Runs the command; returns its exit status."""
     parser = argparse.ArgumentParser(
-        prog="python -m signbart_torch.loso",
+        prog=program_name("python -m signbart_torch.loso"),
         description="Train and test once per signer, each time without that signer. With "
         "--resume it goes on past finished folds.",
     )
@@ -23,10 +23,5 @@ def main(arguments: Sequence[str] | None = None) -> int:
     return 0
 
 
-def command() -> None:
-    """The console script."""
-    run_command(main)
-
-
 if __name__ == "__main__":
-    command()
+    run_command(main)

@@ -13,7 +13,7 @@ from collections.abc import Sequence
 from functools import partial
 from typing import TYPE_CHECKING
 
-from signbart.console import run_command
+from signbart.console import program_name, run_command
 from signbart.training.commands import add_quantized_arguments, train_one_quantized
 from signbart.training.frameworks import TORCH
 from signbart_torch import is_main_process, load_checkpoint, train_quantized
@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 def main(arguments: Sequence[str] | None = None) -> int:
     """Runs the command; returns its exit status."""
     parser = argparse.ArgumentParser(
-        prog="python -m signbart_torch.qat",
+        prog=program_name("python -m signbart_torch.qat"),
         description="Train a model on, with int8 arithmetic simulated in every Linear layer. "
         "Default: for dynamic_int8. The clips are divided as in the checkpoint's own run.",
     )
@@ -61,10 +61,5 @@ def _load(path: str, config: str | None) -> Checkpoint:
     return dataclasses.replace(checkpoint, config=load_config(config))
 
 
-def command() -> None:
-    """The console script."""
-    run_command(main)
-
-
 if __name__ == "__main__":
-    command()
+    run_command(main)

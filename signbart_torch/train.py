@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 from collections.abc import Sequence
 
-from signbart.console import run_command
+from signbart.console import program_name, run_command
 from signbart.training.commands import train_one
 from signbart.training.frameworks import TORCH
 from signbart.training.options import add_run_arguments, add_split_arguments
@@ -15,7 +15,7 @@ from signbart_torch import is_main_process, train_model
 def main(arguments: Sequence[str] | None = None) -> int:
     """Runs the command; returns its exit status."""
     parser = argparse.ArgumentParser(
-        prog="python -m signbart_torch.train",
+        prog=program_name("python -m signbart_torch.train"),
         description="Train SignBART, or another model that the configuration names, on recordings. "
         "Several processes: torchrun --nproc_per_node 2 -m signbart_torch.train …",
     )
@@ -26,10 +26,5 @@ def main(arguments: Sequence[str] | None = None) -> int:
     return 0
 
 
-def command() -> None:
-    """The console script."""
-    run_command(main)
-
-
 if __name__ == "__main__":
-    command()
+    run_command(main)

@@ -11,8 +11,11 @@ from signbart.configuration.reading import from_dict
 from signbart.configuration.schema import RunConfig
 from signbart.landmarks.layouts import get_layout
 from signbart.recordings.clip import Clip, ClipSet
+from signbart_tf.models.framework import import_triton
 
 REPOSITORY = Path(__file__).resolve().parents[1]
+# Test files import TensorFlow in whatever order, and PyTorch loads Triton later.
+import_triton()
 # pytest-xdist tells its workers that a line has 80 columns, and tables would be folded to that.
 os.environ.pop("COLUMNS", None)
 

@@ -9,6 +9,8 @@ from pathlib import Path
 
 import pytest
 
+from signbart.command_line import VERBS
+
 REPOSITORY = Path(__file__).resolve().parents[1]
 FRAMEWORKS = {
     *("torch", "torchao", "tensorflow", "keras", "tf_keras", "sklearn", "onnx", "onnxruntime"),
@@ -178,10 +180,14 @@ def loaded(arguments: list[str], **places: object) -> tuple[str, set[str]]:
     return process.stdout, {line.rpartition("|")[2].strip().partition(".")[0] for line in lines}
 
 
-def test_every_console_script_is_among_the_commands():
+def test_every_command_has_one_verb():
+    """And the other way round: no verb without a module that also runs as `python -m`."""
     scripts = tomllib.loads((REPOSITORY / "pyproject.toml").read_text())["project"]["scripts"]
-    assert {entry.partition(":")[0] for entry in scripts.values()} <= {run[1] for run in COMMANDS}
-    assert len(COMMANDS) >= 7
+    assert scripts == {"signbart": "signbart.command_line:main"}
+    modules = [name.removesuffix(".__main__") for row in VERBS.values() for name in row[0]]
+    commands = [run[1] for run in COMMANDS if run[0] == "-m" and "benchmarks" not in run[1]]
+    assert sorted(modules) == sorted(commands)
+    assert len(commands) >= 19
 
 
 @pytest.mark.parametrize("arguments", COMMANDS, ids=lambda arguments: Path(arguments[-2]).name)
@@ -189,6 +195,15 @@ def test_help_loads_no_framework(arguments, tmp_path):
     printed, modules = loaded(arguments, cwd=REPOSITORY if arguments[0] == "-m" else tmp_path)
     assert "usage:" in printed
     assert "argparse" in modules and not modules & FRAMEWORKS
+
+
+def test_the_list_of_commands_loads_next_to_nothing():
+    code = "import sys; from signbart.command_line import main; sys.argv[1:] = ['--help']; main()"
+    printed, modules = loaded(["-c", code], cwd=REPOSITORY)
+    assert printed.startswith("usage: signbart")
+    _, idle = loaded(["-c", "pass"], cwd=REPOSITORY)
+    assert modules - idle - sys.stdlib_module_names == {"signbart"}
+    assert "argparse" not in modules
 
 
 @pytest.mark.parametrize("package", ["signbart", "signbart_torch", "signbart_tf", "bridge"])

@@ -7,11 +7,15 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+import numpy as np
+
 from bridge.errors import BridgeError
+from signbart.models.io_spec import ATTENTION_MASK, KEYPOINTS, class_output
 
 if TYPE_CHECKING:
     from bridge.artifact.runtimes import Runtime
     from signbart.configuration.schema import RunConfig
+    from signbart.recordings.clip import Clip
 
 
 @dataclass(frozen=True)
@@ -27,6 +31,32 @@ class OpenedModel:
     runtime: Runtime
     config: RunConfig
     class_names: tuple[str, ...]
+
+    def classify(self, clip: Clip | str | Path) -> list[tuple[str, float]]:
+        """Every class with its score, the likeliest first.
+
+        Args:
+            clip: The recording, or what `signbart.recordings.reading.read_single_clip` reads.
+
+        Returns:
+            Labels and scores: the softmax of the logits, which sums up to 1.
+
+        Raises:
+            SignBartError: The recording cannot be read, or does not fit the model.
+        """
+        from signbart.preprocessing import model_inputs
+        from signbart.recordings.clip import ClipSet
+        from signbart.recordings.reading import read_single_clip
+
+        if isinstance(clip, str | Path):
+            clip = read_single_clip(str(clip))
+        keypoints, mask = model_inputs(ClipSet((clip,), ("",)), self.config)
+        outputs = self.runtime({KEYPOINTS: keypoints, ATTENTION_MASK: mask})
+        (logits,) = outputs[class_output(outputs)]
+        scores = np.exp(logits - logits.max(), dtype=np.float64)
+        scores /= scores.sum()
+        order = np.argsort(-logits, kind="stable")
+        return [(self.class_names[at], float(scores[at])) for at in order]
 
 
 def open_model(

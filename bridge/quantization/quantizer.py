@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 from bridge.errors import BridgeError, ConversionError
 from bridge.quantization.schemes import FLOAT, Scheme
+from signbart.extras import explain_missing
 from signbart.models.io_spec import SIGNATURE
 
 if TYPE_CHECKING:
@@ -44,7 +45,10 @@ def quantize(
     Raises:
         ConversionError: The quantizer refuses the file, or left one of `operators` as it was.
     """
-    from ai_edge_quantizer import quantizer
+    try:
+        from ai_edge_quantizer import quantizer
+    except ModuleNotFoundError as error:
+        raise ConversionError(explain_missing(error.name) or str(error)) from None
 
     from bridge.artifact.compaction import compact
     from bridge.artifact.contents import multiply_accumulates, stored_weights

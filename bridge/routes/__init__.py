@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING
 
 from bridge.errors import BridgeError, ConversionError
 from bridge.weights.rules import has_twin
+from signbart.extras import install_command
 from signbart.models import kind_of
 
 if TYPE_CHECKING:
@@ -30,7 +31,7 @@ class Route:
     """One way to convert.
 
     Attributes:
-        name: Key in `ROUTES`, and part of the artifact's file name.
+        name: Key in `ROUTES`, part of the artifact's file name, and the extra that installs it.
         aliases: Other names that the command takes.
         description: One line for help texts.
         packages: Importable packages that it needs.
@@ -74,7 +75,7 @@ class Route:
         if missing:
             raise ConversionError(
                 f"route '{self.name}' needs the package {', '.join(missing)}, which is not "
-                "installed; pip install -r requirements.txt"
+                f"installed: {install_command(self.name)}"
             )
         try:
             importlib.import_module(self.module).export(model, spec, paths)

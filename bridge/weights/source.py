@@ -223,7 +223,7 @@ def load_twin(path: str | Path) -> tuple[keras.Model, RunConfig, tuple[str, ...]
     Raises:
         CheckpointError: The file is missing, damaged, or of another kind.
     """
-    from signbart_tf import import_tensorflow
+    from signbart_tf.models.framework import import_tensorflow
 
     import_tensorflow()
     from signbart_tf.training.checkpoint import load_model

@@ -26,6 +26,7 @@ from typing import Any
 import yaml
 
 from signbart.configuration.schema import SECTIONS, RunConfig
+from signbart.configuration.shipped import find_config
 from signbart.errors import ConfigError
 from signbart.landmarks.layouts import get_layout, smallest_image_layout
 from signbart.models import DEFAULT_KIND, MODEL_KINDS, kind_of
@@ -48,21 +49,23 @@ def load_config(path: str | Path, overrides: Sequence[str] = ()) -> RunConfig:
     """Reads a run's configuration.
 
     Args:
-        path: YAML file, in sections or in the field's flat form.
+        path: YAML file, in sections or in the field's flat form; or the name of a shipped one, see
+            `shipped.find_config`.
         overrides: ``section.key=value`` or ``name=value`` texts, later ones winning; values are
             YAML.
 
     Raises:
         ConfigError: The file cannot be read, or a key or value is wrong; names file and key.
     """
+    path = find_config(path)
     try:
-        tree = yaml.load(Path(path).read_text(encoding="utf-8"), Loader=_Loader)
+        tree = yaml.load(path.read_text(encoding="utf-8"), Loader=_Loader)
     except OSError as error:
         raise ConfigError(f"cannot read configuration {path}: {error.strerror}") from None
     except (yaml.YAMLError, ValueError) as error:  # ValueError: not UTF-8, or an impossible date
         raise ConfigError(f"{path} is not valid YAML: {' '.join(str(error).split())}") from None
     tree = {} if tree is None else tree
-    return from_dict(tree, source=str(path), overrides=overrides, name=Path(path).stem)
+    return from_dict(tree, source=str(path), overrides=overrides, name=path.stem)
 
 
 def from_dict(

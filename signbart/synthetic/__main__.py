@@ -7,14 +7,16 @@ from collections.abc import Sequence
 from contextlib import suppress
 from pathlib import Path
 
-from signbart.console import run_command
+from signbart.console import program_name, run_command
 from signbart.recordings.packed import write_packed
 from signbart.synthetic.signs import make_clips
 
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Writes the data set into one packed file."""
-    parser = argparse.ArgumentParser(prog="python -m signbart.synthetic", description=main.__doc__)
+    parser = argparse.ArgumentParser(
+        prog=program_name("python -m signbart.synthetic"), description=main.__doc__
+    )
     parser.add_argument("out", metavar="OUT.npz")
     parser.add_argument("--classes", type=int, default=10)
     parser.add_argument("--signers", type=int, default=12)
@@ -35,10 +37,5 @@ def main(argv: Sequence[str] | None = None) -> int:
     return 0
 
 
-def command() -> None:
-    """The console script."""
-    run_command(main)
-
-
 if __name__ == "__main__":
-    command()
+    run_command(main)

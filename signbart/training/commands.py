@@ -178,6 +178,6 @@ def print_quantized_results(
     print(f"wrote {checkpoint}")
     print("next:")
     print(
-        f"  python bridge/convert.py --checkpoint {checkpoint} --quantize {start['scheme']} "
+        f"  python -m bridge.convert --checkpoint {checkpoint} --quantize {start['scheme']} "
         f"--data {results['data']} --output exports/NAME"
     )

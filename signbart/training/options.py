@@ -158,7 +158,7 @@ def print_next_steps(checkpoint: str, output: str) -> None:
     """
     print("next:")
     print(
-        f"  python bridge/convert.py --checkpoint {checkpoint} --route litert --output exports/NAME"
+        f"  python -m bridge.convert --checkpoint {checkpoint} --route litert --output exports/NAME"
     )
     print(f"  tensorboard --logdir {output}/tensorboard")
 

@@ -12,6 +12,7 @@ from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
 from signbart.models import kind_of
+from signbart_tf.models.framework import import_triton
 
 if TYPE_CHECKING:
     import keras
@@ -33,4 +34,5 @@ def layers_of(twin: keras.Model, kind: type[keras.layers.Layer]) -> Iterator[ker
 
 
 def _module(config: Any) -> ModuleType:
+    import_triton()
     return import_module(f"{__name__}.{kind_of(config).name}")

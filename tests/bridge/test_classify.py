@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 
 from bridge import classify
+from bridge.artifact.opened import open_model
 from signbart.errors import ClipError
 from signbart.recordings.reading import read_clips, read_single_clip
 
@@ -30,7 +31,7 @@ def test_every_form_of_a_recording_gives_the_same_answer(
     pickled = tmp_path / "sign.pkl"
     pickled.write_bytes(pickle.dumps({"keypoints": landmarks}))  # a new recording has no class
     found = [
-        classify.classify(checkpoint, source)
+        open_model(checkpoint).classify(source)
         for source in (f"{performances_file}[7]", str(npy), str(pickled))
     ]
     assert found[0] == found[1] == found[2]
@@ -39,7 +40,7 @@ def test_every_form_of_a_recording_gives_the_same_answer(
     scores = [score for _, score in found[0]]
     assert sum(scores) == pytest.approx(1.0) and scores == sorted(scores, reverse=True)
     assert len(scores) == len(performances.class_names)
-    other = classify.classify(checkpoint, f"{performances_file}[8]")
+    other = open_model(checkpoint).classify(f"{performances_file}[8]")
     assert other != found[0]
 
 
@@ -56,7 +57,7 @@ def test_a_tflite_answers_without_torch_or_tensorflow(
     process = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
     assert process.returncode == 0, process.stderr
     found = json.loads(process.stdout)["predictions"]
-    expected = classify.classify(checkpoint, str(npy))
+    expected = open_model(checkpoint).classify(str(npy))
     assert [entry["label"] for entry in found] == [label for label, _ in expected]
     for entry, (_, score) in zip(found, expected, strict=True):
         assert entry["score"] == pytest.approx(score, abs=1e-5)
@@ -103,7 +104,7 @@ def test_a_recording_of_another_layout_is_refused(checkpoint, tmp_path):
     path = tmp_path / "x.npy"
     np.save(path, np.full((9, 20, 2), 0.5))
     with pytest.raises(ClipError, match="found 20 keypoints, but layout 'kp63' has 63"):
-        classify.classify(checkpoint, str(path))
+        open_model(checkpoint).classify(str(path))
 
 
 def test_a_clip_of_a_packed_file_is_that_clip(performances_file):

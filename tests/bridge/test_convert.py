@@ -24,7 +24,6 @@ import torch
 import yaml
 from torch.nn import functional as F
 
-from bridge import convert as command
 from bridge import parity
 from bridge.artifact.metadata import PACKAGES, build_metadata, read_metadata
 from bridge.artifact.runtimes import TFLiteRuntime, TorchRuntime, open_runtime
@@ -34,6 +33,7 @@ from bridge.conversion.folder import move_by_verdict as settle_artifact
 from bridge.conversion.folder import set_others_aside
 from bridge.conversion.pipeline import convert, file_name
 from bridge.conversion.route_run import RouteRun
+from bridge.convert import main
 from bridge.errors import BridgeError, ConversionError
 from bridge.quantization.schemes import FLOAT, SCHEMES
 from bridge.routes import ROUTES, Route, get_route, select_routes
@@ -439,7 +439,7 @@ def test_a_route_that_fails_is_a_verdict_and_stops_no_other(
     broken_routes, checkpoint, tmp_path, capsys
 ):
     arguments = ["--checkpoint", str(checkpoint), "--output", str(tmp_path)]
-    assert command.main([*arguments, "--route", "absent", "--route", "failing"]) == 1
+    assert main([*arguments, "--route", "absent", "--route", "failing"]) == 1
     manifest = json.loads((tmp_path / "manifest.json").read_text())
     assert [(a["route"], a["verdict"]) for a in manifest["artifacts"]] == [
         ("absent", FAILED), ("failing", FAILED),
@@ -521,7 +521,7 @@ def test_all_goes_on_past_failing_routes_and_a_repro_reproduces(
     options = published(checkpoint, config, tmp_path)
     # In this process: the ready-made routes exist in no other.
     options += ["--route", "all", "--output", str(out), "--jobs", "1"]
-    assert command.main(options) == 1
+    assert main(options) == 1
     manifest = json.loads((out / "manifest.json").read_text())
     verdicts = {entry["route"]: entry["verdict"] for entry in manifest["artifacts"]}
     assert verdicts == {"absent": FAILED, "failing": FAILED, "wrong": WRONG, "right": PASS}
@@ -607,7 +607,7 @@ def test_bad_input_exits_with_2_and_one_line(checkpoint, tmp_path, capsys, optio
     options = [str(tmp_path / "published.pth") if o == "PTH" else o for o in options]
     arguments = ["--checkpoint", str(checkpoint), "--output", str(tmp_path / "out"), *options]
     with pytest.raises(SystemExit) as exit:
-        run_command(lambda: command.main(arguments))
+        run_command(lambda: main(arguments))
     assert exit.value.code == 2
     printed = capsys.readouterr().err
     assert printed.startswith("error: ") and text in printed and len(printed.splitlines()) == 1
@@ -618,15 +618,15 @@ def test_two_conversions_do_not_share_a_folder(checkpoint, tmp_path, capsys):
     (tmp_path / ".making-by-the-other").mkdir()
     arguments = ["--checkpoint", str(checkpoint), "--output", str(tmp_path)]
     with held(tmp_path), pytest.raises(SystemExit):
-        run_command(lambda: command.main(arguments))
+        run_command(lambda: main(arguments))
     assert "another process is writing there; wait" in capsys.readouterr().err
     assert (tmp_path / ".making-by-the-other").is_dir()
 
 
 def test_missing_options_exit_with_2(capsys):
-    for main in (command.main, parity.main):
+    for command in (main, parity.main):
         with pytest.raises(SystemExit) as exit:
-            main([])
+            command([])
         assert exit.value.code == 2
         assert "required" in capsys.readouterr().err
 

@@ -11,10 +11,10 @@ from pathlib import Path
 
 import pytest
 
-from bridge import convert as command
 from bridge import parity
 from bridge.artifact.metadata import read_metadata
 from bridge.conversion import evidence as quantization_job
+from bridge.convert import main
 from bridge.quantization.calibration import calibrate_on_noise
 from bridge.quantization.schemes import SCHEMES
 from bridge.routes import via_litert
@@ -137,7 +137,7 @@ def run(converted, monkeypatch, trained, tmp_path, capsys):
 
     def convert(*options: object, checkpoint=trained) -> tuple[int, str]:
         given = ["--checkpoint", checkpoint, "--output", tmp_path / "out", *options]
-        status = command.main([str(option) for option in given])
+        status = main([str(option) for option in given])
         return status, capsys.readouterr().out
 
     return convert
@@ -223,7 +223,7 @@ def test_bad_input_exits_with_2_and_one_line(
     options = [str(performances_file) if option == "DATA" else option for option in options]
     arguments = ["--checkpoint", str(trained), "--output", str(tmp_path / "out"), *options]
     with pytest.raises(SystemExit) as exit:
-        run_command(lambda: command.main(arguments))
+        run_command(lambda: main(arguments))
     assert exit.value.code == 2
     printed = capsys.readouterr().err
     assert printed.startswith("error: ") and text in printed and len(printed.splitlines()) == 1

@@ -329,7 +329,7 @@ def test_the_command(trained, recordings, tmp_path):
     assert process.stderr == "", "a library speaks"
     for text in (
         "dynamic_int8: 19 Linear layers", "epoch 0/2  before training  val loss", "epoch 2/2  loss",
-        "float32, before", f"wrote {tmp_path}/qat/best.safetensors", "bridge/convert.py",
+        "float32, before", f"wrote {tmp_path}/qat/best.safetensors", "bridge.convert",
     ):  # fmt: skip
         assert text in process.stdout
     config = load_checkpoint(tmp_path / "qat" / "best.safetensors").config.train

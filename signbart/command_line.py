@@ -1,0 +1,120 @@
+"""``signbart VERB``: every command by one name. The verb's module does the work.
+
+Imports nothing but the standard library, so that the list is there at once.
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Sequence
+from functools import partial
+from importlib import import_module
+
+from signbart import __version__
+from signbart.console import run_command
+from signbart.errors import SignBartError
+
+_FRAMEWORKS = ("torch", "keras")
+# Task -> verb -> (module, or one a framework in the order of `_FRAMEWORKS`; what it does).
+TASKS: dict[str, dict[str, tuple[tuple[str, ...], str]]] = {
+    "recordings": {
+        "clips": (("signbart.clips",), "say what recordings hold; pack them into one file"),
+        "synthetic": (("signbart.synthetic.__main__",), "make synthetic ones, to try things out"),
+    },
+    "train (in PyTorch; with --framework keras in Keras)": {
+        "train": (("signbart_torch.train", "signbart_tf.train"), "train one model"),
+        "loso": (
+            ("signbart_torch.loso", "signbart_tf.loso"),
+            "train one model per signer, and test it on that signer",
+        ),
+        "qat": (
+            ("signbart_torch.qat", "signbart_tf.qat"),
+            "train a model on, with int8 arithmetic simulated",
+        ),
+    },
+    "convert": {
+        "convert": (("bridge.convert",), "a checkpoint to verified .tflite and .onnx"),
+        "export-models": (("bridge.export_models",), "the same for other kinds of models"),
+        "quantize": (("bridge.quantize",), "a float .tflite to int8 or float16"),
+        "weight-map": (("bridge.weight_map",), "a checkpoint from PyTorch to Keras and back"),
+    },
+    "check": {
+        "parity": (("bridge.parity",), "compare artifacts with the model they came from"),
+        "describe": (("bridge.describe",), "print what is inside an artifact"),
+        "tensor-errors": (("bridge.tensor_errors",), "show where a quantized .tflite loses"),
+    },
+    "use": {
+        "classify": (("bridge.classify",), "say which sign a recording shows"),
+        "evaluate": (("bridge.evaluate",), "score models on labelled recordings"),
+    },
+    "report": {
+        "book": (
+            ("bridge.loso",),
+            "train, convert, quantize and judge one model per signer; report",
+        ),
+        "report": (("bridge.report",), "tables and pages over such runs"),
+    },
+}
+VERBS = {verb: row for verbs in TASKS.values() for verb, row in verbs.items()}
+
+
+def main() -> None:
+    """The console script: runs the command of that verb, and ends with its exit status."""
+    run_command(partial(dispatch, sys.argv[1:]))
+
+
+def dispatch(arguments: Sequence[str]) -> int | None:
+    """Runs what the arguments name; returns its exit status.
+
+    Raises:
+        SignBartError: There is no such verb or framework.
+    """
+    verb, *rest = arguments or [""]
+    if verb in ("", "-h", "--help"):
+        print(_list_of_commands())
+        return 0 if verb else 2
+    if verb == "--version":
+        print(f"signbart {__version__}")
+        return 0
+    if verb not in VERBS:
+        from difflib import get_close_matches
+
+        near = get_close_matches(verb, VERBS, n=1, cutoff=0.5)
+        hint = f"did you mean '{near[0]}'? " if near else ""
+        raise SignBartError(f"no command '{verb}'; {hint}signbart --help lists them all")
+    modules, _ = VERBS[verb]
+    called = f"signbart {verb}"
+    if len(modules) > 1:
+        framework, rest = _take_framework(rest)
+        called += f" --framework {framework}"
+        modules = (modules[_FRAMEWORKS.index(framework)],)
+    sys.argv[0] = called  # what `program_name` finds there
+    return import_module(modules[0]).main(rest)
+
+
+def _take_framework(arguments: Sequence[str]) -> tuple[str, list[str]]:
+    """``--framework NAME``, wherever it stands, and the other arguments."""
+    framework, rest, left = _FRAMEWORKS[0], [], list(arguments)
+    while left:
+        argument = left.pop(0)
+        name, equals, value = argument.partition("=")
+        if name != "--framework":
+            rest.append(argument)
+            continue
+        framework = value if equals else left.pop(0) if left else ""
+        if framework not in _FRAMEWORKS:
+            raise SignBartError(f"--framework {framework}: choose {' or '.join(_FRAMEWORKS)}")
+    return framework, rest
+
+
+def _list_of_commands() -> str:
+    lines = [
+        "usage: signbart COMMAND [OPTIONS]",
+        "       signbart COMMAND --help",
+        "",
+        "Sign recognition from keypoints: train, convert to verified .tflite, use.",
+    ]
+    for task, verbs in TASKS.items():
+        lines += ["", f"{task}:"]
+        lines += [f"  {verb:14} {text}" for verb, (_, text) in verbs.items()]
+    return "\n".join([*lines, "", "signbart --version prints the version."])

@@ -1,0 +1,36 @@
+"""Starting TensorFlow: quietly, and behind what has to come before it."""
+
+from __future__ import annotations
+
+import os
+from contextlib import suppress
+from importlib import import_module
+
+
+def import_triton() -> None:
+    """Loads Triton, where there is one, while TensorFlow is not loaded yet.
+
+    PyTorch's builds for CUDA bring it and load it late; behind TensorFlow its import ends the
+    process with a segmentation fault (TensorFlow 2.21, Triton 3.7).
+    """
+    with suppress(ImportError):
+        import_module("triton")
+
+
+def import_tensorflow() -> None:
+    """Starts TensorFlow without its messages, which come before any setting of its own."""
+    import_triton()
+    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")  # and later without what is no error
+    stderr = os.dup(2)
+    nothing = os.open(os.devnull, os.O_WRONLY)
+    os.dup2(nothing, 2)
+    try:
+        import tensorflow as tf
+
+        for gpu in tf.config.list_physical_devices("GPU"):
+            # Else the first process would take all of its memory, and folds side by side fail.
+            tf.config.experimental.set_memory_growth(gpu, True)
+    finally:
+        os.dup2(stderr, 2)
+        os.close(stderr)
+        os.close(nothing)
