@@ -14,11 +14,10 @@ from pathlib import Path
 
 import numpy as np
 
-from bridge.folds.latency import machine_name
-from bridge.options import at_least
-from signbart.console import markdown_table, print_table, run_command
+from signbart.console import at_least, markdown_table, print_table, run_command
 from signbart.errors import SignBartError
 from signbart.files import make_folder, write_text
+from signbart.timing import machine_name
 
 _PACKAGES = ("signbart", "signbart_torch", "signbart_tf", "bridge")
 _COLUMNS = ("command", "seconds", "from to", "limit")

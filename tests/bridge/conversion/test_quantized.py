@@ -15,12 +15,12 @@ from bridge import parity
 from bridge.artifact.metadata import read_metadata
 from bridge.conversion import evidence as quantization_job
 from bridge.convert import main
-from bridge.quantization.calibration import calibrate_on_noise
 from bridge.quantization.schemes import SCHEMES
 from bridge.routes import via_litert
 from bridge.verification.limits import load_limits
 from bridge.verification.verdict import PASS, WRONG
 from signbart.console import run_command
+from signbart.training.calibration import calibrate_on_noise
 
 REPOSITORY = Path(__file__).resolve().parents[3]
 PAPERS = ["MODEL_CARD.md", "convert.log", "manifest.json", "parity.json", "parity.md"]
