@@ -552,7 +552,7 @@ def test_the_command_reports_errors_on_one_line_and_starts_light(tmp_path):
         "print('loaded', sorted(heavy & set(sys.modules)))\n"
     )
     helped = run("-c", code)
-    assert "usage: signbart-clips" in helped.stdout and "loaded []" in helped.stdout
+    assert "usage: python -m signbart.clips" in helped.stdout and "loaded []" in helped.stdout
 
 
 def test_pixels_are_not_taken_for_shares_of_the_image():
