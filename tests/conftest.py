@@ -1,7 +1,14 @@
 """Fixtures that every package's tests share."""
 
 import dataclasses
+import fcntl
 import os
+import shutil
+import signal
+import threading
+import traceback
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import numpy as np
@@ -27,6 +34,63 @@ def _data_set(name: str) -> Path:
     if not folder.is_dir():
         pytest.skip(f"no {name} recordings at {folder}; set SIGNBART_DATA to the folder above them")
     return folder
+
+
+@contextmanager
+def at_most(seconds: float) -> Iterator[None]:
+    """`TimeoutError` in the main thread once that time is over; pytest-timeout has SIGALRM."""
+
+    def expire(*_):
+        raise TimeoutError(f"not made within {seconds:g} s")
+
+    main = threading.main_thread().ident
+    previous = signal.signal(signal.SIGUSR1, expire)
+    timer = threading.Timer(seconds, signal.pthread_kill, (main, signal.SIGUSR1))
+    timer.start()
+    try:
+        yield
+    finally:
+        timer.cancel()
+        signal.signal(signal.SIGUSR1, previous)
+
+
+Maker = Callable[[Path], object]
+
+
+@pytest.fixture(scope="session")
+def shared(tmp_path_factory, pytestconfig) -> Callable[[str, Maker], Path]:
+    """`shared(name, make)`: a folder that `make(folder)` fills once for all processes of the run.
+
+    Who comes meanwhile waits. Where making fails, or takes so long that pytest would break it off,
+    every test that asks for the folder fails with why. The tests that share it only read it.
+    """
+    base = tmp_path_factory.getbasetemp()
+    root = (base.parent if "PYTEST_XDIST_WORKER" in os.environ else base) / "shared"
+    root.mkdir(exist_ok=True)
+    seconds = 0.8 * float(pytestconfig.getini("timeout"))
+
+    def made_once(name: str, make: Maker) -> Path:
+        folder, done, failed = (root / f"{name}{ending}" for ending in ("", ".done", ".failed"))
+        with open(root / f"{name}.lock", "w") as lock:
+            # Of the kernel: it ends with the process that holds it.
+            fcntl.flock(lock, fcntl.LOCK_EX)
+            if failed.exists():
+                pytest.fail(f"{name} could not be made:\n{failed.read_text()}", pytrace=False)
+            if not done.exists():
+                shutil.rmtree(folder, ignore_errors=True)  # of a process that was killed
+                folder.mkdir()
+                try:
+                    with at_most(seconds):
+                        make(folder)
+                except pytest.skip.Exception:
+                    raise
+                except BaseException:
+                    failed.write_text(traceback.format_exc())
+                    raise
+                done.touch()
+        return folder
+
+    return made_once
 
 
 @pytest.fixture(scope="session")

@@ -1,14 +1,16 @@
 """One small SignBART of random weights, its recordings, and one conversion a route for all tests.
 
-Every test that names `converted` or `artifact` is slow.
+What takes time is made once for all processes of a run (`shared`), and so is the checkpoint:
+artifacts carry its hash. Every test that names `converted` or `artifact` is slow.
 """
 
-import functools
 import os
 import subprocess
 import sys
+import tempfile
 import zipfile
 from collections.abc import Callable
+from contextlib import redirect_stderr, redirect_stdout
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -86,16 +88,19 @@ def recordings() -> ClipSet:
 
 
 @pytest.fixture(scope="session")
-def checkpoint(tmp_path_factory, config) -> Path:
+def checkpoint(shared, config) -> Path:
     """A checkpoint file; no bias and no norm is left as it was made, which would hide mistakes."""
-    torch.manual_seed(1)
-    model = SignBart(config.model)
-    with torch.no_grad():
-        for parameter in model.parameters():
-            parameter.add_(0.3 * torch.randn_like(parameter))
-    path = tmp_path_factory.mktemp("runs") / "best.safetensors"
-    save_checkpoint(Checkpoint(model.state_dict(), config, LABELS), path)
-    return path
+
+    def make(folder: Path) -> None:
+        torch.manual_seed(1)
+        model = SignBart(config.model)
+        with torch.no_grad():
+            for parameter in model.parameters():
+                parameter.add_(0.3 * torch.randn_like(parameter))
+        save_checkpoint(Checkpoint(model.state_dict(), config, LABELS), folder / name)
+
+    name = "best.safetensors"
+    return shared("checkpoint", make) / name
 
 
 @pytest.fixture
@@ -107,6 +112,48 @@ def model(checkpoint) -> SignBart:
 @pytest.fixture
 def reference(model, config) -> TorchRuntime:
     return TorchRuntime(model, config)
+
+
+@dataclass(frozen=True)
+class Command:
+    """A command that has ended: its exit status and all that it wrote."""
+
+    status: int
+    output: str
+    errors: str
+
+
+@pytest.fixture(scope="session")
+def command() -> Callable[..., Command]:
+    """`command(main, *arguments)`: run here, with the file descriptors of a process of its own.
+
+    What C++ writes to them is in the output too, and converters' output goes where it would.
+    """
+
+    def run(main: Callable[[list[str]], int], *arguments: object) -> Command:
+        with tempfile.TemporaryFile() as output, tempfile.TemporaryFile() as errors:
+            kept = os.dup(1), os.dup(2)
+            try:
+                os.dup2(output.fileno(), 1)
+                os.dup2(errors.fileno(), 2)
+                with (
+                    open(1, "w", encoding="utf-8", closefd=False) as stdout,
+                    open(2, "w", encoding="utf-8", closefd=False) as stderr,
+                    redirect_stdout(stdout),
+                    redirect_stderr(stderr),
+                ):
+                    status = main([str(argument) for argument in arguments])
+            finally:
+                for number, saved in zip((1, 2), kept, strict=True):
+                    os.dup2(saved, number)
+                    os.close(saved)
+            texts = []
+            for file in (output, errors):
+                file.seek(0)
+                texts.append(file.read().decode("utf-8"))
+        return Command(status, *texts)
+
+    return run
 
 
 @dataclass(frozen=True)
@@ -133,35 +180,41 @@ class Converted:
 
 
 @pytest.fixture(scope="session")
-def converted(tmp_path_factory, checkpoint, recordings) -> Converted:
-    """One real conversion by each route, by the command, on recordings. Takes about 70 s."""
-    folder = tmp_path_factory.mktemp("exports") / "small"
-    data = folder.parent / "recordings.npz"
-    write_packed(recordings, data)
-    process = subprocess.run(
-        [
-            sys.executable, "bridge/convert.py", "--checkpoint", str(checkpoint),
-            # One after the other: tests run side by side already.
-            "--route", "all", "--output", str(folder), "--data", str(data), "--jobs", "1",
-        ],
-        cwd=REPOSITORY,
-        env={**os.environ, "OMP_NUM_THREADS": "1"},
-        capture_output=True,
-        text=True,
-        timeout=500,
-    )  # fmt: skip
-    assert process.returncode == 0, process.stdout + process.stderr
-    return Converted(folder, process.stdout)
+def converted(shared, checkpoint, recordings) -> Converted:
+    """One real conversion by each route, by the command, on recordings."""
+
+    def make(folder: Path) -> None:
+        data = folder / "recordings.npz"
+        write_packed(recordings, data)
+        process = subprocess.run(
+            [
+                sys.executable, "bridge/convert.py", "--checkpoint", str(checkpoint),
+                "--route", "all", "--output", str(folder / "small"), "--data", str(data),
+                # One after the other: tests run side by side already.
+                "--jobs", "1",
+            ],
+            cwd=REPOSITORY,
+            env={**os.environ, "OMP_NUM_THREADS": "1"},
+            capture_output=True,
+            text=True,
+        )  # fmt: skip
+        assert process.returncode == 0, process.stdout + process.stderr
+        (folder / "output.txt").write_text(process.stdout, encoding="utf-8")
+
+    folder = shared("converted", make)
+    return Converted(folder / "small", (folder / "output.txt").read_text(encoding="utf-8"))
 
 
 @pytest.fixture(scope="session")
-def twin_file(tmp_path_factory, checkpoint) -> Path:
+def twin_file(shared, checkpoint) -> Path:
     """The checkpoint as a .keras file, made by the weight map's command."""
     from bridge.weight_map import main
 
-    path = tmp_path_factory.mktemp("twin") / "small.keras"
-    assert main(["to-keras", str(checkpoint), str(path)]) == 0
-    return path
+    def make(folder: Path) -> None:
+        assert main(["to-keras", str(checkpoint), str(folder / name)]) == 0
+
+    name = "small.keras"
+    return shared("twin", make) / name
 
 
 PRODUCTS = [(route.name, ending) for route in ROUTES.values() for ending in route.produces]
@@ -177,30 +230,34 @@ def artifact(request, converted) -> Path:
 
 
 @pytest.fixture(scope="session")
-def performances_file(tmp_path_factory, checkpoint, config) -> Path:
+def performances_file(shared, checkpoint, config) -> Path:
     """240 clips by four signers, each labelled with the class that the model sees in it.
 
     Clips between two classes are left out: of those any rounding makes something else.
     """
-    rng = np.random.default_rng(6)
-    clips = []
-    for index in range(900):
-        shape = (int(rng.integers(3, 21)), get_layout("kp63").num_keypoints, 2)
-        landmarks = rng.uniform(0.2, 0.8, shape[1:]) + 0.1 * rng.normal(size=shape).cumsum(axis=0)
-        landmarks[rng.random(shape[:2]) < 0.1] = 0.0
-        clips.append(Clip(landmarks.astype(np.float32), 0, "", index, ""))
-    model = TorchRuntime(load_model(checkpoint)[0], config)
-    logits = predict(model, *model_inputs(ClipSet(tuple(clips), LABELS), config))
-    ordered = np.sort(logits, axis=1)
-    clear = np.flatnonzero(ordered[:, -1] - ordered[:, -2] > 0.4)[:240]
-    assert len(clear) == 240
-    path = tmp_path_factory.mktemp("performances") / "performances.npz"
-    kept = tuple(
-        Clip(clips[index].landmarks, int(logits[index].argmax()), "abcd"[at % 4], at, "")
-        for at, index in enumerate(clear)
-    )
-    write_packed(ClipSet(kept, LABELS), path)
-    return path
+
+    def make(folder: Path) -> None:
+        rng = np.random.default_rng(6)
+        clips = []
+        for index in range(900):
+            shape = (int(rng.integers(3, 21)), get_layout("kp63").num_keypoints, 2)
+            landmarks = rng.uniform(0.2, 0.8, shape[1:])
+            landmarks = landmarks + 0.1 * rng.normal(size=shape).cumsum(axis=0)
+            landmarks[rng.random(shape[:2]) < 0.1] = 0.0
+            clips.append(Clip(landmarks.astype(np.float32), 0, "", index, ""))
+        model = TorchRuntime(load_model(checkpoint)[0], config)
+        logits = predict(model, *model_inputs(ClipSet(tuple(clips), LABELS), config))
+        ordered = np.sort(logits, axis=1)
+        clear = np.flatnonzero(ordered[:, -1] - ordered[:, -2] > 0.4)[:240]
+        assert len(clear) == 240
+        kept = tuple(
+            Clip(clips[index].landmarks, int(logits[index].argmax()), "abcd"[at % 4], at, "")
+            for at, index in enumerate(clear)
+        )
+        write_packed(ClipSet(kept, LABELS), folder / name)
+
+    name = "performances.npz"
+    return shared("performances", make) / name
 
 
 @pytest.fixture(scope="session")
@@ -210,17 +267,20 @@ def performances(performances_file) -> ClipSet:
 
 
 @pytest.fixture(scope="session")
-def trained(tmp_path_factory, checkpoint, performances) -> Path:
+def trained(shared, checkpoint, performances) -> Path:
     """The same weights in a checkpoint that says: trained on the performances, tested on d.
 
     Then a validates, and b and c were trained on.
     """
-    known = load_checkpoint(checkpoint)
-    recordings = {"fingerprint": performances.fingerprint(), "test_signers": ["d"]}
-    path = tmp_path_factory.mktemp("trained") / "best.safetensors"
-    progress = {"recordings": recordings}
-    save_checkpoint(Checkpoint(known.tensors, known.config, LABELS, progress), path)
-    return path
+
+    def make(folder: Path) -> None:
+        known = load_checkpoint(checkpoint)
+        recordings = {"fingerprint": performances.fingerprint(), "test_signers": ["d"]}
+        progress = {"recordings": recordings}
+        save_checkpoint(Checkpoint(known.tensors, known.config, LABELS, progress), folder / name)
+
+    name = "best.safetensors"
+    return shared("trained", make) / name
 
 
 @pytest.fixture(scope="session")
@@ -242,15 +302,16 @@ def judged(checkpoint, config, performances) -> JudgedClips:
 
 
 @pytest.fixture(scope="session")
-def quantized(converted, calibration, tmp_path_factory) -> Callable[..., Path]:
+def quantized(shared, converted, calibration) -> Callable[..., Path]:
     """`quantized(route, scheme, int8_io=False)`: that file, made once; it has no metadata."""
-    folder = tmp_path_factory.mktemp("quantized")
 
-    @functools.cache
-    def make(route: str, scheme: str, int8_io: bool = False) -> Path:
-        path = folder / f"small_{route}_{scheme}{'_io' * int8_io}.tflite"
-        shown = calibration if SCHEMES[scheme].calibrated else None
-        quantize(converted.path(route, ".tflite"), SCHEMES[scheme], path, shown, int8_io=int8_io)
-        return path
+    def made(route: str, scheme: str, int8_io: bool = False) -> Path:
+        def make(folder: Path) -> None:
+            shown = calibration if SCHEMES[scheme].calibrated else None
+            source = converted.path(route, ".tflite")
+            quantize(source, SCHEMES[scheme], folder / f"{name}.tflite", shown, int8_io=int8_io)
 
-    return make
+        name = f"small_{route}_{scheme}{'_io' * int8_io}"
+        return shared(name, make) / f"{name}.tflite"
+
+    return made

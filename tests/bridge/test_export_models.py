@@ -1,13 +1,14 @@
-"""``bridge/export_models.py``: two models trained here, exported by every route, or refused.
+"""``bridge/export_models.py``: two models trained here, exported, or refused.
 
 Trained on real recordings where there are any, else on synthetic signs; never random.
 """
 
+import contextlib
 import dataclasses
 import json
-import os
 import subprocess
 import sys
+import zipfile
 from pathlib import Path
 
 import numpy as np
@@ -24,7 +25,7 @@ from bridge.describe import main as describe_command
 from bridge.errors import ArtifactError, BridgeError
 from bridge.export_models import main
 from bridge.quantization.schemes import select_schemes
-from bridge.routes import ROUTES
+from bridge.routes import ROUTES, Route
 from bridge.verification.compare import compare
 from bridge.verification.limits import Limits
 from bridge.verification.sequences import LENGTHS, UnmaskedTorch, make_sequences
@@ -33,7 +34,7 @@ from bridge.weights.source import read_published_source
 from signbart.configuration.reading import from_dict
 from signbart.errors import SignBartError
 from signbart.landmarks.layouts import get_layout
-from signbart.models import MODEL_KINDS, io_spec
+from signbart.models import MODEL_KINDS, io_spec, kind_of
 from signbart.models.io_spec import ATTENTION_MASK, KEYPOINTS
 from signbart.preprocessing import model_inputs
 from signbart.recordings.clip import ClipSet
@@ -119,18 +120,47 @@ def published(trained, tmp_path_factory) -> Path:
 
 
 @pytest.fixture(scope="module")
-def exported(published) -> tuple[Path, str]:
+def exported(published, command) -> tuple[Path, str]:
     """What the bare command leaves in the current folder, and what it says."""
-    process = subprocess.run(
-        [sys.executable, REPOSITORY / "bridge" / "export_models.py", "--attention-heads", "4"],
-        cwd=published,
-        env={**os.environ, "OMP_NUM_THREADS": "1"},
-        capture_output=True,
-        text=True,
-        timeout=280,
-    )
-    assert process.returncode == 0, process.stdout + process.stderr
-    return published / "exports", process.stdout
+    with contextlib.chdir(published):
+        ended = command(main, "--attention-heads", "4")
+    assert ended.status == 0, ended.output + ended.errors
+    return published / "exports", ended.output
+
+
+@pytest.fixture(scope="module")
+def made(exported) -> dict[tuple[str, str], bytes]:
+    """(kind, ending) -> that file, without the metadata that were appended to a .tflite."""
+    folder, _ = exported
+    return {
+        (kind, ending): content
+        for kind in KINDS
+        for ending, content in (
+            (".tflite", unzipped(folder / f"{kind}_fp32.tflite")),
+            (".onnx", (folder / f"{kind}.onnx").read_bytes()),
+        )
+    }
+
+
+@pytest.fixture
+def export_of(monkeypatch):
+    """`export_of(files)`: routes write those, by kind and ending, and convert nothing."""
+
+    def patch(files: dict[tuple[str, str], bytes]) -> None:
+        def export(self, model, spec, paths):
+            for ending, path in paths.items():
+                path.write_bytes(files[kind_of(model.config).name, ending])
+
+        monkeypatch.setattr(Route, "export", export)
+
+    return patch
+
+
+def unzipped(path: Path) -> bytes:
+    """A .tflite without the metadata behind it."""
+    with zipfile.ZipFile(path) as archive:
+        start = min(info.header_offset for info in archive.infolist())
+    return path.read_bytes()[:start]
 
 
 # What comes out
@@ -207,25 +237,24 @@ def test_an_onnx_takes_any_batch_and_length(exported, published):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("route", list(ROUTES))
-def test_every_route_carries_trained_models(trained, clips, tmp_path, route):
+def test_what_was_trained_here_is_exported_with_all_that_is_known_of_it(
+    trained, made, export_of, clips, tmp_path
+):
+    """The models of the bare command, from checkpoints that say more, compared on recordings."""
+    export_of(made)
     sources = [read_published_source(kind, path) for kind, path in trained.items()]
     data = tmp_path / "clips.npz"
     write_packed(clips, data)
-    made = export_models(
-        sources,
-        tmp_path,
-        schemes=select_schemes(["fp32,fp16"]),
-        route=route,
-        data=str(data),
+    of_kind = export_models(
+        sources, tmp_path, schemes=select_schemes(["fp32,fp16"]), route="keras", data=str(data)
     )
-    made = [artifact for of_model in made.values() for artifact in of_model]
-    assert {artifact.parity.artifact for artifact in made} == FILES
-    for artifact in made:
+    artifacts = [artifact for of_model in of_kind.values() for artifact in of_model]
+    assert {artifact.parity.artifact for artifact in artifacts} == FILES
+    for artifact in artifacts:
         assert artifact.parity.passed, artifact.parity.reason
         assert artifact.path.parent == tmp_path
     metadata = read_metadata(tmp_path / "mediapipe_gru_fp16.tflite")
-    assert metadata["preprocessing"]["layout"] == "kp89" and metadata["route"] == route
+    assert metadata["preprocessing"]["layout"] == "kp89" and metadata["route"] == "keras"
     assert metadata["labels"] == list(clips.class_names)
     assert metadata["categories"] == ["group 0", "group 1", "group 2"]
     right = 0
@@ -246,24 +275,14 @@ def recorded_samples(config, clips):
 
 @pytest.mark.slow
 @pytest.mark.parametrize("head", ["gloss_head", "category_head"])
-def test_what_disagrees_is_rejected(trained, tmp_path, monkeypatch, capsys, head):
-    """The route is handed a model with one head's bias changed: the other still agrees."""
-    route = ROUTES["keras"]
-
-    def altered(self, model, spec, paths):
-        if ".tflite" not in paths:
-            return original(self, model, spec, paths)
-        bias = getattr(model, head).bias
-        with torch.no_grad():
-            bias[0] += 0.01
-        try:
-            return original(self, model, spec, paths)
-        finally:
-            with torch.no_grad():
-                bias[0] -= 0.01
-
-    original = type(route).export
-    monkeypatch.setattr(type(route), "export", altered)
+def test_what_disagrees_is_rejected(trained, made, export_of, tmp_path, capsys, head):
+    """One number of one head's bias is off in the .tflite: the other output still agrees."""
+    bias = load_checkpoint(trained["mediapipe_gru"]).tensors[f"{head}.bias"].numpy()
+    file = "mediapipe_gru", ".tflite"
+    assert made[file].count(bias.tobytes()) == 1
+    other = bias.copy()
+    other[0] += 0.01
+    export_of(made | {file: made[file].replace(bias.tobytes(), other.tobytes())})
     output = tmp_path / "exports"
     arguments = ["--gru", str(trained["mediapipe_gru"]), "--output-dir", str(output)]
     assert main([*arguments, "--route", "keras"]) == 1
@@ -318,18 +337,21 @@ def test_no_verify_and_one_scheme(trained, tmp_path, capsys):
 
 
 @pytest.mark.slow
-def test_convert_takes_what_was_trained_here_and_judges_both_outputs(trained, clips, tmp_path):
+def test_convert_takes_what_was_trained_here_and_judges_both_outputs(
+    trained, made, export_of, clips, tmp_path
+):
+    export_of(made)
     data = tmp_path / "clips.npz"
     write_packed(clips, data)
-    made = convert(
+    conversions = convert(
         trained["mediapipe_gru"],
         tmp_path / "out",
         routes=["keras"],
         quantization=QuantizationOptions(schemes=["fp32,fp16,dynamic_int8"]),
         data=str(data),
     )
-    assert [conversion.scheme for conversion in made] == ["fp32", "fp16", "dynamic_int8"]
-    for conversion in made:
+    assert [one.scheme for one in conversions] == ["fp32", "fp16", "dynamic_int8"]
+    for conversion in conversions:
         assert conversion.parity.passed, conversion.parity.reason
         assert set(conversion.parity.outputs) == {"gloss", "category"}
     card = (tmp_path / "out" / "MODEL_CARD.md").read_text(encoding="utf-8")

@@ -3,10 +3,8 @@
 import dataclasses
 import hashlib
 import json
-import os
 import shlex
-import subprocess
-import sys
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -22,7 +20,6 @@ from bridge.verification.verdict import PASS, WRONG
 from signbart.console import run_command
 from signbart.training.calibration import calibrate_on_noise
 
-REPOSITORY = Path(__file__).resolve().parents[3]
 PAPERS = ["MODEL_CARD.md", "convert.log", "manifest.json", "parity.json", "parity.md"]
 LINEAR, ATTENTION = 276_216, 42_912  # multiply-accumulates; test_arithmetic.py counts them
 
@@ -42,20 +39,24 @@ class Run:
 
 
 @pytest.fixture(scope="module")
-def only_quantized(tmp_path_factory, trained, performances_file) -> Run:
-    """One real conversion by the command, of int8 and dynamic_int8 alone."""
+def exported(converted) -> Callable[..., None]:
+    """In the place of LiteRT Torch: what it made of the same weights before."""
+    plain = converted.plain()
+    return lambda model, spec, paths: paths[".tflite"].write_bytes(plain)
+
+
+@pytest.fixture(scope="module")
+def only_quantized(tmp_path_factory, trained, performances_file, exported, command) -> Run:
+    """By the command: int8 and dynamic_int8 alone."""
     folder = tmp_path_factory.mktemp("exports") / "small"
-    process = subprocess.run(
-        [
-            sys.executable, "bridge/convert.py", "--checkpoint", str(trained),
-            "--quantize", "int8,dynamic_int8", "--output", str(folder),
-            "--data", str(performances_file), "--seed", "3",
-        ],
-        cwd=REPOSITORY, env={**os.environ, "OMP_NUM_THREADS": "1"},
-        capture_output=True, text=True, timeout=280,
-    )  # fmt: skip
-    assert process.returncode == 0, process.stdout + process.stderr
-    return Run(folder, process.stdout)
+    with pytest.MonkeyPatch.context() as patched:
+        patched.setattr(via_litert, "export", exported)
+        ended = command(
+            main, "--checkpoint", trained, "--quantize", "int8,dynamic_int8", "--output", folder,
+            "--data", performances_file, "--seed", "3",
+        )  # fmt: skip
+    assert ended.status == 0, ended.output + ended.errors
+    return Run(folder, ended.output)
 
 
 @pytest.mark.slow
@@ -124,16 +125,10 @@ def test_parity_judges_them_again(only_quantized, trained, performances_file, ca
     assert again["settings"]["quantized judged on"] == first["settings"]["quantized judged on"]
 
 
-# The other conversions take what LiteRT Torch made of the same weights before.
-
-
 @pytest.fixture
-def run(converted, monkeypatch, trained, tmp_path, capsys):
+def run(exported, monkeypatch, trained, tmp_path, capsys):
     """`run(options)`: exit status and what was printed; results are in tmp_path / "out"."""
-    plain = converted.plain()
-    monkeypatch.setattr(
-        via_litert, "export", lambda model, spec, paths: paths[".tflite"].write_bytes(plain)
-    )
+    monkeypatch.setattr(via_litert, "export", exported)
 
     def convert(*options: object, checkpoint=trained) -> tuple[int, str]:
         given = ["--checkpoint", checkpoint, "--output", tmp_path / "out", *options]

@@ -1,8 +1,6 @@
 """Trained weights and real clips: every runtime says the same, and artifacts explain themselves."""
 
 import json
-import subprocess
-import sys
 from pathlib import Path
 
 import numpy as np
@@ -10,6 +8,7 @@ import pytest
 
 from bridge.artifact.metadata import read_metadata
 from bridge.artifact.runtimes import KerasRuntime, TorchRuntime, open_runtime
+from bridge.convert import main as convert_command
 from bridge.describe import main as describe_command
 from bridge.verification.compare import compare
 from bridge.verification.limits import load_limits
@@ -22,7 +21,6 @@ from signbart.recordings.reading import read_clips
 from signbart_torch.training.checkpoint import load_model
 from signbart_torch.training.learner import train
 
-REPOSITORY = Path(__file__).resolve().parents[3]
 TOLERANCE = load_limits("fp32")
 FILES = ("real_litert_fp32.tflite", "real_onnx_fp32.tflite", "real_keras_fp32.tflite", "real.onnx")
 
@@ -51,10 +49,11 @@ def trained(fsl7_holistic, tmp_path_factory) -> Path:
 
 
 @pytest.fixture(scope="module")
-def exported(trained, tmp_path_factory) -> Path:
+def exported(trained, tmp_path_factory, command) -> Path:
     folder = tmp_path_factory.mktemp("exports") / "real"
-    command = [sys.executable, "bridge/convert.py", "--checkpoint", trained, "--route", "all"]
-    subprocess.run([*command, "--output", folder], cwd=REPOSITORY, check=True)
+    options = ["--route", "all", "--jobs", "1", "--output", folder]
+    ended = command(convert_command, "--checkpoint", trained, *options)
+    assert ended.status == 0, ended.output + ended.errors
     return folder
 
 

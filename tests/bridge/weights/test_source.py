@@ -89,10 +89,10 @@ def test_a_damaged_file_is_refused(path):
 
 
 @pytest.mark.slow
-def test_what_keras_trained_leaves_by_every_route(made_clips, with_train, tmp_path):
+def test_what_keras_trained_leaves_by_a_route(made_clips, with_train, tmp_path):
+    """By the default one: to a route all that was read is a PyTorch model."""
     from bridge.conversion.pipeline import convert
     from bridge.evaluate import evaluate_files
-    from bridge.routes import ROUTES
     from signbart_tf.training.learner import train
 
     run = tmp_path / "run"
@@ -100,11 +100,10 @@ def test_what_keras_trained_leaves_by_every_route(made_clips, with_train, tmp_pa
     packed = tmp_path / "clips.npz"
     write_packed(made_clips, packed)
     best = run / "best.keras"
-    made = convert(best, tmp_path / "out", routes=["all"], data=str(packed), jobs=2)
-    assert {one.route for one in made} == set(ROUTES) and all(one.parity.passed for one in made)
+    (made,) = convert(best, tmp_path / "out", routes=["litert"], data=str(packed))
+    assert made.parity.passed, made.parity.reason
     # The same answers as the Keras model itself, in its own runtime.
-    files = [best, *(one.path for one in made)]
-    found = evaluate_files(files, read_clips(packed), "clips")
+    found = evaluate_files([best, made.path], read_clips(packed), "clips")
     for evaluation in found.values():
         np.testing.assert_allclose(evaluation.logits, found[best].logits, atol=2e-5, rtol=2e-5)
     assert found[best].scores.accuracy > 0.5  # of three classes: it has learnt something
