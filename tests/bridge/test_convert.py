@@ -434,7 +434,8 @@ def test_a_route_that_fails_is_a_verdict_and_stops_no_other(
     broken_routes, checkpoint, tmp_path, capsys
 ):
     arguments = ["--checkpoint", str(checkpoint), "--output", str(tmp_path)]
-    assert main([*arguments, "--route", "absent", "--route", "failing"]) == 1
+    routes = ["--route", "absent", "--route", "failing", "--jobs", "1"]
+    assert main([*arguments, *routes]) == 1
     manifest = json.loads((tmp_path / "manifest.json").read_text())
     assert [(a["route"], a["verdict"]) for a in manifest["artifacts"]] == [
         ("absent", FAILED), ("failing", FAILED),
