@@ -1,24 +1,34 @@
 # make demo and make test do everything, set-up included.
 PYTHON ?= python3.11
+SUPPORTED := 3.11 3.12
 VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 CHECKPOINT := runs/demo/best.safetensors
 
-.PHONY: help demo test test-fast docs-check lint format bench book clean
+.PHONY: help demo test test-fast docs-check wheel-check lint format bench book clean
 
 help:
 	@echo "make demo       train on synthetic signs, convert, compare: runs/demo, exports/demo"
 	@echo "make test       lint and the whole test suite"
 	@echo "make test-fast  lint and the tests that neither train nor convert"
 	@echo "make docs-check  runs every command of the README and docs/ on small recordings"
+	@echo "make wheel-check  installs the wheel into empty environments and uses it; minutes, gigabytes"
 	@echo "make lint       ruff check and format check;  make format applies them"
 	@echo "make bench      times on this machine: results/latency"
 	@echo "make book DATA=FOLDER  train, convert, quantize, evaluate on both data sets: results/"
 	@echo "make clean      remove what demo made (the environment stays)"
 
+# Asked before anything is made or downloaded.
+define CHECK_PYTHON
+@found=$$($(PYTHON) -c 'import sys; print("%d.%d" % sys.version_info[:2])') || found="none"; \
+case " $(SUPPORTED) " in *" $$found "*) ;; *) echo "PYTHON=$(PYTHON) is Python $$found, and this" \
+	"project runs on $(SUPPORTED): make PYTHON=/path/to/python3.11 $(MAKECMDGOALS)" >&2; exit 2 ;; esac
+endef
+
 # The stamp is newer than what it was installed from, so a current environment is reused.
 $(STAMP): requirements.txt pyproject.toml
+	$(CHECK_PYTHON)
 	$(PYTHON) -m venv $(VENV)
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --requirement requirements.txt
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --editable .
@@ -45,6 +55,34 @@ test-fast: lint
 # By default pytest leaves out what is marked docs.
 docs-check: $(STAMP)
 	$(BIN)/python -m pytest tests/docs -m "docs or not docs" $(PARALLEL)
+
+# What a user does who has the wheel and no checkout, in a folder of its own: without extras, and with
+# those of PyTorch, route litert and quantizing, from training to the label of a recording.
+WHEEL_CHECK ?= build/wheel-check
+USED := $(abspath $(WHEEL_CHECK))/used
+EXAMPLE := $(abspath exports/example/demo_litert_dynamic_int8.tflite)
+wheel-check:
+	$(CHECK_PYTHON)
+	rm -rf $(WHEEL_CHECK) build/lib
+	mkdir -p $(USED)
+	$(PYTHON) -m venv $(WHEEL_CHECK)/base
+	$(PYTHON) -m venv $(WHEEL_CHECK)/extras
+	$(WHEEL_CHECK)/base/bin/python -m pip wheel --quiet . --no-deps --wheel-dir $(WHEEL_CHECK)
+	$(WHEEL_CHECK)/base/bin/python -m pip install --quiet $(WHEEL_CHECK)/signbart-*.whl
+	cd $(USED) && export PATH=$(abspath $(WHEEL_CHECK))/base/bin:$$PATH && set -ex; \
+	signbart synthetic signs.npz; \
+	signbart classify $(EXAMPLE) signs.npz[0]; \
+	signbart convert --checkpoint none.safetensors --output none 2>&1 | grep 'signbart\[torch\]'
+	wheel=$$(echo $(WHEEL_CHECK)/signbart-*.whl); \
+	$(WHEEL_CHECK)/extras/bin/python -m pip install --quiet "$$wheel[torch,litert,quantize]"
+	cd $(USED) && export PATH=$(abspath $(WHEEL_CHECK))/extras/bin:$$PATH && set -ex; \
+	signbart train --config demo --data signs.npz --output run --test-signers P06 \
+		--set train.epochs=6; \
+	signbart convert --checkpoint run/best.safetensors --data signs.npz --output exports \
+		--quantize fp32,dynamic_int8; \
+	signbart quantize exports/demo_litert_fp32.tflite --scheme int8 --calibration-data signs.npz; \
+	signbart classify exports/demo_litert_int8.tflite signs.npz[0]; \
+	signbart parity --reference run/best.safetensors exports/demo_litert_fp32.tflite
 
 lint: $(STAMP)
 	$(BIN)/ruff check .

@@ -17,13 +17,12 @@ import time
 from collections.abc import Sequence
 from pathlib import Path
 
-from bridge.folds.latency import machine_name
-from bridge.options import at_least
 from bridge.routes import ROUTES
 from bridge.verification.verdict import FAILED
-from signbart.console import markdown_table, print_table, run_command
+from signbart.console import at_least, markdown_table, print_table, run_command
 from signbart.errors import SignBartError
 from signbart.files import make_folder, write_text
+from signbart.timing import machine_name
 
 _SCHEMES = "fp32,fp16,dynamic_int8,int8"
 _COLUMNS = ("command", "seconds", "from to", "to the slowest single route")

@@ -26,16 +26,15 @@ from pathlib import Path
 
 import numpy as np
 
-from bridge.folds.latency import Latency, interleaved, machine_name
-from bridge.options import at_least
 from bridge.quantization.schemes import FLOAT, SCHEMES
 from bridge.routes import ROUTES
 from signbart.configuration.reading import load_config
 from signbart.configuration.schema import RunConfig
-from signbart.console import markdown_table, print_table, run_command
+from signbart.console import at_least, markdown_table, print_table, run_command
 from signbart.errors import SignBartError
 from signbart.files import make_folder, replacing, write_text
 from signbart.models.io_spec import ATTENTION_MASK, KEYPOINTS, LOGITS
+from signbart.timing import Latency, interleaved, machine_name
 
 _REFERENCE = f"litert {FLOAT}"
 _PLAIN, _FLOOR = "plain export", "floor: its products alone"
@@ -147,7 +146,7 @@ def export(folder: str, config_path: str, frames: int) -> None:
         config_path: Configuration of the model.
         frames: T.
     """
-    from bridge.conversion.converter_log import redirect_output
+    from signbart.console import redirect_output
 
     config = _config(config_path, frames)
     target = Path(folder) / f"T{frames}"
@@ -161,9 +160,9 @@ def _export(config: RunConfig, target: Path) -> None:
 
     from benchmarks.plain_graph import export_plain
     from bridge.artifact.compaction import compact
-    from bridge.quantization.calibration import calibrate_on_noise
     from bridge.quantization.quantizer import quantize
     from signbart.models import io_spec
+    from signbart.training.calibration import calibrate_on_noise
 
     model, spec = _model(config), io_spec(config)
     calibration = calibrate_on_noise(config, count=_CLIPS, seed=_SEED)

@@ -12,11 +12,9 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from benchmarks.litert_profiler import OperatorProfile, profile
-from bridge.conversion.converter_log import redirect_output
-from bridge.folds.latency import machine_name
-from bridge.options import at_least
-from signbart.console import markdown_table, print_table, run_command
+from signbart.console import at_least, markdown_table, print_table, redirect_output, run_command
 from signbart.files import make_folder, write_text
+from signbart.timing import machine_name
 
 _UNTOLD = "below 1 µs each, and between operators"
 _WHOLE = "one call"

@@ -14,11 +14,10 @@ from pathlib import Path
 
 import numpy as np
 
-from bridge.folds.latency import machine_name
-from bridge.options import at_least
-from signbart.console import markdown_table, print_table, run_command
+from signbart.console import at_least, markdown_table, print_table, run_command
 from signbart.errors import SignBartError
 from signbart.files import make_folder, write_text
+from signbart.timing import machine_name
 
 _PACKAGES = ("signbart", "signbart_torch", "signbart_tf", "bridge")
 _COLUMNS = ("command", "seconds", "from to", "limit")
@@ -33,9 +32,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--output", metavar="MD", help="receives the table")
     options = parser.parse_args(arguments)
 
-    commands = {f"{module} --help": (module, "--help") for module in _modules()}
+    script = "from signbart.command_line import main; main()"
+    commands = {"signbart --help": ("-c", script, "--help")}
+    commands |= {f"{module} --help": ("-m", module, "--help") for module in _modules()}
     classify = "bridge.classify MODEL.tflite CLIP"
-    commands[classify] = ("bridge.classify", options.model, options.clip)
+    commands[classify] = ("-m", "bridge.classify", options.model, options.clip)
     seconds: dict[str, list[float]] = {name: [] for name in commands}
     for _ in range(options.rounds):
         for name, command in commands.items():
@@ -70,7 +71,7 @@ def _modules() -> list[str]:
 
 def _run(command: Sequence[str]) -> float:
     started = time.perf_counter()
-    process = subprocess.run([sys.executable, "-m", *command], capture_output=True, text=True)
+    process = subprocess.run([sys.executable, *command], capture_output=True, text=True)
     taken = time.perf_counter() - started
     if process.returncode:
         raise SignBartError(f"{' '.join(command)} failed: {process.stderr.strip()[-300:]}")

@@ -21,10 +21,10 @@ from unittest import mock
 import numpy as np
 
 from bridge.artifact.contents import operators
-from bridge.folds.latency import Latency, interleaved
 from bridge.options import add_test_signers_argument
 from bridge.quantization.tensor_errors import COLUMNS, tensor_errors
 from signbart.console import markdown_table, print_table, run_command
+from signbart.timing import Latency, interleaved
 
 # Each: operators in int8, besides inputs and outputs.
 _GRAPHS = {
@@ -121,14 +121,15 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
     from bridge.artifact.compaction import compact
     from bridge.artifact.runtimes import TFLiteRuntime, TorchRuntime
-    from bridge.conversion.converter_log import redirect_output
-    from bridge.quantization.calibration import Calibration, calibrate_on, calibrate_on_noise
     from bridge.routes.via_litert import export
     from bridge.verification.clips import clips_to_judge, judge_on_clips, predict
     from bridge.verification.limits import load_limits
-    from bridge.verification.samples import make_samples, read_recordings
+    from bridge.verification.samples import make_samples
+    from signbart.console import redirect_output
     from signbart.models import io_spec
     from signbart.models.io_spec import ATTENTION_MASK, KEYPOINTS
+    from signbart.recordings.reading import read_recordings
+    from signbart.training.calibration import Calibration, calibrate_on, calibrate_on_noise
     from signbart_torch.training.checkpoint import load_model
 
     model, config, class_names = load_model(options.checkpoint)

@@ -16,11 +16,10 @@ from collections.abc import Callable, Iterator, Sequence
 
 import numpy as np
 
-from bridge.options import at_least
 from signbart.batches import CHUNK_BATCHES, Batch, PreparedClips, training_batches
 from signbart.configuration.reading import load_config
 from signbart.configuration.schema import RunConfig
-from signbart.console import print_table, run_command
+from signbart.console import at_least, print_table, run_command
 from signbart.errors import ConfigError
 from signbart.models.signbart import SignBartConfig
 

@@ -19,12 +19,12 @@ import numpy as np
 from bridge.artifact.runtimes import OnnxRuntime, TFLiteRuntime, TorchRuntime
 from bridge.conversion.artifact_record import Artifact
 from bridge.conversion.published import export_models
-from bridge.folds.latency import interleaved, machine_name
 from bridge.quantization.schemes import select_schemes
 from bridge.routes import ROUTES, routes_of
 from bridge.weights.source import Source
 from signbart.console import markdown_table, run_command
 from signbart.models import MODEL_KINDS
+from signbart.timing import interleaved, machine_name
 
 COLUMNS = ("model", "route", "scheme", "operators", "bytes", "s to make", "cosine", "max Δ", "ms")
 

@@ -19,12 +19,11 @@ from bridge.options import (
     add_published_arguments,
     add_quantization_arguments,
     add_test_signers_argument,
-    at_least,
 )
 from bridge.quantization.schemes import FLOAT, SCHEMES
 from bridge.routes import ROUTES
 from bridge.weights.source import published_options
-from signbart.console import program_name, run_command
+from signbart.console import at_least, program_name, run_command
 
 # Lines of the log that a failure shows.
 _LOG_TAIL = 15

@@ -8,13 +8,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from bridge.errors import BridgeError
-from bridge.evaluation.tables import per_class_csv, per_class_rows
 from bridge.options import add_published_arguments
 from signbart.console import print_table, program_name, run_command
+from signbart.training.predictions import per_class_csv, per_class_rows
 
 if TYPE_CHECKING:
-    from bridge.evaluation.predictions import Evaluation
     from signbart.recordings.clip import ClipSet
+    from signbart.training.predictions import Evaluation
 
 
 def evaluate_files(
@@ -145,10 +145,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
     )
     options = parser.parse_args(arguments)
 
-    from bridge.evaluation.predictions import identify, require_nothing_else
     from signbart.files import make_folder
     from signbart.recordings.reading import read_clips
     from signbart.training.options import print_skipped
+    from signbart.training.predictions import identify, require_nothing_else
 
     paths = list({Path(model).resolve(): Path(model) for model in options.models}.values())
     clips = read_clips(options.data, split=options.split, skip_bad=options.skip_bad)
@@ -205,9 +205,9 @@ def _print_scores(found: Mapping[Path, Evaluation], clips: ClipSet, source: str)
 
 
 def _write(output: Path, found: Mapping[Path, Evaluation], clips: ClipSet) -> None:
-    from bridge.book.pictures import draw_confusion
-    from bridge.evaluation.predictions import identify, write_evaluation
     from signbart.files import make_folder, replacing, write_text
+    from signbart.pictures import draw_confusion
+    from signbart.training.predictions import identify, write_evaluation
     from signbart.training.run_folder import csv_text
 
     pictures = output / "confusion_matrices"

@@ -14,10 +14,10 @@ if not __package__:
     sys.path[0] = str(Path(__file__).resolve().parent.parent)
 
 from bridge.errors import BridgeError
-from bridge.options import add_quantization_arguments, at_least
+from bridge.options import add_quantization_arguments
 from bridge.quantization.schemes import select_schemes
 from bridge.routes import ROUTES, get_route
-from signbart.console import program_name, run_command
+from signbart.console import at_least, program_name, run_command
 from signbart.models import MODEL_KINDS
 from signbart.models.kind import ModelKind
 

@@ -3,31 +3,10 @@
 from __future__ import annotations
 
 import argparse
-from collections.abc import Callable
 
 from bridge.verification import MIN_SAMPLES
+from signbart.console import at_least
 from signbart.training.calibration import MIN_CLIPS as MIN_CALIBRATION_CLIPS
-
-
-def at_least(lowest: int) -> Callable[[str], int]:
-    """An argparse type: a whole number no smaller than `lowest`."""
-
-    def number(text: str) -> int:
-        value = int(text)
-        if value < lowest:
-            raise argparse.ArgumentTypeError(f"{value} is less than {lowest}")
-        return value
-
-    number.__name__ = "whole number"
-    return number
-
-
-def not_negative(text: str) -> float:
-    """An argparse type: a finite number that is not negative."""
-    value = float(text)
-    if not 0 <= value < float("inf"):
-        raise argparse.ArgumentTypeError(f"{text} is not a finite number of at least 0")
-    return value
 
 
 def add_comparison_arguments(parser: argparse.ArgumentParser) -> None:

@@ -10,9 +10,8 @@ from bridge.options import (
     add_comparison_arguments,
     add_published_arguments,
     add_test_signers_argument,
-    not_negative,
 )
-from signbart.console import program_name, run_command
+from signbart.console import not_negative, program_name, run_command
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

@@ -6,9 +6,9 @@ import argparse
 from collections.abc import Sequence
 from pathlib import Path
 
-from bridge.options import add_quantization_arguments, at_least
+from bridge.options import add_quantization_arguments
 from bridge.quantization.schemes import FLOAT, SCHEMES
-from signbart.console import program_name, run_command
+from signbart.console import at_least, program_name, run_command
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

@@ -13,9 +13,8 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from bridge.errors import BridgeError
-from bridge.options import at_least
 from bridge.quantization.tensor_errors import COLUMNS, tensor_errors
-from signbart.console import print_table, program_name, run_command
+from signbart.console import at_least, print_table, program_name, run_command
 from signbart.models.io_spec import ATTENTION_MASK, KEYPOINTS
 
 
@@ -42,8 +41,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     options = parser.parse_args(arguments)
 
     from bridge.artifact.metadata import carried_config, read_metadata
-    from bridge.verification.samples import read_recordings
     from signbart.preprocessing import model_inputs
+    from signbart.recordings.reading import read_recordings
     from signbart.training.calibration import balanced_choice
 
     config = carried_config(read_metadata(options.float_model), options.float_model)

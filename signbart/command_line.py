@@ -41,7 +41,10 @@ TASKS: dict[str, dict[str, tuple[tuple[str, ...], str]]] = {
     "check": {
         "parity": (("bridge.parity",), "compare artifacts with the model they came from"),
         "describe": (("bridge.describe",), "print what is inside an artifact"),
-        "tensor-errors": (("bridge.tensor_errors",), "show where a quantized .tflite loses"),
+        "tensor-errors": (
+            ("bridge.tensor_errors",),
+            "show where a quantized .tflite loses precision",
+        ),
     },
     "use": {
         "classify": (("bridge.classify",), "say which sign a recording shows"),

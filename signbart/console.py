@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from signbart.errors import SignBartError
@@ -89,3 +91,57 @@ def markdown_table(columns: Sequence[str], rows: Sequence[Sequence[object]]) -> 
     ]
     lines += ["| " + " | ".join(str(cell) for cell in row) + " |" for row in rows]
     return "\n".join(lines) + "\n"
+
+
+@contextlib.contextmanager
+def redirect_output(log: Path, verbose: bool = False) -> Iterator[None]:
+    """Sends all output, that of C++ libraries included, to the end of a file.
+
+    Converters and quantizers say a lot that nobody wants to read while they work.
+
+    Args:
+        log: The file.
+        verbose: Leave the output where it goes.
+    """
+    if verbose:
+        yield
+        return
+    sys.stdout.flush()
+    sys.stderr.flush()
+    saved = os.dup(1), os.dup(2)
+    with open(log, "ab") as file:
+        os.dup2(file.fileno(), 1)
+        os.dup2(file.fileno(), 2)
+    try:
+        yield
+    finally:
+        sys.stdout.flush()
+        sys.stderr.flush()
+        for descriptor, kept in zip((1, 2), saved, strict=True):
+            os.dup2(kept, descriptor)
+            os.close(kept)
+
+
+def at_least(lowest: int) -> Callable[[str], int]:
+    """An argparse type: a whole number no smaller than `lowest`."""
+
+    def number(text: str) -> int:
+        from argparse import ArgumentTypeError
+
+        value = int(text)
+        if value < lowest:
+            raise ArgumentTypeError(f"{value} is less than {lowest}")
+        return value
+
+    number.__name__ = "whole number"
+    return number
+
+
+def not_negative(text: str) -> float:
+    """An argparse type: a finite number that is not negative."""
+    from argparse import ArgumentTypeError
+
+    value = float(text)
+    if not 0 <= value < float("inf"):
+        raise ArgumentTypeError(f"{text} is not a finite number of at least 0")
+    return value

@@ -26,7 +26,6 @@ PACKAGES: dict[str, tuple[str, str]] = {
     "keras": ("Keras", "keras"),
     "h5py": ("h5py", "keras"),
     "ai_edge_quantizer": ("LiteRT's quantizer (ai-edge-quantizer)", "quantize"),
-    "flatbuffers": ("FlatBuffers", "quantize"),
     "rich": ("Rich", "report"),
     "sklearn": ("scikit-learn", "report"),
     "matplotlib": ("Matplotlib", "report"),

@@ -13,6 +13,7 @@ ORDER = {
     "signbart": [
         "errors extras",
         "files console",
+        "pictures timing",
         "landmarks",
         "models",
         "configuration",

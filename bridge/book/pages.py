@@ -10,18 +10,17 @@ import datetime
 import re
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
 from bridge.book import tables as book_tables
-from bridge.book.results import CHECKPOINT, NOT_RUN, Result, Run, Variant, deviation, mean, values
+from bridge.book.csv_tables import as_csv, joined, parity_table, summary_table
+from bridge.book.results import Run, Variant
 from bridge.book.tables import Table
-from bridge.evaluation.predictions import Evaluation, pool
-from bridge.evaluation.tables import per_class_csv, per_class_rows
 from bridge.folds.layout import PLAIN, QAT
 from bridge.routes import ROUTES
-from signbart.console import markdown_table
+from signbart.console import NOT_RUN, markdown_table
 from signbart.files import make_folder, replacing, write_text
 from signbart.training.folds import ALL
+from signbart.training.predictions import Evaluation, per_class_csv, per_class_rows, pool
 
 MATRICES, CURVES = "confusion_matrices", "training_curves"
 _STYLE = (
@@ -46,10 +45,10 @@ def write_book(runs: Sequence[Run], output: Path, date: datetime.date) -> list[P
     """
     for folder in (output, output / MATRICES, output / CURVES):
         make_folder(folder)
-    write_text(output / "summary_table.csv", _csv(_summary_table(runs)))
+    write_text(output / "summary_table.csv", as_csv(summary_table(runs)))
     write_text(output / "per_class_accuracy.csv", _per_class_table(runs))
-    write_text(output / "model_info.csv", _csv(_joined(runs, book_tables.model_info)))
-    write_text(output / "parity_table.csv", _csv(_parity_table(runs)))
+    write_text(output / "model_info.csv", as_csv(joined(runs, book_tables.model_info)))
+    write_text(output / "parity_table.csv", as_csv(parity_table(runs)))
     text = "\n".join(
         [f"# Results, {date.isoformat()}", "", *(_chapter(run, output) for run in runs)]
     )
@@ -143,7 +142,7 @@ def _arithmetic() -> str:
 
 def _curves(run: Run, output: Path) -> list[str]:
     """A picture a training, with a line a fold."""
-    from bridge.book.pictures import draw_curves
+    from signbart.pictures import draw_curves
 
     lines = []
     for training in (PLAIN, *QAT):
@@ -193,7 +192,7 @@ def _matrices(run: Run, route: str, output: Path) -> list[str]:
 
 
 def _draw(run: Run, variant: Variant, fold: str, evaluation: Evaluation, output: Path) -> Path:
-    from bridge.book.pictures import draw_confusion
+    from signbart.pictures import draw_confusion
 
     scores = evaluation.scores
     title = (
@@ -219,76 +218,6 @@ def _per_class_table(runs: Sequence[Run]) -> str:
         for variant in run.variants:
             columns[f"{run.data} {variant.name} {route}"] = _pooled(run, variant, route)
     return per_class_csv(columns)
-
-
-_SUMMARY_COLUMNS = ("data", "signer", "precision", "scheme", "route", "verdict", "clips")
-_MEASURES = ("accuracy", "top5", "mean_class_accuracy", "bytes", "latency_ms", "speed_up")
-
-
-def _summary_table(runs: Sequence[Run]) -> Table:
-    """A row a signer, variant and route, then their mean and standard deviation."""
-    rows = []
-    for run in runs:
-        kinds = [(run.framework.title, run.variants[0], CHECKPOINT)]
-        kinds += [(variant.precision, variant, route) for variant, route in run.kinds]
-        for precision, variant, route in kinds:
-            models = run.all_folds(variant, route)
-            named = [run.data, precision, variant.scheme, route]
-            for fold, model in zip(run.folds, models, strict=True):
-                rows.append(_summary_row(named, fold, model))
-            if len(models) > 1:
-                for name, function in (("mean", mean), ("std", deviation)):
-                    spread = [function(values(models, measure)) for measure in _MEASURES]
-                    rows.append(_cells(named, name, "", "", spread))
-    return Table("", (*_SUMMARY_COLUMNS, *_MEASURES), rows)
-
-
-def _summary_row(named: Sequence[str], fold: str, model: Result | None) -> list[str]:
-    if model is None:
-        return _cells(named, fold, NOT_RUN, NOT_RUN, [None] * len(_MEASURES))
-    measured = [getattr(model, measure) for measure in _MEASURES]
-    return _cells(named, fold, model.verdict, str(model.clips), measured)
-
-
-def _cells(
-    named: Sequence[str], fold: str, verdict: str, clips: str, measured: Sequence[float | None]
-) -> list[str]:
-    data, precision, scheme, route = named
-    numbers = [NOT_RUN if value is None else str(round(value, 4)) for value in measured]
-    return [data, fold, precision, scheme, route, verdict, clips, *numbers]
-
-
-def _parity_table(runs: Sequence[Run]) -> Table:
-    """A row an artifact: how it compares with PyTorch."""
-    measures = ("max_abs", "scaled_rmse", "agreement")
-    columns = ("data", "signer", "training", "scheme", "route", "verdict", "reason", *measures)
-    rows = []
-    for run in runs:
-        for r in run.results:
-            if r.route == CHECKPOINT:
-                continue
-            numbers = [getattr(r, name) for name in measures]
-            cells = [NOT_RUN if value is None else f"{value:.6g}" for value in numbers]
-            rows.append(
-                [run.data, r.fold, r.training, r.scheme, r.route, r.verdict, r.reason, *cells]
-            )
-    return Table("", columns, rows)
-
-
-def _joined(runs: Sequence[Run], table_of: Any) -> Table:
-    """One kind of table of every run, with the data's name in front."""
-    tables = [(run.data, table_of(run)) for run in runs]
-    rows = [[data, *row] for data, table in tables for row in table.rows]
-    return Table("", ["data", *tables[0][1].columns], rows)
-
-
-def _csv(table: Table) -> str:
-    from signbart.training.run_folder import csv_text
-
-    names = [re.sub(r"\W+", "_", column.lower()).strip("_") for column in table.columns]
-    # Thousands are for readers, not for programs.
-    plain = [[re.sub(r"(?<=\d),(?=\d{3})", "", cell) for cell in row] for row in table.rows]
-    return csv_text([dict(zip(names, row, strict=True)) for row in plain])
 
 
 def _file_name(*parts: str) -> str:

@@ -30,7 +30,7 @@ def report(folders: Sequence[Path], output: Path | None) -> int:
     import datetime
 
     from bridge.book.pages import write_book
-    from bridge.book.results import read_run
+    from bridge.book.reading import read_run
     from bridge.verification.verdict import PASS
 
     runs = [read_run(folder) for folder in folders]

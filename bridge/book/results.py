@@ -11,14 +11,12 @@ from pathlib import Path
 from typing import Any
 
 from bridge.errors import BridgeError
-from bridge.evaluation.predictions import Evaluation, read_evaluation
-from bridge.folds.layout import EVALUATION, EXPORTS, LATENCY, PLAIN, QAT, training_folder
+from bridge.folds.layout import PLAIN, QAT, training_folder
 from bridge.quantization.schemes import FLOAT, SCHEMES
 from bridge.routes import ROUTES
-from signbart.configuration.reading import load_config
 from signbart.console import NOT_RUN
-from signbart.training.folds import ALL
-from signbart.training.frameworks import FRAMEWORKS, TORCH, Framework, framework_of
+from signbart.training.frameworks import Framework
+from signbart.training.predictions import Evaluation
 from signbart.training.run_folder import RESULTS
 
 # Stand for a route where the checkpoint itself was evaluated, in the framework that it was trained
@@ -166,7 +164,7 @@ class Run:
     def held_out(self, fold: str) -> dict[str, int]:
         """How many clips validated (``val``) and tested (``test``) the training of a fold."""
         path = self.folder / fold / RESULTS
-        found = (_read_json(path) or {}).get("clips", {})
+        found = (read_json(path) or {}).get("clips", {})
         return {part: found.get(part, 0) for part in ("val", "test")}
 
     def history(self, fold: str, training: str) -> list[dict[str, float]]:
@@ -181,162 +179,12 @@ class Run:
             ]
 
 
-def read_run(folder: Path) -> Run:
-    """Every model of every fold of a run.
-
-    Args:
-        folder: The output folder of `bridge.loso`.
+def read_json(path: Path) -> dict[str, Any] | None:
+    """What a file holds; None where there is none.
 
     Raises:
-        BridgeError: It holds no fold with exports, is one itself, holds folds that do not belong
-            together, or a file cannot be read.
+        BridgeError: It is damaged.
     """
-    if (folder / EXPORTS / "manifest.json").is_file():
-        raise BridgeError(
-            f"{folder} is one fold or export; give the output folder of bridge.loso that holds the "
-            "folds"
-        )
-    results: list[Result] = []
-    latency = None
-    for training in (PLAIN, *QAT):
-        pattern = f"*/{EXPORTS}" if training == PLAIN else f"*/{training}/{EXPORTS}"
-        for manifest in sorted(folder.glob(f"{pattern}/manifest.json")):
-            made, times = _read_training(manifest, training)
-            results += made
-            latency = latency or times
-    if not results:
-        raise BridgeError(f"{folder} holds no fold with exports; run python -m bridge.loso first")
-    folds = sorted({result.fold for result in results})
-    _require_one_run(folder, folds)
-    return Run(folder, _framework_of(folder / folds[0]), tuple(results), latency)
-
-
-def _require_one_run(folder: Path, folds: Sequence[str]) -> None:
-    """Refuses folds that have no mean.
-
-    Those are of several frameworks or configurations, or one of them saw everybody.
-
-    Raises:
-        SignBartError: Says which, or which configuration cannot be read.
-    """
-    if ALL in folds and len(folds) > 1:
-        raise BridgeError(
-            f"{folder} holds {', '.join(folds)}: folds that leave a signer out and one trained on "
-            "all are not one run; move one of them to another folder"
-        )
-    for training in (PLAIN, *QAT):
-        paths = [training_folder(folder / fold, training) / "config.yaml" for fold in folds]
-        # Of a fold that had no such training there is none.
-        configs = {path: load_config(path) for path in paths if training == PLAIN or path.is_file()}
-        for path, config in configs.items():
-            first = next(iter(configs))
-            if config != configs[first]:
-                raise BridgeError(
-                    f"{path} and {first} differ, so these folds are not one run; move one of them "
-                    "to another folder"
-                )
-    first, framework = folder / folds[0], _framework_of(folder / folds[0])
-    for other in (folder / fold for fold in folds):
-        if (found := _framework_of(other)) != framework:
-            raise BridgeError(
-                f"{other} was trained in {found.title} and {first} in {framework.title}, so these "
-                "folds are not one run; move one of them to another folder"
-            )
-
-
-def _read_training(path: Path, training: str) -> tuple[list[Result], Mapping[str, Any] | None]:
-    """The models of one run folder, and what their times were measured on."""
-    folder = path.parent.parent
-    fold_folder = folder if training == PLAIN else folder.parent
-    fold = fold_folder.name
-    latency = _read_json(folder / LATENCY)
-    times = latency["artifacts"] if latency else {}
-    try:
-        manifest = json.loads(path.read_text(encoding="utf-8"))
-        data = _data_name(manifest["name"], _framework_of(fold_folder))
-        found = [
-            _result(data, fold, training, entry, folder, times) for entry in manifest["artifacts"]
-        ]
-    except (OSError, ValueError, KeyError, TypeError) as error:
-        raise BridgeError(
-            f"{path} is no manifest of this version ({type(error).__name__}: {error}); remove its "
-            "folder and run python -m bridge.loso again"
-        ) from None
-    if training == PLAIN:
-        reference = read_evaluation(folder / EVALUATION, _framework_of(folder).best)
-        if reference is not None:
-            named = {"data": data, "fold": fold, "training": training, "scheme": FLOAT}
-            found.append(Result(route=CHECKPOINT, verdict="pass", **named, **_scores(reference)))
-    return found, latency
-
-
-def _framework_of(fold: Path) -> Framework:
-    framework = framework_of(fold)
-    if framework is None:
-        names = " nor ".join(framework.last for framework in FRAMEWORKS.values())
-        raise BridgeError(
-            f"{fold} holds neither {names}, so it is not known what it was trained in; remove that "
-            "folder and run python -m bridge.loso again"
-        )
-    return framework
-
-
-def _data_name(configuration: str, framework: Framework) -> str:
-    """Tells runs of one configuration apart, so that both frameworks can stand in one book."""
-    return configuration if framework == TORCH else f"{configuration} {framework.title}"
-
-
-def _result(
-    data: str,
-    fold: str,
-    training: str,
-    entry: Mapping[str, Any],
-    folder: Path,
-    times: Mapping[str, Mapping[str, Any]],
-) -> Result:
-    measured = entry["parity"]
-    agreement = measured.get("argmax_agreement")
-    file, sha256 = entry.get("file", ""), entry.get("sha256")
-    evaluation = None
-    if file:
-        evaluation = read_evaluation(folder / EVALUATION, Path(file).name, sha256)
-    time = times.get(file, {})
-    if time.get("sha256") != sha256:
-        time = {}  # of a file that has been made again since
-    ratio = time.get("to_fp32")
-    route = ONNX if file.endswith(ONNX) else entry["route"]
-    return Result(
-        data=data,
-        fold=fold,
-        training=training,
-        route=route,
-        scheme=entry["scheme"],
-        verdict=entry["verdict"],
-        reason=entry["reason"],
-        agreement=None if agreement is None else 100 * agreement,
-        scaled_rmse=measured.get("scaled_rmse"),
-        max_abs=measured.get("max_abs"),
-        bytes=entry.get("bytes"),
-        latency_ms=time.get("median_ms"),
-        speed_up=1 / ratio if ratio else None,
-        operators=entry["operators"],
-        multiply_accumulates=entry["multiply_accumulates"],
-        **(_scores(evaluation) if evaluation else {}),
-    )
-
-
-def _scores(evaluation: Evaluation) -> dict[str, Any]:
-    scores = evaluation.scores
-    return {
-        "clips": scores.count,
-        "accuracy": 100 * scores.accuracy,
-        "top5": 100 * scores.top5,
-        "mean_class_accuracy": 100 * scores.mean_class_accuracy,
-        "evaluation": evaluation,
-    }
-
-
-def _read_json(path: Path) -> dict[str, Any] | None:
     try:
         return json.loads(path.read_text(encoding="utf-8"))
     except FileNotFoundError:

@@ -10,22 +10,16 @@ from typing import TYPE_CHECKING, Any
 
 from bridge.artifact.runtimes import Runtime, TorchRuntime
 from bridge.errors import BridgeError
-from bridge.quantization.calibration import Calibration, calibrate_on, calibrate_on_noise
 from bridge.quantization.schemes import FLOAT, SCHEMES, Scheme
 from bridge.verification import MIN_SAMPLES
 from bridge.verification.clips import JudgedClips, clips_to_judge, compare_on_clips
 from bridge.verification.compare import compare_artifact
 from bridge.verification.limits import Limits, load_limits
-from bridge.verification.samples import (
-    Sample,
-    describe_samples,
-    make_samples,
-    open_samples,
-    read_recordings,
-)
+from bridge.verification.samples import Sample, describe_samples, make_samples, open_samples
 from bridge.verification.verdict import WRONG, Verdict
 from signbart.models.io_spec import IOSpec, with_integers
-from signbart.training.calibration import MIN_CLIPS
+from signbart.recordings.reading import read_recordings
+from signbart.training.calibration import MIN_CLIPS, Calibration, calibrate_on, calibrate_on_noise
 
 if TYPE_CHECKING:
     from bridge.weights.source import Source

@@ -17,7 +17,6 @@ from bridge.artifact.metadata import (
 )
 from bridge.artifact.runtimes import open_runtime
 from bridge.conversion.artifact_record import Artifact
-from bridge.conversion.converter_log import redirect_output
 from bridge.conversion.evidence import (
     Evidence,
     QuantizationOptions,
@@ -35,11 +34,13 @@ from bridge.verification import MIN_SAMPLES
 from bridge.verification.clips import clips_of_samples, judged_clips
 from bridge.verification.limits import load_limits
 from bridge.verification.report import save_repro
-from bridge.verification.samples import make_samples, read_recordings
+from bridge.verification.samples import make_samples
 from bridge.verification.verdict import FAILED, WRONG, Verdict
 from bridge.weights.source import read_source
+from signbart.console import redirect_output
 from signbart.engines import run_tasks
 from signbart.files import make_folder
+from signbart.recordings.reading import read_recordings
 from signbart.training.splits import divide
 
 LOG = "convert.log"

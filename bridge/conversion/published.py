@@ -25,9 +25,10 @@ from bridge.errors import BridgeError
 from bridge.quantization.schemes import FLOAT, Scheme
 from bridge.routes import ROUTES, Route, routes_of
 from bridge.verification.limits import BY_VALUE, Limits, load_limits
-from bridge.verification.samples import describe_samples, read_recordings
+from bridge.verification.samples import describe_samples
 from bridge.verification.sequences import UnmaskedTorch, make_sequences
 from signbart.files import file_sha256
+from signbart.recordings.reading import read_recordings
 
 if TYPE_CHECKING:
     from bridge.weights.source import Source

@@ -17,10 +17,8 @@ from bridge.artifact.contents import foreign_operators, multiply_accumulates, op
 from bridge.artifact.metadata import build_metadata, embed_metadata, tensors_of
 from bridge.artifact.runtimes import open_runtime
 from bridge.conversion.artifact_record import Artifact
-from bridge.conversion.converter_log import redirect_output
 from bridge.conversion.evidence import Evidence
 from bridge.errors import BridgeError, ConversionError
-from bridge.quantization.calibration import Calibration
 from bridge.quantization.quantizer import quantize
 from bridge.quantization.schemes import FLOAT, SCHEMES, Scheme
 from bridge.routes import Route
@@ -28,7 +26,9 @@ from bridge.verification.clips import with_scores
 from bridge.verification.compare import diagnose
 from bridge.verification.verdict import FAILED, NOT_VERIFIED, Verdict
 from bridge.weights.source import Source
+from signbart.console import redirect_output
 from signbart.models import io_spec
+from signbart.training.calibration import Calibration
 
 
 @dataclass(frozen=True)

@@ -1,73 +1,21 @@
-"""What a model says of labelled clips, whatever kind of file it is in.
-
-Legend: N clips, C classes.
-"""
+"""What a model says of labelled clips, whatever kind of file it is in."""
 
 from __future__ import annotations
 
-import csv
-import io
-import json
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
-from functools import cached_property
-from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 from bridge.errors import BridgeError
-from signbart.files import file_sha256, make_folder, replacing, write_text
+from bridge.verification.clips import predict
+from signbart.preprocessing import model_inputs
+from signbart.training.predictions import Evaluation
 
 if TYPE_CHECKING:
     from bridge.artifact.opened import OpenedModel
     from signbart.recordings.clip import ClipSet
-    from signbart.training.metrics import Scores
 
-INDEX = "evaluation.json"
-_PREDICTIONS = "predictions"
 _BATCH = 64  # for speed alone; logits differ by rounding
-
-
-@dataclass(frozen=True)
-class Evaluation:
-    """One model's predictions.
-
-    Attributes:
-        model: Name of the file.
-        class_names: C labels.
-        clips: N sources of the clips.
-        signers: N.
-        labels: (N,) int64.
-        logits: (N, C) float32.
-    """
-
-    model: str
-    class_names: tuple[str, ...]
-    clips: tuple[str, ...]
-    signers: tuple[str, ...]
-    labels: np.ndarray
-    logits: np.ndarray
-
-    @cached_property
-    def scores(self) -> Scores:
-        """Accuracies of all clips, as shares."""
-        from signbart.training.metrics import score
-
-        return score(self.logits, self.labels)
-
-    @cached_property
-    def confusion(self) -> np.ndarray:
-        """(C, C) counts: row the label, column the prediction."""
-        from signbart.training.metrics import confusion
-
-        return confusion(self.logits, self.labels)
-
-    def named(self, model: str) -> Evaluation:
-        """The same under another name."""
-        return Evaluation(
-            model, self.class_names, self.clips, self.signers, self.labels, self.logits
-        )
 
 
 def evaluate(model: OpenedModel, clips: ClipSet, source: str) -> Evaluation:
@@ -81,9 +29,6 @@ def evaluate(model: OpenedModel, clips: ClipSet, source: str) -> Evaluation:
     Raises:
         SignBartError: The clips do not fit the model: classes, landmarks, or there are none.
     """
-    from bridge.verification.clips import predict
-    from signbart.preprocessing import model_inputs
-
     if not len(clips):
         raise BridgeError(f"{source}: there are no clips to evaluate on")
     clips = clips.relabel(model.class_names, source)
@@ -104,143 +49,3 @@ def evaluate(model: OpenedModel, clips: ClipSet, source: str) -> Evaluation:
         labels=clips.labels,
         logits=logits,
     )
-
-
-def write_evaluation(folder: Path, evaluation: Evaluation, made_from: Mapping[str, Any]) -> None:
-    """Writes ``predictions/<model>.csv`` and .npz, which `read_evaluation` reads back.
-
-    Args:
-        folder: Receives them; what other models' evaluations left there stays.
-        evaluation: The predictions.
-        made_from: What they depend on, in JSON values; see `identify`.
-    """
-    predictions = folder / _PREDICTIONS
-    make_folder(predictions)
-    with replacing(predictions / f"{evaluation.model}.npz") as path:
-        np.savez_compressed(path, labels=evaluation.labels, logits=evaluation.logits)
-    write_text(predictions / f"{evaluation.model}.csv", _predictions_csv(evaluation))
-    index = _read_index(folder)
-    index[evaluation.model] = {
-        **made_from,
-        "class_names": list(evaluation.class_names),
-        "clips": list(evaluation.clips),
-        "signers": list(evaluation.signers),
-    }
-    write_text(folder / INDEX, json.dumps(index, indent=1, ensure_ascii=False) + "\n")
-
-
-def identify(path: Path, clips: ClipSet) -> dict[str, str]:
-    """What an evaluation depends on: the model's bytes and the clips."""
-    return {"sha256": file_sha256(path), "recordings": clips.fingerprint()}
-
-
-def require_nothing_else(folder: Path, wanted: Mapping[str, Mapping[str, Any]]) -> None:
-    """Refuses a folder with evaluations that `wanted` would not write again just the same.
-
-    Args:
-        folder: Where evaluations go; it need not exist.
-        wanted: Model -> what `identify` says of it.
-
-    Raises:
-        BridgeError: Names one that would be lost.
-    """
-    for model, about in _read_index(folder).items():
-        if model not in wanted or not _is_of(about, wanted[model]):
-            raise BridgeError(
-                f"{folder} holds the results of another {model}, or on other recordings; choose "
-                "another --output, or remove that folder"
-            )
-
-
-def is_evaluated(folder: Path, model: str, made_from: Mapping[str, Any]) -> bool:
-    """Whether that model's predictions on the same clips are there."""
-    return _is_of(_read_index(folder).get(model, {}), made_from)
-
-
-def _is_of(about: Mapping[str, Any], made_from: Mapping[str, Any]) -> bool:
-    return {key: about.get(key) for key in made_from} == dict(made_from)
-
-
-def read_evaluation(folder: Path, model: str, sha256: str | None = None) -> Evaluation | None:
-    """What `write_evaluation` wrote of one model; None where there is nothing.
-
-    Args:
-        folder: Where it was written to.
-        model: Name of the file.
-        sha256: Of the file now; predictions of another one do not count.
-    """
-    about = _read_index(folder).get(model)
-    if about is None or sha256 not in (None, about["sha256"]):
-        return None
-    path = folder / _PREDICTIONS / f"{model}.npz"
-    try:
-        with np.load(path, allow_pickle=False) as arrays:
-            labels, logits = arrays["labels"], arrays["logits"]
-    except (OSError, ValueError, KeyError):
-        raise BridgeError(
-            f"{path} is missing or damaged; remove {folder} and evaluate again"
-        ) from None
-    return Evaluation(
-        model, tuple(about["class_names"]), tuple(about["clips"]), tuple(about["signers"]),
-        labels, logits,
-    )  # fmt: skip
-
-
-def pool(evaluations: Sequence[Evaluation], model: str) -> Evaluation:
-    """Several evaluations of the same classes, on clips of their own, as one.
-
-    Args:
-        evaluations: At least one.
-        model: What to call it.
-
-    Raises:
-        BridgeError: They have different classes.
-    """
-    names = evaluations[0].class_names
-    if any(evaluation.class_names != names for evaluation in evaluations):
-        raise BridgeError(f"{model}: the folds' models have different classes")
-    return Evaluation(
-        model,
-        names,
-        tuple(clip for e in evaluations for clip in e.clips),
-        tuple(signer for e in evaluations for signer in e.signers),
-        np.concatenate([e.labels for e in evaluations]),
-        np.concatenate([e.logits for e in evaluations]),
-    )
-
-
-def _read_index(folder: Path) -> dict[str, Any]:
-    try:
-        return json.loads((folder / INDEX).read_text(encoding="utf-8"))
-    except FileNotFoundError:
-        return {}
-    except (OSError, ValueError):
-        raise BridgeError(
-            f"{folder / INDEX} is damaged; remove {folder} and evaluate again"
-        ) from None
-
-
-def _predictions_csv(evaluation: Evaluation) -> str:
-    """A row a clip: what it is, what the model says, and how sure it is (softmax)."""
-    text = io.StringIO()
-    writer = csv.writer(text, lineterminator="\n")
-    writer.writerow(["clip", "signer", "label", "predicted", "correct", "score", "top5"])
-    logits = evaluation.logits.astype(np.float64)
-    scores = np.exp(logits - logits.max(axis=1, keepdims=True))
-    scores /= scores.sum(axis=1, keepdims=True)
-    highest = np.argsort(-logits, axis=1, kind="stable")[:, :5]
-    names = evaluation.class_names
-    for at, label in enumerate(evaluation.labels):
-        best = highest[at, 0]
-        writer.writerow(
-            [
-                evaluation.clips[at],
-                evaluation.signers[at],
-                names[label],
-                names[best],
-                int(best == label),
-                f"{scores[at, best]:.4f}",
-                "; ".join(names[one] for one in highest[at]),
-            ]
-        )
-    return text.getvalue()

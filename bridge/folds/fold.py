@@ -118,7 +118,8 @@ class Fold:
     def _evaluate(self, paths: Sequence[Path], output: Path) -> None:
         """Runs what is new on the clips that its training was tested on."""
         from bridge.artifact.opened import open_model
-        from bridge.evaluation.predictions import evaluate, identify, is_evaluated, write_evaluation
+        from bridge.evaluation.predictions import evaluate
+        from signbart.training.predictions import identify, is_evaluated, write_evaluation
 
         unseen = self._unseen()
         for path in paths:

@@ -27,7 +27,7 @@ def measure_latency(fold: Path, clip: ClipSet) -> None:
         clip: One recording, which every model is given.
     """
     from bridge.artifact.metadata import read_metadata
-    from bridge.folds.latency import ROUNDS, machine_name
+    from signbart.timing import ROUNDS, machine_name
 
     paths = [path for path in artifacts(fold / EXPORTS) if path.suffix == ".tflite"]
     floats = {
@@ -75,9 +75,9 @@ def _time(path: Path, partner: Path | None, clip: ClipSet) -> dict[str, float | 
     """Median milliseconds of a .tflite and, if it has a partner, their ratio in the same turns."""
     from bridge.artifact.metadata import carried_config, read_metadata
     from bridge.artifact.runtimes import TFLiteRuntime
-    from bridge.folds.latency import interleaved
     from signbart.models.io_spec import ATTENTION_MASK, KEYPOINTS
     from signbart.preprocessing import model_inputs
+    from signbart.timing import interleaved
 
     keypoints, mask = model_inputs(clip, carried_config(read_metadata(path), path))
     inputs = {KEYPOINTS: keypoints, ATTENTION_MASK: mask}

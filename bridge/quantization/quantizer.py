@@ -19,7 +19,7 @@ from signbart.extras import explain_missing
 from signbart.models.io_spec import SIGNATURE
 
 if TYPE_CHECKING:
-    from bridge.quantization.calibration import Calibration
+    from signbart.training.calibration import Calibration
 
 
 def quantize(

@@ -21,11 +21,11 @@ from bridge.verification.samples import (
     describe_samples,
     make_samples,
     open_samples,
-    read_recordings,
     read_sample,
 )
 from bridge.verification.verdict import Verdict
 from bridge.weights.source import Source
+from signbart.recordings.reading import read_recordings
 
 
 @dataclass(frozen=True)

@@ -140,7 +140,7 @@ def write_reports(
         folder: Made if need be.
         limit: The absolute part of the tolerance, for the pictures.
     """
-    from bridge.verification.pictures import draw_errors
+    from signbart.pictures import draw_errors
 
     make_folder(folder)
     for result in results:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 import zipfile
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -50,14 +49,15 @@ def make_samples(
     """
     from signbart.landmarks.layouts import get_layout
     from signbart.preprocessing import as_model_input, pad, preprocess
+    from signbart.synthetic.signs import synthetic_clips
 
     if samples < MIN_SAMPLES:
         raise BridgeError(f"{samples} inputs a length are too few; at least {MIN_SAMPLES}")
     rng = np.random.default_rng(seed)
-    clips = clips if clips is not None else synthetic_clips(config, seed)
+    layout = get_layout(config.data.layout)
+    clips = synthetic_clips(layout, seed) if clips is None else clips.to_layout(layout)
     recordings = []
     if clips is not None:
-        clips = clips.to_layout(get_layout(config.data.layout))
         for index in rng.permutation(len(clips))[: 6 * samples]:
             clip = clips.clips[index]
             recordings.append((preprocess(clip.landmarks, config), clip.source))
@@ -89,26 +89,6 @@ def make_samples(
     return made
 
 
-def synthetic_clips(config: RunConfig, seed: int) -> ClipSet | None:
-    """Synthetic recordings in the run's layout; None where they do not have its landmarks."""
-    from signbart.landmarks.layouts import get_layout
-
-    made_in = get_layout("kp90")
-    wanted = get_layout(config.data.layout).holistic
-    if wanted is None or not set(wanted) <= set(made_in.holistic):
-        return None
-    from signbart.synthetic.signs import make_clips
-
-    clips = make_clips(num_classes=4, num_signers=2, repetitions=2, seed=seed)
-    columns = [made_in.holistic.index(landmark) for landmark in wanted]
-    return dataclasses.replace(
-        clips,
-        clips=tuple(
-            dataclasses.replace(clip, landmarks=clip.landmarks[:, columns]) for clip in clips.clips
-        ),
-    )
-
-
 def describe_samples(samples: Sequence[Sample], data: str | None) -> str:
     """How many inputs came from where, for reports."""
     recorded = sum(sample.recorded for sample in samples)
@@ -117,18 +97,6 @@ def describe_samples(samples: Sequence[Sample], data: str | None) -> str:
     if recorded:
         parts.insert(0, f"{recorded} from {source}")
     return ", ".join(parts)
-
-
-def read_recordings(path: str | None) -> ClipSet | None:
-    """The recordings at `path`, bad ones left out and counted aloud; None without a path."""
-    if path is None:
-        return None
-    from signbart.recordings.reading import read_clips
-
-    clips = read_clips(path, skip_bad=True)
-    if clips.skipped:
-        print(f"{len(clips.skipped)} bad clips of {path} left out, first {clips.skipped[0]}")
-    return clips
 
 
 def open_samples(

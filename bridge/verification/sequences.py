@@ -11,8 +11,9 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from bridge.artifact.runtimes import TorchRuntime
-from bridge.verification.samples import GARBAGE, Sample, synthetic_clips
+from bridge.verification.samples import GARBAGE, Sample
 from signbart.models.io_spec import ATTENTION_MASK, KEYPOINTS
+from signbart.synthetic.signs import synthetic_clips
 
 if TYPE_CHECKING:
     from signbart.configuration.schema import RunConfig
@@ -107,7 +108,7 @@ def _poses(config: RunConfig, clips: ClipSet | None, seed: int) -> tuple[str, np
 
     layout = LAYOUTS[config.data.layout]
     if 2 * layout.num_keypoints == config.model.num_features:
-        clips = synthetic_clips(config, seed) if clips is None else clips.to_layout(layout)
+        clips = synthetic_clips(layout, seed) if clips is None else clips.to_layout(layout)
         clip = clips.clips[np.random.default_rng(seed).integers(len(clips))]
         return clip.source, as_model_input(preprocess(clip.landmarks, config), config)
     # Landmarks that nothing is known of: at least they move as bodies do, a little a frame.

@@ -148,3 +148,13 @@ def _keep_good(
         reason = f"all {len(skipped)} are bad, first {skipped[0]}" if skipped else "none found"
         raise ClipError(f"{where}: no clips: {reason}; expected {DATA_SET_FORMS}")
     return ClipSet(tuple(good), tuple(class_names), tuple(skipped))
+
+
+def read_recordings(path: str | None) -> ClipSet | None:
+    """The recordings at `path`, bad ones left out and counted aloud; None without a path."""
+    if path is None:
+        return None
+    clips = read_clips(path, skip_bad=True)
+    if clips.skipped:
+        print(f"{len(clips.skipped)} bad clips of {path} left out, first {clips.skipped[0]}")
+    return clips

@@ -22,6 +22,7 @@ from functools import cache
 import numpy as np
 
 from signbart.errors import ConfigError
+from signbart.landmarks.layouts import Layout
 from signbart.recordings.clip import Clip, ClipSet
 from signbart.synthetic.body import (
     ASPECT,
@@ -233,3 +234,16 @@ def _runs(rng: np.random.Generator, frames: int, mean: float, longest: int) -> n
     length = rng.integers(1, longest + 1, (count, 1))
     frame = np.arange(frames)
     return ((frame >= start) & (frame < start + length)).any(axis=0)
+
+
+def synthetic_clips(layout: Layout, seed: int) -> ClipSet | None:
+    """Synthetic recordings in a layout; None where kp90, as they are made, lacks its landmarks."""
+    wanted = layout.holistic
+    if wanted is None or not set(wanted) <= set(LAYOUT.holistic):
+        return None
+    clips = make_clips(num_classes=4, num_signers=2, repetitions=2, seed=seed)
+    columns = [LAYOUT.holistic.index(landmark) for landmark in wanted]
+    return replace(
+        clips,
+        clips=tuple(replace(clip, landmarks=clip.landmarks[:, columns]) for clip in clips.clips),
+    )

@@ -19,7 +19,6 @@ import pytest
 import torch
 
 from bridge.artifact.runtimes import TorchRuntime
-from bridge.quantization.calibration import Calibration, calibrate_on
 from bridge.quantization.quantizer import quantize
 from bridge.quantization.schemes import SCHEMES
 from bridge.routes import ROUTES
@@ -31,6 +30,7 @@ from signbart.preprocessing import model_inputs
 from signbart.recordings.clip import Clip, ClipSet
 from signbart.recordings.packed import write_packed
 from signbart.recordings.reading import read_clips
+from signbart.training.calibration import Calibration, calibrate_on
 from signbart.training.splits import split_clips
 from signbart_torch.models.signbart.model import SignBart
 from signbart_torch.training.checkpoint import (

@@ -651,7 +651,7 @@ def test_chatter_goes_to_the_log(tmp_path, verbose):
     script = f"""
 import os
 from pathlib import Path
-from bridge.conversion.converter_log import redirect_output
+from signbart.console import redirect_output
 print("before")
 try:
     with redirect_output(Path("{tmp_path}/convert.log"), {verbose}):

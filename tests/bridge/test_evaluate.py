@@ -16,7 +16,11 @@ from PIL import Image
 from bridge import evaluate
 from bridge.artifact.opened import open_model
 from bridge.errors import ArtifactError, BridgeError
-from bridge.evaluation.predictions import (
+from bridge.evaluation.predictions import evaluate as evaluate_model
+from signbart.console import NOT_RUN
+from signbart.errors import CheckpointError, ClipError, SignBartError
+from signbart.recordings.clip import ClipSet
+from signbart.training.predictions import (
     Evaluation,
     identify,
     is_evaluated,
@@ -24,10 +28,6 @@ from bridge.evaluation.predictions import (
     read_evaluation,
     write_evaluation,
 )
-from bridge.evaluation.predictions import evaluate as evaluate_model
-from signbart.console import NOT_RUN
-from signbart.errors import CheckpointError, ClipError, SignBartError
-from signbart.recordings.clip import ClipSet
 from signbart_torch.models.signbart.model import SignBart
 from signbart_torch.training.checkpoint import Checkpoint, load_checkpoint, save_checkpoint
 
@@ -120,7 +120,7 @@ def test_predictions_are_kept_with_what_they_were_made_from(tmp_path):
         0.6652, abs=1e-4
     )
     (tmp_path / "predictions" / "m.tflite.npz").write_bytes(b"x")
-    with pytest.raises(BridgeError, match="missing or damaged; remove"):
+    with pytest.raises(SignBartError, match="missing or damaged; remove"):
         read_evaluation(tmp_path, "m.tflite")
 
 
@@ -128,7 +128,7 @@ def test_folds_are_pooled_only_where_their_classes_are_the_same():
     both = pool([evaluation(), evaluation()], "all")
     assert both.scores.count == 8 and both.confusion.sum() == 8
     other = dataclasses.replace(evaluation(), class_names=("a", "c", "b"))
-    with pytest.raises(BridgeError, match="different classes"):
+    with pytest.raises(SignBartError, match="different classes"):
         pool([evaluation(), other], "all")
 
 

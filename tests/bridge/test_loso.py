@@ -11,17 +11,19 @@ import pytest
 import yaml
 
 from bridge import loso
-from bridge.book.results import CHECKPOINT, NOT_RUN, read_run
+from bridge.book.reading import read_run
+from bridge.book.results import CHECKPOINT
 from bridge.errors import BridgeError
-from bridge.evaluation.predictions import read_evaluation
 from bridge.folds.fold import Fold, is_converted, listed
 from bridge.folds.layout import PLAIN
 from signbart.configuration.reading import load_config
+from signbart.console import NOT_RUN
 from signbart.errors import ClipError, ConfigError
 from signbart.files import file_sha256
 from signbart.recordings.packed import write_packed
 from signbart.synthetic.signs import make_clips
 from signbart.training.frameworks import TORCH
+from signbart.training.predictions import read_evaluation
 from signbart.training.splits import split_clips
 from signbart_torch.training.checkpoint import load_checkpoint
 

@@ -18,7 +18,6 @@ from bridge.conversion import evidence as quantization_job
 from bridge.describe import main as describe_command
 from bridge.errors import BridgeError, ConversionError
 from bridge.quantization import quantizer
-from bridge.quantization.calibration import calibrate_on_noise
 from bridge.quantization.quantizer import quantize
 from bridge.quantization.schemes import FLOAT, SCHEMES, select_schemes
 from bridge.quantize import main
@@ -28,6 +27,7 @@ from bridge.verification.limits import load_limits
 from bridge.verification.verdict import WRONG
 from signbart.console import run_command
 from signbart.recordings.packed import write_packed
+from signbart.training.calibration import calibrate_on_noise
 from signbart_torch.training.checkpoint import load_checkpoint
 
 QUANTIZED = [name for name in SCHEMES if name != FLOAT]

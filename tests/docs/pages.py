@@ -14,8 +14,8 @@ from pathlib import Path
 REPOSITORY = Path(__file__).resolve().parents[2]
 # In the order in which a reader meets them; later ones use what earlier ones made.
 PAGES = (
-    "README.md", "docs/data.md", "docs/migration.md", "docs/deployment.md", "docs/quantization.md",
-    "docs/performance.md", "docs/zoo.md", "docs/troubleshooting.md",
+    "README.md", "docs/installation.md", "docs/data.md", "docs/migration.md", "docs/deployment.md",
+    "docs/quantization.md", "docs/performance.md", "docs/zoo.md", "docs/troubleshooting.md",
 )  # fmt: skip
 LANGUAGES = {"", "text", "python", "kotlin", "swift", "javascript"}
 
@@ -103,6 +103,9 @@ NOT_RUN = {
     "make test": "it is the test suite",
     "make test-fast": "a part of the test suite",
     "make docs-check": "it is what runs this",
+    "make wheel-check": "it installs environments of gigabytes",
+    "pip wheel": "make wheel-check runs it",
+    "pip install": "make wheel-check runs it",
     "source .venv/bin/activate": "the environment that runs this is active",
 }
 # A command in a sentence; without anything behind the program's name it is a mention.

@@ -11,12 +11,13 @@ import pytest
 
 from bridge import report
 from bridge.book.pages import write_book
-from bridge.book.results import NOT_RUN, read_run
+from bridge.book.reading import read_run
 from bridge.book.tables import by_route, failures, parity, per_signer, summary
 from bridge.errors import BridgeError
-from bridge.evaluation.predictions import Evaluation, write_evaluation
+from signbart.console import NOT_RUN
 from signbart.files import file_sha256
 from signbart.training.frameworks import KERAS, TORCH
+from signbart.training.predictions import Evaluation, write_evaluation
 from signbart_torch.training.checkpoint import load_model
 
 DATE = datetime.date(2026, 3, 1)

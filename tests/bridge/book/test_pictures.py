@@ -6,11 +6,10 @@ import numpy as np
 import pytest
 from matplotlib.figure import Figure
 
-from bridge.book.pictures import draw_confusion, draw_curves
 from bridge.verification.limits import Limits
-from bridge.verification.pictures import draw_errors
 from bridge.verification.report import write_reports
 from bridge.verification.verdict import FAILED, Verdict, judge
+from signbart.pictures import draw_confusion, draw_curves, draw_errors
 
 
 def size(path) -> tuple[int, int]:
@@ -73,7 +72,7 @@ def test_a_confusion_matrix_is_whole_whatever_it_is_called(tmp_path, monkeypatch
         title = "signs_of_everyone_litert_weight_only_int8.tflite: 81.85 % of 270 clips"
         draw_confusion(np.eye(classes), labels, title, path)
         assert border(path) == PAPER
-    monkeypatch.setattr("bridge.book.pictures._LETTER", 0.001)
+    monkeypatch.setattr("signbart.pictures._LETTER", 0.001)
     draw_confusion(np.eye(classes), labels, 10 * title, path)
     assert border(path) != PAPER, "the check sees what is cut off"
 

@@ -13,12 +13,12 @@ from bridge import parity
 from bridge.artifact.metadata import read_metadata
 from bridge.conversion import evidence as quantization_job
 from bridge.convert import main
-from bridge.quantization.calibration import calibrate_on_noise
 from bridge.quantization.schemes import SCHEMES
 from bridge.routes import via_litert
 from bridge.verification.limits import load_limits
 from bridge.verification.verdict import PASS, WRONG
 from signbart.console import run_command
+from signbart.training.calibration import calibrate_on_noise
 
 PAPERS = ["MODEL_CARD.md", "convert.log", "manifest.json", "parity.json", "parity.md"]
 LINEAR, ATTENTION = 276_216, 42_912  # multiply-accumulates; test_arithmetic.py counts them

@@ -4,8 +4,8 @@ import itertools
 
 import pytest
 
-from bridge.folds import latency
-from bridge.folds.latency import Latency, interleaved
+from signbart import timing as latency
+from signbart.timing import Latency, interleaved
 
 
 def test_calls_take_turns_after_their_warm_up():

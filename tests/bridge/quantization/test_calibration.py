@@ -9,7 +9,6 @@ from bridge.artifact.runtimes import TorchRuntime
 from bridge.conversion.evidence import Evidence, QuantizationOptions, with_clips
 from bridge.conversion.route_run import quantization_record
 from bridge.errors import BridgeError
-from bridge.quantization.calibration import calibrate_on, calibrate_on_noise
 from bridge.quantization.schemes import SCHEMES
 from bridge.verification.clips import clips_to_judge
 from bridge.verification.samples import make_samples
@@ -17,6 +16,7 @@ from bridge.weights.source import Source
 from signbart.errors import ClipError, SignBartError
 from signbart.recordings.clip import ClipSet
 from signbart.recordings.packed import write_packed
+from signbart.training.calibration import calibrate_on, calibrate_on_noise
 from signbart.training.splits import divide
 from signbart_torch.training.checkpoint import load_model
 

@@ -6,12 +6,13 @@ import numpy as np
 import pytest
 
 from bridge.errors import BridgeError
-from bridge.verification.samples import describe_samples, make_samples, read_recordings
+from bridge.verification.samples import describe_samples, make_samples
 from signbart.configuration.reading import from_dict
 from signbart.models import io_spec
 from signbart.models.io_spec import ATTENTION_MASK, KEYPOINTS
 from signbart.preprocessing import preprocess
 from signbart.recordings.packed import write_packed
+from signbart.recordings.reading import read_recordings
 
 
 def lengths(sample) -> int | None:

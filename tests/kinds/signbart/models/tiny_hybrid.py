@@ -11,7 +11,7 @@ from signbart.models.kind import ModelKind, check_joints
 class TinyHybridConfig:
     joint_idx: tuple[int, ...] | None = None
     num_labels: int | None = field(default=None, metadata=positive())
-    d_model: int = field(default=12, metadata=positive())
+    d_model: int = field(default=30, metadata=positive())
     width: int = field(default=3, metadata=positive())
 
     @property

@@ -1,0 +1,86 @@
+"""The bridge as a library: what ``from bridge import …`` gives, and the README's program."""
+
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+import bridge
+from bridge.artifact.opened import open_model
+from bridge.conversion.pipeline import convert
+from signbart.recordings.reading import read_single_clip
+from tests.docs.pages import blocks
+
+REPOSITORY = Path(__file__).resolve().parents[2]
+IS_THE_FUNCTION = "assert convert.__module__ == 'bridge.conversion.pipeline', convert"
+
+
+def run(code: str) -> str:
+    process = subprocess.run(
+        [sys.executable, "-c", code], cwd=REPOSITORY, capture_output=True, text=True, timeout=60
+    )
+    assert process.returncode == 0, process.stderr
+    return process.stdout
+
+
+def test_the_package_offers_two_functions():
+    assert bridge.convert is convert and bridge.open_model is open_model
+    assert set(bridge.__all__) == {"convert", "open_model"}
+
+
+@pytest.mark.parametrize(
+    "lines",
+    [
+        ["from bridge import convert"],
+        ["import bridge.convert", "from bridge import convert"],
+        ["from bridge.convert import main", "from bridge import convert"],
+        ["from bridge import convert", "import bridge.convert", "from bridge import convert"],
+        ["from bridge import convert", "from bridge.convert import main"],
+        ["import bridge", "import bridge.convert", "convert = bridge.convert"],
+    ],
+)
+def test_convert_is_the_function_whatever_was_imported_before(lines):
+    run("\n".join([*lines, IS_THE_FUNCTION]))
+
+
+def test_the_command_of_that_name_is_still_there():
+    run("from bridge import convert\nfrom bridge.convert import main\n"
+        "assert main.__module__ == 'bridge.convert'")  # fmt: skip
+
+
+def test_nothing_is_loaded_before_it_is_asked_for():
+    loaded = run("import sys, bridge\nprint(*sorted(sys.modules))").split()
+    assert "bridge" in loaded
+    assert not {"numpy", "torch", "tensorflow", "bridge.conversion", "bridge.artifact"} & {*loaded}
+    loaded = run("import sys\nfrom bridge import convert, open_model\nprint(*sys.modules)").split()
+    assert "bridge.conversion.pipeline" in loaded
+    assert not {"torch", "tensorflow", "keras", "ai_edge_litert"} & {*loaded}
+
+
+def test_a_clip_is_classified_by_path_or_itself(checkpoint, performances_file):
+    model = open_model(checkpoint)
+    source = f"{performances_file}[3]"
+    assert model.classify(source) == model.classify(read_single_clip(source))
+
+
+@pytest.mark.slow
+def test_the_readmes_program(checkpoint, performances_file, tmp_path):
+    """Five lines: from a checkpoint to a verified artifact, and from that to a label."""
+    (program,) = (block for block in blocks("README.md") if block.language == "python")
+    (tmp_path / "runs" / "demo").mkdir(parents=True)
+    shutil.copy(checkpoint, tmp_path / "runs" / "demo" / "best.safetensors")
+    shutil.copy(performances_file, tmp_path / "runs" / "demo" / "signs.npz")
+    process = subprocess.run(
+        [sys.executable, "-c", program.text],
+        cwd=tmp_path, env={**os.environ, "PYTHONPATH": str(REPOSITORY)},
+        capture_output=True, text=True, timeout=200,
+    )  # fmt: skip
+    assert process.returncode == 0, process.stderr
+    label, _, score = process.stdout.strip().rpartition(": ")
+    assert label == open_model(checkpoint).classify(f"{performances_file}[0]")[0][0]
+    assert score.endswith("%")
+    assert (tmp_path / "exports" / "demo" / "manifest.json").is_file()
+    assert len([line for line in program.text.splitlines() if line]) == 5
