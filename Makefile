@@ -43,8 +43,8 @@ demo: runs/demo/signs.npz
 	$(BIN)/python bridge/convert.py --checkpoint $(CHECKPOINT) --route litert --output exports/demo \
 		--data runs/demo/signs.npz
 
-# By file: what a file's tests share is made once. In the order of the folders: the few tests that
-# convert are the longest, and would come last and one by one if files went by their number of tests.
+# By file: what a file's tests share is made once. In the order that tests/conftest.py gives them,
+# the longest first; xdist's own goes by the number of tests, and few of these take longest.
 PARALLEL = --numprocesses 2 --dist loadfile --no-loadscope-reorder
 test: lint
 	$(BIN)/python -m pytest $(PARALLEL)

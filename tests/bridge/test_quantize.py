@@ -274,10 +274,10 @@ def test_layers_that_the_quantizer_leaves_in_float_are_an_error(converted, monke
     """No silent fallback: here it is told to leave all whose name has "out_proj"."""
     whole = quantizer._recipe
 
-    def partial(scheme, int8_io):
+    def partial(scheme, operators, int8_io):
         from ai_edge_quantizer import qtyping
 
-        manager = whole(scheme, int8_io)
+        manager = whole(scheme, operators, int8_io)
         manager.add_quantization_config(
             regex=".*out_proj.*",
             operation_name=qtyping.TFLOperationName.FULLY_CONNECTED,

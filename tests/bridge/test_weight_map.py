@@ -223,17 +223,17 @@ def test_a_square_matrix_left_untransposed_passes_the_audit_and_fails_parity(
     model, reference, config, recordings, tmp_path
 ):
     samples = make_samples(config, clips=recordings)[::3]
-    limits = {"atol": 1e-5, "rtol": 1e-5}
+    limits = Limits(atol=1e-5, rtol=1e-5)
     at = "decoder.layers.1.encoder_attn.q_proj.weight"
     rules = signbart_rules(model.config)
     twin = build_twin(model)
-    assert compare(reference, KerasRuntime(twin, config), samples, **limits).passed
+    assert compare(reference, KerasRuntime(twin, config), samples, limits).passed
     careless = [
         dataclasses.replace(rule, transform=IDENTITY) if rule.torch_key == at else rule
         for rule in rules
     ]
     torch_to_keras(careless, torch_arrays(model), twin)  # no complaint
-    result = compare(reference, KerasRuntime(twin, config), samples, **limits)
+    result = compare(reference, KerasRuntime(twin, config), samples, limits)
     assert result.verdict == WRONG
     path = tmp_path / "careless.keras"
     save_keras(twin, config, "abcde", path)

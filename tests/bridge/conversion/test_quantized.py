@@ -89,7 +89,7 @@ def test_the_manifest_tells_what_was_made_of_what(only_quantized, performances_f
     assert shown["frames"]["shortest"] == 1 and shown["frames"]["longest"] == 12
     assert quantization["judged on"].startswith("120 clips that were not trained on")
     assert quantization["limits"] == {
-        name: vars(load_limits(name)) for name in ("dynamic_int8", "int8")
+        name: load_limits(name).to_dict() for name in ("dynamic_int8", "int8")
     }
     assert manifest["versions"]["ai-edge-quantizer"] != "not installed"
 

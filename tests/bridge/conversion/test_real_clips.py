@@ -32,7 +32,7 @@ def trained(fsl7_holistic, tmp_path_factory) -> Path:
         {
             "name": "real",
             "model": {
-                "d_model": 48, "encoder_layers": 2, "decoder_layers": 3,
+                "d_model": 48, "encoder_layers": 1, "decoder_layers": 2,
                 "encoder_attention_heads": 4, "decoder_attention_heads": 6,
                 "encoder_ffn_dim": 40, "decoder_ffn_dim": 56, "max_position_embeddings": 40,
             },
