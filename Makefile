@@ -6,7 +6,7 @@ BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 CHECKPOINT := runs/demo/best.safetensors
 
-.PHONY: help demo test test-fast docs-check wheel-check lint format bench book clean
+.PHONY: help demo test test-fast docs-check wheel-check lint format bench results clean
 
 help:
 	@echo "make demo       train on synthetic signs, convert, compare: runs/demo, exports/demo"
@@ -16,7 +16,7 @@ help:
 	@echo "make wheel-check  installs the wheel into empty environments and uses it; minutes, gigabytes"
 	@echo "make lint       ruff check and format check;  make format applies them"
 	@echo "make bench      times on this machine: results/latency"
-	@echo "make book DATA=FOLDER  train, convert, quantize, evaluate on both data sets: results/"
+	@echo "make results DATA=FOLDER  train, convert, quantize, evaluate on both data sets: results/"
 	@echo "make clean      remove what demo made (the environment stays)"
 
 # Asked before anything is made or downloaded.
@@ -108,8 +108,8 @@ bench: demo
 
 # The report says what failed, and fails then. What is finished in RUNS is not made again.
 RUNS ?= runs
-book: $(STAMP)
-	@test -n "$(DATA)" || { echo "make book DATA=FOLDER, the folder that holds isl_kinect30 and" \
+results: $(STAMP)
+	@test -n "$(DATA)" || { echo "make results DATA=FOLDER, the folder that holds isl_kinect30 and" \
 		"fsl7_holistic"; exit 2; }
 	-$(BIN)/python -m bridge.loso --config configs/isl_kinect30.yaml --data $(DATA)/isl_kinect30 \
 		--output $(RUNS)/loso --qat --jobs 2 --resume $(OPTIONS)

@@ -20,7 +20,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
         prog=program_name("python -m bridge.classify"),
         description="Say which sign a recording shows.",
     )
-    parser.add_argument("model", metavar="MODEL", help="a .tflite made by bridge/convert.py")
+    parser.add_argument(
+        "model", metavar="MODEL", help="a model: .tflite, .onnx, .keras, .safetensors, …"
+    )
     parser.add_argument(
         "clip",
         metavar="CLIP",

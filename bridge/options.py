@@ -39,13 +39,14 @@ def add_published_arguments(parser: argparse.ArgumentParser) -> None:
     )
 
 
-def add_quantization_arguments(parser: argparse.ArgumentParser) -> None:
-    """What quantizers are shown, and what quantized artifacts are judged on."""
+def add_quantization_arguments(
+    parser: argparse.ArgumentParser, *, default: str = "those of --data that were trained on"
+) -> None:
+    """What quantizers are shown; `default` says which recordings where none are given."""
     parser.add_argument(
         "--calibration-data",
         metavar="PATH",
-        help="recordings that fix the ranges of int8 and int16x8 (default: those of --data that "
-        "were trained on)",
+        help=f"recordings that fix the ranges of int8 and int16x8 (default: {default})",
     )
     parser.add_argument(
         "--calibration-clips",
@@ -72,6 +73,6 @@ def add_test_signers_argument(parser: argparse.ArgumentParser) -> None:
         "--test-signers",
         nargs="+",
         metavar="SIGNER",
-        help="signers of --data that were not trained on: quantized artifacts are judged on them, "
-        "and not calibrated (default: as the checkpoint says)",
+        help="signers of --data that were not trained on: they judge quantized artifacts, never "
+        "calibrate them (default: as the checkpoint says)",
     )

@@ -26,8 +26,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
     )
     add_comparison_arguments(parser)
     parser.add_argument("--inputs", metavar="NPZ", help="compare on the arrays of this file alone")
-    parser.add_argument("--atol", type=not_negative, help="instead of verification/limits.yaml's")
-    parser.add_argument("--rtol", type=not_negative, help="instead of verification/limits.yaml's")
+    parser.add_argument(
+        "--atol", type=not_negative, metavar="X", help="instead of the scheme's own limit"
+    )
+    parser.add_argument(
+        "--rtol", type=not_negative, metavar="X", help="instead of the scheme's own limit"
+    )
     add_published_arguments(parser)
     add_test_signers_argument(parser)
     parser.add_argument(

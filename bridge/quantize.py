@@ -13,7 +13,9 @@ from signbart.console import at_least, program_name, run_command
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Runs the command; 0 if the quantized file still agrees with the float one, 1 if not."""
-    schemes = "\n".join(f"  {s.name:16} {s.description}" for s in SCHEMES.values())
+    schemes = "\n".join(
+        f"  {s.name:16} {s.description}" for s in SCHEMES.values() if s.name != FLOAT
+    )
     parser = argparse.ArgumentParser(
         prog=program_name("python -m bridge.quantize"),
         description="Quantize a float .tflite that bridge/convert.py made, and judge the result by "
@@ -35,7 +37,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         help="labelled recordings to judge by (default: those of --calibration-data that "
         "calibration does not take)",
     )
-    add_quantization_arguments(parser)
+    add_quantization_arguments(parser, default="none: these two schemes need them")
     parser.add_argument("--seed", type=at_least(0), default=0, help="default: %(default)s")
     options = parser.parse_args(arguments)
 

@@ -48,9 +48,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
     config = carried_config(read_metadata(options.float_model), options.float_model)
     clips = read_recordings(options.data)
     if options.signers:
+        if unknown := sorted(set(options.signers) - set(clips.signers)):
+            known = ", ".join(sorted(set(clips.signers)))
+            raise BridgeError(
+                f"{options.data} has no clips by {', '.join(unknown)}; the signers are {known}"
+            )
         clips = clips.select([i for i, s in enumerate(clips.signers) if s in options.signers])
-        if not len(clips):
-            raise BridgeError(f"{options.data} has no clips by {', '.join(options.signers)}")
     clips = clips.select(balanced_choice(clips.labels, clips.signers, options.clips, options.seed))
     keypoints, mask = model_inputs(clips, config)
     rows = tensor_errors(

@@ -51,7 +51,7 @@ TASKS: dict[str, dict[str, tuple[tuple[str, ...], str]]] = {
         "evaluate": (("bridge.evaluate",), "score models on labelled recordings"),
     },
     "report": {
-        "book": (
+        "loso-report": (
             ("bridge.loso",),
             "train, convert, quantize and judge one model per signer; report",
         ),
@@ -82,7 +82,9 @@ def dispatch(arguments: Sequence[str]) -> int | None:
     if verb not in VERBS:
         from difflib import get_close_matches
 
-        near = get_close_matches(verb, VERBS, n=1, cutoff=0.5)
+        if verb == "--framework":
+            raise SignBartError("--framework follows the command: signbart train --framework keras")
+        near = get_close_matches(verb, VERBS, n=1, cutoff=0.6)
         hint = f"did you mean '{near[0]}'? " if near else ""
         raise SignBartError(f"no command '{verb}'; {hint}signbart --help lists them all")
     modules, _ = VERBS[verb]

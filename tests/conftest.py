@@ -197,3 +197,27 @@ def made_clips() -> ClipSet:
                     Clip(landmarks.astype(np.float32), label, signer, repetition, f"[{len(clips)}]")
                 )
     return ClipSet(tuple(clips), ("left", "right", "both"))
+
+
+@pytest.fixture(scope="session")
+def config() -> RunConfig:
+    """T 12, K 41, d_model 24, 4 and 6 heads, 2 + 3 layers, 5 classes: no two of a kind alike."""
+    return from_dict(
+        {
+            "name": "small",
+            "model": {
+                "joint_idx": list(range(5, 46)),
+                "num_labels": 5,
+                "d_model": 24,
+                "encoder_layers": 2,
+                "decoder_layers": 3,
+                "encoder_attention_heads": 4,
+                "decoder_attention_heads": 6,
+                "encoder_ffn_dim": 20,
+                "decoder_ffn_dim": 28,
+                "max_position_embeddings": 16,
+            },
+            "data": {"layout": "kp63", "max_frames": 12, "normalization": "bbox_ignore_missing"},
+        },
+        source="tests",
+    )

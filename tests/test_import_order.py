@@ -113,6 +113,14 @@ def test_imports_go_down_only(module):
     assert not wrong, f"{module} imports {', '.join(wrong)}"
 
 
+def test_the_house_stays_small():
+    """A reader sees the bridge's commands at a glance, and any file whole."""
+    assert sum(path.suffix == ".py" for path in (REPOSITORY / "bridge").iterdir()) <= 14
+    product = [*MODULES.values(), *(REPOSITORY / "benchmarks").glob("*.py")]
+    lengths = {path: len(path.read_text(encoding="utf-8").splitlines()) for path in product}
+    assert not {path.name: lines for path, lines in lengths.items() if lines > 300}
+
+
 def test_commands_are_not_imported():
     """But for the two package-level ones that a command of the same name starts."""
     wrong = [

@@ -21,17 +21,25 @@ _STAGING = ".making-"
 def staging_folder(output: Path) -> Iterator[Path]:
     """Makes `output` and gives a folder in it, which is gone when the block ends.
 
+    So is `output`, if it is new and nothing came into it.
+
     What is made there can be renamed into `output`. What a killed process left there goes, too.
 
     Raises:
         SignBartError: The folder cannot be made, or another process writes there.
     """
+    new = not output.exists()
     make_folder(output)
-    with held(output):
-        for left_over in output.glob(f"{_STAGING}*"):
-            shutil.rmtree(left_over, ignore_errors=True)
-        with tempfile.TemporaryDirectory(dir=output, prefix=_STAGING) as name:
-            yield Path(name)
+    try:
+        with held(output):
+            for left_over in output.glob(f"{_STAGING}*"):
+                shutil.rmtree(left_over, ignore_errors=True)
+            with tempfile.TemporaryDirectory(dir=output, prefix=_STAGING) as name:
+                yield Path(name)
+    finally:
+        if new:
+            with contextlib.suppress(OSError):  # not empty: something was made
+                output.rmdir()
 
 
 def move_by_verdict(beside: Path, output: Path, verdict: Verdict) -> Path | None:
@@ -58,12 +66,14 @@ def move_by_verdict(beside: Path, output: Path, verdict: Verdict) -> Path | None
 
 
 def set_others_aside(output: Path, listed: set[str], sha256: str, names: str = "*") -> None:
-    """Moves another checkpoint's artifacts to ``rejected/``: the new papers are not theirs.
+    """Moves another checkpoint's artifacts to ``rejected/``: the new manifest is not theirs.
+
+    The pictures of an earlier comparison go, for they show other errors than the new report.
 
     Args:
         output: The folder.
-        listed: Files that the new papers name.
-        sha256: Of the checkpoint they are about.
+        listed: Files that the new manifest names.
+        sha256: Of the checkpoint that it is about.
         names: Pattern of the files that may be another checkpoint's.
     """
     for path in [*output.glob(f"{names}.tflite"), *output.glob(f"{names}.onnx")]:
@@ -76,5 +86,5 @@ def set_others_aside(output: Path, listed: set[str], sha256: str, names: str = "
         if not same:
             (output / "rejected").mkdir(exist_ok=True)
             os.replace(path, output / "rejected" / path.name)
-    for picture in output.glob("parity_*.png"):
+    for picture in output.glob(f"parity_{names}.png"):
         picture.unlink()

@@ -18,7 +18,8 @@ class Scheme:
         name: As in file names and in ``bridge/verification/limits.yaml``.
         description: One line for help texts and model cards.
         calibrated: Whether it needs recordings, to fix the ranges of activations beforehand.
-        arithmetic: Number format of FULLY_CONNECTED's products, as `artifact.contents` names it.
+        arithmetic: Number format of the products of a kind's `quantized_operators`, as
+            `artifact.contents` names it.
         weights: Number format that its weights are stored in, as LiteRT names it.
     """
 

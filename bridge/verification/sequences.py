@@ -107,7 +107,7 @@ def _poses(config: RunConfig, clips: ClipSet | None, seed: int) -> tuple[str, np
     from signbart.preprocessing import as_model_input, preprocess
 
     layout = LAYOUTS[config.data.layout]
-    if 2 * layout.num_keypoints == config.model.num_features:
+    if config.coordinates * layout.num_keypoints == config.model.num_features:
         clips = synthetic_clips(layout, seed) if clips is None else clips.to_layout(layout)
         clip = clips.clips[np.random.default_rng(seed).integers(len(clips))]
         return clip.source, as_model_input(preprocess(clip.landmarks, config), config)

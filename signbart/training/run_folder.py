@@ -20,6 +20,7 @@ import yaml
 from signbart.configuration.schema import RunConfig
 from signbart.errors import ConfigError
 from signbart.files import held, make_folder, remove_left_overs, write_text
+from signbart.models import DEFAULT_KIND
 from signbart.training.frameworks import FRAMEWORKS, Framework, framework_of
 
 RESULTS = "results.json"
@@ -143,7 +144,7 @@ def possession(output: Path, config: RunConfig) -> Iterator[None]:
 def _differences(old: Mapping[str, Any], new: Mapping[str, Any]) -> list[str]:
     if old["name"] != new["name"]:
         return [f"name is {old['name']!r} there and {new['name']!r} now"]
-    kinds = [tree["model"].get("kind", "signbart") for tree in (old, new)]
+    kinds = [tree["model"].get("kind", DEFAULT_KIND.name) for tree in (old, new)]
     if kinds[0] != kinds[1]:
         return [f"model.kind is {kinds[0]!r} there and {kinds[1]!r} now"]
     return [

@@ -24,6 +24,7 @@ from signbart.batches import (
     training_rows,
 )
 from signbart.configuration.schema import RunConfig
+from signbart.models import io_spec
 
 _THREADS = 2  # that make batches; a batch takes a fraction of the time of its step
 
@@ -31,8 +32,8 @@ _THREADS = 2  # that make batches; a batch takes a fraction of the time of its s
 def input_signature(config: RunConfig) -> dict[str, tf.TensorSpec]:
     """The model's inputs. Batch and frames are left open: one trace serves every batch."""
     return {
-        "keypoints": tf.TensorSpec((None, None, config.model.num_keypoints, 2), tf.float32),
-        "attention_mask": tf.TensorSpec((None, None), tf.int32),
+        tensor.name: tf.TensorSpec(tensor.shape, tensor.dtype)
+        for tensor in io_spec(config, batch=None, frames=None).inputs
     }
 
 

@@ -103,7 +103,8 @@ class TorchLearner(Learner):
         # On its device before the optimizer is made or loaded, whose state follows the parameters.
         self.model = new_model(config.model).to(workers.device)
         self.objective = Objective(config, class_names, workers.device)
-        example = as_model_input(np.zeros((1, 1, config.num_keypoints, 2), np.float32), config)
+        points = np.zeros((1, 1, config.num_keypoints, config.coordinates), np.float32)
+        example = as_model_input(points, config)
         unused = leave_out_unused(
             self.model, self.objective, torch.from_numpy(example).to(workers.device)
         )

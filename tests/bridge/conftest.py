@@ -23,8 +23,6 @@ from bridge.quantization.quantizer import quantize
 from bridge.quantization.schemes import SCHEMES
 from bridge.routes import ROUTES
 from bridge.verification.clips import JudgedClips, judged_clips, predict
-from signbart.configuration.reading import from_dict
-from signbart.configuration.schema import RunConfig
 from signbart.landmarks.layouts import get_layout
 from signbart.preprocessing import model_inputs
 from signbart.recordings.clip import Clip, ClipSet
@@ -48,30 +46,6 @@ LABELS = ("hello", "thank you", "naïve", "نعم", "no")
 def one_thread():
     """Two threads on two shared cores wait for each other."""
     torch.set_num_threads(1)
-
-
-@pytest.fixture(scope="session")
-def config() -> RunConfig:
-    """T 12, K 41, d_model 24, 4 and 6 heads, 2 + 3 layers, 5 classes: no two of a kind alike."""
-    return from_dict(
-        {
-            "name": "small",
-            "model": {
-                "joint_idx": list(range(5, 46)),
-                "num_labels": 5,
-                "d_model": 24,
-                "encoder_layers": 2,
-                "decoder_layers": 3,
-                "encoder_attention_heads": 4,
-                "decoder_attention_heads": 6,
-                "encoder_ffn_dim": 20,
-                "decoder_ffn_dim": 28,
-                "max_position_embeddings": 16,
-            },
-            "data": {"layout": "kp63", "max_frames": 12, "normalization": "bbox_ignore_missing"},
-        },
-        source="tests",
-    )
 
 
 @pytest.fixture(scope="session")

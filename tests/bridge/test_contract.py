@@ -10,6 +10,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+import yaml
 
 from bridge.artifact.contents import multiply_accumulates, stored_weights
 from bridge.artifact.metadata import read_metadata
@@ -43,8 +44,9 @@ from signbart.models.io_spec import ATTENTION_MASK, KEYPOINTS
 from signbart.preprocessing import model_inputs
 from signbart.recordings.clip import Clip, ClipSet
 from signbart.recordings.packed import write_packed
+from signbart_torch import train
 from signbart_torch.models import new_model
-from signbart_torch.training.checkpoint import Checkpoint, save_checkpoint
+from signbart_torch.training.checkpoint import Checkpoint, load_checkpoint, save_checkpoint
 
 FURTHER = "tiny_hybrid"
 KINDS = [*MODEL_KINDS, FURTHER]
@@ -86,7 +88,9 @@ SCHEMES_BY = {
     "keras": "fp32,int8,int16x8",
 }
 # In an .onnx, padding is a weight of 100 beside a GRU's others, and int8 steps as wide as that.
-OF_GRU = {**SCHEMES_BY, "onnx": "fp32", "keras": "fp32,weight_only_int8,int8,int16x8"}
+SCHEMES_OF = {
+    "mediapipe_gru": {**SCHEMES_BY, "onnx": "fp32", "keras": "fp32,weight_only_int8,int8,int16x8"}
+}
 
 
 @pytest.fixture(scope="module", autouse=True)
@@ -113,7 +117,7 @@ def kind(request, further_kind) -> str:
 
 @pytest.fixture(scope="module")
 def config(kind) -> RunConfig:
-    model, data = RUNS[kind]
+    model, data = RUNS.get(kind, ({}, {}))  # of a kind without a row here: its defaults
     tree = {"name": kind, "model": {"kind": kind, "num_labels": 5, **model}, "data": data}
     return from_dict(tree, source="tests")
 
@@ -170,7 +174,7 @@ def test_inputs_are_what_the_kind_says(config, kind):
 
 def test_it_is_trained_in_pytorch_and_its_default_route_carries_it(kind):
     row = MODEL_KINDS[kind]
-    assert "torch" in row.trained_in and row.default_route in routes_of(row) == tuple(ROUTES)
+    assert "torch" in row.trained_in and row.default_route in routes_of(row)
 
 
 # Mask and padding
@@ -251,6 +255,25 @@ def test_a_map_that_lacks_or_invents_a_tensor_is_refused(model):
             audit(wrong, arrays, values)
 
 
+# Training
+
+
+def test_it_trains_an_epoch(config, recordings, tmp_path):
+    path = tmp_path / "config.yaml"
+    path.write_text(yaml.safe_dump(config.to_dict()), encoding="utf-8")
+    arguments = [
+        "--config",
+        str(path),
+        "--data",
+        str(recordings),
+        "--output",
+        str(tmp_path / "run"),
+    ]
+    assert train.main([*arguments, "--set", "train.epochs=1"]) in (None, 0)
+    trained = load_checkpoint(tmp_path / "run" / "best.safetensors")
+    assert trained.config.kind == config.kind and trained.class_names == LABELS
+
+
 # Routes and schemes
 
 
@@ -288,7 +311,9 @@ def test_every_route_carries_it_and_every_scheme_reaches_all_its_weights(
     checkpoint, recordings, config, kind, tmp_path, route
 ):
     row = MODEL_KINDS[kind]
-    asked = (OF_GRU if kind == "mediapipe_gru" else SCHEMES_BY)[route]
+    if route not in routes_of(row):
+        pytest.skip(f"{kind} has no twin, and no route {route}")
+    asked = SCHEMES_OF.get(kind, SCHEMES_BY)[route]
     made = convert(
         checkpoint,
         tmp_path,

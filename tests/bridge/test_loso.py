@@ -131,7 +131,7 @@ def test_folds_that_do_not_belong_together_do_not_share_a_folder(
 
 @pytest.mark.slow
 def test_keras_trains_the_same_folds(arguments, tmp_path):
-    """With quantization-aware training, into a book of the same kind."""
+    """With quantization-aware training, into a report of the same kind."""
     folder = tmp_path / "run"
     options = ["--framework", "keras", "--signers", "P01", "--routes", "keras"]
     options += ["--schemes", "fp32", "--qat", "--qat-epochs", "1", "--set", "train.epochs=1"]

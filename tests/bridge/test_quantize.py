@@ -1,6 +1,6 @@
 """Every scheme on every route does to every weight what its name says, and nothing in between.
 
-What a quantized file is worth is judged in test_quantized_parity.py.
+What a quantized file is worth is judged in verification/test_clips.py.
 """
 
 import dataclasses

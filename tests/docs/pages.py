@@ -52,7 +52,7 @@ SHORTENED: dict[str, tuple[tuple[str, str], ...]] = {
             "OPTIONS='--set train.epochs=2'",
         ),
     ),
-    "make book": (
+    "make results": (
         (
             r"make",
             # Fewer epochs, and what quantization changes in the fewer clips is a verdict.

@@ -62,10 +62,13 @@ def test_what_is_named_without_options_is_run_somewhere(mention):
 
 
 def test_commands_in_sentences_are_commands():
-    text = "One `make\ndemo`, `--resume`.\n```\nmake test\n```\nThen `make book DATA=X` and\n"
-    assert inline("x", text) == [Command("x", 1, "make demo"), Command("x", 6, "make book DATA=X")]
+    text = "One `make\ndemo`, `--resume`.\n```\nmake test\n```\nThen `make results DATA=X` and\n"
+    assert inline("x", text) == [
+        Command("x", 1, "make demo"),
+        Command("x", 6, "make results DATA=X"),
+    ]
     assert commands("x", text) == [
-        Command("x", 3, "make test"), Command("x", 6, "make book DATA=X")
+        Command("x", 3, "make test"), Command("x", 6, "make results DATA=X")
     ]  # fmt: skip
 
 

@@ -9,7 +9,12 @@ import keras
 from keras import ops
 
 from signbart.models.signbart import MASK_BIAS
-from signbart_tf.models.sign_transformer.model import Attention, SignTransformer, _pool, _score
+from signbart_tf.models.sign_transformer.model import (
+    Attention,
+    SignTransformer,
+    pool_frames,
+    score_heads,
+)
 
 
 def for_export(model: SignTransformer) -> keras.Model:
@@ -49,10 +54,10 @@ class _ExportGraph(keras.Model):
             states = states + _attend(layer.attention, normed, bias)
             normed = _normalize(layer.residual2.norm, states)
             states = states + layer.feed_forward(normed, training=False)
-        pooled = _pool(states[None], present[None], pooling)
+        pooled = pool_frames(states[None], present[None], pooling)
         return {
-            "gloss": _score(model.gloss_head, pooled, False),
-            "category": _score(model.category_head, pooled, False),
+            "gloss": score_heads(model.gloss_head, pooled, False),
+            "category": score_heads(model.category_head, pooled, False),
         }
 
 

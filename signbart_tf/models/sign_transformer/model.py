@@ -81,11 +81,11 @@ class SignTransformer(keras.Model):
         bias = padding_bias(attention_mask, states.dtype)
         for layer in self.encoder_layers:
             states = layer(states, bias, training=training)
-        pooled = _pool(states, present, self.config.pooling)
+        pooled = pool_frames(states, present, self.config.pooling)
         pooled = self.dropout(pooled, training=training)
         return {
-            "gloss": _score(self.gloss_head, pooled, training),
-            "category": _score(self.category_head, pooled, training),
+            "gloss": score_heads(self.gloss_head, pooled, training),
+            "category": score_heads(self.category_head, pooled, training),
         }
 
     @property
@@ -222,13 +222,13 @@ def _head(config: SignTransformerConfig, classes: int, name: str) -> list[keras.
     ]
 
 
-def _score(head: list[keras.layers.Layer], pooled, training):
+def score_heads(head: list[keras.layers.Layer], pooled, training):
     """(B, D) -> (B, C)."""
     first, activation, dropout, last = head
     return last(dropout(activation(first(pooled)), training=training))
 
 
-def _pool(states, present, pooling: str):
+def pool_frames(states, present, pooling: str):
     """(B, S, D) and (B, T, 1), true where a frame is -> (B, D)."""
     if pooling == "cls":
         return states[:, 0]

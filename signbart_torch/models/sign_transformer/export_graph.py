@@ -16,7 +16,7 @@ from signbart_torch.models.sign_transformer.model import (
     Attention,
     LayerNorm,
     SignTransformer,
-    _pool,
+    pool_frames,
 )
 
 
@@ -56,7 +56,7 @@ class _ExportGraph(nn.Module):
             attended = _attend(layer.attention, _layer_norm(layer.residual1.norm, states), bias)
             states = states + attended
             states = states + layer.feed_forward(_layer_norm(layer.residual2.norm, states))
-        pooled = _pool(states.unsqueeze(0), present.unsqueeze(0), pooling)
+        pooled = pool_frames(states.unsqueeze(0), present.unsqueeze(0), pooling)
         return {"gloss": model.gloss_head(pooled), "category": model.category_head(pooled)}
 
 

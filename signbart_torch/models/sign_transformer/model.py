@@ -76,7 +76,7 @@ class SignTransformer(nn.Module):
         bias = padding_bias(attention_mask, states.dtype)
         for layer in self.encoder_layers:
             states = layer(states, bias)
-        pooled = self.dropout(_pool(states, present, self.config.pooling))
+        pooled = self.dropout(pool_frames(states, present, self.config.pooling))
         return {"gloss": self.gloss_head(pooled), "category": self.category_head(pooled)}
 
     @property
@@ -193,7 +193,7 @@ def _head(config: SignTransformerConfig, classes: int) -> nn.Sequential:
     )
 
 
-def _pool(states: Tensor, present: Tensor, pooling: str) -> Tensor:
+def pool_frames(states: Tensor, present: Tensor, pooling: str) -> Tensor:
     """(B, S, D) and (B, T, 1), true where a frame is -> (B, D)."""
     if pooling == "cls":
         return states[:, 0]

@@ -1,4 +1,4 @@
-"""The results book from folders written by hand: what it says, and what it says was not run."""
+"""The results report from folders written by hand: what it says, and what it says was not run."""
 
 import csv
 import datetime

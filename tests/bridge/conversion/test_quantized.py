@@ -21,7 +21,7 @@ from signbart.console import run_command
 from signbart.training.calibration import calibrate_on_noise
 
 PAPERS = ["MODEL_CARD.md", "convert.log", "manifest.json", "parity.json", "parity.md"]
-LINEAR, ATTENTION = 276_216, 42_912  # multiply-accumulates; test_arithmetic.py counts them
+LINEAR, ATTENTION = 276_216, 42_912  # multiply-accumulates; artifact/test_contents.py counts them
 
 
 def files(folder: Path) -> list[str]:

@@ -429,7 +429,7 @@ def test_kill_9_and_resume_ends_with_the_same_bits(recordings, whole, learning):
     process.stderr.close()
     assert process.wait(timeout=100) == -signal.SIGKILL
     process = start(recordings, killed, "--resume", "--loop", "tape")
-    output, errors = process.communicate(timeout=200)
+    output, errors = process.communicate(timeout=150)
     assert process.returncode == 0, errors
     assert errors == "", "TensorFlow's chatter is not the user's"
     resumed = [line.split()[1] for line in output.splitlines() if line.startswith("epoch ")]

@@ -16,6 +16,7 @@ import yaml
 
 from signbart.batches import prepare_clips
 from signbart.configuration.schema import RunConfig
+from signbart.console import run_command
 from signbart.errors import CheckpointError, ClipError, ConfigError
 from signbart.recordings.clip import ClipSet
 from signbart.recordings.packed import write_packed
@@ -367,7 +368,7 @@ def test_bad_input_is_one_line(
     arguments = ["qat", "--data", recordings, "--output", output, *options]
     monkeypatch.setattr(sys, "argv", list(map(str, arguments)))
     with pytest.raises(SystemExit) as ended:
-        qat.command()
+        run_command(qat.main)
     said = capsys.readouterr().err
     assert ended.value.code == 2
     assert said.startswith("error: ") and text in said

@@ -487,7 +487,7 @@ def whole_run(recordings) -> tuple[Path, str]:
         "finally: print('LOADED', *({'tensorflow', 'keras'} & sys.modules.keys()))"
     )
     process = start([sys.executable, "-c", probe, *train_command(recordings, folder)[1:]])
-    output, _ = process.communicate(timeout=200)
+    output, _ = process.communicate(timeout=150)
     assert process.returncode == 0, output
     return folder, output
 
@@ -569,7 +569,7 @@ def test_two_processes_train_as_one_does(recordings, tmp_path):
     torchrun = ["torch.distributed.run", "--standalone", "--nproc_per_node", "2"]
     command = train_command(recordings, tmp_path / "two", *options)
     process = start([sys.executable, "-m", *torchrun, *command], stderr=subprocess.PIPE)
-    output, errors = process.communicate(timeout=200)
+    output, errors = process.communicate(timeout=150)
     assert process.returncode == 0, errors
     assert output.count("epoch 1/6 ") == 1, "one process reports"
 

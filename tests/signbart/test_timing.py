@@ -4,7 +4,7 @@ import itertools
 
 import pytest
 
-from signbart import timing as latency
+from signbart import timing
 from signbart.timing import Latency, interleaved
 
 
@@ -30,7 +30,7 @@ def test_the_measures_are_milliseconds_of_the_timed_calls_alone(monkeypatch):
     def call():
         Time.seconds += next(waits)
 
-    monkeypatch.setattr(latency, "time", Time)
+    monkeypatch.setattr(timing, "time", Time)
     found = interleaved({"a": call}, rounds=11, warm_up=2)
     # The percentiles of 1 … 11: 6, 2 and 10.
     assert found == {"a": Latency(median=6000, low=2000, high=10000)}
