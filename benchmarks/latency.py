@@ -14,61 +14,40 @@ FULLY_CONNECTED in float32, in the same runtime, at the same number of threads.
 from __future__ import annotations
 
 import argparse
-import csv
 import dataclasses
-import io
 import json
 import os
 import subprocess
 import sys
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
 
+from benchmarks.latency_calls import (
+    SEED,
+    Call,
+    compiled_call,
+    keras_call,
+    onnx_call,
+    random_inputs,
+    random_model,
+    tflite_call,
+    torch_call,
+)
+from benchmarks.latency_report import FLOOR, PLAIN, Row, write_report
 from bridge.quantization.schemes import FLOAT, SCHEMES
 from bridge.routes import ROUTES
 from signbart.configuration.reading import load_config
 from signbart.configuration.schema import RunConfig
-from signbart.console import at_least, markdown_table, print_table, run_command
+from signbart.console import at_least, run_command
 from signbart.errors import SignBartError
-from signbart.files import make_folder, replacing, write_text
-from signbart.models.io_spec import ATTENTION_MASK, KEYPOINTS, LOGITS
-from signbart.timing import Latency, interleaved, machine_name
+from signbart.files import make_folder, write_text
+from signbart.timing import Latency, interleaved
 
 _REFERENCE = f"litert {FLOAT}"
-_PLAIN, _FLOOR = "plain export", "floor: its products alone"
 _PRODUCT_SIZE = 1024
 _CLIPS = 100  # that calibration takes, of random numbers
-_SEED = 0
-Call = Callable[[], object]
-
-
-@dataclasses.dataclass(frozen=True)
-class Row:
-    """One contestant at one length and number of threads.
-
-    Attributes:
-        frames: T.
-        threads: Of the runtime.
-        name: Who.
-        median_ms: Of its calls.
-        low_ms: Their 10th percentile.
-        high_ms: Their 90th percentile.
-        reference_ms: Median of the float32 .tflite of the litert route in the same turns.
-        ratio: To that one.
-        bytes: Size of the file; None where there is none.
-    """
-
-    frames: int
-    threads: int
-    name: str
-    median_ms: float
-    low_ms: float
-    high_ms: float
-    reference_ms: float
-    ratio: float
-    bytes: int | None = None
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -100,30 +79,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
         for threads in options.threads
         for row in _measure_apart(output, options, frames, threads)
     ]
-    _report(output, rows)
+    write_report(output, rows)
     return 0
 
 
 def _config(path: str, frames: int) -> RunConfig:
     return load_config(path, [f"data.max_frames={frames}"])
-
-
-def _model(config: RunConfig):
-    import torch
-
-    from signbart_torch.models.signbart.model import SignBart
-
-    torch.manual_seed(_SEED)
-    return SignBart(config.model).eval()
-
-
-def _inputs(config: RunConfig) -> dict[str, np.ndarray]:
-    shape = (1, config.data.max_frames, config.model.num_keypoints, 2)
-    rng = np.random.default_rng(_SEED)
-    return {
-        KEYPOINTS: rng.random(shape, np.float32),
-        ATTENTION_MASK: np.ones(shape[:2], np.int32),
-    }
 
 
 def _export_apart(output: Path, config: str, frames: int) -> None:
@@ -164,8 +125,8 @@ def _export(config: RunConfig, target: Path) -> None:
     from signbart.models import io_spec
     from signbart.training.calibration import calibrate_on_noise
 
-    model, spec = _model(config), io_spec(config)
-    calibration = calibrate_on_noise(config, count=_CLIPS, seed=_SEED)
+    model, spec = random_model(config), io_spec(config)
+    calibration = calibrate_on_noise(config, count=_CLIPS, seed=SEED)
     for route in ROUTES.values():
         paths = {ending: target / f"{route.name}_{FLOAT}{ending}" for ending in route.produces}
         route.export(model, spec, paths)
@@ -175,7 +136,7 @@ def _export(config: RunConfig, target: Path) -> None:
                 path = target / f"{route.name}_{scheme.name}.tflite"
                 used = calibration if scheme.calibrated else None
                 quantize(paths[".tflite"], scheme, path, used)
-    example = {name: torch.from_numpy(array) for name, array in _inputs(config).items()}
+    example = {name: torch.from_numpy(array) for name, array in random_inputs(config).items()}
     export_plain(model, example, target / "plain.tflite")
     _export_product(target / "product.tflite")
 
@@ -209,20 +170,20 @@ def _measure(output: Path, config_path: str, frames: int, threads: int, rounds: 
 
     config = _config(config_path, frames)
     folder = output / f"T{frames}"
-    inputs = _inputs(config)
+    inputs = random_inputs(config)
     files = {
         f"{route} {scheme}": folder / f"{route}_{scheme}.tflite"
         for route in ROUTES
         for scheme in SCHEMES
     }
     calls: dict[str, Call] = {
-        "PyTorch eager": _torch_call(config, inputs, threads),
-        "torch.compile": _compiled_call(config, inputs, threads),
-        "ONNX Runtime": _onnx_call(folder / f"onnx_{FLOAT}.onnx", inputs, threads),
-        "Keras (tf.function)": _keras_call(config, inputs, threads),
-        _PLAIN: _tflite_call(folder / "plain.tflite", inputs, threads),
+        "PyTorch eager": torch_call(config, inputs, threads),
+        "torch.compile": compiled_call(config, inputs, threads),
+        "ONNX Runtime": onnx_call(folder / f"onnx_{FLOAT}.onnx", inputs, threads),
+        "Keras (tf.function)": keras_call(config, inputs, threads),
+        PLAIN: tflite_call(folder / "plain.tflite", inputs, threads),
     }
-    reference = _tflite_call(files[_REFERENCE], inputs, threads)
+    reference = tflite_call(files[_REFERENCE], inputs, threads)
     rows = []
 
     def measure(name: str, call: Call, size: int | None) -> Latency:
@@ -238,174 +199,23 @@ def _measure(output: Path, config_path: str, frames: int, threads: int, rounds: 
     for name, call in calls.items():
         measure(name, call, None)
     for name, path in files.items():
-        call = reference if name == _REFERENCE else _tflite_call(path, inputs, threads)
+        call = reference if name == _REFERENCE else tflite_call(path, inputs, threads)
         measure(name, call, path.stat().st_size)
 
     product = folder / "product.tflite"
-    matrix = np.random.default_rng(_SEED).random((_PRODUCT_SIZE, _PRODUCT_SIZE), np.float32)
-    call = _tflite_call(product, {"args_0": matrix}, threads)
+    matrix = np.random.default_rng(SEED).random((_PRODUCT_SIZE, _PRODUCT_SIZE), np.float32)
+    call = tflite_call(product, {"args_0": matrix}, threads)
     times = interleaved({"it": call, "reference": reference}, rounds=max(20, rounds // 5))
     products = sum(multiply_accumulates(files[_REFERENCE]).values())
     share = products / _PRODUCT_SIZE**3
     floor = dataclasses.replace(
-        Row(frames, threads, _FLOOR, 0, 0, 0, times["reference"].median, 0),
+        Row(frames, threads, FLOOR, 0, 0, 0, times["reference"].median, 0),
         median_ms=share * times["it"].median,
         low_ms=share * times["it"].low,
         high_ms=share * times["it"].high,
         ratio=share * times["it"].median / times["reference"].median,
     )
     return [*rows, floor]
-
-
-def _torch_call(config: RunConfig, inputs: dict[str, np.ndarray], threads: int) -> Call:
-    import torch
-
-    torch.set_num_threads(threads)
-    model = _model(config)
-    tensors = {name: torch.from_numpy(array) for name, array in inputs.items()}
-
-    def call() -> object:
-        with torch.inference_mode():
-            return model(**tensors)
-
-    return call
-
-
-def _compiled_call(config: RunConfig, inputs: dict[str, np.ndarray], threads: int) -> Call:
-    import torch
-
-    torch.set_num_threads(threads)
-    model = torch.compile(_model(config))
-    tensors = {name: torch.from_numpy(array) for name, array in inputs.items()}
-
-    def call() -> object:
-        with torch.no_grad():
-            return model(**tensors)
-
-    return call
-
-
-def _onnx_call(path: Path, inputs: dict[str, np.ndarray], threads: int) -> Call:
-    import onnxruntime
-
-    options = onnxruntime.SessionOptions()
-    options.intra_op_num_threads = threads
-    session = onnxruntime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
-    return lambda: session.run([LOGITS], inputs)
-
-
-def _keras_call(config: RunConfig, inputs: dict[str, np.ndarray], threads: int) -> Call:
-    import tensorflow as tf
-
-    tf.config.threading.set_intra_op_parallelism_threads(threads)
-    tf.config.threading.set_inter_op_parallelism_threads(1)
-    from bridge.weights.port import build_twin
-
-    twin = build_twin(_model(config))
-    compiled = tf.function(lambda given: twin(given, training=False))
-    tensors = {name: tf.constant(array) for name, array in inputs.items()}
-    return lambda: compiled(tensors)[LOGITS].numpy()
-
-
-def _tflite_call(path: Path, inputs: dict[str, np.ndarray], threads: int) -> Call:
-    """One ``invoke``."""
-    from bridge.artifact.runtimes import TFLiteRuntime
-
-    return TFLiteRuntime(path, threads).invocation(inputs)
-
-
-def _report(output: Path, rows: Sequence[Row]) -> None:
-    """Table, CSV and picture."""
-    text = io.StringIO()
-    writer = csv.DictWriter(text, [field.name for field in dataclasses.fields(Row)])
-    writer.writeheader()
-    writer.writerows(dataclasses.asdict(row) for row in rows)
-    write_text(output / "latency.csv", text.getvalue())
-    parts = [f"{machine_name()}\n", _figures(rows)]
-    for frames, threads in dict.fromkeys((row.frames, row.threads) for row in rows):
-        here = [row for row in rows if (row.frames, row.threads) == (frames, threads)]
-        columns = (
-            *("contestant", "median ms", "10 to 90 %", "litert fp32 beside it, ms", "to that"),
-            "bytes",
-        )
-        cells = [
-            [
-                row.name,
-                f"{row.median_ms:.3f}",
-                f"{row.low_ms:.3f} to {row.high_ms:.3f}",
-                f"{row.reference_ms:.3f}",
-                f"{row.ratio:.2f}",
-                "" if row.bytes is None else f"{row.bytes:,}",
-            ]
-            for row in here
-        ]
-        title = f"T {frames}, threads {threads}"
-        print_table(title, columns, cells)
-        parts.append(f"{title}\n\n{markdown_table(columns, cells)}")
-    write_text(output / "latency.md", "\n".join(parts))
-    with replacing(output / "latency.png") as picture:
-        _draw(rows, picture)
-    print(f"wrote {output}/latency.md, latency.csv and latency.png")
-
-
-# Figure -> its limit at 64 frames and one thread (None: none), and how it follows from the ratios.
-_FIGURES: dict[str, tuple[float | None, Callable[[Mapping[str, float]], float]]] = {
-    "fp32 .tflite / plain export": (0.60, lambda ratio: 1 / ratio[_PLAIN]),
-    "fp32 .tflite / PyTorch eager": (0.25, lambda ratio: 1 / ratio["PyTorch eager"]),
-    "fp32 .tflite / ONNX Runtime": (1.0, lambda ratio: 1 / ratio["ONNX Runtime"]),
-    "fp32 .tflite / floor": (2.0, lambda ratio: 1 / ratio[_FLOOR]),
-    "dynamic_int8 / fp32 .tflite": (0.60, lambda ratio: ratio["litert dynamic_int8"]),
-    "int8 / fp32 .tflite": (None, lambda ratio: ratio["litert int8"]),
-    "slowest route / fastest route": (
-        1.15,
-        lambda ratio: (
-            max(ratio[f"{route} {FLOAT}"] for route in ROUTES)
-            / min(ratio[f"{route} {FLOAT}"] for route in ROUTES)
-        ),
-    ),
-}
-
-
-def _figures(rows: Sequence[Row]) -> str:
-    """`_FIGURES` at every length and number of threads, beside their limits."""
-    ratios: dict[tuple[int, int], dict[str, float]] = {}
-    for row in rows:
-        ratios.setdefault((row.frames, row.threads), {})[row.name] = row.ratio
-    columns = ["figure", "limit"]
-    columns += [f"T {frames}, {threads} thread{'s' * (threads > 1)}" for frames, threads in ratios]
-    cells = [
-        [name, "" if limit is None else f"{limit:.2f}", *(f"{of(r):.2f}" for r in ratios.values())]
-        for name, (limit, of) in _FIGURES.items()
-    ]
-    return markdown_table(columns, cells)
-
-
-def _draw(rows: Sequence[Row], path: Path) -> None:
-    """Latency against size, at the middle length and the fewest threads."""
-    from matplotlib.figure import Figure
-
-    lengths = sorted({row.frames for row in rows})
-    frames, threads = lengths[len(lengths) // 2], min(row.threads for row in rows)
-    figure = Figure(figsize=(6.4, 4), layout="constrained")
-    axes = figure.subplots()
-    markers = dict(zip(ROUTES, "osD", strict=True))
-    colours = dict(zip(SCHEMES, (f"C{number}" for number in range(len(SCHEMES))), strict=True))
-    for row in rows:
-        if row.bytes is None or (row.frames, row.threads) != (frames, threads):
-            continue
-        route, scheme = row.name.split()
-        label = f"{scheme}, {route}"
-        axes.scatter(
-            row.bytes / 1e6, row.median_ms, marker=markers[route], color=colours[scheme],
-            label=label, s=36, alpha=0.8,
-        )  # fmt: skip
-    axes.set_yscale("log")
-    axes.set_xlabel("size of the .tflite in MB")
-    axes.set_ylabel("median of a call in ms")
-    axes.set_title(f"{frames} frames, threads: {threads}, {machine_name()}", fontsize="medium")
-    axes.grid(alpha=0.3, which="both")
-    axes.legend(fontsize=6.5, ncols=2)
-    figure.savefig(path, dpi=120)
 
 
 if __name__ == "__main__":

@@ -61,7 +61,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         "--quantize",
         action="append",
         metavar="SCHEMES",
-        help="parted by commas, or all (default: fp32)",
+        help="separated by commas, or all (default: fp32)",
     )
     add_published_arguments(parser)
     parser.add_argument("--labels", metavar="JSON", help="label2id.json of a published .pth")

@@ -4,7 +4,7 @@ A fold ``OUTPUT/<signer>`` is a run folder, trained in PyTorch or in Keras, with
 the checkpoints: every route and scheme, judged on the signer that was not trained on. With
 ``--qat`` two more runs stand in it, ``qat_dynamic/`` and ``qat_static/``, each with its own
 ``exports/``. Every model is evaluated on that signer (``evaluation/``), every .tflite timed
-(``latency.json``). `bridge.book.results` reads all of it, and the results book of it goes to
+(``latency.json``). `bridge.book.results` reads all of it, and the results report of it goes to
 ``OUTPUT/report``.
 """
 
@@ -28,7 +28,7 @@ from signbart.training.folds import (
 )
 from signbart.training.frameworks import FRAMEWORKS
 
-REPORT = "report"  # the book's folder; no signer's, for signers hold exports
+REPORT = "report"  # the results report's folder; no signer's, for signers hold exports
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -53,10 +53,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
         "on validation clips",
     )
     parser.add_argument(
-        "--routes", default="all", help="parted by commas, or all (default: %(default)s)"
+        "--routes", default="all", help="separated by commas, or all (default: %(default)s)"
     )
     parser.add_argument(
-        "--schemes", default="all", help="parted by commas, or all (default: %(default)s)"
+        "--schemes", default="all", help="separated by commas, or all (default: %(default)s)"
     )
     parser.add_argument(
         "--qat", action="store_true", help="train on, fake-quantized, for dynamic_int8 and for int8"

@@ -1,4 +1,4 @@
-"""``python -m bridge.report``: the results book over runs of `bridge.loso`."""
+"""``python -m bridge.report``: the results report over runs of `bridge.loso`."""
 
 from __future__ import annotations
 
@@ -15,10 +15,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(
         prog=program_name("python -m bridge.report"),
         description="Print the tables over runs of bridge.loso; with --output write the results "
-        "book: report_<date>.md and .html, CSV tables, confusion matrices, training curves.",
+        "report: report_<date>.md and .html, CSV tables, confusion matrices, training curves.",
     )
     parser.add_argument("runs", nargs="+", metavar="RUN", help="output folders of bridge.loso")
-    parser.add_argument("--output", metavar="FOLDER", help="receives the book")
+    parser.add_argument("--output", metavar="FOLDER", help="receives the report")
     options = parser.parse_args(arguments)
     return report(
         [Path(run) for run in options.runs], Path(options.output) if options.output else None

@@ -1,4 +1,4 @@
-"""The results book: tables, confusion matrices and training curves of everything that was run.
+"""The results report: tables, confusion matrices and training curves of everything that was run.
 
 Markdown with pictures beside it, the same as one self-contained page, and the tables as CSV.
 """
@@ -33,7 +33,7 @@ _STYLE = (
 
 
 def write_book(runs: Sequence[Run], output: Path, date: datetime.date) -> list[Path]:
-    """Writes the whole book; files of an earlier one of the same names are replaced.
+    """Writes the whole results report; files of an earlier one of the same names are replaced.
 
     Args:
         runs: What to report on, a chapter each; their data have different names.

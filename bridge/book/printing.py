@@ -15,11 +15,11 @@ if TYPE_CHECKING:
 
 
 def report(folders: Sequence[Path], output: Path | None) -> int:
-    """Prints the main tables of runs, and writes their book.
+    """Prints the main tables of runs, and writes their results report.
 
     Args:
         folders: Output folders of `bridge.loso`.
-        output: Receives the book; None: nothing is written.
+        output: Receives the results report; None: nothing is written.
 
     Returns:
         0 if every artifact agrees with PyTorch, otherwise 1.
@@ -38,7 +38,7 @@ def report(folders: Sequence[Path], output: Path | None) -> int:
     if twice:
         raise BridgeError(
             f"two of the runs would both be called '{twice[0]}', so their rows could not be told "
-            "apart; make a book of each, or train one with --set name=OTHER"
+            "apart; report on each by itself, or train one with --set name=OTHER"
         )
     for run in runs:
         _print_run(run)

@@ -118,7 +118,7 @@ def _framework_of(fold: Path) -> Framework:
 
 
 def _data_name(configuration: str, framework: Framework) -> str:
-    """Tells runs of one configuration apart, so that both frameworks can stand in one book."""
+    """Tells runs of one configuration apart, so that both frameworks can stand in one report."""
     return configuration if framework == TORCH else f"{configuration} {framework.title}"
 
 

@@ -22,7 +22,7 @@ from signbart.training.run_folder import RESULTS
 # Stand for a route where the checkpoint itself was evaluated, in the framework that it was trained
 # in, and for the .onnx, of any batch and length.
 CHECKPOINT, ONNX = "checkpoint", ".onnx"
-# What every book has cells for, whether it was measured or not; other schemes where they were.
+# What every results report has cells for, measured or not; other schemes where they were.
 _ALWAYS = (FLOAT, *QAT.values())
 
 

@@ -1,4 +1,4 @@
-"""The tables of the results book, as columns and rows of text."""
+"""The tables of the results report, as columns and rows of text."""
 
 from __future__ import annotations
 

@@ -60,7 +60,7 @@ def select_schemes(names: Sequence[str]) -> list[Scheme]:
     """Schemes by name, each once, in the order of `SCHEMES`; ``all`` stands for every one.
 
     Args:
-        names: Each a name, or several parted by commas.
+        names: Each a name, or several separated by commas.
 
     Raises:
         BridgeError: There is no such scheme.

@@ -127,7 +127,7 @@ def select_routes(names: Sequence[str]) -> list[Route]:
     """The routes of these names or aliases, each once; ``all`` stands for every one.
 
     Args:
-        names: Each a name, or several parted by commas.
+        names: Each a name, or several separated by commas.
 
     Raises:
         BridgeError: A name is unknown.

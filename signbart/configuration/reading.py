@@ -17,7 +17,6 @@ from __future__ import annotations
 import dataclasses
 import difflib
 import re
-import types
 import typing
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -27,6 +26,7 @@ import yaml
 
 from signbart.configuration.schema import SECTIONS, RunConfig
 from signbart.configuration.shipped import find_config
+from signbart.configuration.values import check_range, coerce, flatten
 from signbart.errors import ConfigError
 from signbart.landmarks.layouts import get_layout, smallest_image_layout
 from signbart.models import DEFAULT_KIND, MODEL_KINDS, kind_of
@@ -142,7 +142,7 @@ def _in_sections(tree: Mapping[str, Any], source: str) -> dict[str, dict[str, An
             if f"encoder_{size}" in flat:
                 flat.setdefault(f"decoder_{size}", flat[f"encoder_{size}"])
         data: dict[str, Any] = {}
-        joints = _flatten(flat.get("joint_idx"))
+        joints = flatten(flat.get("joint_idx"))
         if isinstance(joints, list) and joints and all(type(j) is int for j in joints):
             layout = smallest_image_layout(max(joints))
             if layout is not None:
@@ -197,87 +197,13 @@ def _build_section(cls: type, values: Mapping[str, Any] | None, section: str, so
         if key not in fields:
             raise ConfigError(f"{source}: {_unknown_key(f'{section}.{key}', fields)}")
         where = f"{source}: {section}.{key}"
-        value = _coerce(value, hints[key], where)
-        _check_range(value, fields[key].metadata, where)
+        value = coerce(value, hints[key], where)
+        check_range(value, fields[key].metadata, where)
         checked[key] = value
     try:
         return cls(**checked)
     except ConfigError as error:
         raise ConfigError(f"{source}: {error}") from None
-
-
-def _coerce(value: Any, hint: Any, where: str) -> Any:
-    """Returns `value` as the annotated type, or raises; int is taken for float, nothing else."""
-    if isinstance(hint, types.UnionType):
-        if value is None:
-            return None
-        hint = next(arm for arm in typing.get_args(hint) if arm is not type(None))
-    if hint is float and type(value) is str:
-        # YAML 1.1 reads 1e-3, without a dot, as text.
-        try:
-            return float(value)
-        except ValueError:
-            pass
-    if hint is float and type(value) in (int, float):
-        return float(value)
-    if typing.get_origin(hint) is tuple:
-        return _coerce_indices(value, where)
-    if typing.get_origin(hint) is dict:
-        return _coerce_texts(value, where)
-    if type(value) is not hint:
-        raise ConfigError(
-            f"{where} must be {hint.__name__}, found {value!r} ({type(value).__name__})"
-        )
-    return value
-
-
-def _flatten(indices: Any) -> Any:
-    """Joins a list of lists, one a group, as published files nest them; else `indices` itself."""
-    if isinstance(indices, (list, tuple)) and all(isinstance(i, (list, tuple)) for i in indices):
-        return [index for group in indices for index in group]
-    return indices
-
-
-def _coerce_indices(value: Any, where: str) -> tuple[int, ...]:
-    """A list of indices, or of groups of them."""
-    value = _flatten(value)
-    if not isinstance(value, (list, tuple)) or not value:
-        raise ConfigError(f"{where} must be a list of landmark indices, found {value!r}")
-    for index in value:
-        if type(index) is not int:
-            raise ConfigError(f"{where} must hold whole numbers, found {index!r}")
-    if len(set(value)) != len(value):
-        twice = next(index for index in value if list(value).count(index) > 1)
-        raise ConfigError(f"{where} lists index {twice} more than once")
-    return tuple(value)
-
-
-def _coerce_texts(value: Any, where: str) -> dict[str, str]:
-    """Text -> text; null stands for none at all."""
-    if not isinstance(value, Mapping | None):
-        raise ConfigError(f"{where} must hold keys and values, found {value!r}")
-    for pair in (value or {}).items():
-        for text in pair:
-            if type(text) is not str:
-                raise ConfigError(f"{where} must pair texts, found {text!r}; put it in quotes")
-    return dict(value or {})
-
-
-def _check_range(value: Any, limits: Mapping[str, Any], where: str) -> None:
-    if value is None:
-        return
-    if "choices" in limits and value not in limits["choices"]:
-        known = ", ".join(limits["choices"])
-        raise ConfigError(f"{where} is {value!r}; it must be one of: {known}")
-    if "low" in limits:
-        low, high, open_high = limits["low"], limits["high"], limits["open_high"]
-        if not (low <= value < high or (value == high and not open_high)):
-            interval = (
-                f"at least {low:g}{' and finite' if open_high else ''}"
-                if high == float("inf")
-                else f"in [{low:g}, {high:g}{')' if open_high else ']'}"
-            )
-            raise ConfigError(f"{where} is {value!r}; it must be {interval}")
 
 
 def _check_across(config: RunConfig, source: str) -> RunConfig:

@@ -53,7 +53,7 @@ class ModelKind:
         coordinates: Of each landmark: 2 (x, y) or 3 (x, y, z).
         open_length: Whether its .onnx takes clips of any length.
         length_key: What limits the length of a clip, for messages.
-        default_route: Of ``bridge/export_models.py``; docs/zoo.md has the measurements.
+        default_route: Of ``bridge/export_models.py``; docs/other_models.md has the measurements.
         quantized_operators: LiteRT operators that hold its weights, all of which every
             quantization scheme has to reach.
         trained_in: Names of the frameworks that train it.

@@ -84,7 +84,7 @@ def clips(request) -> ClipSet:
 @pytest.fixture(scope="module")
 def trained(clips, tmp_path_factory) -> dict[str, Path]:
     """A checkpoint a kind, of models that learnt classes and categories."""
-    folder = tmp_path_factory.mktemp("zoo_runs")
+    folder = tmp_path_factory.mktemp("published_runs")
     groups = {name: f"group {at % 3}" for at, name in enumerate(clips.class_names)}
     paths = {}
     for kind in KINDS:

@@ -108,7 +108,7 @@ class Workspace:
         if "DATA=few" in needs:
             _write_few(folder)
         if "Transformer.pt" in needs:
-            _save_zoo(folder)
+            _save_other_models(folder)
         if "recognize" in needs:
             snippet = next(b for b in all_blocks("python") if b.page == "docs/deployment.md")
             (folder / "recognize.py").write_text(snippet.text, encoding="utf-8")
@@ -168,7 +168,7 @@ def _publish(checkpoint: Path, folder: Path) -> None:
     (folder / "label2id.json").write_text(json.dumps(labels), "utf-8")
 
 
-def _save_zoo(folder: Path) -> None:
+def _save_other_models(folder: Path) -> None:
     """Transformer.pt and GRU.pt of the published sizes, with random weights."""
     import torch
 

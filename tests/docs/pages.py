@@ -15,7 +15,8 @@ REPOSITORY = Path(__file__).resolve().parents[2]
 # In the order in which a reader meets them; later ones use what earlier ones made.
 PAGES = (
     "README.md", "docs/installation.md", "docs/data.md", "docs/migration.md", "docs/deployment.md",
-    "docs/quantization.md", "docs/performance.md", "docs/zoo.md", "docs/troubleshooting.md",
+    "docs/quantization.md", "docs/performance.md", "docs/other_models.md",
+    "docs/troubleshooting.md",
 )  # fmt: skip
 LANGUAGES = {"", "text", "python", "kotlin", "swift", "javascript"}
 
@@ -95,7 +96,7 @@ SHORTENED: dict[str, tuple[tuple[str, str], ...]] = {
     "python -m benchmarks.conversion": ((r"$", " --routes litert --rounds 1"),),
     "python -m benchmarks.startup": ((r"$", " --rounds 1"),),
     "python -m benchmarks.static_int8": ((r"$", ' --only "moving average"'),),
-    "python -m benchmarks.zoo": ((r"$", " --routes keras --rounds 2"),),
+    "python -m benchmarks.other_models": ((r"$", " --routes keras --rounds 2"),),
     "python -m zipfile": (),
     "python recognize.py": (),
 }

@@ -156,9 +156,11 @@ def test_one_signer_is_not_enough(arguments, tmp_path, three_signers):
 
 @pytest.mark.slow
 def test_folds_side_by_side_give_the_same_bits(arguments, finished, tmp_path):
-    assert main(arguments(tmp_path / "run", "--jobs", "2")) == 0
-    assert summary(tmp_path / "run") == summary(finished)
-    for signer in SIGNERS:
+    two = SIGNERS[:2]
+    assert main(arguments(tmp_path / "run", "--jobs", "2", "--signers", *two)) == 0
+    one, other = summary(tmp_path / "run"), summary(finished)
+    assert [one[signer] for signer in two] == [other[signer] for signer in two]
+    for signer in two:
         one, other = (
             load_checkpoint(folder / signer / "best.safetensors").tensors
             for folder in (finished, tmp_path / "run")

@@ -1,8 +1,10 @@
 """Quantization-aware training in Keras: an ordinary run, from a trained checkpoint."""
 
 import dataclasses
+import functools
 import json
 import os
+import shutil
 from pathlib import Path
 
 import keras
@@ -42,7 +44,7 @@ def clips(recordings) -> ClipSet:
 def trained(tmp_path_factory, clips, tiny_config) -> Path:
     """A run folder: trained on ben and cleo, anna chose the epoch, dan was tested."""
     folder = tmp_path_factory.mktemp("runs") / "float"
-    settings = dataclasses.replace(tiny_config.train, epochs=12)
+    settings = dataclasses.replace(tiny_config.train, epochs=4)
     config = dataclasses.replace(tiny_config, train=settings)
     train(clips, config, folder, test_signers=["dan"], device="cpu")
     return folder
@@ -54,28 +56,50 @@ def few_clips_are_enough(monkeypatch):
     monkeypatch.setattr(calibration, "MIN_CLIPS", 10)
 
 
+def train_on(trained, clips, folder, overrides=(), **options):
+    """Trains on from a run: results, folder."""
+    source = trained / "best.keras"
+    checkpoint = load_checkpoint(source)
+    overrides = ["train.epochs=3", "train.batch_size=4", "train.lr=1e-3", *overrides]
+    config = training_config(checkpoint.config, overrides, source="here")
+    options = {"source": source, "device": "cpu", **options}
+    return qat.train_quantized(clips, checkpoint, config, folder, **options), folder
+
+
 @pytest.fixture
 def fit(trained, clips, tmp_path):
     """`fit("name", ["train.epochs=3"], static=True)` trains on from `trained`: results, folder."""
 
     def run(name="qat", overrides=(), **options):
-        source = trained / "best.keras"
-        checkpoint = load_checkpoint(source)
-        overrides = ["train.epochs=3", "train.batch_size=4", "train.lr=1e-3", *overrides]
-        config = training_config(checkpoint.config, overrides, source="here")
-        results = qat.train_quantized(
-            options.pop("clips", clips), checkpoint, config, tmp_path / name, source=source,
-            device="cpu", **options,
-        )  # fmt: skip
-        return results, tmp_path / name
+        return train_on(trained, options.pop("clips", clips), tmp_path / name, overrides, **options)
+
+    return run
+
+
+@pytest.fixture(scope="module")
+def whole(trained, clips, tmp_path_factory):
+    """`whole(static)`: what `fit` does, once for all tests: results, folder, what it said.
+
+    Beside the folder is another, ``stopped``: as a kill behind the first epoch leaves it.
+    """
+
+    @functools.cache
+    def run(static):
+        said, folder = [], tmp_path_factory.mktemp("whole") / "run"
+
+        def copy(row):
+            if row["epoch"] == 1:
+                shutil.copytree(folder, folder.with_name("stopped"))
+
+        options = {"static": static, "announce": said.append, "report": copy}
+        return *train_on(trained, clips, folder, **options), said
 
     return run
 
 
 @pytest.mark.parametrize("static", [False, True], ids=["dynamic", "static"])
-def test_the_result_is_an_ordinary_run(fit, trained, static, clips):
-    said = []
-    results, folder = fit(static=static, announce=said.append)
+def test_the_result_is_an_ordinary_run(whole, trained, static, clips):
+    results, folder, said = whole(static)
     scheme = "int8" if static else "dynamic_int8"
     assert f"{scheme}: 19 Dense layers fake-quantized" in said[0]
     assert sorted(os.listdir(folder)) == sorted(os.listdir(trained))
@@ -100,25 +124,13 @@ def test_the_result_is_an_ordinary_run(fit, trained, static, clips):
     assert build_original(after.model).num_parameters == results["parameters"]
 
 
-def test_the_start_is_a_candidate_for_the_best(fit, trained):
-    results, folder = fit(overrides=["train.lr=0", "train.weight_decay=0"])
-    assert results["best_epoch"] == 0
-    assert results["val"] == results["start"]["prepared"]["val"]
-    for one, other in zip(
-        load_checkpoint(folder / "best.keras").model.weights,
-        load_checkpoint(trained / "best.keras").model.weights,
-        strict=True,
-    ):
-        np.testing.assert_array_equal(one.numpy(), other.numpy())
-
-
-def test_rounding_is_in_use_while_it_trains(fit, monkeypatch):
-    _, rounded = fit("rounded", loop="tape")
+def test_rounding_is_in_use_while_it_trains(whole, fit, monkeypatch):
+    _, rounded, _ = whole(False)
     for name in ("round_tokens", "round_weight"):
         monkeypatch.setattr(
             f"signbart_tf.compression.fake_quantization.{name}", lambda states: states
         )
-    _, plain = fit("plain", loop="tape")
+    _, plain = fit("plain")
     losses = [
         load_checkpoint(run / "last.weights.h5").progress["history"] for run in (rounded, plain)
     ]
@@ -126,25 +138,17 @@ def test_rounding_is_in_use_while_it_trains(fit, monkeypatch):
     assert losses[0][0]["train_loss"] == pytest.approx(losses[1][0]["train_loss"], rel=0.1)
 
 
-class Killed(BaseException):
-    """As sudden as a signal."""
-
-
 @pytest.mark.parametrize("static", [False, True], ids=["dynamic", "static"])
-def test_an_interrupted_run_ends_with_the_same_bits(fit, static):
-    def stop(row):
-        if row["epoch"] == 1:
-            raise Killed
-
-    wanted, whole = fit("whole", static=static)
-    with pytest.raises(Killed):
-        fit("stopped", static=static, report=stop)
+def test_an_interrupted_run_ends_with_the_same_bits_by_either_loop(fit, whole, static, tmp_path):
+    wanted, uninterrupted, _ = whole(static)
+    stopped = shutil.copytree(uninterrupted.with_name("stopped"), tmp_path / "stopped")
+    assert load_checkpoint(stopped / "last.weights.h5").progress["epoch"] == 1
     with pytest.raises(ConfigError, match="started from another model: scheme was"):
         fit("stopped", static=not static, resume=True)
-    results, stopped = fit("stopped", static=static, resume=True)
+    results, _ = fit("stopped", static=static, resume=True, loop="tape")
     assert results == wanted
     for name in ("best.keras", "last.weights.h5"):
-        one, other = (load_checkpoint(run / name) for run in (whole, stopped))
+        one, other = (load_checkpoint(run / name) for run in (uninterrupted, stopped))
         for a, b in zip(one.model.weights, other.model.weights, strict=True):
             np.testing.assert_array_equal(a.numpy(), b.numpy())
         for a, b in zip(one.optimizer, other.optimizer, strict=True):
@@ -165,7 +169,9 @@ def test_who_was_tested_is_never_trained_on(fit, clips, monkeypatch):
         fit(static=True)
 
 
-def test_the_command(trained, recordings, tmp_path, capsys):
+def test_the_command_and_that_the_start_is_a_candidate_for_the_best(
+    trained, recordings, tmp_path, capsys
+):
     arguments = [
         "--checkpoint", f"{trained}/best.keras", "--data", str(recordings),
         "--output", str(tmp_path / "qat"), "--epochs", "1",
@@ -175,13 +181,30 @@ def test_the_command(trained, recordings, tmp_path, capsys):
     with pytest.raises(CheckpointError, match="no checkpoint at /nowhere"):
         qat.main([*arguments, "--checkpoint", "/nowhere.keras"])
     assert not (tmp_path / "qat").exists()
-    assert qat.main(arguments) == 0
+    # A rate of 0 never improves on the start.
+    assert qat.main([*arguments, "--lr", "0", "--set", "train.weight_decay=0"]) == 0
     printed = capsys.readouterr().out
-    assert "float32, before" in printed and "dynamic_int8, epoch" in printed
+    assert "float32, before" in printed and "dynamic_int8, epoch 0" in printed
     assert f"wrote {tmp_path}/qat/best.keras" in printed
-    config = load_checkpoint(tmp_path / "qat" / "best.keras").config
-    assert config.model == load_checkpoint(trained / "best.keras").config.model, "dropout included"
-    config = config.train
+    before, after = (load_checkpoint(run / "best.keras") for run in (trained, tmp_path / "qat"))
+    assert after.config.model == before.config.model, "dropout included"
+    config = after.config.train
     assert (config.epochs, config.lr, config.batch_size, config.grad_clip, config.patience) == (
-        1, 5e-5, 4, 1.0, 10,
+        1, 0.0, 4, 1.0, 10,
     )  # fmt: skip
+    results = json.loads((tmp_path / "qat" / "results.json").read_text())
+    assert results["best_epoch"] == 0
+    assert results["val"] == results["start"]["prepared"]["val"]
+    for one, other in zip(after.model.weights, before.model.weights, strict=True):
+        np.testing.assert_array_equal(one.numpy(), other.numpy())
+
+
+def test_the_commands_rate_is_small(monkeypatch):
+    given = {}
+
+    def train(options, *_, **__):
+        given.update(vars(options))
+
+    monkeypatch.setattr(qat, "train_one_quantized", train)
+    qat.main(["--checkpoint", "a.keras", "--data", "b", "--output", "c"])
+    assert (given["lr"], given["epochs"], given["loop"]) == ("5e-5", "10", "fit")

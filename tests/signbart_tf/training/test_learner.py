@@ -5,6 +5,7 @@ import dataclasses
 import functools
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -21,9 +22,12 @@ from torch.nn import functional as F
 from bridge.weights.port import build_original, build_twin
 from signbart.batches import prepare_clips, training_batches
 from signbart.configuration.reading import load_config
+from signbart.configuration.schema import RunConfig
 from signbart.errors import CheckpointError, ClipError, ConfigError, SignBartError
 from signbart.files import write_text
+from signbart.recordings.clip import ClipSet
 from signbart.recordings.packed import write_packed
+from signbart.recordings.reading import read_clips
 from signbart.training import lifecycle, run_folder
 from signbart.training.metrics import cross_entropy
 from signbart.training.schedule import learning_rate
@@ -31,7 +35,7 @@ from signbart_tf.models import layers_of
 from signbart_tf.training import learner
 from signbart_tf.training.checkpoint import load_checkpoint, load_model, save_checkpoint
 from signbart_tf.training.data import training_dataset
-from signbart_tf.training.learner import Predictor, seed_dropout, train
+from signbart_tf.training.learner import KerasLearner, Predictor, seed_dropout, train
 from signbart_tf.training.loops import LOOPS
 from signbart_tf.training.optimizer import AdamW
 from signbart_torch.models.signbart.model import SignBart
@@ -39,12 +43,47 @@ from signbart_torch.models.signbart.model import SignBart
 REPOSITORY = Path(__file__).resolve().parents[3]
 
 
+DATA = "where/it/is"
+
+
+def changed(config: RunConfig, **settings) -> RunConfig:
+    """The configuration with other values in its train section."""
+    return dataclasses.replace(config, train=dataclasses.replace(config.train, **settings))
+
+
+@pytest.fixture(scope="module")
+def stagnating(tiny_config) -> RunConfig:
+    """A rate so high that the validation loss stagnates: the plateau's state has to matter."""
+    return changed(tiny_config, scheduler="plateau", lr=0.2, plateau_factor=0.5, plateau_patience=1)
+
+
+@pytest.fixture(scope="module")
+def learning(tiny_config) -> RunConfig:
+    """Enough epochs to learn in."""
+    return changed(tiny_config, epochs=20)
+
+
+@pytest.fixture(scope="module")
+def recordings(tmp_path_factory, made_clips, learning) -> Path:
+    """A folder with `tiny.npz` and `tiny.yaml`, as a user has them."""
+    folder = tmp_path_factory.mktemp("recordings")
+    write_packed(made_clips, folder / "tiny.npz")
+    (folder / "tiny.yaml").write_text(yaml.safe_dump(learning.to_dict()))
+    return folder
+
+
+@pytest.fixture(scope="module")
+def tiny_clips(recordings) -> ClipSet:
+    """As read back: packing rounds landmarks, and other landmarks are other recordings."""
+    return read_clips(recordings / "tiny.npz")
+
+
 @pytest.fixture
-def fit(tiny_clips, tiny_config, tmp_path):
+def fit(tiny_clips, stagnating, tmp_path):
     """`fit("name", config)` trains on three signers and tests on the fourth: results, folder."""
 
-    def run(name="run", config=tiny_config, **options):
-        options = {"test_signers": ["dan"], "device": "cpu", **options}
+    def run(name="run", config=stagnating, **options):
+        options = {"test_signers": ["dan"], "device": "cpu", "data_name": DATA, **options}
         results = train(options.pop("clips", tiny_clips), config, tmp_path / name, **options)
         return results, tmp_path / name
 
@@ -52,13 +91,14 @@ def fit(tiny_clips, tiny_config, tmp_path):
 
 
 @pytest.fixture(scope="module")
-def whole(tiny_clips, tiny_config, tmp_path_factory):
+def whole(tiny_clips, stagnating, tmp_path_factory):
     """`whole(config)`: what `fit` does with it, once for all tests: results, folder."""
 
     @functools.cache
-    def run(config=tiny_config):
+    def run(config=stagnating):
         folder = tmp_path_factory.mktemp("whole") / "run"
-        return train(tiny_clips, config, folder, test_signers=["dan"], device="cpu"), folder
+        options = {"test_signers": ["dan"], "device": "cpu", "data_name": DATA}
+        return train(tiny_clips, config, folder, **options), folder
 
     return run
 
@@ -98,83 +138,86 @@ class Killed(BaseException):
 
 
 @pytest.mark.slow
-def test_it_learns_what_there_is_to_learn(fit, with_train):
-    results, _ = fit(config=with_train(epochs=30))
+def test_it_learns_what_there_is_to_learn(whole, learning):
+    results, _ = whole(learning)
     # Nine clips of a signer it never saw, three classes: chance is 33 %.
     assert results["test"]["accuracy"] >= 85
 
 
-@pytest.mark.slow
-def test_both_loops_and_the_same_run_again_give_the_same_bits(fit, whole, with_train):
-    (first, one), (second, other), (third, tape) = whole(), fit("other"), fit("tape", loop="tape")
-    assert_same_run(one, other)
-    assert_same_run(one, tape)
-    assert first == second == third
-    _, seeded = fit("seeded", with_train(seed=1))
-    assert bits(seeded / "best.keras") != bits(one / "best.keras")
+@pytest.fixture(scope="module")
+def interrupted(tiny_clips, stagnating, tmp_path_factory):
+    """A run that was interrupted again and again, by either loop, and as it stood in between."""
+    folder = tmp_path_factory.mktemp("interrupted") / "run"
+    states = []
 
+    def go_on(loop="fit"):
+        try:
+            options = {"test_signers": ["dan"], "device": "cpu", "data_name": DATA}
+            return train(tiny_clips, stagnating, folder, resume=True, loop=loop, **options)
+        finally:
+            states.append(folder.with_name(f"{len(states)}"))
+            shutil.copytree(folder, states[-1])
 
-# One of each kind of moment at which a file is about to be written: before config.yaml, best, last
-# and summary.csv, in the first epoch and later.
-@pytest.mark.slow
-@pytest.mark.parametrize(("moment", "loop"), [(0, "fit"), (2, "fit"), (8, "tape"), (12, "fit")])
-def test_an_interrupted_run_ends_with_the_same_bits(
-    fit, whole, with_train, monkeypatch, moment, loop
-):
-    # A rate so high that the validation loss stagnates: the plateau's state has to matter.
-    config = with_train(
-        scheduler="plateau", lr=0.1, plateau_factor=0.5, plateau_patience=1, epochs=8
-    )
-    wanted, uninterrupted = whole(config)
-    rates = [row["lr"] for row in history(uninterrupted)]
-    assert rates[-1] < rates[1]
-    writes = 0
+    def killed_when_about_to_write(name):
+        def call(write):
+            def called(*arguments, **options):
+                if any(isinstance(a, Path) and a.name == name for a in arguments):
+                    raise Killed
+                return write(*arguments, **options)
 
-    def counting(write):
-        def counted(*arguments, **options):
-            nonlocal writes
-            if writes == moment:
-                raise Killed
-            writes += 1
-            write(*arguments, **options)
+            return called
 
-        return counted
+        with pytest.MonkeyPatch.context() as patched, pytest.raises(Killed):
+            patched.setattr(learner, "save_checkpoint", call(save_checkpoint))
+            for module in (lifecycle, run_folder):
+                patched.setattr(module, "write_text", call(write_text))
+            go_on()
 
-    with monkeypatch.context() as patched:
-        patched.setattr(learner, "save_checkpoint", counting(save_checkpoint))
-        for module in (lifecycle, run_folder):
-            patched.setattr(module, "write_text", counting(write_text))
-        with pytest.raises(Killed):
-            fit("stopped", config, loop=loop)
+    def exploding(config, step, steps_per_epoch):
+        rate = learning_rate(config, step, steps_per_epoch)
+        return rate if step < 2 * steps_per_epoch else 1e30
+
     # --resume also starts a run of which nothing was written yet.
-    results, stopped = fit("stopped", config, loop=loop, resume=True)
-    assert results == wanted
-    assert_same_run(uninterrupted, stopped)
+    killed_when_about_to_write("config.yaml")
+    # Best is there and last is not: the first epoch is repeated.
+    killed_when_about_to_write("last.weights.h5")
+    with pytest.MonkeyPatch.context() as patched:
+        patched.setattr(lifecycle, "learning_rate", exploding)
+        with pytest.raises(ConfigError, match=r"loss is (nan|inf) in epoch 3; lower train\.lr"):
+            go_on("tape")
+    return go_on(), states
 
 
 @pytest.mark.slow
-def test_the_optimizer_is_part_of_what_is_resumed(fit, whole, tmp_path, monkeypatch):
+def test_an_interrupted_run_ends_with_the_same_bits_by_either_loop(whole, interrupted):
+    wanted, uninterrupted = whole()
+    rates = [row["lr"] for row in history(uninterrupted)]
+    assert rates[-1] < rates[1], "the plateau's state does not matter"
+    results, (nothing, first, exploded, ended) = interrupted
+    assert os.listdir(nothing) == []
+    assert sorted(os.listdir(first)) == ["best.keras", "config.yaml", "summary.csv", "tensorboard"]
+    assert load_checkpoint(exploded / "last.weights.h5").progress["epoch"] == 2
+    assert results == wanted
+    assert_same_run(uninterrupted, ended)
+
+
+@pytest.mark.slow
+def test_the_optimizer_is_part_of_what_is_resumed(fit, whole, interrupted, tmp_path, monkeypatch):
     # The negative control of the test above: moments set to zero do change the bits.
     _, uninterrupted = whole()
-
-    def stop(row):
-        if row["epoch"] == 3:
-            raise Killed
-
-    with pytest.raises(Killed):
-        fit("stopped", report=stop)
-    path = tmp_path / "stopped" / "last.weights.h5"
+    folder = shutil.copytree(interrupted[1][2], tmp_path / "stopped")
+    path = folder / "last.weights.h5"
     with h5py.File(path, "a") as file:
         moments = file["optimizer/vars/2"]
         assert np.abs(moments[()]).max() > 0
         moments[...] = 0 * moments[()]
     epochs = []
-    _, stopped = fit("stopped", resume=True, report=lambda row: epochs.append(row["epoch"]))
-    assert epochs == [4, 5, 6]
-    assert bits(stopped / "last.weights.h5") != bits(uninterrupted / "last.weights.h5")
+    fit("stopped", resume=True, report=lambda row: epochs.append(row["epoch"]))
+    assert epochs == [3, 4, 5, 6]
+    assert bits(path) != bits(uninterrupted / "last.weights.h5")
     # A finished run is not touched again, and says the same.
     monkeypatch.setattr(lifecycle, "_Run", None)
-    results, folder = fit("stopped", resume=True)
+    results, _ = fit("stopped", resume=True)
     assert results == json.loads((folder / "results.json").read_text())
     monkeypatch.undo()
     # What lacks the optimizer cannot be gone on with.
@@ -185,29 +228,23 @@ def test_the_optimizer_is_part_of_what_is_resumed(fit, whole, tmp_path, monkeypa
         fit("stopped", resume=True)
 
 
-@pytest.mark.slow
-def test_a_loss_that_explodes_leaves_the_last_checkpoint(fit, whole, tmp_path, monkeypatch):
-    wanted, uninterrupted = whole()
+def test_the_seed_decides_the_initial_weights(stagnating):
+    config = dataclasses.replace(
+        stagnating, model=dataclasses.replace(stagnating.model, num_labels=3)
+    )
 
-    def exploding(config, step, steps_per_epoch):
-        rate = learning_rate(config, step, steps_per_epoch)
-        return rate if step < 2 * steps_per_epoch else 1e30
+    def weights(seed):
+        made = KerasLearner("fit", "/CPU:0", changed(config, seed=seed), "abc", None)
+        return [v.numpy().tobytes() for v in made.model.trainable_variables]
 
-    with monkeypatch.context() as patched:
-        patched.setattr(lifecycle, "learning_rate", exploding)
-        with pytest.raises(ConfigError, match=r"loss is (nan|inf) in epoch 3; lower train\.lr"):
-            fit("exploded")
-    path = tmp_path / "exploded" / "last.weights.h5"
-    assert load_checkpoint(path).progress["epoch"] == 2
-    results, folder = fit("exploded", resume=True)
-    assert results == wanted
-    assert_same_run(uninterrupted, folder)
+    first = weights(0)
+    assert weights(0) == first and weights(1) != first
 
 
 @pytest.mark.slow
-def test_the_run_folder_says_what_was_done(fit, with_train, tiny_clips):
-    config = with_train(epochs=9)
-    results, folder = fit(config=config, data_name="where/it/is")
+def test_the_run_folder_says_what_was_done(whole, learning, tiny_clips):
+    config = learning
+    results, folder = whole(config)
     assert sorted(os.listdir(folder)) == [
         "best.keras", "config.yaml", "last.weights.h5", "results.json", "summary.csv",
         "tensorboard",
@@ -215,18 +252,18 @@ def test_the_run_folder_says_what_was_done(fit, with_train, tiny_clips):
     used = dataclasses.replace(config, model=dataclasses.replace(config.model, num_labels=3))
     assert load_config(folder / "config.yaml") == used
     assert json.loads((folder / "results.json").read_text()) == results
-    assert results["data"] == "where/it/is"
+    assert results["data"] == DATA
     assert results["clips"] == {"train": 18, "val": 9, "test": 9}
     assert (results["test_signers"], results["val_signers"]) == (["dan"], ["anna"])
     assert results["parameters"] == SignBart(used.model).num_parameters
     rows = history(folder)
-    steps = 3 * np.arange(1, 10) - 1  # 18 clips in batches of 8: three steps an epoch
+    steps = 3 * np.arange(1, 21) - 1  # 18 clips in batches of 8: three steps an epoch
     expected = [learning_rate(used.train, int(step), 3) for step in steps]
     assert [row["lr"] for row in rows] == pytest.approx(expected)
 
     keys = [(row["val_accuracy"], -row["val_loss"]) for row in rows]
     best = keys.index(max(keys))
-    assert (results["epochs"], results["best_epoch"]) == (9, best + 1)
+    assert (results["epochs"], results["best_epoch"]) == (20, best + 1)
     model, found, labels = load_model(folder / "best.keras")
     assert (found, labels) == (used, tiny_clips.class_names)
     val = prepare_clips(
@@ -243,46 +280,26 @@ def test_the_run_folder_says_what_was_done(fit, with_train, tiny_clips):
     assert b"train_loss" in events.read_bytes() and b"val_accuracy" in events.read_bytes()
     # Keras opens both checkpoints itself, and what is going on in training is in neither's way.
     for path in (folder / "best.keras", folder / "last.weights.h5"):
-        assert load_checkpoint(path).progress["epoch"] == (best + 1 if "best" in path.name else 9)
+        assert load_checkpoint(path).progress["epoch"] == (best + 1 if "best" in path.name else 20)
     assert not keras.saving.load_model(folder / "best.keras").compiled
 
 
 @pytest.mark.slow
-def test_training_stops_where_nothing_improves(fit, with_train):
-    # A rate of 0 never improves on the first epoch.
-    results, folder = fit(config=with_train(epochs=50, lr=0.0, patience=3))
-    assert (results["epochs"], results["best_epoch"]) == (4, 1)
-    assert load_checkpoint(folder / "last.weights.h5").progress["finished"]
-
-
-@pytest.mark.slow
-def test_a_run_in_progress_is_left_alone(fit, with_train):
-    """Two processes that go on with one run would write over each other's checkpoints."""
-    refused = []
-
-    def second(row):
-        with pytest.raises(SignBartError, match="run: another process is writing there"):
-            fit(config=with_train(epochs=1), resume=True)
-        refused.append(row["epoch"])
-
-    fit(config=with_train(epochs=1), report=second)
-    assert refused == [1]
-
-
-@pytest.mark.slow
-def test_an_existing_run_is_not_overwritten_nor_taken_for_another(fit, with_train, tiny_clips):
-    _, folder = fit(config=with_train(epochs=1))
+def test_an_existing_run_is_not_overwritten_nor_taken_for_another(
+    fit, whole, stagnating, tiny_clips, tmp_path
+):
+    folder = shutil.copytree(whole()[1], tmp_path / "run")
     before = bits(folder / "last.weights.h5")
     with pytest.raises(ConfigError, match=r"run already holds a run; pass --resume"):
-        fit(config=with_train(epochs=1))
-    with pytest.raises(ConfigError, match=r"train.lr is 0.01 there and 0.5 now"):
-        fit(config=with_train(epochs=1, lr=0.5), resume=True)
+        fit()
+    with pytest.raises(ConfigError, match=r"train.lr is 0.2 there and 0.5 now"):
+        fit(config=changed(stagnating, lr=0.5), resume=True)
     with pytest.raises(ConfigError, match=r"another division.*test_signers was \['dan'\]"):
-        fit(config=with_train(epochs=1), test_signers=["anna"], resume=True)
+        fit(test_signers=["anna"], resume=True)
     from signbart_torch.training.learner import train as train_in_pytorch
 
     with pytest.raises(ConfigError, match=r"trained in Keras \(last.weights.h5\), not in PyT"):
-        train_in_pytorch(tiny_clips, with_train(epochs=1), folder, resume=True, device="cpu")
+        train_in_pytorch(tiny_clips, stagnating, folder, resume=True, device="cpu")
     assert bits(folder / "last.weights.h5") == before
 
 
@@ -381,17 +398,6 @@ def test_an_epoch_is_an_epoch_of_pytorch(tiny_clips, with_train, loop):
 # The command
 
 
-@pytest.fixture(scope="module")
-def recordings(tmp_path_factory, tiny_clips, tiny_config) -> Path:
-    """A folder with `tiny.npz` and `tiny.yaml`, as a user has them; 12 epochs."""
-    folder = tmp_path_factory.mktemp("recordings")
-    write_packed(tiny_clips, folder / "tiny.npz")
-    train = dataclasses.replace(tiny_config.train, epochs=12)
-    config = dataclasses.replace(tiny_config, train=train)
-    (folder / "tiny.yaml").write_text(yaml.safe_dump(config.to_dict()))
-    return folder
-
-
 def start(recordings: Path, output: Path, *options: str) -> subprocess.Popen:
     command = [
         sys.executable, "-m", "signbart_tf.train", "--config", str(recordings / "tiny.yaml"),
@@ -409,21 +415,14 @@ def start(recordings: Path, output: Path, *options: str) -> subprocess.Popen:
 
 
 @pytest.mark.slow
-def test_kill_9_and_resume_ends_with_the_same_bits(recordings):
-    whole, killed = recordings / "whole", recordings / "killed"
-    process = start(recordings, whole)
-    output, errors = process.communicate(timeout=200)
-    assert process.returncode == 0, errors
-    assert errors == "", "TensorFlow's chatter is not the user's"
-    lines = [line for line in output.splitlines() if line.startswith("epoch ")]
-    assert [line.split()[1] for line in lines] == [f"{epoch}/12" for epoch in range(1, 13)]
-    assert f"wrote {whole}/best.keras" in output
-    assert f"--checkpoint {whole}/best.keras" in output.replace("\n", " ")
-    assert "\x1b" not in output, "colours in a pipe"
-
-    process = start(recordings, killed)
+def test_kill_9_and_resume_ends_with_the_same_bits(recordings, whole, learning):
+    wanted, uninterrupted = whole(learning)
+    killed = recordings / "killed"
+    process, said = start(recordings, killed), []
     for line in process.stdout:
-        if line.startswith("epoch 5/"):
+        if line.startswith("epoch "):
+            said.append(line.split()[1])
+        if line.startswith("epoch 9/"):
             process.send_signal(signal.SIGKILL)
             break
     process.stdout.close()
@@ -432,13 +431,18 @@ def test_kill_9_and_resume_ends_with_the_same_bits(recordings):
     process = start(recordings, killed, "--resume", "--loop", "tape")
     output, errors = process.communicate(timeout=200)
     assert process.returncode == 0, errors
-    epochs = [
-        int(line.split()[1].split("/")[0]) for line in output.splitlines() if "epoch " in line[:6]
-    ]
-    assert epochs[0] >= 6 and epochs == list(range(epochs[0], 13))
-    assert_same_run(whole, killed)
-    wanted, found = (json.loads((run / "results.json").read_text()) for run in (whole, killed))
-    assert found == wanted
+    assert errors == "", "TensorFlow's chatter is not the user's"
+    resumed = [line.split()[1] for line in output.splitlines() if line.startswith("epoch ")]
+    # What was printed before the kill may have been more than was read.
+    first = int(resumed[0].split("/")[0])
+    assert said == [f"{epoch}/20" for epoch in range(1, 10)] and first >= 10
+    assert resumed == [f"{epoch}/20" for epoch in range(first, 21)]
+    assert f"wrote {killed}/best.keras" in output
+    assert f"--checkpoint {killed}/best.keras" in output.replace("\n", " ")
+    assert "\x1b" not in output, "colours in a pipe"
+    assert_same_run(uninterrupted, killed)
+    found = json.loads((killed / "results.json").read_text())
+    assert found == {**wanted, "data": str(recordings / "tiny.npz")}
 
 
 @pytest.mark.parametrize(

@@ -2,6 +2,7 @@
 
 import csv
 import dataclasses
+import functools
 import json
 import os
 import subprocess
@@ -66,19 +67,35 @@ def few_clips_are_enough(monkeypatch):
     monkeypatch.setattr(calibration, "MIN_CLIPS", 10)
 
 
+def train_on(source, clips, folder, overrides=(), checkpoint=None, **options):
+    """Trains a checkpoint on: results, folder."""
+    checkpoint = checkpoint or load_checkpoint(source)
+    overrides = ["train.epochs=3", "train.batch_size=4", "train.lr=1e-3", *overrides]
+    config = training_config(checkpoint.config, overrides, source="here")
+    options = {"source": source, "device": "cpu", **options}
+    return qat.train_quantized(clips, checkpoint, config, folder, **options), folder
+
+
 @pytest.fixture
 def fit(trained, tiny_clips, tmp_path):
     """`fit("name", ["train.epochs=3"], static=True)` trains on from `trained`: results, folder."""
 
     def run(name="qat", overrides=(), *, source=trained / "best.safetensors", **options):
-        checkpoint = options.pop("checkpoint", None) or load_checkpoint(source)
-        overrides = ["train.epochs=3", "train.batch_size=4", "train.lr=1e-3", *overrides]
-        config = training_config(checkpoint.config, overrides, source="here")
         clips = options.pop("clips", tiny_clips)
-        results = qat.train_quantized(
-            clips, checkpoint, config, tmp_path / name, source=source, device="cpu", **options
-        )
-        return results, tmp_path / name
+        return train_on(source, clips, tmp_path / name, overrides, **options)
+
+    return run
+
+
+@pytest.fixture(scope="module")
+def whole(trained, tiny_clips, tmp_path_factory):
+    """`whole(static)`: what `fit` does, once for all tests: results, folder, its rows and words."""
+
+    @functools.cache
+    def run(static):
+        rows, said, folder = [], [], tmp_path_factory.mktemp("whole") / "run"
+        options = {"static": static, "report": rows.append, "announce": said.append}
+        return *train_on(trained / "best.safetensors", tiny_clips, folder, **options), rows, said
 
     return run
 
@@ -102,8 +119,8 @@ def history(folder: Path) -> list[dict[str, str]]:
 # What comes out
 
 
-def test_the_result_is_an_ordinary_run(fit, trained, static, tiny_clips):
-    results, folder = fit(static=static)
+def test_the_result_is_an_ordinary_run(whole, trained, static, tiny_clips):
+    results, folder, _, _ = whole(static)
     before = load_checkpoint(trained / "best.safetensors")
     after = load_checkpoint(folder / "best.safetensors")
     assert list(after.tensors) == list(before.tensors)
@@ -123,9 +140,8 @@ def test_the_result_is_an_ordinary_run(fit, trained, static, tiny_clips):
     assert [row["epoch"] for row in history(folder)] == ["1", "2", "3"]
 
 
-def test_it_trains_and_validates_the_quantized_model(fit, trained, static, tiny_clips):
-    rows = []
-    results, folder = fit(static=static, report=rows.append)
+def test_it_trains_and_validates_the_quantized_model(whole, trained, static, tiny_clips):
+    results, folder, rows, _ = whole(static)
     float_before = json.loads((trained / "results.json").read_text())
     assert results["start"]["plain"] == {key: float_before[key] for key in ("val", "test")}
     # Epoch 0 is the model that is quantized without training.
@@ -158,9 +174,8 @@ def test_training_that_only_harms_leaves_the_model_as_it_came(fit, trained, stat
     assert results["val"] == results["start"]["prepared"]["val"]
 
 
-def test_the_best_epoch_validates_no_worse_than_the_start(fit, static):
-    rows = []
-    results, _ = fit(static=static, report=rows.append)
+def test_the_best_epoch_validates_no_worse_than_the_start(whole, static):
+    results, _, rows, _ = whole(static)
     keys = [(row["val_accuracy"], -row["val_loss"]) for row in rows]
     assert results["best_epoch"] == keys.index(max(keys))
     assert results["val"]["accuracy"] >= results["start"]["prepared"]["val"]["accuracy"]
@@ -176,9 +191,8 @@ def test_without_validation_clips_the_last_epoch_is_kept(tiny_clips, with_train,
     assert history(folder)[0].keys() == {"epoch", "lr", "train_loss", "train_accuracy"}
 
 
-def test_every_linear_is_counted_aloud(fit, static):
-    said = []
-    fit(static=static, announce=said.append)
+def test_every_linear_is_counted_aloud(whole, static):
+    *_, said = whole(static)
     # 1 + 1 layers: 2 + 6 + 10 + 1.
     assert len(said) == 1 and "int8: 19 Linear layers fake-quantized" in said[0]
     assert ("ranges measured on 18 training clips" in said[0]) == static
@@ -192,8 +206,8 @@ class Killed(BaseException):
 
 
 @pytest.mark.parametrize("saves", [0, 1, 2, 4])
-def test_an_interrupted_run_ends_with_the_same_bits(fit, static, saves, monkeypatch):
-    wanted, whole = fit("whole", static=static)
+def test_an_interrupted_run_ends_with_the_same_bits(fit, whole, static, saves, monkeypatch):
+    wanted, uninterrupted, _, _ = whole(static)
     done = 0
 
     def save(*arguments):
@@ -209,9 +223,9 @@ def test_an_interrupted_run_ends_with_the_same_bits(fit, static, saves, monkeypa
             fit("stopped", static=static)
     results, stopped = fit("stopped", static=static, resume=True)
     assert results == wanted
-    assert history(stopped) == history(whole)
+    assert history(stopped) == history(uninterrupted)
     for name in ("best.safetensors", "last.safetensors"):
-        assert bits(stopped / name) == bits(whole / name)
+        assert bits(stopped / name) == bits(uninterrupted / name)
 
 
 def test_a_run_is_resumed_from_the_same_start_only(fit, trained, tiny_clips, tmp_path):
@@ -312,18 +326,15 @@ def test_too_few_clips_to_calibrate_on(fit, monkeypatch, tmp_path):
     assert not (tmp_path / "qat").exists()
 
 
-def run(*arguments: object) -> subprocess.CompletedProcess:
-    return subprocess.run(
-        [sys.executable, "-m", "signbart_torch.qat", *map(str, arguments)],
+def test_the_command(trained, recordings, tmp_path):
+    process = subprocess.run(
+        [
+            sys.executable, "-m", "signbart_torch.qat", "--checkpoint",
+            str(trained / "best.safetensors"), "--data", str(recordings),
+            "--output", str(tmp_path / "qat"), "--epochs", "2", "--device", "cpu",
+        ],
         cwd=REPOSITORY, env={**os.environ, "OMP_NUM_THREADS": "1"},
         capture_output=True, text=True, timeout=200, check=False,
-    )  # fmt: skip
-
-
-def test_the_command(trained, recordings, tmp_path):
-    process = run(
-        "--checkpoint", trained / "best.safetensors", "--data", recordings,
-        "--output", tmp_path / "qat", "--epochs", "2", "--device", "cpu",
     )  # fmt: skip
     assert process.returncode == 0, process.stderr
     assert process.stderr == "", "a library speaks"
@@ -338,7 +349,9 @@ def test_the_command(trained, recordings, tmp_path):
 
 
 @pytest.mark.parametrize("case", ["no checkpoint", "two configs", "no config", "damaged", "data"])
-def test_bad_input_is_one_line(trained, recordings, tmp_path, tiny_config, case):
+def test_bad_input_is_one_line(
+    trained, recordings, tmp_path, tiny_config, case, monkeypatch, capsys
+):
     best, output = trained / "best.safetensors", tmp_path / "qat"
     yaml_file = tmp_path / "tiny.yaml"
     yaml_file.write_text(yaml.safe_dump(tiny_config.to_dict()))
@@ -351,10 +364,14 @@ def test_bad_input_is_one_line(trained, recordings, tmp_path, tiny_config, case)
         "damaged": (["--checkpoint", tmp_path / "bad.safetensors"], "not a readable"),
         "data": (["--checkpoint", best, "--data", "/nowhere.npz"], "/nowhere.npz"),
     }[case]
-    process = run("--data", recordings, "--output", output, *options)
-    assert process.returncode == 2
-    assert process.stderr.startswith("error: ") and text in process.stderr
-    assert process.stderr.count("\n") == 1 and not output.exists()
+    arguments = ["qat", "--data", recordings, "--output", output, *options]
+    monkeypatch.setattr(sys, "argv", list(map(str, arguments)))
+    with pytest.raises(SystemExit) as ended:
+        qat.command()
+    said = capsys.readouterr().err
+    assert ended.value.code == 2
+    assert said.startswith("error: ") and text in said
+    assert said.count("\n") == 1 and not output.exists()
 
 
 def test_a_pth_needs_its_configuration_and_the_test_signers(

@@ -1,6 +1,6 @@
 """Every route for the other models: operators, bytes, seconds, agreement, and latency by turns.
 
-    python -m benchmarks.zoo --transformer runs/sign_transformer/best.safetensors \
+    python -m benchmarks.other_models --transformer runs/sign_transformer/best.safetensors \
         --gru runs/mediapipe_gru/best.safetensors --data RECORDINGS
 
 Latency is that of one whole sequence of the artifacts' fixed length, one thread, all artifacts of a
