@@ -250,7 +250,7 @@ def test_results_of_another_model_are_not_written_over(
     assert evaluate.main([str(checkpoint), *output]) == 0
     save_checkpoint(dataclasses.replace(load_checkpoint(checkpoint), progress={"a": 1}), other)
     for arguments in ([str(other)], [str(checkpoint), "--signers", "a"]):
-        with pytest.raises(BridgeError, match=r"results of another .*safetensors, or on other"):
+        with pytest.raises(SignBartError, match=r"results of another .*safetensors, or on other"):
             evaluate.main([*arguments, *output])
     assert (tmp_path / "out" / "scores.csv").read_text() == before
 

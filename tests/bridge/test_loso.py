@@ -4,6 +4,7 @@ import csv
 import dataclasses
 import json
 import os
+import pickle
 import shutil
 
 import numpy as np
@@ -18,6 +19,7 @@ from bridge.folds.fold import Fold, is_converted, listed
 from bridge.folds.layout import PLAIN
 from signbart.configuration.reading import load_config
 from signbart.console import NOT_RUN
+from signbart.engines import ENGINES
 from signbart.errors import ClipError, ConfigError
 from signbart.files import file_sha256
 from signbart.recordings.packed import write_packed
@@ -129,8 +131,24 @@ def test_folds_that_do_not_belong_together_do_not_share_a_folder(
     assert {path.name for path in folder.iterdir()} == {*SIGNERS, "report"}
 
 
+@pytest.fixture
+def no_processes(monkeypatch):
+    """What would get a process of its own is sent as if it did, and runs here.
+
+    Another process would import three frameworks anew; that one runs is tested where folds are
+    trained.
+    """
+
+    def run(tasks, jobs, threads):
+        for index, task in enumerate(tasks):
+            yield index, pickle.loads(pickle.dumps(pickle.loads(pickle.dumps(task))()))
+
+    engine = dataclasses.replace(ENGINES["processes"], run=run)
+    monkeypatch.setitem(ENGINES, engine.name, engine)
+
+
 @pytest.mark.slow
-def test_keras_trains_the_same_folds(arguments, tmp_path):
+def test_keras_trains_the_same_folds(arguments, tmp_path, no_processes):
     """With quantization-aware training, into a report of the same kind."""
     folder = tmp_path / "run"
     options = ["--framework", "keras", "--signers", "P01", "--routes", "keras"]

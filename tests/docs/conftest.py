@@ -63,7 +63,7 @@ class Workspace:
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
             text=True,
-            timeout=580,
+            timeout=280,  # below pytest's own
         )
         assert process.returncode == 0, (
             f"{line}\nexit status {process.returncode}\n" + (process.stdout[-3000:])
