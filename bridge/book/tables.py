@@ -5,11 +5,11 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import NamedTuple
 
-from bridge.book.results import CHECKPOINT, Result, Run, Variant, cell, deviation, mean, values
+from bridge.book.results import CHECKPOINT, Result, Run, Variant, deviation, mean, values
 from bridge.folds.layout import PLAIN, training_folder
 from bridge.quantization.schemes import FLOAT
 from bridge.verification.verdict import PASS
-from signbart.console import NOT_RUN
+from signbart.console import NOT_RUN, cell
 
 _REJECTED = " †"
 _FP32 = Variant("FP32", PLAIN, FLOAT)

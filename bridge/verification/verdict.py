@@ -65,6 +65,11 @@ class Measurement:
     reference_accuracy: float | None = None
     reference_top5: float | None = None
 
+    @property
+    def accuracy_change(self) -> float | None:
+        """Percentage points that `accuracy` is above the reference's; None without labels."""
+        return None if self.accuracy is None else self.accuracy - self.reference_accuracy
+
     def numbers(self) -> dict[str, float]:
         """What was measured, as far as it is one number each."""
         found = {field.name: getattr(self, field.name) for field in dataclasses.fields(self)}
@@ -230,7 +235,7 @@ def _clips_lost(measured: Measurement, limits: Limits, output: str) -> list[str]
     """What is wrong with the clips' classes, and with the error of the outputs as a whole."""
     problems = []
     if limits.accuracy_drop is not None and measured.accuracy is not None:
-        lost = measured.reference_accuracy - measured.accuracy
+        lost = -measured.accuracy_change
         if lost > _at_least_one_clip(limits.accuracy_drop, measured.samples):
             problems.append(
                 f"accuracy {measured.accuracy:.2f} %, {lost:.2f} points below float32's "
