@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 from bridge.errors import BridgeError
 from bridge.options import add_published_arguments
 from signbart.console import print_table, program_name, run_command
-from signbart.training.predictions import per_class_csv, per_class_rows
+from signbart.training.predictions import SCORE_COLUMNS, per_class_csv, per_class_rows, score_row
 
 if TYPE_CHECKING:
     from signbart.recordings.clip import ClipSet
@@ -181,21 +181,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
     return 0
 
 
-_COLUMNS = ("model", "clips", "accuracy", "top-5", "mean class accuracy")
-
-
-def _score_row(evaluation: Evaluation) -> list[str]:
-    scores = evaluation.scores
-    shares = (scores.accuracy, scores.top5, scores.mean_class_accuracy)
-    return [evaluation.model, str(scores.count), *(f"{100 * share:.2f}" for share in shares)]
-
-
 def _print_scores(found: Mapping[Path, Evaluation], clips: ClipSet, source: str) -> None:
     signers = ", ".join(clips.signer_names)
     print_table(
         f"{source}: {len(clips)} clips by {signers}, in percent",
-        _COLUMNS,
-        [_score_row(evaluation) for evaluation in found.values()],
+        SCORE_COLUMNS,
+        [score_row(evaluation) for evaluation in found.values()],
     )
     if len(found) == 1:
         (evaluation,) = found.values()
@@ -205,30 +196,20 @@ def _print_scores(found: Mapping[Path, Evaluation], clips: ClipSet, source: str)
 
 
 def _write(output: Path, found: Mapping[Path, Evaluation], clips: ClipSet) -> None:
-    from signbart.files import make_folder, replacing, write_text
-    from signbart.pictures import draw_confusion
-    from signbart.training.predictions import identify, write_evaluation
+    from signbart.files import make_folder, write_text
+    from signbart.training.predictions import draw_evaluation, identify, write_evaluation
     from signbart.training.run_folder import csv_text
 
     pictures = output / "confusion_matrices"
     make_folder(pictures)
-    keys = [column.replace("-", "").replace(" ", "_") for column in _COLUMNS]
-    rows = []
+    keys = [column.replace("-", "").replace(" ", "_") for column in SCORE_COLUMNS]
     for path, evaluation in found.items():
         write_evaluation(output, evaluation, identify(path, clips))
-        with replacing(pictures / f"{evaluation.model}.png") as picture:
-            draw_confusion(
-                evaluation.confusion, evaluation.class_names, _title(evaluation), picture
-            )
-        rows.append(dict(zip(keys, _score_row(evaluation), strict=True)))
-    write_text(output / "scores.csv", csv_text(rows))
+        draw_evaluation(evaluation, evaluation.model, pictures / f"{evaluation.model}.png")
     by_name = {evaluation.model: evaluation for evaluation in found.values()}
+    rows = [dict(zip(keys, score_row(one), strict=True)) for one in by_name.values()]
+    write_text(output / "scores.csv", csv_text(rows))
     write_text(output / "per_class_accuracy.csv", per_class_csv(by_name))
-
-
-def _title(evaluation: Evaluation) -> str:
-    scores = evaluation.scores
-    return f"{evaluation.model}: {100 * scores.accuracy:.2f} % of {scores.count} clips"
 
 
 if __name__ == "__main__":

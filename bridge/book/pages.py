@@ -20,7 +20,13 @@ from bridge.routes import ROUTES
 from signbart.console import NOT_RUN, markdown_table
 from signbart.files import make_folder, replacing, write_text
 from signbart.training.folds import ALL
-from signbart.training.predictions import Evaluation, per_class_csv, per_class_rows, pool
+from signbart.training.predictions import (
+    Evaluation,
+    draw_evaluation,
+    per_class_csv,
+    per_class_rows,
+    pool,
+)
 
 MATRICES, CURVES = "confusion_matrices", "training_curves"
 _STYLE = (
@@ -184,24 +190,12 @@ def _matrices(run: Run, route: str, output: Path) -> list[str]:
             if evaluation is None:
                 pictures.append(f"{variant.name}: {NOT_RUN}")
                 continue
-            path = _draw(run, variant, fold, evaluation, output)
+            path = output / MATRICES / f"{_file_name(run.data, fold, variant.name)}.png"
+            draw_evaluation(evaluation, f"{run.data}, {fold}, {variant.name}", path)
             pictures.append(f"![{fold}, {variant.name}]({MATRICES}/{path.name})")
         body = "\n\n".join(pictures)
         lines.append(f'<details markdown="1"><summary>{fold}</summary>\n\n{body}\n\n</details>')
     return ["\n\n".join(lines)]
-
-
-def _draw(run: Run, variant: Variant, fold: str, evaluation: Evaluation, output: Path) -> Path:
-    from signbart.pictures import draw_confusion
-
-    scores = evaluation.scores
-    title = (
-        f"{run.data}, {fold}, {variant.name}: {100 * scores.accuracy:.2f} % of {scores.count} clips"
-    )
-    path = output / MATRICES / f"{_file_name(run.data, fold, variant.name)}.png"
-    with replacing(path) as picture:
-        draw_confusion(evaluation.confusion, evaluation.class_names, title, picture)
-    return path
 
 
 def _pooled(run: Run, variant: Variant, route: str) -> Evaluation | None:
