@@ -159,11 +159,8 @@ def gather_evidence(
         inputs=describe_samples(made, data),
         limits={FLOAT: load_limits(FLOAT)},
     )
-    quantized = [scheme for scheme in schemes if scheme.name != FLOAT]
-    if not quantized:
-        return evidence
     return with_clips(
-        evidence, source, quantized, options, data=data, recordings=recordings, seed=seed
+        evidence, source, schemes, options, data=data, recordings=recordings, seed=seed
     )
 
 
@@ -177,7 +174,13 @@ def with_clips(
     recordings: ClipSet | None,
     seed: int,
 ) -> Evidence:
-    """Adds what quantized artifacts are calibrated on and judged by; see `gather_evidence`."""
+    """Adds what schemes without limits so far are calibrated on and judged by.
+
+    See `gather_evidence`.
+    """
+    schemes = [scheme for scheme in schemes if scheme.name not in evidence.limits]
+    if not schemes:
+        return evidence
     calibrated = any(scheme.calibrated for scheme in schemes)
     if options.int8_io and not calibrated:
         raise BridgeError("--int8-io needs int8 or int16x8 among the schemes")

@@ -166,14 +166,11 @@ def sequence_evidence(
         inputs=describe_samples(fixed, data),
         limits={name: _limits(name) for name in _BY_SEQUENCE},
     )
-    others = [scheme for scheme in schemes if scheme.name not in _BY_SEQUENCE]
-    if not others:
-        return evidence
     # A published file does not say what its classes are called: then nobody is recognised.
     labelled = recordings if source.preprocessing_known else None
     if labelled is None and options.calibration_data is None:
         options = dataclasses.replace(options, calibration_data=data)
-    return with_clips(evidence, source, others, options, data=data, recordings=labelled, seed=seed)
+    return with_clips(evidence, source, schemes, options, data=data, recordings=labelled, seed=seed)
 
 
 def _limits(scheme: str) -> Limits:

@@ -73,7 +73,7 @@ class RouteRun:
     def __call__(self) -> list[Artifact]:
         """Exports, quantizes the .tflite, and judges all that came of it."""
         started = time.perf_counter()
-        problem = self._attempt(self._export)
+        _, problem = self._attempt(self._export)
         seconds = time.perf_counter() - started
         made: list[Artifact] = []
         usable = Verdict(self.plain.name, FAILED, "the route makes no .tflite")
@@ -81,7 +81,7 @@ class RouteRun:
             path = self.path(FLOAT, ending)
             if problem:
                 path.unlink(missing_ok=True)  # a converter may have stopped in the middle of it
-            artifact = self._finish(path, SCHEMES[FLOAT], seconds, problem)
+            artifact = self._finish(path, SCHEMES[FLOAT], problem, seconds=seconds)
             if ending == ".tflite":
                 usable = artifact.parity
                 if usable.passed and SCHEMES[FLOAT] not in self.schemes:
@@ -92,11 +92,11 @@ class RouteRun:
             if scheme.name == FLOAT:
                 continue
             started = time.perf_counter()
-            path, record = self.path(scheme.name, ".tflite"), {}
+            path, record = self.path(scheme.name, ".tflite"), None
             problem = f"its float32 form is not usable: {usable.verdict}: {usable.reason}"
             if usable.passed:
-                problem = self._attempt(partial(self._quantize, scheme, path, record))
-            artifact = self._finish(path, scheme, 0.0, problem, record)
+                record, problem = self._attempt(partial(self._quantize, scheme, path))
+            artifact = self._finish(path, scheme, problem, record)
             seconds = time.perf_counter() - started
             made.append(dataclasses.replace(artifact, seconds=seconds))
         self.plain.unlink(missing_ok=True)
@@ -124,8 +124,8 @@ class RouteRun:
             compact(paths[".tflite"])
             shutil.copyfile(paths[".tflite"], self.plain)
 
-    def _quantize(self, scheme: Scheme, path: Path, record: dict[str, Any]) -> None:
-        record |= quantize_file(
+    def _quantize(self, scheme: Scheme, path: Path) -> dict[str, Any]:
+        return quantize_file(
             self.plain,
             scheme,
             path,
@@ -138,23 +138,21 @@ class RouteRun:
         self,
         path: Path,
         scheme: Scheme,
-        seconds: float,
         problem: str,
         record: dict[str, Any] | None = None,
+        seconds: float = 0.0,
     ) -> Artifact:
         """Completes a file and judges it: the very file that is shipped."""
-        judged: list[Artifact] = []
         if not problem and not path.is_file():
             problem = "the route wrote no such file"
-        problem = problem or self._attempt(
-            lambda: judged.append(self._judge(path, scheme, record or {}))
-        )
-        if judged:
-            return dataclasses.replace(judged[0], seconds=seconds)
-        verdict = Verdict(path.name, FAILED, problem, scheme.name)
-        return Artifact(self.route.name, scheme.name, path, verdict, seconds)
+        if not problem:
+            artifact, problem = self._attempt(partial(self._judge, path, scheme, record))
+        if problem:
+            verdict = Verdict(path.name, FAILED, problem, scheme.name)
+            artifact = Artifact(self.route.name, scheme.name, path, verdict)
+        return dataclasses.replace(artifact, seconds=seconds)
 
-    def _judge(self, path: Path, scheme: Scheme, record: dict[str, Any]) -> Artifact:
+    def _judge(self, path: Path, scheme: Scheme, record: dict[str, Any] | None) -> Artifact:
         counted = dict(operators(path).most_common())
         foreign = foreign_operators(path)
         if foreign:
@@ -197,18 +195,17 @@ class RouteRun:
             verdict = with_scores(verdict, path, clips)  # what quantized forms are seen beside
         return dataclasses.replace(artifact, parity=verdict, tried=tried)
 
-    def _attempt(self, step: Callable[[], None]) -> str:
-        """Runs a step with its output in the log; why it failed, empty where it did not."""
+    def _attempt(self, step: Callable[[], Any]) -> tuple[Any, str]:
+        """Runs a step with its output in the log: its result, and why it failed, if it did."""
         with redirect_output(self.log, self.verbose):
             try:
-                step()
+                return step(), ""
             except BridgeError as error:
-                return str(error)
+                return None, str(error)
             # Converters, and what reads their files, fail with every kind of exception.
             except Exception as error:
                 traceback.print_exc()
-                return f"{type(error).__name__}: {error}"
-        return ""
+                return None, f"{type(error).__name__}: {error}"
 
 
 def describe(source: Source, route: Route, scheme: str) -> dict[str, Any]:
