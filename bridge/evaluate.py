@@ -26,15 +26,9 @@ def evaluate_files(
     overrides: Sequence[str] = (),
     labels: str | None = None,
 ) -> dict[Path, Evaluation]:
-    """Evaluates models of any kind on the same clips.
+    """Evaluates models of any kind, each once, on the same clips; `source` is for messages.
 
-    Args:
-        paths: The files, each once.
-        clips: The recordings.
-        source: Their path, for messages.
-        config: Configuration of the published .pth among them.
-        overrides: ``section.key=value`` texts on top of it.
-        labels: label2id.json of the published .pth.
+    The other arguments are a published .pth's; see `bridge.weights.source.read_source`.
 
     Raises:
         SignBartError: A file cannot be opened, or the clips do not fit it.

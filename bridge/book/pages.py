@@ -39,15 +39,9 @@ _STYLE = (
 
 
 def write_book(runs: Sequence[Run], output: Path, date: datetime.date) -> list[Path]:
-    """Writes the whole book; files of an earlier one of the same names are replaced.
+    """Writes the whole book, a chapter a run; an earlier one's files of the same names go.
 
-    Args:
-        runs: What to report on, a chapter each; their data have different names.
-        output: The folder.
-        date: Of the report.
-
-    Returns:
-        The report as Markdown and as HTML.
+    The runs' data have different names. Returns the report as Markdown and as HTML.
     """
     for folder in (output, output / MATRICES, output / CURVES):
         make_folder(folder)

@@ -15,11 +15,7 @@ if TYPE_CHECKING:
 
 
 def report(folders: Sequence[Path], output: Path | None) -> int:
-    """Prints the main tables of runs, and writes their book.
-
-    Args:
-        folders: Output folders of `bridge.loso`.
-        output: Receives the book; None: nothing is written.
+    """Prints the main tables of `bridge.loso`'s output folders; `output` receives their book.
 
     Returns:
         0 if every artifact agrees with PyTorch, otherwise 1.

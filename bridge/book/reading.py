@@ -18,10 +18,7 @@ from signbart.training.predictions import Evaluation, read_evaluation
 
 
 def read_run(folder: Path) -> Run:
-    """Every model of every fold of a run.
-
-    Args:
-        folder: The output folder of `bridge.loso`.
+    """Every model of every fold in an output folder of `bridge.loso`.
 
     Raises:
         BridgeError: It holds no fold with exports, is one itself, holds folds that do not belong

@@ -217,14 +217,7 @@ def calibrate(
     data: str | None,
     seed: int,
 ) -> Calibration:
-    """What quantizers are shown.
-
-    Args:
-        options: Name other recordings, how many clips to take, and whether random numbers will do.
-        config: The run's configuration.
-        trained_on: Clips that the model was trained on.
-        data: Their path.
-        seed: Of the choice among them.
+    """What quantizers are shown: clips of `trained_on`, from `data`, or what `options` name.
 
     Raises:
         SignBartError: There is nothing to calibrate on, or it does not fit.

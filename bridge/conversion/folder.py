@@ -60,11 +60,8 @@ def move_by_verdict(beside: Path, output: Path, verdict: Verdict) -> Path | None
 def set_others_aside(output: Path, listed: set[str], sha256: str, names: str = "*") -> None:
     """Moves another checkpoint's artifacts to ``rejected/``: the new papers are not theirs.
 
-    Args:
-        output: The folder.
-        listed: Files that the new papers name.
-        sha256: Of the checkpoint they are about.
-        names: Pattern of the files that may be another checkpoint's.
+    They are files of the pattern `names` that are not among those `listed` in the papers, which are
+    about the checkpoint of this `sha256`.
     """
     for path in [*output.glob(f"{names}.tflite"), *output.glob(f"{names}.onnx")]:
         if path.name in listed:

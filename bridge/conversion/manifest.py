@@ -28,15 +28,10 @@ def write_papers(
     artifacts: Sequence[Artifact],
     seed: int,
 ) -> None:
-    """Writes all of it; each file whole or not at all.
+    """Writes all of it into `output`, each file whole or not at all.
 
-    Args:
-        output: The folder of the artifacts.
-        folder: In `output`; what stands there is moved into it, too.
-        source: What was converted.
-        evidence: What the artifacts were judged by.
-        artifacts: Where they belong.
-        seed: Of the comparison's inputs.
+    It is made in `folder`, inside of it; what else stands there is moved out with it. `seed` is of
+    the comparison's inputs.
     """
     limits = evidence.limits[FLOAT]
     comparison = {

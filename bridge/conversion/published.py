@@ -142,17 +142,10 @@ def sequence_evidence(
     data: str | None = None,
     seed: int = 0,
 ) -> Evidence:
-    """What artifacts of a sequence model are judged by.
+    """What artifacts of a sequence model are judged by; arguments as for `gather_evidence`.
 
     Short and long sequences, with and without a mask; and clips, for the schemes whose single
-    numbers have no limit.
-
-    Args:
-        source: The model.
-        schemes: Of its .tflite.
-        options: What to show the quantizer.
-        data: Recordings to compare on; labelled ones, where the checkpoint knows its labels.
-        seed: Of the sequences, and of the choice of calibration clips.
+    numbers have no limit. Recordings are labelled ones, where the checkpoint knows its labels.
 
     Raises:
         SignBartError: A scheme needs recordings that are not given, or they do not fit.

@@ -71,12 +71,7 @@ def judged_clips(
 ) -> JudgedClips:
     """Prepares clips and asks the reference about them.
 
-    Args:
-        clips: Recordings, at least one; labelled by the model's classes.
-        config: The run's configuration.
-        reference: What artifacts are compared with.
-        labelled: Whether the clips' labels are the model's classes.
-        source: What the clips are.
+    `labelled` says whether their labels count the model's classes, `source` what they are.
 
     Raises:
         SignBartError: The clips do not fit the configuration, or there are none.

@@ -140,15 +140,7 @@ def compare_artifact(
     limits: Limits,
     scheme: str = FLOAT,
 ) -> tuple[Verdict, Sequence[Sample]]:
-    """Opens an artifact and compares it.
-
-    Args:
-        reference: What it is compared with.
-        path: The artifact.
-        samples: For artifacts of fixed sizes.
-        open_samples: For those of any batch and length.
-        limits: What it may differ by.
-        scheme: Its quantization scheme.
+    """Opens an artifact and compares it: on `open_samples`, if it takes any batch.
 
     Returns:
         The verdict, `FAILED` where the artifact cannot be opened, and the inputs it was reached on.
@@ -167,11 +159,7 @@ def diagnose(
 ) -> Verdict:
     """Adds the first diverging layer to the reason of an artifact that runs but disagrees.
 
-    Args:
-        model: The reference.
-        path: The artifact: .tflite, .onnx or .keras.
-        result: What `compare` said of it.
-        samples: What it was compared on; the worst one is looked at.
+    It is looked for on the worst of the `samples` that `compare` reached the `result` on.
     """
     if result.verdict != WRONG:
         return result

@@ -97,13 +97,8 @@ def write_reports(
 ) -> None:
     """Writes ``parity.json``, ``parity.md`` and ``parity_<artifact>.png`` into `folder`.
 
-    Pictures are drawn of float artifacts: quantized ones have no limit for a single logit.
-
-    Args:
-        results: The comparisons.
-        settings: What they were made with.
-        folder: Made if need be.
-        limit: The absolute part of the tolerance, for the pictures.
+    Pictures are drawn of float artifacts, with the absolute `limit` of their tolerance: quantized
+    ones have none for a single logit.
     """
     from signbart.pictures import draw_errors
 
@@ -124,15 +119,9 @@ def save_repro(
     folder: Path,
     options: Sequence[str] = (),
 ) -> str:
-    """Saves the worst input and returns the command that compares on it alone.
+    """Saves the worst of `samples` in `folder`; returns the command that compares on it alone.
 
-    Args:
-        checkpoint: The reference.
-        path: The artifact.
-        result: What `compare` said of it.
-        samples: What it was compared on.
-        folder: Receives the input.
-        options: What else the command needs, such as the configuration of a published .pth.
+    `options` are what else it needs, such as the configuration of a published .pth.
     """
     worst = next(sample for sample in samples if sample.description == result.worst_sample)
     make_folder(folder)
