@@ -27,7 +27,6 @@ from bridge.routes import ROUTES, Route, routes_of
 from bridge.verification.limits import BY_VALUE, Limits, load_limits
 from bridge.verification.samples import describe_samples
 from bridge.verification.sequences import UnmaskedTorch, make_sequences
-from signbart.files import file_sha256
 from signbart.recordings.reading import read_recordings
 
 if TYPE_CHECKING:
@@ -197,8 +196,7 @@ def _about(
         "artifacts": [
             {
                 "path": str(artifact.path) if artifact.path else None,
-                "bytes": artifact.path.stat().st_size if artifact.path else None,
-                "sha256": file_sha256(artifact.path) if artifact.path else None,
+                **artifact.file_facts(),
                 "scheme": artifact.scheme,
                 "route": artifact.route,
                 "seconds": round(artifact.seconds, 1),

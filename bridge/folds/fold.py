@@ -217,7 +217,8 @@ def _manifest_of(
         return {}, {}
 
 
-def artifacts(exports: Path) -> list[Path]:
-    """Every file that a conversion lists, those that it rejected among them."""
+def artifacts(exports: Path, ending: str = "") -> list[Path]:
+    """Every file with that ending that a conversion lists, those that it rejected among them."""
     manifest = json.loads((exports / "manifest.json").read_text(encoding="utf-8"))
-    return [exports / entry["file"] for entry in manifest["artifacts"] if "file" in entry]
+    files = [entry["file"] for entry in manifest["artifacts"] if "file" in entry]
+    return [exports / file for file in files if file.endswith(ending)]

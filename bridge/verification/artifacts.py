@@ -35,14 +35,12 @@ class Comparison:
     Attributes:
         verdicts: One an artifact.
         tried: The inputs that each was compared on.
-        settings: How, for reports.
-        atol: The absolute limit on float32's numbers.
+        settings: How, for reports; ``atol`` is the absolute limit on float32's numbers.
     """
 
     verdicts: list[Verdict]
     tried: list[Sequence[Sample]]
     settings: dict[str, Any]
-    atol: float
 
 
 def compare_artifacts(
@@ -117,7 +115,7 @@ def compare_artifacts(
         "reference": str(source.checkpoint),
         "inputs from": describe_samples(made, data),
     }
-    return Comparison(verdicts, tried, settings, limits.atol)
+    return Comparison(verdicts, tried, settings)
 
 
 def scheme_of(path: Path) -> str:
