@@ -87,16 +87,13 @@ def seen_in_training(path: Path, clips: ClipSet, chosen: ClipSet) -> str:
 
     Only checkpoints know it, and only of the very recordings that they were trained with.
     """
-    from bridge.weights.source import load_progress
+    from bridge.weights.source import test_signers
 
     if path.suffix in (".tflite", ".onnx", ".pth"):
         return ""
-    known = load_progress(path).get("recordings", {})
-    if known.get("fingerprint") != clips.fingerprint():
-        return ""
-    tested = known["test_signers"]
-    others = sorted(set(chosen.signer_names) - set(tested))
-    if not others:
+    tested = test_signers(path, clips)
+    others = sorted(set(chosen.signer_names).difference(tested or ()))
+    if tested is None or not others:
         return ""
     held_out = f" (held out: {', '.join(tested)}; see --signers)" if tested else ""
     return (

@@ -46,7 +46,13 @@ def write_book(runs: Sequence[Run], output: Path, date: datetime.date) -> list[P
     for folder in (output, output / MATRICES, output / CURVES):
         make_folder(folder)
     write_text(output / "summary_table.csv", as_csv(summary_table(runs)))
-    write_text(output / "per_class_accuracy.csv", _per_class_table(runs))
+    # Over all folds, a column a variant of the route that is shown.
+    pooled = {
+        f"{run.data} {variant.name} {main_route(run)}": _pooled(run, variant, main_route(run))
+        for run in runs
+        for variant in run.variants
+    }
+    write_text(output / "per_class_accuracy.csv", per_class_csv(pooled))
     write_text(output / "model_info.csv", as_csv(joined(runs, book_tables.model_info)))
     write_text(output / "parity_table.csv", as_csv(parity_table(runs)))
     text = "\n".join(
@@ -196,16 +202,6 @@ def _pooled(run: Run, variant: Variant, route: str) -> Evaluation | None:
     """All folds' clips as one; None where a fold has none."""
     found = [m.evaluation if m else None for m in run.all_folds(variant, route)]
     return None if None in found else pool(found, variant.name)
-
-
-def _per_class_table(runs: Sequence[Run]) -> str:
-    """Every class of every run over all folds, a column a variant of the shown route."""
-    columns = {}
-    for run in runs:
-        route = main_route(run)
-        for variant in run.variants:
-            columns[f"{run.data} {variant.name} {route}"] = _pooled(run, variant, route)
-    return per_class_csv(columns)
 
 
 def _file_name(*parts: str) -> str:

@@ -107,15 +107,13 @@ class RouteRun:
         expected = [(FLOAT, ending) for ending in self.endings]
         expected += [(s.name, ".tflite") for s in self.schemes if s.name != FLOAT]
         reason = f"the converter ended its process; the last of its output is in {self.log.name}"
-        made = []
-        for scheme, ending in expected:
-            path = self.path(scheme, ending)
+        paths = [(scheme, self.path(scheme, ending)) for scheme, ending in expected]
+        for path in (self.plain, *(path for _, path in paths)):
             path.unlink(missing_ok=True)  # nobody judged it
-            made.append(
-                Artifact(self.route.name, scheme, path, Verdict(path.name, FAILED, reason, scheme))
-            )
-        self.plain.unlink(missing_ok=True)
-        return made
+        return [self._failed(path, scheme, reason) for scheme, path in paths]
+
+    def _failed(self, path: Path, scheme: str, reason: str) -> Artifact:
+        return Artifact(self.route.name, scheme, path, Verdict(path.name, FAILED, reason, scheme))
 
     def _export(self) -> None:
         paths = {ending: self.path(FLOAT, ending) for ending in self.endings}
@@ -148,8 +146,7 @@ class RouteRun:
         if not problem:
             artifact, problem = self._attempt(partial(self._judge, path, scheme, record))
         if problem:
-            verdict = Verdict(path.name, FAILED, problem, scheme.name)
-            artifact = Artifact(self.route.name, scheme.name, path, verdict)
+            artifact = self._failed(path, scheme.name, problem)
         return dataclasses.replace(artifact, seconds=seconds)
 
     def _judge(self, path: Path, scheme: Scheme, record: dict[str, Any] | None) -> Artifact:
