@@ -18,11 +18,12 @@ from bridge.errors import BridgeError
 from bridge.verification.compare import judge_outputs
 from bridge.verification.limits import Limits
 from bridge.verification.samples import Sample
-from bridge.verification.verdict import FAILED, Verdict, scores
+from bridge.verification.verdict import FAILED, Verdict
 from signbart.errors import SignBartError
 from signbart.models.io_spec import ATTENTION_MASK, KEYPOINTS, LOGITS, class_output
 from signbart.preprocessing import model_inputs
 from signbart.training.calibration import MIN_CLIPS
+from signbart.training.metrics import compare_scores
 from signbart.training.splits import divide
 
 if TYPE_CHECKING:
@@ -203,4 +204,4 @@ def compare_on_clips(path: Path, scheme: str, clips: JudgedClips, limits: Limits
 def with_scores(verdict: Verdict, path: Path, clips: JudgedClips) -> Verdict:
     """Adds an artifact's accuracies on the clips to a comparison that was made otherwise."""
     found = predict(open_runtime(path), clips.keypoints, clips.attention_mask)
-    return dataclasses.replace(verdict, **scores(clips.reference, found, clips.labels))
+    return dataclasses.replace(verdict, **compare_scores(clips.reference, found, clips.labels))
