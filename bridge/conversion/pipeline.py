@@ -101,7 +101,6 @@ def convert(
                 evidence=evidence,
                 name=partial(file_name, source.config.name),
                 folder=folder,
-                log=folder / f"convert_{route.name}.log",
                 verbose=verbose,
             )
             for route in chosen

@@ -92,18 +92,10 @@ def export_models(
                 verbose=verbose,
                 verify=verify,
             )
-            chosen, onnx = routes[name], ROUTES["onnx"]
-            runs = [
-                run_of(
-                    route=chosen,
-                    endings=chosen.produces,
-                    schemes=tuple(schemes),
-                    log=folder / f"export_{chosen.name}.log",
-                )
-            ]
+            chosen = routes[name]
+            runs = [run_of(route=chosen, endings=chosen.produces, schemes=tuple(schemes))]
             if ".onnx" not in chosen.produces:
-                log = folder / f"export_{onnx.name}.log"
-                runs.append(run_of(route=onnx, endings=(".onnx",), schemes=(), log=log))
+                runs.append(run_of(route=ROUTES["onnx"], endings=(".onnx",), schemes=()))
             made[name] = make_artifacts(runs, output, folder / LOG, report=report)
             seconds[name] = time.perf_counter() - started
             listed = {artifact.parity.artifact for artifact in made[name]}

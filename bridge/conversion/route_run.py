@@ -43,8 +43,7 @@ class RouteRun:
         evidence: What the files are judged by.
         name: (route, scheme, ending) -> file name.
         folder: Receives the files.
-        log: Receives the converters' output.
-        verbose: Show it instead.
+        verbose: Show the converters' output, and keep no log of it.
         verify: Compare with PyTorch; otherwise names, shapes and operators alone are checked.
     """
 
@@ -55,7 +54,6 @@ class RouteRun:
     evidence: Evidence
     name: Callable[[str, str, str], str]
     folder: Path
-    log: Path
     verbose: bool = False
     verify: bool = True
 
@@ -64,6 +62,11 @@ class RouteRun:
         if self.evidence.has_integer_edges(scheme):
             scheme = f"{scheme}_io"
         return self.folder / self.name(self.route.name, scheme, ending)
+
+    @property
+    def log(self) -> Path:
+        """Receives the converters' output."""
+        return self.folder / f"convert_{self.route.name}.log"
 
     @property
     def plain(self) -> Path:
@@ -81,7 +84,7 @@ class RouteRun:
             path = self.path(FLOAT, ending)
             if problem:
                 path.unlink(missing_ok=True)  # a converter may have stopped in the middle of it
-            artifact = self._finish(path, SCHEMES[FLOAT], problem, seconds=seconds)
+            artifact = self._finish(path, SCHEMES[FLOAT], seconds, problem)
             if ending == ".tflite":
                 usable = artifact.parity
                 if usable.passed and SCHEMES[FLOAT] not in self.schemes:
@@ -96,7 +99,7 @@ class RouteRun:
             problem = f"its float32 form is not usable: {usable.verdict}: {usable.reason}"
             if usable.passed:
                 record, problem = self._attempt(partial(self._quantize, scheme, path))
-            artifact = self._finish(path, scheme, problem, record)
+            artifact = self._finish(path, scheme, 0.0, problem, record)
             seconds = time.perf_counter() - started
             made.append(dataclasses.replace(artifact, seconds=seconds))
         self.plain.unlink(missing_ok=True)
@@ -136,9 +139,9 @@ class RouteRun:
         self,
         path: Path,
         scheme: Scheme,
+        seconds: float,
         problem: str,
         record: dict[str, Any] | None = None,
-        seconds: float = 0.0,
     ) -> Artifact:
         """Completes a file and judges it: the very file that is shipped."""
         if not problem and not path.is_file():

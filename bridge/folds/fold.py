@@ -9,9 +9,7 @@ from __future__ import annotations
 import json
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from importlib import import_module
 from pathlib import Path
-from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
 from bridge.folds.layout import EVALUATION, EXPORTS, QAT
@@ -74,7 +72,7 @@ class Fold:
         """Makes what is missing; the results of training."""
         if not (self.folder / RESULTS).is_file():
             self._say("training")
-        results = in_framework(self.framework).train_model(
+        results = self.framework.module().train_model(
             self.clips,
             self.config,
             self.folder,
@@ -149,9 +147,9 @@ class Fold:
         """Trains on, fake-quantized; the new checkpoint."""
         from signbart.training.qat import default_overrides, training_config
 
-        checkpoint = in_framework(self.framework).load_checkpoint(best)
+        checkpoint = self.framework.module().load_checkpoint(best)
         overrides = [*default_overrides(), f"train.epochs={self.qat_epochs}"]
-        in_framework(self.framework).train_quantized(
+        self.framework.module().train_quantized(
             self.clips,
             checkpoint,
             training_config(checkpoint.config, overrides, source=str(best)),
@@ -164,11 +162,6 @@ class Fold:
             data_name=self.data,
         )
         return self.folder / name / self.framework.best
-
-
-def in_framework(framework: Framework) -> ModuleType:
-    """What a framework trains and reads checkpoints with; both have the same functions."""
-    return import_module(framework.package)
 
 
 def listed(checkpoint: Path, output: Path) -> tuple[set[str], set[str]]:

@@ -314,7 +314,6 @@ def test_only_what_agrees_is_shipped(
         evidence=Evidence(reference, samples, samples, "", {FLOAT: Limits(**LIMITS)}),
         name=partial(file_name, "small"),
         folder=fresh.parent,
-        log=tmp_path / "log",
     )
     judged = run._finish(fresh, SCHEMES[FLOAT], 0.0, "")
     result = judged.parity
