@@ -29,16 +29,10 @@ class Fold:
     """One signer's training and conversions, as a picklable callable for worker processes.
 
     Attributes:
-        framework: Trains.
-        clips: All recordings.
-        config: The run's configuration.
+        clips: All recordings, from `data`.
         folder: ``OUTPUT/<signer>``.
         test_signers: Who is not trained on; empty in full-data training.
-        data: Path of the recordings.
-        routes: Routes to take.
-        schemes: Schemes to quantize to.
         qat_epochs: Epochs of quantization-aware training; 0: none.
-        device: Where to train.
         conversions: Routes to convert by at a time.
     """
 
