@@ -19,6 +19,7 @@ from bridge.options import (
     add_published_arguments,
     add_quantization_arguments,
     add_test_signers_argument,
+    quantization_options,
 )
 from bridge.quantization.schemes import FLOAT, SCHEMES
 from bridge.routes import ROUTES
@@ -79,7 +80,6 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("-v", "--verbose", action="store_true", help="show the converters' output")
     options = parser.parse_args(arguments)
 
-    from bridge.conversion.evidence import QuantizationOptions
     from bridge.conversion.pipeline import convert
     from bridge.verification.report import print_parity
 
@@ -87,13 +87,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         options.checkpoint,
         options.output,
         routes=options.route or ["litert"],
-        quantization=QuantizationOptions(
-            schemes=options.quantize or [FLOAT],
-            calibration_data=options.calibration_data,
-            calibration_clips=options.calibration_clips,
-            allow_random_calibration=options.allow_random_calibration,
-            test_signers=options.test_signers,
-            int8_io=options.int8_io,
+        quantization=quantization_options(
+            options, options.quantize or [FLOAT], options.test_signers
         ),
         config=options.config,
         overrides=options.overrides,

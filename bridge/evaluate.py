@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 from bridge.errors import BridgeError
 from bridge.options import add_published_arguments
 from signbart.console import print_table, program_name, run_command
-from signbart.training.predictions import per_class_csv, per_class_rows
+from signbart.training.predictions import SCORE_COLUMNS, per_class_csv, per_class_rows, score_row
 
 if TYPE_CHECKING:
     from signbart.recordings.clip import ClipSet
@@ -26,15 +26,9 @@ def evaluate_files(
     overrides: Sequence[str] = (),
     labels: str | None = None,
 ) -> dict[Path, Evaluation]:
-    """Evaluates models of any kind on the same clips.
+    """Evaluates models of any kind, each once, on the same clips; `source` is for messages.
 
-    Args:
-        paths: The files, each once.
-        clips: The recordings.
-        source: Their path, for messages.
-        config: Configuration of the published .pth among them.
-        overrides: ``section.key=value`` texts on top of it.
-        labels: label2id.json of the published .pth.
+    The other arguments are a published .pth's; see `bridge.weights.source.read_source`.
 
     Raises:
         SignBartError: A file cannot be opened, or the clips do not fit it.
@@ -93,16 +87,13 @@ def seen_in_training(path: Path, clips: ClipSet, chosen: ClipSet) -> str:
 
     Only checkpoints know it, and only of the very recordings that they were trained with.
     """
-    from bridge.weights.source import load_progress
+    from bridge.weights.source import test_signers
 
     if path.suffix in (".tflite", ".onnx", ".pth"):
         return ""
-    known = load_progress(path).get("recordings", {})
-    if known.get("fingerprint") != clips.fingerprint():
-        return ""
-    tested = known["test_signers"]
-    others = sorted(set(chosen.signer_names) - set(tested))
-    if not others:
+    tested = test_signers(path, clips)
+    others = sorted(set(chosen.signer_names).difference(tested or ()))
+    if tested is None or not others:
         return ""
     held_out = f" (held out: {', '.join(tested)}; see --signers)" if tested else ""
     return (
@@ -181,21 +172,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
     return 0
 
 
-_COLUMNS = ("model", "clips", "accuracy", "top-5", "mean class accuracy")
-
-
-def _score_row(evaluation: Evaluation) -> list[str]:
-    scores = evaluation.scores
-    shares = (scores.accuracy, scores.top5, scores.mean_class_accuracy)
-    return [evaluation.model, str(scores.count), *(f"{100 * share:.2f}" for share in shares)]
-
-
 def _print_scores(found: Mapping[Path, Evaluation], clips: ClipSet, source: str) -> None:
     signers = ", ".join(clips.signer_names)
     print_table(
         f"{source}: {len(clips)} clips by {signers}, in percent",
-        _COLUMNS,
-        [_score_row(evaluation) for evaluation in found.values()],
+        SCORE_COLUMNS,
+        [score_row(evaluation) for evaluation in found.values()],
     )
     if len(found) == 1:
         (evaluation,) = found.values()
@@ -205,30 +187,20 @@ def _print_scores(found: Mapping[Path, Evaluation], clips: ClipSet, source: str)
 
 
 def _write(output: Path, found: Mapping[Path, Evaluation], clips: ClipSet) -> None:
-    from signbart.files import make_folder, replacing, write_text
-    from signbart.pictures import draw_confusion
-    from signbart.training.predictions import identify, write_evaluation
+    from signbart.files import make_folder, write_text
+    from signbart.training.predictions import draw_evaluation, identify, write_evaluation
     from signbart.training.run_folder import csv_text
 
     pictures = output / "confusion_matrices"
     make_folder(pictures)
-    keys = [column.replace("-", "").replace(" ", "_") for column in _COLUMNS]
-    rows = []
+    keys = [column.replace("-", "").replace(" ", "_") for column in SCORE_COLUMNS]
     for path, evaluation in found.items():
         write_evaluation(output, evaluation, identify(path, clips))
-        with replacing(pictures / f"{evaluation.model}.png") as picture:
-            draw_confusion(
-                evaluation.confusion, evaluation.class_names, _title(evaluation), picture
-            )
-        rows.append(dict(zip(keys, _score_row(evaluation), strict=True)))
-    write_text(output / "scores.csv", csv_text(rows))
+        draw_evaluation(evaluation, evaluation.model, pictures / f"{evaluation.model}.png")
     by_name = {evaluation.model: evaluation for evaluation in found.values()}
+    rows = [dict(zip(keys, score_row(one), strict=True)) for one in by_name.values()]
+    write_text(output / "scores.csv", csv_text(rows))
     write_text(output / "per_class_accuracy.csv", per_class_csv(by_name))
-
-
-def _title(evaluation: Evaluation) -> str:
-    scores = evaluation.scores
-    return f"{evaluation.model}: {100 * scores.accuracy:.2f} % of {scores.count} clips"
 
 
 if __name__ == "__main__":

@@ -14,10 +14,10 @@ if not __package__:
     sys.path[0] = str(Path(__file__).resolve().parent.parent)
 
 from bridge.errors import BridgeError
-from bridge.options import add_quantization_arguments
+from bridge.options import add_quantization_arguments, quantization_options
 from bridge.quantization.schemes import select_schemes
 from bridge.routes import ROUTES, get_route
-from signbart.console import at_least, program_name, run_command
+from signbart.console import at_least, cell, print_table, program_name, run_command
 from signbart.models import MODEL_KINDS
 from signbart.models.kind import ModelKind
 
@@ -27,7 +27,6 @@ def main(arguments: Sequence[str] | None = None) -> int:
     options = _parser().parse_args(arguments)
     schemes = select_schemes([options.quantize])
 
-    from bridge.conversion.evidence import QuantizationOptions
     from bridge.conversion.published import LOG, RESULTS, export_models
     from bridge.weights.source import read_published_source
 
@@ -61,12 +60,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         options.output_dir,
         schemes=schemes,
         route=options.route and get_route(options.route).name,
-        quantization=QuantizationOptions(
-            calibration_data=options.calibration_data,
-            calibration_clips=options.calibration_clips,
-            allow_random_calibration=options.allow_random_calibration,
-            int8_io=options.int8_io,
-        ),
+        quantization=quantization_options(options),
         verify=not options.no_verify,
         data=options.data,
         skipped=skipped,
@@ -211,8 +205,6 @@ def _choose(options: argparse.Namespace) -> tuple[dict[str, Path], dict[str, str
 
 
 def _print_table(artifacts: Sequence) -> None:
-    from signbart.console import print_table
-
     rows = []
     for artifact in artifacts:
         parity, path = artifact.parity, artifact.path
@@ -223,8 +215,8 @@ def _print_table(artifacts: Sequence) -> None:
                 f"{path.stat().st_size:,}" if path else "none",
                 f"{artifact.seconds:.1f}",
                 sum(artifact.operators.values()) or "none",
-                "not run" if parity.cosine is None else f"{parity.cosine:.7f}",
-                "not run" if parity.max_abs is None else f"{parity.max_abs:.1e}",
+                cell(parity.cosine, ".7f"),
+                cell(parity.max_abs, ".1e"),
                 parity.verdict,
             ]
         )

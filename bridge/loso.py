@@ -67,7 +67,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     options = parser.parse_args(arguments)
 
     from bridge.book.printing import report
-    from bridge.folds.fold import Fold, in_framework
+    from bridge.folds.fold import Fold
     from bridge.folds.fold_latency import measure_latency
     from signbart.configuration.reading import load_config
     from signbart.errors import ConfigError
@@ -95,7 +95,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         config,
         options.resume,
         framework=framework,
-        load=in_framework(framework).load_checkpoint,
+        load=framework.module().load_checkpoint,
     )
     folds = [
         Fold(

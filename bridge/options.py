@@ -3,10 +3,15 @@
 from __future__ import annotations
 
 import argparse
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
 
 from bridge.verification import MIN_SAMPLES
 from signbart.console import at_least
 from signbart.training.calibration import MIN_CLIPS as MIN_CALIBRATION_CLIPS
+
+if TYPE_CHECKING:
+    from bridge.conversion.evidence import QuantizationOptions
 
 
 def add_comparison_arguments(parser: argparse.ArgumentParser) -> None:
@@ -64,6 +69,24 @@ def add_quantization_arguments(
         "--int8-io",
         action="store_true",
         help="integer inputs and outputs for int8 and int16x8 (default: float32)",
+    )
+
+
+def quantization_options(
+    options: argparse.Namespace,
+    schemes: Sequence[str] = (),
+    test_signers: Sequence[str] | None = None,
+) -> QuantizationOptions:
+    """What a command line with `add_quantization_arguments` asks for."""
+    from bridge.conversion.evidence import QuantizationOptions
+
+    return QuantizationOptions(
+        schemes=schemes,
+        calibration_data=options.calibration_data,
+        calibration_clips=options.calibration_clips,
+        allow_random_calibration=options.allow_random_calibration,
+        test_signers=test_signers,
+        int8_io=options.int8_io,
     )
 
 

@@ -73,7 +73,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         if verdict.verdict == WRONG
     ]
     if options.output:
-        write_reports(found.verdicts, found.settings, folder, found.atol)
+        write_reports(found.verdicts, found.settings, folder, found.settings["atol"])
     if options.json:
         print(parity_json(found.verdicts, found.settings), end="")
     else:

@@ -6,7 +6,7 @@ import argparse
 from collections.abc import Sequence
 from pathlib import Path
 
-from bridge.options import add_quantization_arguments
+from bridge.options import add_quantization_arguments, quantization_options
 from bridge.quantization.schemes import FLOAT, SCHEMES
 from signbart.console import at_least, program_name, run_command
 
@@ -41,7 +41,6 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--seed", type=at_least(0), default=0, help="default: %(default)s")
     options = parser.parse_args(arguments)
 
-    from bridge.conversion.evidence import QuantizationOptions
     from bridge.conversion.pipeline import quantize_artifact
     from bridge.verification.report import print_parity
 
@@ -52,12 +51,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         source,
         SCHEMES[options.scheme],
         Path(options.output) if options.output else target,
-        QuantizationOptions(
-            calibration_data=options.calibration_data,
-            calibration_clips=options.calibration_clips,
-            allow_random_calibration=options.allow_random_calibration,
-            int8_io=options.int8_io,
-        ),
+        quantization_options(options),
         data=options.data,
         seed=options.seed,
     )

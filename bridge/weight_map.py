@@ -52,7 +52,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
     import_tensorflow()
     if options.action == "to-torch":
-        count, target = _convert_to_torch(options.source, options.target)
+        count = _convert_to_torch(options.source, options.target)
     else:
         from bridge.weights.source import read_labels
         from signbart.configuration.reading import load_config
@@ -69,12 +69,13 @@ def main(arguments: Sequence[str] | None = None) -> int:
         from signbart_tf.training.checkpoint import save_checkpoint
 
         save_checkpoint(build_twin(model), config, class_names, options.target)
-        count, target = len(model.state_dict()), options.target
-    print(f"wrote {target}: {count} tensors, each assigned once")
+        count = len(model.state_dict())
+    print(f"wrote {options.target}: {count} tensors, each assigned once")
     return 0
 
 
-def _convert_to_torch(source: str, target: str) -> tuple[int, str]:
+def _convert_to_torch(source: str, target: str) -> int:
+    """How many tensors it wrote."""
     from signbart_tf.training.checkpoint import load_checkpoint
     from signbart_torch.training.checkpoint import Checkpoint, save_checkpoint
 
@@ -88,7 +89,7 @@ def _convert_to_torch(source: str, target: str) -> tuple[int, str]:
     progress = {key: trained.progress[key] for key in kept if key in trained.progress}
     checkpoint = Checkpoint(model.state_dict(), trained.config, trained.class_names, progress)
     save_checkpoint(checkpoint, Path(target))
-    return len(model.state_dict()), target
+    return len(model.state_dict())
 
 
 def _print_map(model: nn.Module) -> None:

@@ -93,6 +93,11 @@ def markdown_table(columns: Sequence[str], rows: Sequence[Sequence[object]]) -> 
     return "\n".join(lines) + "\n"
 
 
+def cell(value: float | None, form: str = ".2f") -> str:
+    """A number for a table; what was not measured says so."""
+    return NOT_RUN if value is None else format(value, form)
+
+
 @contextlib.contextmanager
 def redirect_output(log: Path, verbose: bool = False) -> Iterator[None]:
     """Sends all output, that of C++ libraries included, to the end of a file.

@@ -133,9 +133,7 @@ def _names_of(model: Any) -> list[str]:
     """The name of each of a .tflite's operator codes."""
     from ai_edge_litert import schema_py_generated as schema
 
-    builtin = {
-        value: name for name, value in vars(schema.BuiltinOperator).items() if name.isupper()
-    }
+    builtin = _names_in(schema.BuiltinOperator)
     names = []
     for code in model.operatorCodes:
         custom = (code.customCode or b"").decode()
@@ -147,7 +145,11 @@ def _names_of(model: Any) -> list[str]:
 def _tensor_types() -> dict[int, str]:
     from ai_edge_litert import schema_py_generated as schema
 
-    return {value: name for name, value in vars(schema.TensorType).items() if name.isupper()}
+    return _names_in(schema.TensorType)
+
+
+def _names_in(enumeration: type) -> dict[int, str]:
+    return {value: name for name, value in vars(enumeration).items() if name.isupper()}
 
 
 def _size(tensor: Any, axis: int, path: str | Path) -> int:

@@ -157,9 +157,7 @@ def read_metadata(path: str | Path) -> dict[str, Any]:
 def carried_config(metadata: dict[str, Any], path: str | Path) -> RunConfig:
     """The configuration that an artifact carries, and with it the preprocessing.
 
-    Args:
-        metadata: From `read_metadata`.
-        path: Of the artifact, for messages.
+    `metadata` is from `read_metadata`; `path` is for messages.
 
     Raises:
         ArtifactError: The preprocessing is not known.

@@ -45,9 +45,12 @@ class TorchRuntime:
 
     def __call__(self, inputs: Arrays) -> dict[str, np.ndarray]:
         """Runs the model; see `Runtime`."""
+        self.spec.check_inputs(inputs, self.name)
+        return self._run(inputs)
+
+    def _run(self, inputs: Arrays) -> dict[str, np.ndarray]:
         import torch
 
-        self.spec.check_inputs(inputs, self.name)
         with torch.inference_mode():
             tensors = {name: torch.from_numpy(array) for name, array in inputs.items()}
             outputs = self._model(**tensors)
@@ -137,14 +140,9 @@ class FloatView:
     def __call__(self, inputs: Arrays) -> dict[str, np.ndarray]:
         """Runs the model; see `Runtime`."""
         self.spec.check_inputs(inputs, self.name)
-        given = {
-            name: self._tensors[name].quantize(array) if self._tensors[name].scale else array
-            for name, array in inputs.items()
-        }
-        return {
-            name: self._tensors[name].dequantize(array) if self._tensors[name].scale else array
-            for name, array in self._runtime(given).items()
-        }
+        given = {name: self._tensors[name].quantize(array) for name, array in inputs.items()}
+        outputs = self._runtime(given)
+        return {name: self._tensors[name].dequantize(array) for name, array in outputs.items()}
 
 
 class OnnxRuntime:

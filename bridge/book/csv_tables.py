@@ -5,9 +5,9 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Sequence
 
-from bridge.book.results import CHECKPOINT, Result, Run, deviation, mean, values
+from bridge.book.results import CHECKPOINT, Run, deviation, mean, values
 from bridge.book.tables import Table
-from signbart.console import NOT_RUN
+from signbart.console import NOT_RUN, cell
 from signbart.training.run_folder import csv_text
 
 _SUMMARY_COLUMNS = ("data", "signer", "precision", "scheme", "route", "verdict", "clips")
@@ -22,29 +22,21 @@ def summary_table(runs: Sequence[Run]) -> Table:
         kinds += [(variant.precision, variant, route) for variant, route in run.kinds]
         for precision, variant, route in kinds:
             models = run.all_folds(variant, route)
-            named = [run.data, precision, variant.scheme, route]
-            for fold, model in zip(run.folds, models, strict=True):
-                rows.append(_summary_row(named, fold, model))
+            columns = [values(models, measure) for measure in _MEASURES]
+            found = [(m.verdict, str(m.clips)) if m else (NOT_RUN, NOT_RUN) for m in models]
+            kept = list(zip(run.folds, found, zip(*columns, strict=True), strict=True))
             if len(models) > 1:
-                for name, function in (("mean", mean), ("std", deviation)):
-                    spread = [function(values(models, measure)) for measure in _MEASURES]
-                    rows.append(_cells(named, name, "", "", spread))
+                kept.append(("mean", ("", ""), map(mean, columns)))
+                kept.append(("std", ("", ""), map(deviation, columns)))
+            rows += [
+                [run.data, fold, precision, variant.scheme, route, *about, *map(_rounded, measured)]
+                for fold, about, measured in kept
+            ]
     return Table("", (*_SUMMARY_COLUMNS, *_MEASURES), rows)
 
 
-def _summary_row(named: Sequence[str], fold: str, model: Result | None) -> list[str]:
-    if model is None:
-        return _cells(named, fold, NOT_RUN, NOT_RUN, [None] * len(_MEASURES))
-    measured = [getattr(model, measure) for measure in _MEASURES]
-    return _cells(named, fold, model.verdict, str(model.clips), measured)
-
-
-def _cells(
-    named: Sequence[str], fold: str, verdict: str, clips: str, measured: Sequence[float | None]
-) -> list[str]:
-    data, precision, scheme, route = named
-    numbers = [NOT_RUN if value is None else str(round(value, 4)) for value in measured]
-    return [data, fold, precision, scheme, route, verdict, clips, *numbers]
+def _rounded(value: float | None) -> str:
+    return NOT_RUN if value is None else str(round(value, 4))
 
 
 def parity_table(runs: Sequence[Run]) -> Table:
@@ -56,8 +48,7 @@ def parity_table(runs: Sequence[Run]) -> Table:
         for r in run.results:
             if r.route == CHECKPOINT:
                 continue
-            numbers = [getattr(r, name) for name in measures]
-            cells = [NOT_RUN if value is None else f"{value:.6g}" for value in numbers]
+            cells = [cell(getattr(r, name), ".6g") for name in measures]
             rows.append(
                 [run.data, r.fold, r.training, r.scheme, r.route, r.verdict, r.reason, *cells]
             )

@@ -20,7 +20,13 @@ from bridge.routes import ROUTES
 from signbart.console import NOT_RUN, markdown_table
 from signbart.files import make_folder, replacing, write_text
 from signbart.training.folds import ALL
-from signbart.training.predictions import Evaluation, per_class_csv, per_class_rows, pool
+from signbart.training.predictions import (
+    Evaluation,
+    draw_evaluation,
+    per_class_csv,
+    per_class_rows,
+    pool,
+)
 
 MATRICES, CURVES = "confusion_matrices", "training_curves"
 _STYLE = (
@@ -33,20 +39,20 @@ _STYLE = (
 
 
 def write_book(runs: Sequence[Run], output: Path, date: datetime.date) -> list[Path]:
-    """Writes the whole results report; files of an earlier one of the same names are replaced.
+    """Writes the results report, a chapter a run; an earlier one's files of the same names go.
 
-    Args:
-        runs: What to report on, a chapter each; their data have different names.
-        output: The folder.
-        date: Of the report.
-
-    Returns:
-        The report as Markdown and as HTML.
+    The runs' data have different names. Returns the report as Markdown and as HTML.
     """
     for folder in (output, output / MATRICES, output / CURVES):
         make_folder(folder)
     write_text(output / "summary_table.csv", as_csv(summary_table(runs)))
-    write_text(output / "per_class_accuracy.csv", _per_class_table(runs))
+    # Over all folds, a column a variant of the route that is shown.
+    pooled = {
+        f"{run.data} {variant.name} {main_route(run)}": _pooled(run, variant, main_route(run))
+        for run in runs
+        for variant in run.variants
+    }
+    write_text(output / "per_class_accuracy.csv", per_class_csv(pooled))
     write_text(output / "model_info.csv", as_csv(joined(runs, book_tables.model_info)))
     write_text(output / "parity_table.csv", as_csv(parity_table(runs)))
     text = "\n".join(
@@ -184,40 +190,18 @@ def _matrices(run: Run, route: str, output: Path) -> list[str]:
             if evaluation is None:
                 pictures.append(f"{variant.name}: {NOT_RUN}")
                 continue
-            path = _draw(run, variant, fold, evaluation, output)
+            path = output / MATRICES / f"{_file_name(run.data, fold, variant.name)}.png"
+            draw_evaluation(evaluation, f"{run.data}, {fold}, {variant.name}", path)
             pictures.append(f"![{fold}, {variant.name}]({MATRICES}/{path.name})")
         body = "\n\n".join(pictures)
         lines.append(f'<details markdown="1"><summary>{fold}</summary>\n\n{body}\n\n</details>')
     return ["\n\n".join(lines)]
 
 
-def _draw(run: Run, variant: Variant, fold: str, evaluation: Evaluation, output: Path) -> Path:
-    from signbart.pictures import draw_confusion
-
-    scores = evaluation.scores
-    title = (
-        f"{run.data}, {fold}, {variant.name}: {100 * scores.accuracy:.2f} % of {scores.count} clips"
-    )
-    path = output / MATRICES / f"{_file_name(run.data, fold, variant.name)}.png"
-    with replacing(path) as picture:
-        draw_confusion(evaluation.confusion, evaluation.class_names, title, picture)
-    return path
-
-
 def _pooled(run: Run, variant: Variant, route: str) -> Evaluation | None:
     """All folds' clips as one; None where a fold has none."""
     found = [m.evaluation if m else None for m in run.all_folds(variant, route)]
     return None if None in found else pool(found, variant.name)
-
-
-def _per_class_table(runs: Sequence[Run]) -> str:
-    """Every class of every run over all folds, a column a variant of the shown route."""
-    columns = {}
-    for run in runs:
-        route = main_route(run)
-        for variant in run.variants:
-            columns[f"{run.data} {variant.name} {route}"] = _pooled(run, variant, route)
-    return per_class_csv(columns)
 
 
 def _file_name(*parts: str) -> str:

@@ -15,11 +15,7 @@ if TYPE_CHECKING:
 
 
 def report(folders: Sequence[Path], output: Path | None) -> int:
-    """Prints the main tables of runs, and writes their results report.
-
-    Args:
-        folders: Output folders of `bridge.loso`.
-        output: Receives the results report; None: nothing is written.
+    """Prints the main tables of `bridge.loso`'s folders; `output` receives their results report.
 
     Returns:
         0 if every artifact agrees with PyTorch, otherwise 1.

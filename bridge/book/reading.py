@@ -18,10 +18,7 @@ from signbart.training.predictions import Evaluation, read_evaluation
 
 
 def read_run(folder: Path) -> Run:
-    """Every model of every fold of a run.
-
-    Args:
-        folder: The output folder of `bridge.loso`.
+    """Every model of every fold in an output folder of `bridge.loso`.
 
     Raises:
         BridgeError: It holds no fold with exports, is one itself, holds folds that do not belong
@@ -89,7 +86,9 @@ def _read_training(path: Path, training: str) -> tuple[list[Result], Mapping[str
     times = latency["artifacts"] if latency else {}
     try:
         manifest = json.loads(path.read_text(encoding="utf-8"))
-        data = _data_name(manifest["name"], _framework_of(fold_folder))
+        framework, data = _framework_of(fold_folder), manifest["name"]
+        if framework != TORCH:  # so that both frameworks' runs can stand in one book
+            data = f"{data} {framework.title}"
         found = [
             _result(data, fold, training, entry, folder, times) for entry in manifest["artifacts"]
         ]
@@ -99,7 +98,7 @@ def _read_training(path: Path, training: str) -> tuple[list[Result], Mapping[str
             "folder and run python -m bridge.loso again"
         ) from None
     if training == PLAIN:
-        reference = read_evaluation(folder / EVALUATION, _framework_of(folder).best)
+        reference = read_evaluation(folder / EVALUATION, framework.best)
         if reference is not None:
             named = {"data": data, "fold": fold, "training": training, "scheme": FLOAT}
             found.append(Result(route=CHECKPOINT, verdict="pass", **named, **_scores(reference)))
@@ -115,11 +114,6 @@ def _framework_of(fold: Path) -> Framework:
             "folder and run python -m bridge.loso again"
         )
     return framework
-
-
-def _data_name(configuration: str, framework: Framework) -> str:
-    """Tells runs of one configuration apart, so that both frameworks can stand in one report."""
-    return configuration if framework == TORCH else f"{configuration} {framework.title}"
 
 
 def _result(

@@ -14,7 +14,6 @@ from bridge.errors import BridgeError
 from bridge.folds.layout import PLAIN, QAT, training_folder
 from bridge.quantization.schemes import FLOAT, SCHEMES
 from bridge.routes import ROUTES
-from signbart.console import NOT_RUN
 from signbart.training.frameworks import Framework
 from signbart.training.predictions import Evaluation
 from signbart.training.run_folder import RESULTS
@@ -208,8 +207,3 @@ def deviation(values: Iterable[float | None]) -> float | None:
 def values(results: Sequence[Result | None], name: str) -> list[float | None]:
     """One attribute of several models; None where one was not made."""
     return [None if result is None else getattr(result, name) for result in results]
-
-
-def cell(value: float | None, form: str = ".2f") -> str:
-    """A number for a table; what was not measured says so."""
-    return NOT_RUN if value is None else format(value, form)

@@ -5,11 +5,11 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import NamedTuple
 
-from bridge.book.results import CHECKPOINT, Result, Run, Variant, cell, deviation, mean, values
+from bridge.book.results import CHECKPOINT, Result, Run, Variant, deviation, mean, values
 from bridge.folds.layout import PLAIN, training_folder
 from bridge.quantization.schemes import FLOAT
 from bridge.verification.verdict import PASS
-from signbart.console import NOT_RUN
+from signbart.console import NOT_RUN, cell
 
 _REJECTED = " †"
 _FP32 = Variant("FP32", PLAIN, FLOAT)
@@ -192,19 +192,14 @@ def operators(run: Run) -> Table:
 
 def _count(run: Run) -> tuple[int, int]:
     """Parameters, and FLOPs of one clip of full length, of the first fold's model in PyTorch."""
-    import torch
-
     from bridge.weights.source import load_reference
     from signbart.models import io_spec
+    from signbart_torch.models import example_inputs
     from signbart_torch.training.flops import count_flops
 
     path = training_folder(run.folder / run.folds[0], PLAIN) / run.framework.best
     model, config, _ = load_reference(path)
-    inputs = {
-        tensor.name: torch.ones(tensor.shape, dtype=getattr(torch, tensor.dtype))
-        for tensor in io_spec(config).inputs
-    }
-    return model.num_parameters, count_flops(model, inputs)
+    return model.num_parameters, count_flops(model, example_inputs(io_spec(config)))
 
 
 def _spread(models: Sequence[Result | None], name: str, form: str = ".2f") -> str:

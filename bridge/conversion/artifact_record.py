@@ -9,6 +9,7 @@ from typing import Any
 
 from bridge.verification.samples import Sample
 from bridge.verification.verdict import Verdict
+from signbart.files import file_sha256
 
 
 @dataclass(frozen=True)
@@ -42,3 +43,9 @@ class Artifact:
     tried: Sequence[Sample] = field(default=(), repr=False, compare=False)
     preprocessing: Mapping[str, Any] = field(default_factory=dict, repr=False)
     repro: str = ""
+
+    def file_facts(self) -> dict[str, int | str | None]:
+        """Size and hash of the file, for manifests; None where there is none."""
+        if self.path is None:
+            return {"bytes": None, "sha256": None}
+        return {"bytes": self.path.stat().st_size, "sha256": file_sha256(self.path)}

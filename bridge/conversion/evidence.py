@@ -159,11 +159,8 @@ def gather_evidence(
         inputs=describe_samples(made, data),
         limits={FLOAT: load_limits(FLOAT)},
     )
-    quantized = [scheme for scheme in schemes if scheme.name != FLOAT]
-    if not quantized:
-        return evidence
     return with_clips(
-        evidence, source, quantized, options, data=data, recordings=recordings, seed=seed
+        evidence, source, schemes, options, data=data, recordings=recordings, seed=seed
     )
 
 
@@ -177,7 +174,13 @@ def with_clips(
     recordings: ClipSet | None,
     seed: int,
 ) -> Evidence:
-    """Adds what quantized artifacts are calibrated on and judged by; see `gather_evidence`."""
+    """Adds what schemes without limits so far are calibrated on and judged by.
+
+    See `gather_evidence`.
+    """
+    schemes = [scheme for scheme in schemes if scheme.name not in evidence.limits]
+    if not schemes:
+        return evidence
     calibrated = any(scheme.calibrated for scheme in schemes)
     if options.int8_io and not calibrated:
         raise BridgeError("--int8-io needs int8 or int16x8 among the schemes")
@@ -214,14 +217,7 @@ def calibrate(
     data: str | None,
     seed: int,
 ) -> Calibration:
-    """What quantizers are shown.
-
-    Args:
-        options: Name other recordings, how many clips to take, and whether random numbers will do.
-        config: The run's configuration.
-        trained_on: Clips that the model was trained on.
-        data: Their path.
-        seed: Of the choice among them.
+    """What quantizers are shown: clips of `trained_on`, from `data`, or what `options` name.
 
     Raises:
         SignBartError: There is nothing to calibrate on, or it does not fit.

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
 import os
 from collections.abc import Sequence
@@ -28,15 +27,10 @@ def write_papers(
     artifacts: Sequence[Artifact],
     seed: int,
 ) -> None:
-    """Writes all of it; each file whole or not at all.
+    """Writes all of it into `output`, each file whole or not at all.
 
-    Args:
-        output: The folder of the artifacts.
-        folder: In `output`; what stands there is moved into it, too.
-        source: What was converted.
-        evidence: What the artifacts were judged by.
-        artifacts: Where they belong.
-        seed: Of the comparison's inputs.
+    It is made in `folder`, inside of it; what else stands there is moved out with it. `seed` is of
+    the comparison's inputs.
     """
     limits = evidence.limits[FLOAT]
     comparison = {
@@ -79,24 +73,16 @@ def write_papers(
 
 
 def _entry(artifact: Artifact, output: Path) -> dict[str, Any]:
+    path, facts = artifact.path, artifact.file_facts()
     return {
         "route": artifact.route,
         "scheme": artifact.scheme,
         "verdict": artifact.parity.verdict,
         "reason": artifact.parity.reason,
         "seconds": round(artifact.seconds, 1),
-        **(_file_facts(artifact.path, output) if artifact.path else {}),
+        **({"file": str(path.relative_to(output)), **facts} if path else {}),
         "operators": artifact.operators,
         "multiply_accumulates": dict(artifact.multiply_accumulates),
         "parity": artifact.parity.numbers(),
         **({"repro": artifact.repro} if artifact.repro else {}),
-    }
-
-
-def _file_facts(path: Path, output: Path) -> dict[str, Any]:
-    content = path.read_bytes()
-    return {
-        "file": str(path.relative_to(output)),
-        "bytes": len(content),
-        "sha256": hashlib.sha256(content).hexdigest(),
     }

@@ -21,7 +21,7 @@ def model_card(
 
     Args:
         metadata: From `metadata.build_metadata`.
-        verdicts: Of the comparisons with PyTorch.
+        verdicts: Of all artifacts.
         products: Artifact -> number format -> multiply-accumulates of one run.
         calibration: Record of what quantizers were shown; None where nothing was.
     """

@@ -101,7 +101,6 @@ def convert(
                 evidence=evidence,
                 name=partial(file_name, source.config.name),
                 folder=folder,
-                log=folder / f"convert_{route.name}.log",
                 verbose=verbose,
             )
             for route in chosen
@@ -125,14 +124,10 @@ def make_artifacts(
     jobs: int = 1,
     report: Callable[[Artifact], None] = lambda artifact: None,
 ) -> list[Artifact]:
-    """Takes routes, and moves each artifact to where its verdict belongs.
+    """Takes routes, `jobs` at a time, and moves each artifact to where its verdict belongs.
 
-    Args:
-        runs: Routes to take, each with a log of its own.
-        output: Receives the artifacts.
-        log: Receives the logs, one behind the other.
-        jobs: Routes at a time, in processes of their own if more than one.
-        report: Called with each artifact.
+    Each route has a log of its own, which ends up in `log`, one behind the other; `report` is
+    called with each artifact.
     """
     # What makes most files takes longest; begun last, everybody would wait for it.
     order = sorted(runs, key=lambda run: -len(run.endings)) if jobs > 1 else list(runs)

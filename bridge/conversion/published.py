@@ -27,7 +27,6 @@ from bridge.routes import ROUTES, Route, routes_of
 from bridge.verification.limits import BY_VALUE, Limits, load_limits
 from bridge.verification.samples import describe_samples
 from bridge.verification.sequences import UnmaskedTorch, make_sequences
-from signbart.files import file_sha256
 from signbart.recordings.reading import read_recordings
 
 if TYPE_CHECKING:
@@ -93,18 +92,10 @@ def export_models(
                 verbose=verbose,
                 verify=verify,
             )
-            chosen, onnx = routes[name], ROUTES["onnx"]
-            runs = [
-                run_of(
-                    route=chosen,
-                    endings=chosen.produces,
-                    schemes=tuple(schemes),
-                    log=folder / f"export_{chosen.name}.log",
-                )
-            ]
+            chosen = routes[name]
+            runs = [run_of(route=chosen, endings=chosen.produces, schemes=tuple(schemes))]
             if ".onnx" not in chosen.produces:
-                log = folder / f"export_{onnx.name}.log"
-                runs.append(run_of(route=onnx, endings=(".onnx",), schemes=(), log=log))
+                runs.append(run_of(route=ROUTES["onnx"], endings=(".onnx",), schemes=()))
             made[name] = make_artifacts(runs, output, folder / LOG, report=report)
             seconds[name] = time.perf_counter() - started
             listed = {artifact.parity.artifact for artifact in made[name]}
@@ -142,17 +133,10 @@ def sequence_evidence(
     data: str | None = None,
     seed: int = 0,
 ) -> Evidence:
-    """What artifacts of a sequence model are judged by.
+    """What artifacts of a sequence model are judged by; arguments as for `gather_evidence`.
 
     Short and long sequences, with and without a mask; and clips, for the schemes whose single
-    numbers have no limit.
-
-    Args:
-        source: The model.
-        schemes: Of its .tflite.
-        options: What to show the quantizer.
-        data: Recordings to compare on; labelled ones, where the checkpoint knows its labels.
-        seed: Of the sequences, and of the choice of calibration clips.
+    numbers have no limit. Recordings are labelled ones, where the checkpoint knows its labels.
 
     Raises:
         SignBartError: A scheme needs recordings that are not given, or they do not fit.
@@ -166,14 +150,11 @@ def sequence_evidence(
         inputs=describe_samples(fixed, data),
         limits={name: _limits(name) for name in _BY_SEQUENCE},
     )
-    others = [scheme for scheme in schemes if scheme.name not in _BY_SEQUENCE]
-    if not others:
-        return evidence
     # A published file does not say what its classes are called: then nobody is recognised.
     labelled = recordings if source.preprocessing_known else None
     if labelled is None and options.calibration_data is None:
         options = dataclasses.replace(options, calibration_data=data)
-    return with_clips(evidence, source, others, options, data=data, recordings=labelled, seed=seed)
+    return with_clips(evidence, source, schemes, options, data=data, recordings=labelled, seed=seed)
 
 
 def _limits(scheme: str) -> Limits:
@@ -207,8 +188,7 @@ def _about(
         "artifacts": [
             {
                 "path": str(artifact.path) if artifact.path else None,
-                "bytes": artifact.path.stat().st_size if artifact.path else None,
-                "sha256": file_sha256(artifact.path) if artifact.path else None,
+                **artifact.file_facts(),
                 "scheme": artifact.scheme,
                 "route": artifact.route,
                 "seconds": round(artifact.seconds, 1),

@@ -43,8 +43,7 @@ class RouteRun:
         evidence: What the files are judged by.
         name: (route, scheme, ending) -> file name.
         folder: Receives the files.
-        log: Receives the converters' output.
-        verbose: Show it instead.
+        verbose: Show the converters' output, and keep no log of it.
         verify: Compare with PyTorch; otherwise names, shapes and operators alone are checked.
     """
 
@@ -55,7 +54,6 @@ class RouteRun:
     evidence: Evidence
     name: Callable[[str, str, str], str]
     folder: Path
-    log: Path
     verbose: bool = False
     verify: bool = True
 
@@ -66,6 +64,11 @@ class RouteRun:
         return self.folder / self.name(self.route.name, scheme, ending)
 
     @property
+    def log(self) -> Path:
+        """Receives the converters' output."""
+        return self.folder / f"convert_{self.route.name}.log"
+
+    @property
     def plain(self) -> Path:
         """What is quantized: the float .tflite before it gets its metadata."""
         return self.folder / f"plain_{self.source.config.kind}_{self.route.name}.tflite"
@@ -73,7 +76,7 @@ class RouteRun:
     def __call__(self) -> list[Artifact]:
         """Exports, quantizes the .tflite, and judges all that came of it."""
         started = time.perf_counter()
-        problem = self._attempt(self._export)
+        _, problem = self._attempt(self._export)
         seconds = time.perf_counter() - started
         made: list[Artifact] = []
         usable = Verdict(self.plain.name, FAILED, "the route makes no .tflite")
@@ -92,10 +95,10 @@ class RouteRun:
             if scheme.name == FLOAT:
                 continue
             started = time.perf_counter()
-            path, record = self.path(scheme.name, ".tflite"), {}
+            path, record = self.path(scheme.name, ".tflite"), None
             problem = f"its float32 form is not usable: {usable.verdict}: {usable.reason}"
             if usable.passed:
-                problem = self._attempt(partial(self._quantize, scheme, path, record))
+                record, problem = self._attempt(partial(self._quantize, scheme, path))
             artifact = self._finish(path, scheme, 0.0, problem, record)
             seconds = time.perf_counter() - started
             made.append(dataclasses.replace(artifact, seconds=seconds))
@@ -107,15 +110,13 @@ class RouteRun:
         expected = [(FLOAT, ending) for ending in self.endings]
         expected += [(s.name, ".tflite") for s in self.schemes if s.name != FLOAT]
         reason = f"the converter ended its process; the last of its output is in {self.log.name}"
-        made = []
-        for scheme, ending in expected:
-            path = self.path(scheme, ending)
+        paths = [(scheme, self.path(scheme, ending)) for scheme, ending in expected]
+        for path in (self.plain, *(path for _, path in paths)):
             path.unlink(missing_ok=True)  # nobody judged it
-            made.append(
-                Artifact(self.route.name, scheme, path, Verdict(path.name, FAILED, reason, scheme))
-            )
-        self.plain.unlink(missing_ok=True)
-        return made
+        return [self._failed(path, scheme, reason) for scheme, path in paths]
+
+    def _failed(self, path: Path, scheme: str, reason: str) -> Artifact:
+        return Artifact(self.route.name, scheme, path, Verdict(path.name, FAILED, reason, scheme))
 
     def _export(self) -> None:
         paths = {ending: self.path(FLOAT, ending) for ending in self.endings}
@@ -124,8 +125,8 @@ class RouteRun:
             compact(paths[".tflite"])
             shutil.copyfile(paths[".tflite"], self.plain)
 
-    def _quantize(self, scheme: Scheme, path: Path, record: dict[str, Any]) -> None:
-        record |= quantize_file(
+    def _quantize(self, scheme: Scheme, path: Path) -> dict[str, Any]:
+        return quantize_file(
             self.plain,
             scheme,
             path,
@@ -143,18 +144,15 @@ class RouteRun:
         record: dict[str, Any] | None = None,
     ) -> Artifact:
         """Completes a file and judges it: the very file that is shipped."""
-        judged: list[Artifact] = []
         if not problem and not path.is_file():
             problem = "the route wrote no such file"
-        problem = problem or self._attempt(
-            lambda: judged.append(self._judge(path, scheme, record or {}))
-        )
-        if judged:
-            return dataclasses.replace(judged[0], seconds=seconds)
-        verdict = Verdict(path.name, FAILED, problem, scheme.name)
-        return Artifact(self.route.name, scheme.name, path, verdict, seconds)
+        if not problem:
+            artifact, problem = self._attempt(partial(self._judge, path, scheme, record))
+        if problem:
+            artifact = self._failed(path, scheme.name, problem)
+        return dataclasses.replace(artifact, seconds=seconds)
 
-    def _judge(self, path: Path, scheme: Scheme, record: dict[str, Any]) -> Artifact:
+    def _judge(self, path: Path, scheme: Scheme, record: dict[str, Any] | None) -> Artifact:
         counted = dict(operators(path).most_common())
         foreign = foreign_operators(path)
         if foreign:
@@ -197,18 +195,17 @@ class RouteRun:
             verdict = with_scores(verdict, path, clips)  # what quantized forms are seen beside
         return dataclasses.replace(artifact, parity=verdict, tried=tried)
 
-    def _attempt(self, step: Callable[[], None]) -> str:
-        """Runs a step with its output in the log; why it failed, empty where it did not."""
+    def _attempt(self, step: Callable[[], Any]) -> tuple[Any, str]:
+        """Runs a step with its output in the log: its result, and why it failed, if it did."""
         with redirect_output(self.log, self.verbose):
             try:
-                step()
+                return step(), ""
             except BridgeError as error:
-                return str(error)
+                return None, str(error)
             # Converters, and what reads their files, fail with every kind of exception.
             except Exception as error:
                 traceback.print_exc()
-                return f"{type(error).__name__}: {error}"
-        return ""
+                return None, f"{type(error).__name__}: {error}"
 
 
 def describe(source: Source, route: Route, scheme: str) -> dict[str, Any]:

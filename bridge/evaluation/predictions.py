@@ -21,10 +21,8 @@ _BATCH = 64  # for speed alone; logits differ by rounding
 def evaluate(model: OpenedModel, clips: ClipSet, source: str) -> Evaluation:
     """Runs a model on labelled clips, prepared as its own configuration says.
 
-    Args:
-        model: See `open_model`.
-        clips: At least one, of classes that the model knows, in whatever order.
-        source: The recordings' path, for messages.
+    Their classes are the model's, some or all, in whatever order; `source`, their path, is for
+    messages.
 
     Raises:
         SignBartError: The clips do not fit the model: classes, landmarks, or there are none.

@@ -9,9 +9,7 @@ from __future__ import annotations
 import json
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from importlib import import_module
 from pathlib import Path
-from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
 from bridge.folds.layout import EVALUATION, EXPORTS, QAT
@@ -31,16 +29,10 @@ class Fold:
     """One signer's training and conversions, as a picklable callable for worker processes.
 
     Attributes:
-        framework: Trains.
-        clips: All recordings.
-        config: The run's configuration.
+        clips: All recordings, from `data`.
         folder: ``OUTPUT/<signer>``.
         test_signers: Who is not trained on; empty in full-data training.
-        data: Path of the recordings.
-        routes: Routes to take.
-        schemes: Schemes to quantize to.
         qat_epochs: Epochs of quantization-aware training; 0: none.
-        device: Where to train.
         conversions: Routes to convert by at a time.
     """
 
@@ -74,7 +66,7 @@ class Fold:
         """Makes what is missing; the results of training."""
         if not (self.folder / RESULTS).is_file():
             self._say("training")
-        results = in_framework(self.framework).train_model(
+        results = self.framework.module().train_model(
             self.clips,
             self.config,
             self.folder,
@@ -149,9 +141,9 @@ class Fold:
         """Trains on, fake-quantized; the new checkpoint."""
         from signbart.training.qat import default_overrides, training_config
 
-        checkpoint = in_framework(self.framework).load_checkpoint(best)
+        checkpoint = self.framework.module().load_checkpoint(best)
         overrides = [*default_overrides(), f"train.epochs={self.qat_epochs}"]
-        in_framework(self.framework).train_quantized(
+        self.framework.module().train_quantized(
             self.clips,
             checkpoint,
             training_config(checkpoint.config, overrides, source=str(best)),
@@ -164,11 +156,6 @@ class Fold:
             data_name=self.data,
         )
         return self.folder / name / self.framework.best
-
-
-def in_framework(framework: Framework) -> ModuleType:
-    """What a framework trains and reads checkpoints with; both have the same functions."""
-    return import_module(framework.package)
 
 
 def listed(checkpoint: Path, output: Path) -> tuple[set[str], set[str]]:
@@ -217,7 +204,8 @@ def _manifest_of(
         return {}, {}
 
 
-def artifacts(exports: Path) -> list[Path]:
-    """Every file that a conversion lists, those that it rejected among them."""
+def artifacts(exports: Path, ending: str = "") -> list[Path]:
+    """Every file with that ending that a conversion lists, those that it rejected among them."""
     manifest = json.loads((exports / "manifest.json").read_text(encoding="utf-8"))
-    return [exports / entry["file"] for entry in manifest["artifacts"] if "file" in entry]
+    files = [entry["file"] for entry in manifest["artifacts"] if "file" in entry]
+    return [exports / file for file in files if file.endswith(ending)]

@@ -20,19 +20,14 @@ def measure_latency(fold: Path, clip: ClipSet) -> None:
     """Times every .tflite of a fold by turns with its route's float32, on one thread.
 
     Writes ``latency.json`` beside each ``exports/``; what it already holds of the same files, from
-    the same machine, stays.
-
-    Args:
-        fold: Folder of the fold.
-        clip: One recording, which every model is given.
+    the same machine, stays. Every model is given the one recording of `clip`.
     """
     from bridge.artifact.metadata import read_metadata
     from signbart.timing import ROUNDS, machine_name
 
-    paths = [path for path in artifacts(fold / EXPORTS) if path.suffix == ".tflite"]
     floats = {
         metadata["route"]: path
-        for path in paths
+        for path in artifacts(fold / EXPORTS, ".tflite")
         if (metadata := read_metadata(path))["scheme"] == FLOAT
     }
     for training in (PLAIN, *QAT):
@@ -42,9 +37,7 @@ def measure_latency(fold: Path, clip: ClipSet) -> None:
         conditions = {"machine": machine_name(), "threads": 1, "rounds": ROUNDS}
         known = _known_latency(folder / LATENCY, conditions)
         times, frames = {}, None
-        for path in artifacts(folder / EXPORTS):
-            if path.suffix != ".tflite":
-                continue
+        for path in artifacts(folder / EXPORTS, ".tflite"):
             metadata = read_metadata(path)
             frames = metadata["preprocessing"]["max_frames"]
             partner = floats.get(metadata["route"])

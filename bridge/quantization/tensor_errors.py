@@ -93,12 +93,7 @@ def tensor_errors(
     ends = {name: (np.inf, -np.inf) for name, _ in compared}
     for given in inputs:
         for spec, (_, run) in zip(specs, runners, strict=True):
-            run(
-                **{
-                    t.name: t.quantize(given[t.name]) if t.scale else given[t.name]
-                    for t in spec.inputs
-                }
-            )
+            run(**{tensor.name: tensor.quantize(given[tensor.name]) for tensor in spec.inputs})
         for name, detail in compared:
             expected = runners[0][0].get_tensor(floats[name]).astype(np.float64)
             scale, zero = detail["quantization"]
@@ -108,12 +103,8 @@ def tensor_errors(
             low, high = _reach(detail)
             beyond = (expected < low - scale / 2) | (expected > high + scale / 2)
             difference = found - expected
-            sums[name] += (
-                (difference**2).sum(),
-                (expected**2).sum(),
-                beyond.sum(),
-                expected.size,
-            )
+            squares = (difference**2).sum(), (expected**2).sum()
+            sums[name] += (*squares, beyond.sum(), expected.size)
             lowest, highest = ends[name]
             ends[name] = min(lowest, expected.min()), max(highest, expected.max())
     rows = []

@@ -9,12 +9,11 @@ from __future__ import annotations
 from collections.abc import Mapping
 from pathlib import Path
 
-import torch
 from torch import Tensor, nn
 
 from bridge.routes import while_loops
 from signbart.models.io_spec import IOSpec
-from signbart_torch.models import export_graph
+from signbart_torch.models import example_inputs, export_graph
 
 
 class _Named(nn.Module):
@@ -32,11 +31,5 @@ class _Named(nn.Module):
 
 def export(model: nn.Module, spec: IOSpec, paths: Mapping[str, Path]) -> None:
     """Writes the float .tflite; see `bridge.routes.Route.export`."""
-    # Values do not matter to the trace, shapes and dtypes do.
-    example = {
-        tensor.name: torch.ones(tensor.shape, dtype=getattr(torch, tensor.dtype))
-        for tensor in spec.inputs
-    }
-    graph = export_graph(model)
-    named = _Named(graph, spec.outputs[0].name).eval()
-    while_loops.convert(named, example, paths[".tflite"])
+    named = _Named(export_graph(model), spec.outputs[0].name).eval()
+    while_loops.convert(named, example_inputs(spec), paths[".tflite"])

@@ -19,7 +19,7 @@ from torch import nn
 
 from signbart.models import kind_of
 from signbart.models.io_spec import IOSpec
-from signbart_torch.models import onnx_graph
+from signbart_torch.models import example_inputs, onnx_graph
 
 if TYPE_CHECKING:
     import onnx
@@ -47,21 +47,16 @@ def export(model: nn.Module, spec: IOSpec, paths: Mapping[str, Path]) -> None:
 
 def _export_onnx(model: nn.Module, spec: IOSpec, path: Path, *, dynamic: bool) -> None:
     """Exports with the names of `spec`; `dynamic` leaves the batch open and, if it can, frames."""
-    shapes = None
+    shapes, kind = None, kind_of(model.config)
     batch, frames = spec.inputs[0].shape[:2]
     if dynamic:
         batch = 2  # an example of 1 would be taken for a constant
         axes = {0: torch.export.Dim("batch", min=1, max=_MANY)}
-        if kind_of(model.config).open_length:
+        if kind.open_length:
             frames = max(frames, 2)
             axes[1] = torch.export.Dim("frames", min=1, max=spec.longest or _MANY)
         shapes = {tensor.name: axes for tensor in spec.inputs}
-    example = {
-        tensor.name: torch.ones(
-            (batch, frames, *tensor.shape[2:]), dtype=getattr(torch, tensor.dtype)
-        )
-        for tensor in spec.inputs
-    }
+    example = example_inputs(kind.io_spec(model.config, batch, frames))
     with torch.inference_mode():
         outputs = model(**example)
     program = torch.onnx.export(

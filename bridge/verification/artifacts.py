@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -35,14 +35,12 @@ class Comparison:
     Attributes:
         verdicts: One an artifact.
         tried: The inputs that each was compared on.
-        settings: How, for reports.
-        atol: The absolute limit on float32's numbers.
+        settings: How, for reports; ``atol`` is the absolute limit on float32's numbers.
     """
 
     verdicts: list[Verdict]
     tried: list[Sequence[Sample]]
     settings: dict[str, Any]
-    atol: float
 
 
 def compare_artifacts(
@@ -88,9 +86,10 @@ def compare_artifacts(
     judged_on: dict[tuple[int, int], JudgedClips] = {}
     verdicts, tried = [], []
     for path in paths:
-        scheme = scheme_of(path)
+        metadata = _carried(path)
+        scheme = str(metadata.get("scheme", FLOAT))
         if scheme != FLOAT and not given:
-            shown = calibration_of(path)
+            shown = _calibration(metadata)
             if shown not in judged_on:
                 _, judged_on[shown] = clips_to_judge(
                     source,
@@ -107,7 +106,11 @@ def compare_artifacts(
         else:
             verdict, compared = compare_artifact(reference, path, made, more, limits)
             verdict = diagnose(source.model, path, verdict, compared)
-        verdicts.append(verdict if verdict.passed else _name_other_origin(verdict, path, source))
+        origin = metadata.get("checkpoint_sha256", source.sha256)
+        if not verdict.passed and origin != source.sha256:
+            other = f"it was made from another checkpoint (SHA-256 {origin[:12]}…)"
+            verdict = dataclasses.replace(verdict, reason=f"{verdict.reason}; {other}")
+        verdicts.append(verdict)
         tried.append(compared)
     settings = {"atol": limits.atol, "rtol": limits.rtol, "inputs": len(made), "seed": seed}
     if judged_on:
@@ -117,32 +120,20 @@ def compare_artifacts(
         "reference": str(source.checkpoint),
         "inputs from": describe_samples(made, data),
     }
-    return Comparison(verdicts, tried, settings, limits.atol)
+    return Comparison(verdicts, tried, settings)
 
 
-def scheme_of(path: Path) -> str:
-    """The quantization scheme that an artifact names; fp32 where it names none."""
+def _carried(path: Path) -> dict[str, Any]:
+    """The metadata of an artifact; empty where it carries none, as a .keras does."""
     try:
-        return str(read_metadata(path).get("scheme", FLOAT))
+        return read_metadata(path)
     except BridgeError:
-        return FLOAT
+        return {}
 
 
-def calibration_of(path: Path) -> tuple[int, int]:
+def _calibration(metadata: Mapping[str, Any]) -> tuple[int, int]:
     """How many clips an artifact was calibrated on, and the seed of their choice; 0, 0 of none."""
-    record = read_metadata(path).get("quantization", {}).get("calibration")
+    record = metadata.get("quantization", {}).get("calibration")
     if not record or record["random"]:
         return 0, 0
     return record["clips"], record["seed"]
-
-
-def _name_other_origin(verdict: Verdict, path: Path, source: Source) -> Verdict:
-    """Adds to the reason that the artifact says it was made from another checkpoint."""
-    try:
-        origin = read_metadata(path)["checkpoint_sha256"]
-    except (BridgeError, KeyError):
-        return verdict
-    if origin == source.sha256:
-        return verdict
-    reason = f"{verdict.reason}; it was made from another checkpoint (SHA-256 {origin[:12]}…)"
-    return dataclasses.replace(verdict, reason=reason)

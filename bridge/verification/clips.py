@@ -15,14 +15,15 @@ import numpy as np
 
 from bridge.artifact.runtimes import FloatView, Runtime, open_runtime
 from bridge.errors import BridgeError
-from bridge.verification.compare import worst_of
+from bridge.verification.compare import judge_outputs
 from bridge.verification.limits import Limits
 from bridge.verification.samples import Sample
-from bridge.verification.verdict import FAILED, Verdict, judge, scores
+from bridge.verification.verdict import FAILED, Verdict
 from signbart.errors import SignBartError
 from signbart.models.io_spec import ATTENTION_MASK, KEYPOINTS, LOGITS, class_output
 from signbart.preprocessing import model_inputs
 from signbart.training.calibration import MIN_CLIPS
+from signbart.training.metrics import compare_scores
 from signbart.training.splits import divide
 
 if TYPE_CHECKING:
@@ -71,12 +72,7 @@ def judged_clips(
 ) -> JudgedClips:
     """Prepares clips and asks the reference about them.
 
-    Args:
-        clips: Recordings, at least one; labelled by the model's classes.
-        config: The run's configuration.
-        reference: What artifacts are compared with.
-        labelled: Whether the clips' labels are the model's classes.
-        source: What the clips are.
+    `labelled` says whether their labels count the model's classes, `source` what they are.
 
     Raises:
         SignBartError: The clips do not fit the configuration, or there are none.
@@ -85,17 +81,8 @@ def judged_clips(
         raise BridgeError(
             f"{source}: there are no clips to judge by; give recordings that were not trained on"
         )
-    keypoints, mask = model_inputs(clips, config)
-    logits, others = predict_all(reference, keypoints, mask)
-    return JudgedClips(
-        keypoints,
-        mask,
-        clips.labels if labelled else None,
-        tuple(clip.source for clip in clips.clips),
-        logits,
-        source,
-        others,
-    )
+    labels, names = clips.labels if labelled else None, tuple(c.source for c in clips.clips)
+    return _ask(reference, *model_inputs(clips, config), labels, names, source)
 
 
 def clips_of_samples(samples: Sequence[Sample], reference: Runtime) -> JudgedClips:
@@ -107,16 +94,21 @@ def clips_of_samples(samples: Sequence[Sample], reference: Runtime) -> JudgedCli
         for name in (KEYPOINTS, ATTENTION_MASK)
     )
     kind = "synthetic recordings" if poses else "random inputs"
+    source = f"{len(taken)} {kind}; give --data to judge by accuracy"
+    names = tuple(sample.description for sample in taken)
+    return _ask(reference, keypoints, mask, None, names, source)
+
+
+def _ask(
+    reference: Runtime,
+    keypoints: np.ndarray,
+    mask: np.ndarray,
+    labels: np.ndarray | None,
+    descriptions: tuple[str, ...],
+    source: str,
+) -> JudgedClips:
     logits, others = predict_all(reference, keypoints, mask)
-    return JudgedClips(
-        keypoints,
-        mask,
-        None,
-        tuple(sample.description for sample in taken),
-        logits,
-        f"{len(taken)} {kind}; give --data to judge by accuracy",
-        others,
-    )
+    return JudgedClips(keypoints, mask, labels, descriptions, logits, source, others)
 
 
 def clips_to_judge(
@@ -198,27 +190,18 @@ def compare_on_clips(path: Path, scheme: str, clips: JudgedClips, limits: Limits
         reason = f"{LOGITS}: {found.shape[1]} classes, expected {clips.reference.shape[1]}"
         return Verdict(path.name, FAILED, reason, scheme)
     first = class_output(tensor.name for tensor in runtime.spec.outputs)
-    pairs = {first: (clips.reference, found)}
-    pairs |= {name: (expected, others[name]) for name, expected in clips.others.items()}
-    verdicts = {
-        name: judge(
-            path.name,
-            *pair,
-            clips.descriptions,
-            limits,
-            output=name,
-            scheme=scheme,
-            labels=clips.labels if name == first else None,
-        )
-        for name, pair in pairs.items()
-    }
-    by_label = ("accuracy", "top5", "reference_accuracy", "reference_top5")
-    return dataclasses.replace(
-        worst_of(verdicts), **{score: getattr(verdicts[first], score) for score in by_label}
+    return judge_outputs(
+        path.name,
+        {first: clips.reference, **clips.others},
+        {first: found, **others},
+        clips.descriptions,
+        limits,
+        scheme=scheme,
+        labels=clips.labels,
     )
 
 
 def with_scores(verdict: Verdict, path: Path, clips: JudgedClips) -> Verdict:
     """Adds an artifact's accuracies on the clips to a comparison that was made otherwise."""
     found = predict(open_runtime(path), clips.keypoints, clips.attention_mask)
-    return dataclasses.replace(verdict, **scores(clips.reference, found, clips.labels))
+    return dataclasses.replace(verdict, **compare_scores(clips.reference, found, clips.labels))

@@ -17,6 +17,7 @@ from bridge.verification.samples import Sample
 from bridge.verification.verdict import FAILED, WRONG, Verdict, judge
 from signbart.errors import SignBartError
 from signbart.models import kind_of
+from signbart.models.io_spec import class_output
 
 if TYPE_CHECKING:
     from torch import nn
@@ -57,19 +58,42 @@ def compare(
             expected[name].append(right)
             found[name].append(other)
         descriptions += [sample.description] * len(wanted[names[0]])
+    right, other = (
+        {name: np.concatenate(parts) for name, parts in outputs.items()}
+        for outputs in (expected, found)
+    )
+    return judge_outputs(candidate.name, right, other, descriptions, limits, scheme=scheme)
+
+
+def judge_outputs(
+    artifact: str,
+    expected: Mapping[str, np.ndarray],
+    found: Mapping[str, np.ndarray],
+    descriptions: Sequence[str],
+    limits: Limits,
+    *,
+    scheme: str = FLOAT,
+    labels: np.ndarray | None = None,
+) -> Verdict:
+    """One verdict on all outputs by name; otherwise as `judge`. `labels` are of the classes."""
+    classes = class_output(expected)
     verdicts = {
         name: judge(
-            candidate.name,
-            np.concatenate(expected[name]),
-            np.concatenate(found[name]),
+            artifact,
+            right,
+            found[name],
             descriptions,
             limits,
             output=name,
             scheme=scheme,
+            labels=labels if name == classes else None,
         )
-        for name in names
+        for name, right in expected.items()
     }
-    return worst_of(verdicts)
+    by_label = ("accuracy", "top5", "reference_accuracy", "reference_top5")
+    return dataclasses.replace(
+        worst_of(verdicts), **{score: getattr(verdicts[classes], score) for score in by_label}
+    )
 
 
 def worst_of(verdicts: Mapping[str, Verdict]) -> Verdict:
@@ -116,15 +140,7 @@ def compare_artifact(
     limits: Limits,
     scheme: str = FLOAT,
 ) -> tuple[Verdict, Sequence[Sample]]:
-    """Opens an artifact and compares it.
-
-    Args:
-        reference: What it is compared with.
-        path: The artifact.
-        samples: For artifacts of fixed sizes.
-        open_samples: For those of any batch and length.
-        limits: What it may differ by.
-        scheme: Its quantization scheme.
+    """Opens an artifact and compares it: on `open_samples`, if it takes any batch.
 
     Returns:
         The verdict, `FAILED` where the artifact cannot be opened, and the inputs it was reached on.
@@ -143,11 +159,7 @@ def diagnose(
 ) -> Verdict:
     """Adds the first diverging layer to the reason of an artifact that runs but disagrees.
 
-    Args:
-        model: The reference.
-        path: The artifact: .tflite, .onnx or .keras.
-        result: What `compare` said of it.
-        samples: What it was compared on; the worst one is looked at.
+    It is looked for on the worst of the `samples` that `compare` reached the `result` on.
     """
     if result.verdict != WRONG:
         return result

@@ -11,85 +11,50 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from bridge.quantization.schemes import FLOAT
 from bridge.verification.verdict import Verdict
-from signbart.console import markdown_table, print_table
+from signbart.console import cell, markdown_table, print_table
 from signbart.files import make_folder, replacing, write_text
 
 if TYPE_CHECKING:
     from bridge.verification.samples import Sample
 
-COLUMNS = (
-    "artifact",
-    "verdict",
-    "samples",
-    "max Δ",
-    "rmse",
-    "max Δ / rms",
-    "cosine",
-    "arg-max",
-)
-QUANTIZED_COLUMNS = (
-    "artifact",
-    "verdict",
-    "clips",
-    "accuracy",
-    "to float32",
-    "top-5",
-    "agreement",
-    "rmse / rms",
-    "max Δ / rms",
-)
-
-
-def table_row(parity: Verdict) -> list[str]:
-    """Cells of `COLUMNS`; what was not measured says so."""
-
-    def cell(value: float | None, form: str) -> str:
-        return "not run" if value is None else format(value, form)
-
-    return [
-        parity.artifact,
-        parity.verdict,
-        str(parity.samples),
-        cell(parity.max_abs, ".2e"),
-        cell(parity.rmse, ".2e"),
-        cell(parity.max_scaled, ".2e"),
-        cell(parity.cosine, ".7f"),
-        cell(parity.argmax_agreement, ".1%"),
-    ]
-
-
-def quantized_row(parity: Verdict) -> list[str]:
-    """Cells of `QUANTIZED_COLUMNS`; what was not measured says so."""
-
-    def cell(value: float | None, form: str) -> str:
-        return "not run" if value is None else format(value, form)
-
-    lost = None
-    if parity.accuracy is not None:
-        lost = parity.accuracy - parity.reference_accuracy
-    return [
-        parity.artifact,
-        parity.verdict,
-        str(parity.samples),
-        cell(parity.accuracy, ".2f"),
-        cell(lost, "+.2f"),
-        cell(parity.top5, ".2f"),
-        cell(parity.argmax_agreement, ".2%"),
-        cell(parity.scaled_rmse, ".4f"),
-        cell(parity.max_scaled, ".3f"),
-    ]
+# Column -> attribute of a verdict and its format; three columns stand in front in every table.
+_BY_VALUE = {
+    "max Δ": ("max_abs", ".2e"),
+    "rmse": ("rmse", ".2e"),
+    "max Δ / rms": ("max_scaled", ".2e"),
+    "cosine": ("cosine", ".7f"),
+    "arg-max": ("argmax_agreement", ".1%"),
+}
+_ON_CLIPS = {
+    "accuracy": ("accuracy", ".2f"),
+    "to float32": ("accuracy_change", "+.2f"),
+    "top-5": ("top5", ".2f"),
+    "agreement": ("argmax_agreement", ".2%"),
+    "rmse / rms": ("scaled_rmse", ".4f"),
+    "max Δ / rms": ("max_scaled", ".3f"),
+}
 
 
 def _tables(results: Sequence[Verdict]) -> list[tuple[str, Sequence[str], list[list[str]]]]:
     """Title, columns and rows: float artifacts input by input, quantized ones on clips."""
-    floats = [table_row(parity) for parity in results if parity.scheme == "fp32"]
-    quantized = [quantized_row(parity) for parity in results if parity.scheme != "fp32"]
-    tables = [
-        ("Parity with PyTorch", COLUMNS, floats),
-        ("Quantized, judged on clips; accuracies in percent", QUANTIZED_COLUMNS, quantized),
-    ]
-    return [table for table in tables if table[2]]
+    tables = []
+    for title, quantized, counted, measures in (
+        ("Parity with PyTorch", False, "samples", _BY_VALUE),
+        ("Quantized, judged on clips; accuracies in percent", True, "clips", _ON_CLIPS),
+    ):
+        rows = [
+            [
+                *(result.artifact, result.verdict, str(result.samples)),
+                *(cell(getattr(result, name), form) for name, form in measures.values()),
+            ]
+            for result in results
+            if (result.scheme != FLOAT) == quantized
+        ]
+        if rows:
+            tables.append((title, ("artifact", "verdict", counted, *measures), rows))
+    return tables
 
 
 def print_parity(results: Sequence[Verdict]) -> None:
@@ -132,19 +97,14 @@ def write_reports(
 ) -> None:
     """Writes ``parity.json``, ``parity.md`` and ``parity_<artifact>.png`` into `folder`.
 
-    Pictures are drawn of float artifacts: quantized ones have no limit for a single logit.
-
-    Args:
-        results: The comparisons.
-        settings: What they were made with.
-        folder: Made if need be.
-        limit: The absolute part of the tolerance, for the pictures.
+    Pictures are drawn of float artifacts, with the absolute `limit` of their tolerance: quantized
+    ones have none for a single logit.
     """
     from signbart.pictures import draw_errors
 
     make_folder(folder)
     for result in results:
-        if result.errors is not None and result.scheme == "fp32":
+        if result.errors is not None and result.scheme == FLOAT:
             title = f"{result.artifact}: {result.verdict}, {result.samples} inputs"
             draw_errors(result.errors, limit, title, folder / f"parity_{result.artifact}.png")
     write_text(folder / "parity.json", parity_json(results, settings))
@@ -159,15 +119,9 @@ def save_repro(
     folder: Path,
     options: Sequence[str] = (),
 ) -> str:
-    """Saves the worst input and returns the command that compares on it alone.
+    """Saves the worst of `samples` in `folder`; returns the command that compares on it alone.
 
-    Args:
-        checkpoint: The reference.
-        path: The artifact.
-        result: What `compare` said of it.
-        samples: What it was compared on.
-        folder: Receives the input.
-        options: What else the command needs, such as the configuration of a published .pth.
+    `options` are what else it needs, such as the configuration of a published .pth.
     """
     worst = next(sample for sample in samples if sample.description == result.worst_sample)
     make_folder(folder)

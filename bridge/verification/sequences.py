@@ -25,16 +25,9 @@ LENGTHS = (1, 30, 300)
 class UnmaskedTorch(TorchRuntime):
     """The reference, called without a mask where every frame counts."""
 
-    def __call__(self, inputs: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
-        """Runs the model; see `runtimes.Runtime`."""
-        import torch
-
-        if not inputs[ATTENTION_MASK].all():
-            return super().__call__(inputs)
-        self.spec.check_inputs(inputs, self.name)
-        with torch.inference_mode():
-            outputs = self._model(torch.from_numpy(inputs[KEYPOINTS]))
-        return {name: output.numpy() for name, output in outputs.items()}
+    def _run(self, inputs: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
+        masked = not inputs[ATTENTION_MASK].all()
+        return super()._run(inputs if masked else {KEYPOINTS: inputs[KEYPOINTS]})
 
 
 def make_sequences(

@@ -15,60 +15,10 @@ import numpy as np
 from bridge.quantization.schemes import FLOAT
 from bridge.verification.limits import Limits
 from signbart.models.io_spec import LOGITS
-from signbart.training.metrics import score
+from signbart.training.metrics import Measurement, measure
 
 PASS, WRONG, FAILED = "pass", "exported but wrong", "failed"
 NOT_VERIFIED = "not verified"  # where the user asked for no comparison
-
-_TINY = np.finfo(np.float32).tiny  # a reference of zeros must not become NaN in a report
-
-
-@dataclass(frozen=True, kw_only=True)
-class Measurement:
-    """How far a candidate is from the reference.
-
-    Differences are in logits; None where the comparison did not get that far. Of a model with
-    several outputs each number is the worst of them.
-
-    Attributes:
-        samples: Number of inputs compared.
-        max_abs: Largest absolute difference.
-        mean_abs: Mean absolute difference.
-        rmse: Root of the mean squared difference.
-        max_scaled: `max_abs` over the root mean square of the reference's logits.
-        scaled_rmse: `rmse` over the root mean square of the reference's logits.
-        cosine: Smallest cosine similarity of a sample's logits.
-        argmax_agreement: Share of samples with the same highest class.
-        worst_sample: Description of the sample with the largest excess over the tolerance.
-        disagreements: For each sample whose highest class differs: its description, both classes,
-            and the reference's margin between them.
-        errors: (N, C) absolute differences, for pictures; all outputs side by side.
-        accuracy: Percent of labelled clips recognised; None without labels.
-        top5: Percent whose label is among the five highest.
-        reference_accuracy: The reference's accuracy on the same clips.
-        reference_top5: The reference's top-5 on the same clips.
-    """
-
-    samples: int = 0
-    max_abs: float | None = None
-    mean_abs: float | None = None
-    rmse: float | None = None
-    max_scaled: float | None = None
-    scaled_rmse: float | None = None
-    cosine: float | None = None
-    argmax_agreement: float | None = None
-    worst_sample: str = ""
-    disagreements: tuple[Mapping[str, Any], ...] = ()
-    errors: np.ndarray | None = dataclasses.field(default=None, repr=False, compare=False)
-    accuracy: float | None = None
-    top5: float | None = None
-    reference_accuracy: float | None = None
-    reference_top5: float | None = None
-
-    def numbers(self) -> dict[str, float]:
-        """What was measured, as far as it is one number each."""
-        found = {field.name: getattr(self, field.name) for field in dataclasses.fields(self)}
-        return {name: value for name, value in found.items() if isinstance(value, int | float)}
 
 
 @dataclass(frozen=True)
@@ -146,60 +96,6 @@ def judge(
     return Verdict(artifact, verdict, "; ".join(problems), scheme, **vars(measured))
 
 
-def measure(
-    expected: np.ndarray,
-    found: np.ndarray,
-    descriptions: Sequence[str],
-    allowed: np.ndarray | float = 0.0,
-    labels: np.ndarray | None = None,
-) -> Measurement:
-    """The distances of one finite output; arguments as for `judge`, `allowed` (N, C)."""
-    # In float64: neither the metric's own rounding nor an overflow belongs into a report.
-    wide, other_wide = expected.astype(np.float64), found.astype(np.float64)
-    difference = np.abs(other_wide - wide)
-    worst = int((difference - allowed).max(axis=1).argmax())
-    norms = np.linalg.norm(wide, axis=1) * np.linalg.norm(other_wide, axis=1)
-    cosines = (wide * other_wide).sum(axis=1) / np.maximum(norms, _TINY)
-    scale = max(float(np.sqrt((wide**2).mean())), float(_TINY))
-    rmse = float(np.sqrt((difference**2).mean()))
-    top, other = expected.argmax(axis=1), found.argmax(axis=1)
-    return Measurement(
-        samples=len(expected),
-        max_abs=float(difference.max()),
-        mean_abs=float(difference.mean()),
-        rmse=rmse,
-        max_scaled=float(difference.max()) / scale,
-        scaled_rmse=rmse / scale,
-        cosine=float(cosines.min()),
-        argmax_agreement=float((top == other).mean()),
-        worst_sample=descriptions[worst],
-        disagreements=tuple(
-            {
-                "sample": descriptions[i],
-                "reference_class": int(top[i]),
-                "artifact_class": int(other[i]),
-                "reference_margin": float(expected[i, top[i]] - expected[i, other[i]]),
-            }
-            for i in np.flatnonzero(top != other)
-        ),
-        errors=difference,
-        **scores(expected, found, labels),
-    )
-
-
-def scores(expected: np.ndarray, found: np.ndarray, labels: np.ndarray | None) -> dict[str, float]:
-    """The fields of `Measurement` that need labels, in percent; none without them."""
-    if labels is None:
-        return {}
-    ours, theirs = score(found, labels), score(expected, labels)
-    return {
-        "accuracy": 100 * ours.accuracy,
-        "top5": 100 * ours.top5,
-        "reference_accuracy": 100 * theirs.accuracy,
-        "reference_top5": 100 * theirs.top5,
-    }
-
-
 def _values_beyond(
     measured: Measurement,
     expected: np.ndarray,
@@ -230,7 +126,7 @@ def _clips_lost(measured: Measurement, limits: Limits, output: str) -> list[str]
     """What is wrong with the clips' classes, and with the error of the outputs as a whole."""
     problems = []
     if limits.accuracy_drop is not None and measured.accuracy is not None:
-        lost = measured.reference_accuracy - measured.accuracy
+        lost = -measured.accuracy_change
         if lost > _at_least_one_clip(limits.accuracy_drop, measured.samples):
             problems.append(
                 f"accuracy {measured.accuracy:.2f} %, {lost:.2f} points below float32's "

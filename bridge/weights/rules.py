@@ -51,13 +51,18 @@ class Rule:
         return np.ascontiguousarray(np.transpose(array, axes[self.transform]))
 
 
-def linear(name: str) -> list[Rule]:
-    """A Linear and its Dense, at the same attribute path."""
+def linear(name: str, transform: str = TRANSPOSE) -> list[Rule]:
+    """A weight and a bias at the same attribute path: a Linear and its Dense."""
     path = name.replace(".", "/")
     return [
-        Rule(f"{name}.weight", f"{path}/kernel", TRANSPOSE),
+        Rule(f"{name}.weight", f"{path}/kernel", transform),
         Rule(f"{name}.bias", f"{path}/bias", IDENTITY),
     ]
+
+
+def convolution(name: str, *, depthwise: bool = False) -> list[Rule]:
+    """A Conv1d and its Conv1D, or one of each channel by itself and its DepthwiseConv1D."""
+    return linear(name, DEPTHWISE if depthwise else TRANSPOSE)
 
 
 def layer_norm(name: str, weights: tuple[str, str] = ("weight", "bias")) -> list[Rule]:
@@ -74,26 +79,13 @@ def layer_norm(name: str, weights: tuple[str, str] = ("weight", "bias")) -> list
     ]
 
 
-def convolution(name: str, *, depthwise: bool = False) -> list[Rule]:
-    """A Conv1d and its Conv1D, or one of each channel by itself and its DepthwiseConv1D."""
-    path = name.replace(".", "/")
-    return [
-        Rule(f"{name}.weight", f"{path}/kernel", DEPTHWISE if depthwise else TRANSPOSE),
-        Rule(f"{name}.bias", f"{path}/bias", IDENTITY),
-    ]
-
-
 def batch_norm(name: str) -> list[Rule]:
     """A BatchNorm on both sides; how many batches it has seen only PyTorch counts."""
     path = name.replace(".", "/")
-    names = {
-        "weight": "gamma",
-        "bias": "beta",
-        "running_mean": "moving_mean",
-        "running_var": "moving_variance",
-    }
     return [
-        *(Rule(f"{name}.{one}", f"{path}/{other}", IDENTITY) for one, other in names.items()),
+        *layer_norm(name),
+        Rule(f"{name}.running_mean", f"{path}/moving_mean", IDENTITY),
+        Rule(f"{name}.running_var", f"{path}/moving_variance", IDENTITY),
         Rule(f"{name}.num_batches_tracked", "", ABSENT),
     ]
 

@@ -66,11 +66,8 @@ class Source:
         return file_sha256(self.checkpoint)
 
     def test_signers(self, recordings: ClipSet) -> Sequence[str] | None:
-        """Whom it was tested on; None where it does not say or knows other recordings."""
-        known = load_progress(self.checkpoint).get("recordings", {})
-        if known.get("fingerprint") != recordings.fingerprint():
-            return None
-        return known["test_signers"]
+        """See `test_signers`."""
+        return test_signers(self.checkpoint, recordings)
 
 
 def read_source(
@@ -127,7 +124,12 @@ def read_published_source(
     """
     wanted = input_shape[0] if input_shape else sequence_length
     if path.suffix == ".safetensors":
-        source = _trained_here(kind, path)
+        source = read_source(path)
+        if source.config.kind != kind:
+            raise CheckpointError(
+                f"{path} holds a model '{source.config.kind}', and not a '{kind}'; give it to the "
+                "option for that"
+            )
     else:
         source = _published(
             kind,
@@ -158,18 +160,6 @@ def read_published_source(
         )
     data = dataclasses.replace(config.data, max_frames=frames)
     return dataclasses.replace(source, config=dataclasses.replace(config, data=data))
-
-
-def _trained_here(kind: str, path: Path) -> Source:
-    from signbart_torch.training.checkpoint import load_model
-
-    model, config, class_names = load_model(path)
-    if config.kind != kind:
-        raise CheckpointError(
-            f"{path} holds a model '{config.kind}', and not a '{kind}'; give it to the option for "
-            "that"
-        )
-    return Source(model, config, class_names, path, preprocessing_known=True)
 
 
 def _published(kind: str, path: Path, **given: Any) -> Source:
@@ -229,6 +219,12 @@ def load_twin(path: str | Path) -> tuple[keras.Model, RunConfig, tuple[str, ...]
     from signbart_tf.training.checkpoint import load_model
 
     return load_model(path)
+
+
+def test_signers(path: str | Path, recordings: ClipSet) -> Sequence[str] | None:
+    """Whom a checkpoint was tested on; None where it does not say or knows other recordings."""
+    known = load_progress(path).get("recordings", {})
+    return known["test_signers"] if known.get("fingerprint") == recordings.fingerprint() else None
 
 
 def load_progress(path: str | Path) -> dict:

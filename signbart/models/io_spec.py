@@ -40,7 +40,12 @@ class TensorSpec:
         return f"{self.name} {self.dtype} ({sizes}){real}"
 
     def quantize(self, array: np.ndarray) -> np.ndarray:
-        """Real numbers as this tensor's integers, the nearest ones; what is beyond is cut off."""
+        """Real numbers as this tensor's integers, the nearest ones; what is beyond is cut off.
+
+        Where it has no scale, the array itself; and so in `dequantize`.
+        """
+        if not self.scale:
+            return array
         limits = np.iinfo(self.dtype)
         # In float64, where infinity's stand-in can still be divided by a small scale.
         real = np.nan_to_num(array).astype(np.float64)
@@ -49,6 +54,8 @@ class TensorSpec:
 
     def dequantize(self, array: np.ndarray) -> np.ndarray:
         """This tensor's integers as real numbers, float32."""
+        if not self.scale:
+            return array
         wide = array.astype(np.int64) - self.zero_point
         return (wide * np.float64(self.scale)).astype(np.float32)
 

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from importlib import import_module
 from pathlib import Path
+from types import ModuleType
 
 
 @dataclass(frozen=True)
@@ -28,6 +30,10 @@ class Framework:
     last: str
     precisions: tuple[str, ...]
     keeps_memory: bool
+
+    def module(self) -> ModuleType:
+        """What it trains and reads checkpoints with; both packages have the same functions."""
+        return import_module(self.package)
 
 
 TORCH = Framework(

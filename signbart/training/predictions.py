@@ -203,6 +203,26 @@ def _predictions_csv(evaluation: Evaluation) -> str:
     return text.getvalue()
 
 
+SCORE_COLUMNS = ("model", "clips", "accuracy", "top-5", "mean class accuracy")
+
+
+def score_row(evaluation: Evaluation) -> list[str]:
+    """Cells of `SCORE_COLUMNS`, in percent."""
+    scores = evaluation.scores
+    shares = (scores.accuracy, scores.top5, scores.mean_class_accuracy)
+    return [evaluation.model, str(scores.count), *(f"{100 * share:.2f}" for share in shares)]
+
+
+def draw_evaluation(evaluation: Evaluation, name: str, path: Path) -> None:
+    """Draws the confusion matrix, titled `name` and the accuracy, as a PNG."""
+    from signbart.pictures import draw_confusion
+
+    scores = evaluation.scores
+    title = f"{name}: {100 * scores.accuracy:.2f} % of {scores.count} clips"
+    with replacing(path) as picture:
+        draw_confusion(evaluation.confusion, evaluation.class_names, title, picture)
+
+
 _LISTED = 3  # classes that a class is most often taken for
 
 

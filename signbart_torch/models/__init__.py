@@ -12,15 +12,24 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any
 
-from torch import nn
+import torch
+from torch import Tensor, nn
 
 from signbart.models import MODEL_KINDS, kind_of
-from signbart.models.io_spec import class_output
+from signbart.models.io_spec import IOSpec, class_output
 
 
 def new_model(config: Any) -> nn.Module:
     """The network with fresh weights."""
     return _module(config).Network(config)
+
+
+def example_inputs(spec: IOSpec) -> dict[str, Tensor]:
+    """Inputs of the fixed shapes in `spec`, to trace by: values do not matter, dtypes do."""
+    return {
+        tensor.name: torch.ones(tensor.shape, dtype=getattr(torch, tensor.dtype))
+        for tensor in spec.inputs
+    }
 
 
 def export_graph(model: nn.Module) -> nn.Module:

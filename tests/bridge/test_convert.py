@@ -315,7 +315,6 @@ def test_only_what_agrees_is_shipped(
         evidence=Evidence(reference, samples, samples, "", {FLOAT: Limits(**LIMITS)}),
         name=partial(file_name, "small"),
         folder=fresh.parent,
-        log=tmp_path / "log",
     )
     # As routes do that run side by side: what there is to do, and what came of it, travel.
     run = pickle.loads(pickle.dumps(run))
