@@ -70,8 +70,8 @@ def set_others_aside(output: Path, listed: set[str], sha256: str, names: str = "
 
     The pictures of an earlier comparison go, for they show other errors than the new report.
 
-    They are files of the pattern `names` that are not among those `listed` in the manifest, which is
-    about the checkpoint of this `sha256`.
+    They are files of the pattern `names` that the manifest, which is about the checkpoint of this
+    `sha256`, has not `listed`.
     """
     for path in [*output.glob(f"{names}.tflite"), *output.glob(f"{names}.onnx")]:
         if path.name in listed:
