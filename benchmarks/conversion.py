@@ -2,7 +2,7 @@
 
 ``python -m benchmarks.conversion --checkpoint CKPT --data RECORDINGS``
 
-Whole commands, from the start of Python to its end, by turns; medians.
+Whole commands, from the start of Python to its end, interleaved; medians.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""Every route for the other models: operators, bytes, seconds, agreement, and latency by turns.
+"""Every route for the other models: operators, bytes, seconds, agreement, and interleaved latency.
 
     python -m benchmarks.other_models --transformer runs/sign_transformer/best.safetensors \
         --gru runs/mediapipe_gru/best.safetensors --data RECORDINGS

@@ -37,7 +37,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         prog=program_name("python -m bridge.loso"),
         description="Train once per signer, each time without that signer; convert each model by "
         "every route, quantize it, and judge all of it on the signer left out. With --resume it "
-        "goes on past what is finished.",
+        "skips what is finished.",
     )
     add_fold_arguments(parser)
     parser.add_argument(

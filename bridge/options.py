@@ -26,7 +26,7 @@ def add_comparison_arguments(parser: argparse.ArgumentParser) -> None:
         "--samples",
         type=at_least(MIN_SAMPLES),
         default=MIN_SAMPLES,
-        help=f"inputs a length, at least {MIN_SAMPLES} (default: %(default)s)",
+        help=f"inputs per length, at least {MIN_SAMPLES} (default: %(default)s)",
     )
     parser.add_argument("--seed", type=at_least(0), default=0, help="default: %(default)s")
 

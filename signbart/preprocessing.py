@@ -104,7 +104,7 @@ def as_model_input(points: np.ndarray, config: RunConfig) -> np.ndarray:
     """The last step, after padding: the shape that the model takes.
 
     (…, K, D) stays so for models that take points; those that take features get (…, D K), the
-    landmarks in their order with their coordinates by turns.
+    landmarks in their order with their coordinates interleaved.
     """
     if not config.takes_features:
         return points

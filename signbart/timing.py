@@ -45,7 +45,7 @@ def machine_name() -> str:
 def interleaved(
     calls: Mapping[str, Callable[[], object]], *, rounds: int = ROUNDS, warm_up: int = WARM_UP
 ) -> dict[str, Latency]:
-    """Times calls by turns, A B C A B C …, so that whatever else the machine does hits all alike.
+    """Times calls in turn, A B C A B C …, so that whatever else the machine does hits all alike.
 
     Args:
         calls: Name -> what to time.

@@ -38,6 +38,16 @@ ORDER = {
         "options",
     ],
 }
+# Besides them and an __init__.py nothing stands at the top of a package.
+COMMANDS = {
+    "signbart": {"clips", "command_line"},
+    "signbart_torch": {"train", "loso", "qat"},
+    "signbart_tf": {"train", "loso", "qat"},
+    "bridge": {
+        "classify", "convert", "describe", "evaluate", "export_models", "loso", "parity",
+        "quantize", "report", "tensor_errors", "weight_map",
+    },
+}  # fmt: skip
 FLOORS = {
     (package, room): number
     for package, lines in ORDER.items()
@@ -86,6 +96,13 @@ def offence(module: str, other: str) -> bool:
     if theirs is None:
         return other != ours[0]  # a command, and not the package itself
     return FLOORS[theirs] >= FLOORS[ours]
+
+
+@pytest.mark.parametrize("package", ORDER)
+def test_a_file_at_the_top_is_a_command_or_has_its_place(package):
+    files = {path.stem for path in (REPOSITORY / package).glob("*.py")} - {"__init__"}
+    assert COMMANDS[package] <= files
+    assert {(package, name) for name in files - COMMANDS[package]} <= FLOORS.keys()
 
 
 def test_every_room_has_its_place():

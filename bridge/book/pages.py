@@ -120,7 +120,7 @@ def _about(run: Run, route: str) -> str:
     if latency is not None:
         lines.append(
             f"Latency: median of {latency['rounds']} bare inferences, {latency['frames']} frames, "
-            f"{latency['threads']} thread, by turns with the float32 of the same route, on "
+            f"{latency['threads']} thread, interleaved with the float32 of the same route, on "
             f"{latency['machine']}; only the ratios mean anything elsewhere."
         )
     return "\n\n".join(lines)

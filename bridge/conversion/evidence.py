@@ -139,7 +139,7 @@ def gather_evidence(
         schemes: Those that are made of it.
         options: What to show the quantizer; `schemes` does not count here.
         data: Recordings to compare on, beside random inputs.
-        samples: Inputs a length; see `samples.make_samples`.
+        samples: Inputs per length; see `samples.make_samples`.
         seed: Of the inputs, and of the choice of calibration clips.
 
     Raises:

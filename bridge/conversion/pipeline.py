@@ -75,7 +75,7 @@ def convert(
         overrides: ``section.key=value`` texts on top of it.
         labels: label2id.json of a published .pth.
         data: Recordings to compare on.
-        samples: Inputs a length; see `samples.make_samples`.
+        samples: Inputs per length; see `samples.make_samples`.
         seed: Of the comparison's inputs and of the choice of calibration clips.
         verbose: Show the converters' own output.
         jobs: Routes at a time, in processes of their own if more than one.

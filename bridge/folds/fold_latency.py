@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 
 def measure_latency(fold: Path, clip: ClipSet) -> None:
-    """Times every .tflite of a fold by turns with its route's float32, on one thread.
+    """Times every .tflite of a fold interleaved with its route's float32, on one thread.
 
     Writes ``latency.json`` beside each ``exports/``; what it already holds of the same files, from
     the same machine, stays. Every model is given the one recording of `clip`.
@@ -74,7 +74,7 @@ def _time(path: Path, partner: Path | None, clip: ClipSet) -> dict[str, float | 
 
     keypoints, mask = model_inputs(clip, carried_config(read_metadata(path), path))
     inputs = {KEYPOINTS: keypoints, ATTENTION_MASK: mask}
-    # In pairs: a dozen models by turns would push each other's weights out of the caches, as no
+    # In pairs: a dozen models interleaved would push each other's weights out of the caches, as no
     # program does that runs one of them.
     calls = {"it": TFLiteRuntime(path).invocation(inputs)}
     if partner not in (None, path):

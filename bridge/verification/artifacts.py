@@ -62,7 +62,7 @@ def compare_artifacts(
         paths: .tflite, .onnx or .keras files.
         data: Recordings to compare on, beside random inputs.
         inputs: An .npz, whose arrays alone are compared on.
-        samples: Inputs a length; see `samples.make_samples`.
+        samples: Inputs per length; see `samples.make_samples`.
         seed: Of the inputs.
         test_signers: Signers of `data` that were not trained on; None: as the checkpoint says.
         atol: Instead of the limit of float32; quantized files are then compared by value, too.

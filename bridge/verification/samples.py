@@ -44,7 +44,7 @@ def make_samples(
         config: The run's configuration.
         clips: Recordings; by default synthetic ones where the layout can be had from them, and
             random inputs only where it cannot.
-        samples: Inputs a length, at least `MIN_SAMPLES`.
+        samples: Inputs per length, at least `MIN_SAMPLES`.
         seed: Of the random inputs and of the choice of clips.
     """
     from signbart.landmarks.layouts import get_layout
@@ -52,7 +52,7 @@ def make_samples(
     from signbart.synthetic.signs import synthetic_clips
 
     if samples < MIN_SAMPLES:
-        raise BridgeError(f"{samples} inputs a length are too few; at least {MIN_SAMPLES}")
+        raise BridgeError(f"{samples} inputs per length are too few; at least {MIN_SAMPLES}")
     rng = np.random.default_rng(seed)
     layout = get_layout(config.data.layout)
     clips = synthetic_clips(layout, seed) if clips is None else clips.to_layout(layout)

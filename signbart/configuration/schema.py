@@ -150,7 +150,7 @@ class RunConfig:
 
     @property
     def takes_features(self) -> bool:
-        """Whether the model takes one vector a frame, x and y by turns, and not (K, 2)."""
+        """Whether the model takes one vector per frame, x and y interleaved, and not (K, 2)."""
         return kind_of(self.model).frame == FEATURES
 
 

@@ -14,7 +14,7 @@ from signbart.errors import ConfigError
 from signbart.landmarks.layouts import LAYOUTS, Layout
 from signbart.models.io_spec import IOSpec
 
-# What a frame is: its landmarks, (K, coordinates), or one vector of their coordinates by turns.
+# What a frame is: its landmarks, (K, coordinates), or one vector of them, interleaved.
 POINTS, FEATURES = "points", "features"
 
 

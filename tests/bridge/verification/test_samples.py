@@ -37,7 +37,7 @@ def test_every_length_is_covered(config, recordings, samples):
 
 def test_no_fewer_samples_than_promised(config, recordings):
     assert len(make_samples(config, clips=recordings, samples=8)) == 6 * 8
-    with pytest.raises(BridgeError, match="7 inputs a length are too few; at least 8"):
+    with pytest.raises(BridgeError, match="7 inputs per length are too few; at least 8"):
         make_samples(config, clips=recordings, samples=7)
 
 
