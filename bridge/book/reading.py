@@ -86,7 +86,7 @@ def _read_training(path: Path, training: str) -> tuple[list[Result], Mapping[str
     times = latency["artifacts"] if latency else {}
     try:
         manifest = json.loads(path.read_text(encoding="utf-8"))
-        framework, data = _framework_of(fold_folder), manifest["name"]
+        data, framework = manifest["name"], _framework_of(fold_folder)
         if framework != TORCH:  # so that both frameworks' runs can stand in one book
             data = f"{data} {framework.title}"
         found = [
