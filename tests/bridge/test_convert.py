@@ -259,7 +259,10 @@ def with_one_wrong_weight(content: bytes, checkpoint: Path) -> bytes:
 
 
 @pytest.mark.slow
-def test_one_wrong_weight_in_the_file_is_found(converted, checkpoint, tmp_path, capsys):
+def test_one_wrong_weight_in_the_file_is_found(
+    converted, checkpoint, tmp_path, monkeypatch, capsys
+):
+    monkeypatch.chdir(tmp_path)  # receives the worst inputs
     wrong = tmp_path / "wrong.tflite"
     wrong.write_bytes(with_one_wrong_weight(converted.artifact.read_bytes(), checkpoint))
     arguments = ["--reference", str(checkpoint), str(wrong), str(converted.artifact), "--json"]
@@ -272,7 +275,10 @@ def test_one_wrong_weight_in_the_file_is_found(converted, checkpoint, tmp_path, 
 
 
 @pytest.mark.slow
-def test_a_file_that_cannot_be_run_is_one_failed_row(converted, checkpoint, tmp_path, capsys):
+def test_a_file_that_cannot_be_run_is_one_failed_row(
+    converted, checkpoint, tmp_path, monkeypatch, capsys
+):
+    monkeypatch.chdir(tmp_path)  # receives the worst inputs
     (tmp_path / "odd.tflite").write_bytes(b"no model")
     arguments = [str(tmp_path / "odd.tflite"), str(converted.artifact)]
     assert parity.main(["--reference", str(checkpoint), *arguments]) == 1
