@@ -14,7 +14,7 @@ from signbart.training.predictions import SCORE_COLUMNS, per_class_csv, per_clas
 
 if TYPE_CHECKING:
     from signbart.recordings.clip import ClipSet
-    from signbart.training.predictions import Evaluation
+    from signbart.training.predictions import Predictions
 
 
 def evaluate_files(
@@ -25,7 +25,7 @@ def evaluate_files(
     config: str | None = None,
     overrides: Sequence[str] = (),
     labels: str | None = None,
-) -> dict[Path, Evaluation]:
+) -> dict[Path, Predictions]:
     """Evaluates models of any kind, each once, on the same clips; `source` is for messages.
 
     The other arguments are a published .pth's; see `bridge.weights.source.read_source`.
@@ -34,7 +34,7 @@ def evaluate_files(
         SignBartError: A file cannot be opened, or the clips do not fit it.
     """
     from bridge.artifact.opened import open_model
-    from bridge.evaluation.predictions import evaluate
+    from bridge.evaluation.predict import evaluate
     from bridge.weights.source import read_labels
     from signbart.configuration.reading import load_config
 
@@ -172,7 +172,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     return 0
 
 
-def _print_scores(found: Mapping[Path, Evaluation], clips: ClipSet, source: str) -> None:
+def _print_scores(found: Mapping[Path, Predictions], clips: ClipSet, source: str) -> None:
     signers = ", ".join(clips.signer_names)
     print_table(
         f"{source}: {len(clips)} clips by {signers}, in percent",
@@ -186,16 +186,16 @@ def _print_scores(found: Mapping[Path, Evaluation], clips: ClipSet, source: str)
         )
 
 
-def _write(output: Path, found: Mapping[Path, Evaluation], clips: ClipSet) -> None:
+def _write(output: Path, found: Mapping[Path, Predictions], clips: ClipSet) -> None:
     from signbart.files import make_folder, write_text
-    from signbart.training.predictions import draw_evaluation, identify, write_evaluation
+    from signbart.training.predictions import draw_evaluation, identify, write_predictions
     from signbart.training.run_folder import csv_text
 
     pictures = output / "confusion_matrices"
     make_folder(pictures)
     keys = [column.replace("-", "").replace(" ", "_") for column in SCORE_COLUMNS]
     for path, evaluation in found.items():
-        write_evaluation(output, evaluation, identify(path, clips))
+        write_predictions(output, evaluation, identify(path, clips))
         draw_evaluation(evaluation, evaluation.model, pictures / f"{evaluation.model}.png")
     by_name = {evaluation.model: evaluation for evaluation in found.values()}
     rows = [dict(zip(keys, score_row(one), strict=True)) for one in by_name.values()]

@@ -21,7 +21,7 @@ from signbart.console import NOT_RUN, markdown_table
 from signbart.files import make_folder, replacing, write_text
 from signbart.training.folds import ALL
 from signbart.training.predictions import (
-    Evaluation,
+    Predictions,
     draw_evaluation,
     per_class_csv,
     per_class_rows,
@@ -198,7 +198,7 @@ def _matrices(run: Run, route: str, output: Path) -> list[str]:
     return ["\n\n".join(lines)]
 
 
-def _pooled(run: Run, variant: Variant, route: str) -> Evaluation | None:
+def _pooled(run: Run, variant: Variant, route: str) -> Predictions | None:
     """All folds' clips as one; None where a fold has none."""
     found = [m.evaluation if m else None for m in run.all_folds(variant, route)]
     return None if None in found else pool(found, variant.name)

@@ -14,7 +14,7 @@ from bridge.quantization.schemes import FLOAT
 from signbart.configuration.reading import load_config
 from signbart.training.folds import ALL
 from signbart.training.frameworks import FRAMEWORKS, TORCH, Framework, framework_of
-from signbart.training.predictions import Evaluation, read_evaluation
+from signbart.training.predictions import Predictions, read_predictions
 
 
 def read_run(folder: Path) -> Run:
@@ -98,7 +98,7 @@ def _read_training(path: Path, training: str) -> tuple[list[Result], Mapping[str
             "folder and run python -m bridge.loso again"
         ) from None
     if training == PLAIN:
-        reference = read_evaluation(folder / EVALUATION, framework.best)
+        reference = read_predictions(folder / EVALUATION, framework.best)
         if reference is not None:
             named = {"data": data, "fold": fold, "training": training, "scheme": FLOAT}
             found.append(Result(route=CHECKPOINT, verdict="pass", **named, **_scores(reference)))
@@ -129,7 +129,7 @@ def _result(
     file, sha256 = entry.get("file", ""), entry.get("sha256")
     evaluation = None
     if file:
-        evaluation = read_evaluation(folder / EVALUATION, Path(file).name, sha256)
+        evaluation = read_predictions(folder / EVALUATION, Path(file).name, sha256)
     time = times.get(file, {})
     if time.get("sha256") != sha256:
         time = {}  # of a file that has been made again since
@@ -155,7 +155,7 @@ def _result(
     )
 
 
-def _scores(evaluation: Evaluation) -> dict[str, Any]:
+def _scores(evaluation: Predictions) -> dict[str, Any]:
     scores = evaluation.scores
     return {
         "clips": scores.count,

@@ -15,7 +15,7 @@ from bridge.folds.layout import PLAIN, QAT, training_folder
 from bridge.quantization.schemes import FLOAT, SCHEMES
 from bridge.routes import ROUTES
 from signbart.training.frameworks import Framework
-from signbart.training.predictions import Evaluation
+from signbart.training.predictions import Predictions
 from signbart.training.run_folder import RESULTS
 
 # Stand for a route where the checkpoint itself was evaluated, in the framework that it was trained
@@ -72,7 +72,7 @@ class Result:
     speed_up: float | None = None
     operators: Mapping[str, int] = field(default_factory=dict)
     multiply_accumulates: Mapping[str, int] = field(default_factory=dict)
-    evaluation: Evaluation | None = field(default=None, repr=False, compare=False)
+    evaluation: Predictions | None = field(default=None, repr=False, compare=False)
 
     @property
     def share_int8(self) -> float | None:

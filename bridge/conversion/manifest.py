@@ -19,7 +19,7 @@ from bridge.verification.report import write_reports
 from bridge.weights.source import Source
 
 
-def write_papers(
+def write_records(
     output: Path,
     folder: Path,
     source: Source,

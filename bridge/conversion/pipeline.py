@@ -25,7 +25,7 @@ from bridge.conversion.evidence import (
     same_file,
 )
 from bridge.conversion.folder import move_by_verdict, set_others_aside, staging_folder
-from bridge.conversion.manifest import write_papers
+from bridge.conversion.manifest import write_records
 from bridge.conversion.route_run import RouteRun, describe, quantize_file
 from bridge.errors import BridgeError, ConversionError
 from bridge.quantization.schemes import FLOAT, Scheme, select_schemes
@@ -108,7 +108,7 @@ def convert(
         artifacts = make_artifacts(runs, output, folder / LOG, jobs)
         listed = {artifact.parity.artifact for artifact in artifacts}
         set_others_aside(output, listed, source.sha256)
-        write_papers(output, folder, source, evidence, artifacts, seed)
+        write_records(output, folder, source, evidence, artifacts, seed)
     return artifacts
 
 
@@ -144,12 +144,12 @@ def make_artifacts(
     artifacts = []
     for run in runs:
         for artifact in made[id(run)]:
-            artifacts.append(_settle(artifact, run, output))
+            artifacts.append(_place(artifact, run, output))
             report(artifacts[-1])
     return artifacts
 
 
-def _settle(artifact: Artifact, run: RouteRun, output: Path) -> Artifact:
+def _place(artifact: Artifact, run: RouteRun, output: Path) -> Artifact:
     """Moves an artifact to where its verdict belongs; of a wrong one the worst input is kept."""
     source = run.source
     path = move_by_verdict(artifact.path, output, artifact.parity)

@@ -110,15 +110,15 @@ class Fold:
     def _evaluate(self, paths: Sequence[Path], output: Path) -> None:
         """Runs what is new on the clips that its training was tested on."""
         from bridge.artifact.opened import open_model
-        from bridge.evaluation.predictions import evaluate
-        from signbart.training.predictions import identify, is_evaluated, write_evaluation
+        from bridge.evaluation.predict import evaluate
+        from signbart.training.predictions import identify, is_evaluated, write_predictions
 
         unseen = self._unseen()
         for path in paths:
             made_from = identify(path, unseen)
             if not is_evaluated(output, path.name, made_from):
                 evaluation = evaluate(open_model(path), unseen, self.data)
-                write_evaluation(output, evaluation, made_from)
+                write_predictions(output, evaluation, made_from)
 
     def _unseen(self) -> ClipSet:
         """The test clips alone: validation signers were not trained on, but chose the best epoch.

@@ -30,7 +30,7 @@ class Evaluation:
     percentages: Mapping[str, float] = field(default_factory=dict)
 
 
-class Board(Protocol):
+class EventWriter(Protocol):
     """TensorBoard's event files."""
 
     def write(self, row: Mapping[str, float]) -> None:
@@ -92,7 +92,7 @@ class Learner(Protocol):
     def save(self, path: Path, progress: Mapping[str, Any], *, resumable: bool) -> None:
         """Writes an ordinary checkpoint, with the optimizer's state where it is to be resumed."""
 
-    def open_board(self, folder: Path, purge_step: int) -> Board:
+    def open_event_writer(self, folder: Path, purge_step: int) -> EventWriter:
         """TensorBoard's writer; events of interrupted runs from `purge_step` on are hidden."""
 
     def wait_for_others(self) -> None:

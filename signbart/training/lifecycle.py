@@ -147,7 +147,7 @@ class _Run:
         """Trains until the last epoch or until nothing has improved for `patience` epochs."""
         learner, progress = self.learner, self.progress
         if learner.is_main:
-            board = learner.open_board(self.output / "tensorboard", progress["epoch"] + 1)
+            events = learner.open_event_writer(self.output / "tensorboard", progress["epoch"] + 1)
         if self.start is not None and progress["best"] is None:
             row = {"epoch": 0, **self._validate()}
             record_epoch(progress, row, self.config.train)
@@ -168,10 +168,10 @@ class _Run:
                     self._save_best()
                 write_text(self.output / "summary.csv", csv_text(progress["history"]))
                 learner.save(self.output / self.framework.last, progress, resumable=True)
-                board.write(row)
+                events.write(row)
                 report(row)
         if learner.is_main:
-            board.close()
+            events.close()
 
     def results(self, load: Callable[[Path], Any]) -> dict[str, Any]:
         """Scores of the best checkpoint, and who was trained, validated and tested on.

@@ -27,7 +27,7 @@ _PREDICTIONS = "predictions"
 
 
 @dataclass(frozen=True)
-class Evaluation:
+class Predictions:
     """One model's predictions.
 
     Attributes:
@@ -56,15 +56,15 @@ class Evaluation:
         """(C, C) counts: row the label, column the prediction."""
         return confusion(self.logits, self.labels)
 
-    def named(self, model: str) -> Evaluation:
+    def named(self, model: str) -> Predictions:
         """The same under another name."""
-        return Evaluation(
+        return Predictions(
             model, self.class_names, self.clips, self.signers, self.labels, self.logits
         )
 
 
-def write_evaluation(folder: Path, evaluation: Evaluation, made_from: Mapping[str, Any]) -> None:
-    """Writes ``predictions/<model>.csv`` and .npz, which `read_evaluation` reads back.
+def write_predictions(folder: Path, evaluation: Predictions, made_from: Mapping[str, Any]) -> None:
+    """Writes ``predictions/<model>.csv`` and .npz, which `read_predictions` reads back.
 
     Args:
         folder: Receives them; what other models' evaluations left there stays.
@@ -118,8 +118,8 @@ def _is_of(about: Mapping[str, Any], made_from: Mapping[str, Any]) -> bool:
     return {key: about.get(key) for key in made_from} == dict(made_from)
 
 
-def read_evaluation(folder: Path, model: str, sha256: str | None = None) -> Evaluation | None:
-    """What `write_evaluation` wrote of one model; None where there is nothing.
+def read_predictions(folder: Path, model: str, sha256: str | None = None) -> Predictions | None:
+    """What `write_predictions` wrote of one model; None where there is nothing.
 
     Args:
         folder: Where it was written to.
@@ -137,13 +137,13 @@ def read_evaluation(folder: Path, model: str, sha256: str | None = None) -> Eval
         raise SignBartError(
             f"{path} is missing or damaged; remove {folder} and evaluate again"
         ) from None
-    return Evaluation(
+    return Predictions(
         model, tuple(about["class_names"]), tuple(about["clips"]), tuple(about["signers"]),
         labels, logits,
     )  # fmt: skip
 
 
-def pool(evaluations: Sequence[Evaluation], model: str) -> Evaluation:
+def pool(evaluations: Sequence[Predictions], model: str) -> Predictions:
     """Several evaluations of the same classes, on clips of their own, as one.
 
     Args:
@@ -156,7 +156,7 @@ def pool(evaluations: Sequence[Evaluation], model: str) -> Evaluation:
     names = evaluations[0].class_names
     if any(evaluation.class_names != names for evaluation in evaluations):
         raise SignBartError(f"{model}: the folds' models have different classes")
-    return Evaluation(
+    return Predictions(
         model,
         names,
         tuple(clip for e in evaluations for clip in e.clips),
@@ -177,7 +177,7 @@ def _read_index(folder: Path) -> dict[str, Any]:
         ) from None
 
 
-def _predictions_csv(evaluation: Evaluation) -> str:
+def _predictions_csv(evaluation: Predictions) -> str:
     """A row a clip: what it is, what the model says, and how sure it is (softmax)."""
     text = io.StringIO()
     writer = csv.writer(text, lineterminator="\n")
@@ -206,14 +206,14 @@ def _predictions_csv(evaluation: Evaluation) -> str:
 SCORE_COLUMNS = ("model", "clips", "accuracy", "top-5", "mean class accuracy")
 
 
-def score_row(evaluation: Evaluation) -> list[str]:
+def score_row(evaluation: Predictions) -> list[str]:
     """Cells of `SCORE_COLUMNS`, in percent."""
     scores = evaluation.scores
     shares = (scores.accuracy, scores.top5, scores.mean_class_accuracy)
     return [evaluation.model, str(scores.count), *(f"{100 * share:.2f}" for share in shares)]
 
 
-def draw_evaluation(evaluation: Evaluation, name: str, path: Path) -> None:
+def draw_evaluation(evaluation: Predictions, name: str, path: Path) -> None:
     """Draws the confusion matrix, titled `name` and the accuracy, as a PNG."""
     from signbart.pictures import draw_confusion
 
@@ -226,7 +226,7 @@ def draw_evaluation(evaluation: Evaluation, name: str, path: Path) -> None:
 _LISTED = 3  # classes that a class is most often taken for
 
 
-def per_class_rows(evaluation: Evaluation) -> list[list[str]]:
+def per_class_rows(evaluation: Predictions) -> list[list[str]]:
     """A row a class that occurs: name, clips, percent recognised, what it is taken for."""
     rows = []
     names = evaluation.class_names
@@ -242,7 +242,7 @@ def per_class_rows(evaluation: Evaluation) -> list[list[str]]:
     return rows
 
 
-def per_class_csv(evaluations: Mapping[str, Evaluation | None]) -> str:
+def per_class_csv(evaluations: Mapping[str, Predictions | None]) -> str:
     """A row a class: clips, and each model's recall in percent.
 
     Where no clip is of the class, or the model was not evaluated, the cell says so.

@@ -32,7 +32,7 @@ from signbart_tf.training.checkpoint import (
 from signbart_tf.training.data import evaluation_dataset, input_signature, training_dataset
 from signbart_tf.training.loops import LOOPS
 from signbart_tf.training.optimizer import AdamW
-from signbart_tf.training.tensorboard_log import Board
+from signbart_tf.training.tensorboard_log import EventWriter
 
 
 class Preparation(Protocol):
@@ -168,9 +168,9 @@ class KerasLearner(Learner):
             optimizer=self.optimizer if resumable else None,
         )
 
-    def open_board(self, folder: Path, purge_step: int) -> Board:
-        """See `Learner.open_board`."""
-        return Board(folder, purge_step)
+    def open_event_writer(self, folder: Path, purge_step: int) -> EventWriter:
+        """See `Learner.open_event_writer`."""
+        return EventWriter(folder, purge_step)
 
 
 class Predictor:

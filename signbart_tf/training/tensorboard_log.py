@@ -8,7 +8,7 @@ from pathlib import Path
 import tensorflow as tf
 
 
-class Board:
+class EventWriter:
     """TensorBoard's event files.
 
     Args:

@@ -31,7 +31,7 @@ from signbart_torch.training.checkpoint import (
 from signbart_torch.training.data import evaluation_batches, training_batches
 from signbart_torch.training.memory import keep_freed_memory
 from signbart_torch.training.objective import Objective, leave_out_unused
-from signbart_torch.training.tensorboard_log import Board
+from signbart_torch.training.tensorboard_log import EventWriter
 from signbart_torch.training.workers import Workers, check_precision, start_workers
 
 
@@ -233,9 +233,9 @@ class TorchLearner(Learner):
         state = self.model.state_dict()
         save_checkpoint(Checkpoint(state, self.config, self.class_names, progress, optimizer), path)
 
-    def open_board(self, folder: Path, purge_step: int) -> Board:
-        """See `Learner.open_board`."""
-        return Board(folder, purge_step)
+    def open_event_writer(self, folder: Path, purge_step: int) -> EventWriter:
+        """See `Learner.open_event_writer`."""
+        return EventWriter(folder, purge_step)
 
     def wait_for_others(self) -> None:
         """See `Learner.wait_for_others`."""

@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from pathlib import Path
 
 
-class Board:
+class EventWriter:
     """TensorBoard's event files.
 
     TensorBoard imports TensorFlow for its file access wherever it is installed: seconds of start-up

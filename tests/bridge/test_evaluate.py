@@ -16,17 +16,17 @@ from PIL import Image
 from bridge import evaluate
 from bridge.artifact.opened import open_model
 from bridge.errors import ArtifactError, BridgeError
-from bridge.evaluation.predictions import evaluate as evaluate_model
+from bridge.evaluation.predict import evaluate as evaluate_model
 from signbart.console import NOT_RUN
 from signbart.errors import CheckpointError, ClipError, SignBartError
 from signbart.recordings.clip import ClipSet
 from signbart.training.predictions import (
-    Evaluation,
+    Predictions,
     identify,
     is_evaluated,
     pool,
-    read_evaluation,
-    write_evaluation,
+    read_predictions,
+    write_predictions,
 )
 from signbart_torch.models.signbart.model import SignBart
 from signbart_torch.training.checkpoint import Checkpoint, load_checkpoint, save_checkpoint
@@ -35,7 +35,7 @@ LOGITS = np.array([[3, 2, 1], [0, 1, 5], [4, 0, 1], [1, 2, 0]], np.float32)
 
 
 def evaluation(model="m.tflite", labels=(0, 2, 1, 1)):
-    return Evaluation(
+    return Predictions(
         model, ("a", "b", "c"), tuple("wxyz"), ("P", "P", "Q", "Q"), np.array(labels), LOGITS
     )
 
@@ -103,15 +103,15 @@ def test_classes_are_listed_with_what_they_are_taken_for():
 
 def test_predictions_are_kept_with_what_they_were_made_from(tmp_path):
     made_from = {"sha256": "1", "recordings": "2"}
-    write_evaluation(tmp_path, evaluation(), made_from)
-    write_evaluation(tmp_path, evaluation("other.onnx"), {"sha256": "3", "recordings": "2"})
+    write_predictions(tmp_path, evaluation(), made_from)
+    write_predictions(tmp_path, evaluation("other.onnx"), {"sha256": "3", "recordings": "2"})
     assert is_evaluated(tmp_path, "m.tflite", made_from)
     assert not is_evaluated(tmp_path, "m.tflite", {**made_from, "recordings": "9"})
     assert not is_evaluated(tmp_path, "none.tflite", made_from)
-    back = read_evaluation(tmp_path, "m.tflite", "1")
+    back = read_predictions(tmp_path, "m.tflite", "1")
     np.testing.assert_array_equal(back.logits, LOGITS)
     assert (back.class_names, back.signers) == (("a", "b", "c"), ("P", "P", "Q", "Q"))
-    assert read_evaluation(tmp_path, "m.tflite", "of another file") is None
+    assert read_predictions(tmp_path, "m.tflite", "of another file") is None
     with open(tmp_path / "predictions" / "m.tflite.csv", encoding="utf-8") as file:
         rows = list(csv.DictReader(file))
     assert [row["predicted"] for row in rows] == ["a", "c", "a", "b"]
@@ -121,7 +121,7 @@ def test_predictions_are_kept_with_what_they_were_made_from(tmp_path):
     )
     (tmp_path / "predictions" / "m.tflite.npz").write_bytes(b"x")
     with pytest.raises(SignBartError, match="missing or damaged; remove"):
-        read_evaluation(tmp_path, "m.tflite")
+        read_predictions(tmp_path, "m.tflite")
 
 
 def test_folds_are_pooled_only_where_their_classes_are_the_same():
@@ -197,7 +197,7 @@ def test_a_published_file_takes_its_configuration_and_labels(
     options = ["--config", str(tmp_path / "small.yaml"), "--labels", f"{tmp_path}/label2id.json"]
     output = tmp_path / "out"
     assert evaluate.main([*arguments, *options, "--output", str(output)]) == 0
-    assert read_evaluation(output, "published.pth").scores.accuracy == 1.0
+    assert read_predictions(output, "published.pth").scores.accuracy == 1.0
     with pytest.raises(CheckpointError, match=r"published\.pth"):
         evaluate.main(arguments)
 

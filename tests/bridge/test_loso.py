@@ -25,7 +25,7 @@ from signbart.files import file_sha256
 from signbart.recordings.packed import write_packed
 from signbart.synthetic.signs import make_clips
 from signbart.training.frameworks import TORCH
-from signbart.training.predictions import read_evaluation
+from signbart.training.predictions import read_predictions
 from signbart.training.splits import split_clips
 from signbart_torch.training.checkpoint import load_checkpoint
 
@@ -283,7 +283,7 @@ def test_those_who_chose_the_best_epoch_do_not_judge(
         device="cpu", conversions=1,
     )  # fmt: skip
     fold._evaluate([checkpoint], tmp_path)
-    assert set(read_evaluation(tmp_path, checkpoint.name).signers) == evaluated
+    assert set(read_predictions(tmp_path, checkpoint.name).signers) == evaluated
 
 
 @pytest.mark.parametrize(

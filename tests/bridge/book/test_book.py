@@ -17,7 +17,7 @@ from bridge.errors import BridgeError
 from signbart.console import NOT_RUN
 from signbart.files import file_sha256
 from signbart.training.frameworks import KERAS, TORCH
-from signbart.training.predictions import Evaluation, write_evaluation
+from signbart.training.predictions import Predictions, write_predictions
 from signbart_torch.training.checkpoint import load_model
 
 DATE = datetime.date(2026, 3, 1)
@@ -75,9 +75,9 @@ def write_fold(
     for name, count in hits.items() if evaluated else ():
         labels, logits = logits_with(count)
         clips = tuple(f"{folder.name} {at}" for at in range(10))
-        write_evaluation(
+        write_predictions(
             run / "evaluation",
-            Evaluation(name, CLASSES, clips, (folder.name,) * 10, labels, logits),
+            Predictions(name, CLASSES, clips, (folder.name,) * 10, labels, logits),
             {"sha256": shas[name]},
         )
     if ratios:
@@ -333,9 +333,9 @@ def test_the_onnx_is_in_the_book_and_counts(folder, tmp_path):
         path.write_text(json.dumps(manifest))
         labels, logits = logits_with(6)
         clips = tuple(f"{signer} {at}" for at in range(10))
-        write_evaluation(
+        write_predictions(
             run / "evaluation",
-            Evaluation("x.onnx", CLASSES, clips, (signer,) * 10, labels, logits),
+            Predictions("x.onnx", CLASSES, clips, (signer,) * 10, labels, logits),
             {"sha256": "o"},
         )
     run = read_run(folder)

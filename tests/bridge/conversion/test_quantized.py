@@ -1,4 +1,4 @@
-"""``bridge/convert.py --quantize``, end to end: what is made, what is not, what papers say."""
+"""``bridge/convert.py --quantize``, end to end: what is made, what is not, what the records say."""
 
 import dataclasses
 import hashlib
@@ -20,7 +20,7 @@ from bridge.verification.verdict import PASS, WRONG
 from signbart.console import run_command
 from signbart.training.calibration import calibrate_on_noise
 
-PAPERS = ["MODEL_CARD.md", "convert.log", "manifest.json", "parity.json", "parity.md"]
+RECORDS = ["MODEL_CARD.md", "convert.log", "manifest.json", "parity.json", "parity.md"]
 LINEAR, ATTENTION = 276_216, 42_912  # multiply-accumulates; artifact/test_contents.py counts them
 
 
@@ -62,7 +62,7 @@ def only_quantized(tmp_path_factory, trained, performances_file, exported, comma
 @pytest.mark.slow
 def test_only_what_was_asked_for_is_left(only_quantized):
     made = ["small_litert_dynamic_int8.tflite", "small_litert_int8.tflite"]
-    assert files(only_quantized.folder) == sorted([*PAPERS, *made])
+    assert files(only_quantized.folder) == sorted([*RECORDS, *made])
     output = only_quantized.output
     for name in made:
         assert str(only_quantized.folder / name) in output
@@ -146,7 +146,7 @@ def test_all_is_every_scheme_and_integer_edges_are_named(run, performances_file,
         f"small_litert_{name}{'_io' * scheme.calibrated}.tflite" for name, scheme in SCHEMES.items()
     ]
     picture = "parity_small_litert_fp32.tflite.png"
-    assert files(tmp_path / "out") == sorted([*PAPERS, *names, picture])
+    assert files(tmp_path / "out") == sorted([*RECORDS, *names, picture])
     assert "Parity with PyTorch" in output and "Quantized, judged on clips" in output
     made = read_metadata(tmp_path / "out" / "small_litert_int8_io.tflite")
     assert {t["name"]: t["dtype"] for t in made["inputs"]} == {
@@ -174,7 +174,7 @@ def test_what_predicts_garbage_is_exported_but_wrong_and_held_back(run, garbage,
     assert status == 1
     wrong = "small_litert_int8.tflite"
     assert files(out) == sorted([
-        *PAPERS, "small_litert_fp32.tflite", "small_litert_fp16.tflite",
+        *RECORDS, "small_litert_fp32.tflite", "small_litert_fp16.tflite",
         "parity_small_litert_fp32.tflite.png",
         f"rejected/{wrong}", f"rejected/repro_{wrong}.npz",
     ])  # fmt: skip

@@ -106,7 +106,7 @@ class Softmax(Learner):
                 progress=json.dumps(progress),
             )
 
-    def open_board(self, folder, purge_step):
+    def open_event_writer(self, folder, purge_step):
         self.board.append(purge_step)
         return SimpleNamespace(write=self.board.append, close=lambda: self.board.append("closed"))
 

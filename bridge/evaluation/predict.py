@@ -9,7 +9,7 @@ import numpy as np
 from bridge.errors import BridgeError
 from bridge.verification.clips import predict
 from signbart.preprocessing import model_inputs
-from signbart.training.predictions import Evaluation
+from signbart.training.predictions import Predictions
 
 if TYPE_CHECKING:
     from bridge.artifact.opened import OpenedModel
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 _BATCH = 64  # for speed alone; logits differ by rounding
 
 
-def evaluate(model: OpenedModel, clips: ClipSet, source: str) -> Evaluation:
+def evaluate(model: OpenedModel, clips: ClipSet, source: str) -> Predictions:
     """Runs a model on labelled clips, prepared as its own configuration says.
 
     Their classes are the model's, some or all, in whatever order; `source`, their path, is for
@@ -39,7 +39,7 @@ def evaluate(model: OpenedModel, clips: ClipSet, source: str) -> Evaluation:
             f"{model.runtime.name} gives NaN or infinity on {len(broken)} of {len(clips)} clips, "
             f"first on {clips.clips[broken[0]].source}; bridge.parity says where it goes wrong"
         )
-    return Evaluation(
+    return Predictions(
         model=model.runtime.name,
         class_names=model.class_names,
         clips=tuple(clip.source for clip in clips.clips),
