@@ -11,7 +11,7 @@ from pathlib import Path
 from bridge.quantization.schemes import FLOAT, SCHEMES
 from bridge.routes import ROUTES
 from signbart.console import markdown_table, print_table
-from signbart.files import replacing, write_text
+from signbart.files import atomic_write, write_text
 from signbart.timing import machine_name
 
 # Contestants that are no artifact of ours.
@@ -74,7 +74,7 @@ def write_report(output: Path, rows: Sequence[Row]) -> None:
         print_table(title, columns, cells)
         parts.append(f"{title}\n\n{markdown_table(columns, cells)}")
     write_text(output / "latency.md", "\n".join(parts))
-    with replacing(output / "latency.png") as picture:
+    with atomic_write(output / "latency.png") as picture:
         _draw(rows, picture)
     print(f"wrote {output}/latency.md, latency.csv and latency.png")
 

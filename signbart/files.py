@@ -19,7 +19,7 @@ _BESIDE = ".writing-"
 
 
 @contextmanager
-def replacing(path: Path) -> Iterator[Path]:
+def atomic_write(path: Path) -> Iterator[Path]:
     """Gives a path beside `path` to write to, and renames it to `path` when the block ends well.
 
     The name keeps its ending, which some libraries insist on. What a killed process leaves behind,
@@ -43,7 +43,7 @@ def replacing(path: Path) -> Iterator[Path]:
 
 def write_text(path: Path, text: str) -> None:
     """Writes a text file, UTF-8, whole or not at all."""
-    with replacing(path) as beside:
+    with atomic_write(path) as beside:
         beside.write_text(text, encoding="utf-8")
 
 
@@ -62,7 +62,7 @@ def make_folder(path: Path) -> None:
 
 
 @contextmanager
-def held(folder: Path) -> Iterator[None]:
+def folder_lock(folder: Path) -> Iterator[None]:
     """Keeps other processes that would hold `folder` out of it until the block ends.
 
     The lock is the system's, on the folder itself: no file marks it, and a killed process leaves
@@ -97,7 +97,7 @@ def held(folder: Path) -> Iterator[None]:
 
 
 def remove_left_overs(folder: Path) -> None:
-    """Removes what `replacing` left in a folder when its process was killed."""
+    """Removes what `atomic_write` left in a folder when its process was killed."""
     for left_over in folder.glob(f"{_BESIDE}*"):
         left_over.unlink(missing_ok=True)
 

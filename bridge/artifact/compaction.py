@@ -15,7 +15,7 @@ from typing import Any
 
 import numpy as np
 
-from signbart.files import replacing
+from signbart.files import atomic_write
 
 # A component of a name by LiteRT Torch: the class with its module, and behind it the attribute.
 _CLASS_AND_ATTRIBUTE = re.compile(r"(?:\w+\.)+_*[A-Z][A-Za-z0-9]*(?:_|$)")
@@ -44,7 +44,7 @@ def compact(path: Path) -> None:
     _share_the_empty_buffer(model)
     builder = _sharing_builder()
     builder.Finish(model.Pack(builder), file_identifier=b"TFL3")
-    with replacing(path) as beside:
+    with atomic_write(path) as beside:
         beside.write_bytes(builder.Output())
 
 

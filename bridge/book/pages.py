@@ -18,7 +18,7 @@ from bridge.book.tables import Table
 from bridge.folds.layout import PLAIN, QAT
 from bridge.routes import ROUTES
 from signbart.console import NOT_RUN, markdown_table
-from signbart.files import make_folder, replacing, write_text
+from signbart.files import atomic_write, make_folder, write_text
 from signbart.training.folds import ALL
 from signbart.training.predictions import (
     Predictions,
@@ -159,7 +159,7 @@ def _curves(run: Run, output: Path) -> list[str]:
             lines += [f"{name}: {NOT_RUN}", ""]
             continue
         path = output / CURVES / f"{_file_name(run.data, training)}.png"
-        with replacing(path) as picture:
+        with atomic_write(path) as picture:
             draw_curves(histories, f"{run.data}, {name}", picture)
         lines += [f"![{name}]({CURVES}/{path.name})", ""]
     return lines

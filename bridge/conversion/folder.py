@@ -12,7 +12,7 @@ from pathlib import Path
 from bridge.artifact.metadata import read_metadata
 from bridge.errors import BridgeError
 from bridge.verification.verdict import Verdict
-from signbart.files import held, make_folder
+from signbart.files import folder_lock, make_folder
 
 _STAGING = ".making-"
 
@@ -31,7 +31,7 @@ def staging_folder(output: Path) -> Iterator[Path]:
     new = not output.exists()
     make_folder(output)
     try:
-        with held(output):
+        with folder_lock(output):
             for left_over in output.glob(f"{_STAGING}*"):
                 shutil.rmtree(left_over, ignore_errors=True)
             with tempfile.TemporaryDirectory(dir=output, prefix=_STAGING) as name:

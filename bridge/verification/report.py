@@ -14,7 +14,7 @@ import numpy as np
 from bridge.quantization.schemes import FLOAT
 from bridge.verification.verdict import Verdict
 from signbart.console import cell, markdown_table, print_table
-from signbart.files import make_folder, replacing, write_text
+from signbart.files import atomic_write, make_folder, write_text
 
 if TYPE_CHECKING:
     from bridge.verification.samples import Sample
@@ -126,7 +126,7 @@ def save_repro(
     worst = next(sample for sample in samples if sample.description == result.worst_sample)
     make_folder(folder)
     inputs = folder / f"repro_{path.name}.npz"
-    with replacing(inputs) as beside:
+    with atomic_write(inputs) as beside:
         np.savez_compressed(beside, **worst.inputs)
     command = ["python", "-m", "bridge.parity", "--reference", checkpoint, *options]
     command += ["--inputs", inputs, path]

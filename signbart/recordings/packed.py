@@ -26,7 +26,7 @@ from pathlib import Path
 import numpy as np
 
 from signbart.errors import ClipError
-from signbart.files import replacing
+from signbart.files import atomic_write
 from signbart.recordings.clip import Clip, ClipSet
 
 UNKNOWN_SIGNER = "unknown"
@@ -201,7 +201,7 @@ def save_packed(packed: Packed, path: Path) -> None:
     }
     if packed.splits is not None:
         arrays["split"] = np.array(packed.splits)
-    with replacing(path) as beside, beside.open("wb") as file:
+    with atomic_write(path) as beside, beside.open("wb") as file:
         np.savez_compressed(file, **arrays)
 
 

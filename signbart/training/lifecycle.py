@@ -32,7 +32,7 @@ from signbart.training.progress import (
     record_epoch,
 )
 from signbart.training.requirements import require_trainable, with_labels
-from signbart.training.run_folder import RESULTS, csv_text, find_run, possession
+from signbart.training.run_folder import RESULTS, csv_text, find_run, run_lock
 from signbart.training.schedule import Plateau, learning_rate
 from signbart.training.splits import Split, split_clips
 
@@ -101,7 +101,7 @@ def train(
     learner.refresh()
     progress = {**(state.progress if state else new_progress()), **identity}
     run = _Run(learner, config, split, data, output, framework, progress, start)
-    with possession(output, config) if learner.is_main else nullcontext():
+    with run_lock(output, config) if learner.is_main else nullcontext():
         if learner.is_main:
             announce(run.describe())
         run.fit(report)

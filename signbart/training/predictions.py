@@ -18,7 +18,7 @@ import numpy as np
 
 from signbart.console import NOT_RUN
 from signbart.errors import SignBartError
-from signbart.files import file_sha256, make_folder, replacing, write_text
+from signbart.files import atomic_write, file_sha256, make_folder, write_text
 from signbart.recordings.clip import ClipSet
 from signbart.training.metrics import Scores, confusion, score
 
@@ -73,7 +73,7 @@ def write_predictions(folder: Path, evaluation: Predictions, made_from: Mapping[
     """
     predictions = folder / _PREDICTIONS
     make_folder(predictions)
-    with replacing(predictions / f"{evaluation.model}.npz") as path:
+    with atomic_write(predictions / f"{evaluation.model}.npz") as path:
         np.savez_compressed(path, labels=evaluation.labels, logits=evaluation.logits)
     write_text(predictions / f"{evaluation.model}.csv", _predictions_csv(evaluation))
     index = _read_index(folder)
@@ -219,7 +219,7 @@ def draw_evaluation(evaluation: Predictions, name: str, path: Path) -> None:
 
     scores = evaluation.scores
     title = f"{name}: {100 * scores.accuracy:.2f} % of {scores.count} clips"
-    with replacing(path) as picture:
+    with atomic_write(path) as picture:
         draw_confusion(evaluation.confusion, evaluation.class_names, title, picture)
 
 

@@ -19,7 +19,7 @@ import yaml
 
 from signbart.configuration.schema import RunConfig
 from signbart.errors import ConfigError
-from signbart.files import held, make_folder, remove_left_overs, write_text
+from signbart.files import folder_lock, make_folder, remove_left_overs, write_text
 from signbart.models import DEFAULT_KIND
 from signbart.training.frameworks import FRAMEWORKS, Framework, framework_of
 
@@ -124,7 +124,7 @@ def holds_run(folder: Path) -> bool:
 
 
 @contextmanager
-def possession(output: Path, config: RunConfig) -> Iterator[None]:
+def run_lock(output: Path, config: RunConfig) -> Iterator[None]:
     """Makes the run folder, if need be, and keeps it to this process until the block ends.
 
     Args:
@@ -135,7 +135,7 @@ def possession(output: Path, config: RunConfig) -> Iterator[None]:
         SignBartError: The folder cannot be made, or another process trains there.
     """
     make_folder(output)
-    with held(output):
+    with folder_lock(output):
         remove_left_overs(output)
         write_text(output / "config.yaml", yaml.safe_dump(config.to_dict(), sort_keys=False))
         yield

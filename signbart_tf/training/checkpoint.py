@@ -21,7 +21,7 @@ import numpy as np
 from signbart.configuration.reading import from_dict
 from signbart.configuration.schema import RunConfig
 from signbart.errors import CheckpointError, ConfigError
-from signbart.files import make_folder, replacing
+from signbart.files import atomic_write, make_folder
 from signbart_tf.models import new_model
 
 _HEADER = "signbart.json"
@@ -79,7 +79,7 @@ def save_checkpoint(
     content = {"config": config.to_dict(), "class_names": list(class_names)}
     header = json.dumps(content | {"progress": dict(progress or {})})
     make_folder(path.parent)
-    with replacing(path) as beside:
+    with atomic_write(path) as beside:
         if ending == ".keras":
             model.save(beside)
             with zipfile.ZipFile(beside, "a") as archive:

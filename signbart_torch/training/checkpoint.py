@@ -21,7 +21,7 @@ from torch import Tensor, nn
 from signbart.configuration.reading import from_dict
 from signbart.configuration.schema import RunConfig
 from signbart.errors import CheckpointError, ConfigError
-from signbart.files import make_folder, replacing
+from signbart.files import atomic_write, make_folder
 from signbart_torch.models import new_model
 
 _FORMAT = "signbart-1"
@@ -60,7 +60,7 @@ def save_checkpoint(checkpoint: Checkpoint, path: Path) -> None:
         "progress": json.dumps(checkpoint.progress),
     }
     make_folder(path.parent)
-    with replacing(path) as beside:
+    with atomic_write(path) as beside:
         beside.write_bytes(serialize(tensors, metadata=header))
 
 

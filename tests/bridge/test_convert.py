@@ -45,7 +45,7 @@ from bridge.verification.verdict import FAILED, PASS, WRONG, Verdict
 from bridge.weights.source import Source, read_labels
 from signbart.configuration.reading import from_dict
 from signbart.console import run_command
-from signbart.files import file_sha256, held
+from signbart.files import file_sha256, folder_lock
 from signbart.models import io_spec
 from signbart.models.io_spec import LOGITS
 from signbart_torch.models.signbart import decoder, encoder
@@ -619,7 +619,7 @@ def test_bad_input_exits_with_2_and_one_line(checkpoint, tmp_path, capsys, optio
 def test_two_conversions_do_not_share_a_folder(checkpoint, tmp_path, capsys):
     (tmp_path / ".making-by-the-other").mkdir()
     arguments = ["--checkpoint", str(checkpoint), "--output", str(tmp_path)]
-    with held(tmp_path), pytest.raises(SystemExit):
+    with folder_lock(tmp_path), pytest.raises(SystemExit):
         run_command(lambda: main(arguments))
     assert "another process is writing there; wait" in capsys.readouterr().err
     assert (tmp_path / ".making-by-the-other").is_dir()
