@@ -122,12 +122,13 @@ def main(arguments: Sequence[str] | None = None) -> int:
     from bridge.artifact.compaction import compact
     from bridge.artifact.runtimes import TFLiteRuntime, TorchRuntime
     from bridge.routes.via_litert import export
-    from bridge.verification.clips import clips_to_judge, judge_on_clips, predict
+    from bridge.verification.clips import clips_to_judge, predict
+    from bridge.verification.compare import judge_outputs
     from bridge.verification.limits import load_limits
     from bridge.verification.samples import make_samples
     from signbart.console import redirect_output
     from signbart.models import io_spec
-    from signbart.models.io_spec import ATTENTION_MASK, KEYPOINTS
+    from signbart.models.io_spec import ATTENTION_MASK, KEYPOINTS, LOGITS
     from signbart.recordings.reading import read_recordings
     from signbart.training.calibration import Calibration, calibrate_on, calibrate_on_noise
     from signbart_torch.training.checkpoint import load_model
@@ -177,7 +178,15 @@ def main(arguments: Sequence[str] | None = None) -> int:
                     failures[title] = str(error).splitlines()[0]
                     return
                 paths[title], runtimes[title] = path, runtime
-            result = judge_on_clips(title, "int8", clips, found, limits)
+            result = judge_outputs(
+                title,
+                {LOGITS: clips.reference},
+                {LOGITS: found},
+                clips.descriptions,
+                limits,
+                scheme="int8",
+                labels=clips.labels,
+            )
             off = cut_short - short_expected
             rows[title] = [
                 title,

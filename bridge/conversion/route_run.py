@@ -109,7 +109,7 @@ class RouteRun:
         """What a call gives where the converter did not even let it return."""
         expected = [(FLOAT, ending) for ending in self.endings]
         expected += [(s.name, ".tflite") for s in self.schemes if s.name != FLOAT]
-        reason = f"the converter ended its process; the last of its output is in {self.log.name}"
+        reason = "the converter ended its process; the log of the output folder has its last words"
         paths = [(scheme, self.path(scheme, ending)) for scheme, ending in expected]
         for path in (self.plain, *(path for _, path in paths)):
             path.unlink(missing_ok=True)  # nobody judged it
