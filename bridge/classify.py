@@ -13,16 +13,25 @@ from pathlib import Path
 import numpy as np
 
 from signbart.console import run_command
+from signbart.recordings.options import add_reading_arguments
 
 _SHOWN = 5
 
 
-def classify(model: str | Path, clip: str) -> list[tuple[str, float]]:
+def classify(
+    model: str | Path,
+    clip: str,
+    *,
+    source_layout: str | None = None,
+    image_size: str | None = None,
+) -> list[tuple[str, float]]:
     """Every class with its score, the likeliest first.
 
     Args:
         model: A .tflite, or whatever else `evaluation.open_model` opens without further options.
         clip: The recording; see `signbart.recordings.reading.read_single_clip`.
+        source_layout: What its landmarks are, where it does not say so itself.
+        image_size: Width and height of the pictures, for landmarks in pixels.
 
     Returns:
         Labels and scores: the softmax of the logits, which sums up to 1.
@@ -32,10 +41,9 @@ def classify(model: str | Path, clip: str) -> list[tuple[str, float]]:
     """
     from bridge.artifact.opened import open_model
     from bridge.verification.clips import predict, prepared_inputs
-    from signbart.recordings.clip import ClipSet
     from signbart.recordings.reading import read_single_clip
 
-    recording = ClipSet((read_single_clip(clip),), ("",))
+    recording = read_single_clip(clip, source_layout=source_layout, image_size=image_size)
     opened = open_model(model)
     (logits,) = predict(opened.runtime, *prepared_inputs(recording, opened.config))
     scores = np.exp(logits - logits.max(), dtype=np.float64)
@@ -53,13 +61,19 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument(
         "clip",
         metavar="CLIP",
-        help="a .pkl with 'keypoints', an .npy of (T, K, 2 or 3), or x.npz[12], one clip of a "
-        "packed file",
+        help="a .pkl with 'keypoints', an .npy of (T, K, 2 or 3), x.npz[12], one clip of a file "
+        "with several, or another form of docs/data.md",
     )
+    add_reading_arguments(parser, signers=False)
     parser.add_argument("--json", action="store_true", help="every class, as JSON")
     options = parser.parse_args(arguments)
 
-    scores = classify(options.model, options.clip)
+    scores = classify(
+        options.model,
+        options.clip,
+        source_layout=options.source_layout,
+        image_size=options.image_size,
+    )
     if options.json:
         predictions = [{"label": label, "score": round(score, 6)} for label, score in scores]
         record = {"model": options.model, "clip": options.clip, "predictions": predictions}

@@ -11,6 +11,7 @@ from bridge.errors import BridgeError
 from bridge.evaluation.tables import per_class_csv, per_class_rows
 from bridge.options import add_published_arguments
 from signbart.console import print_table, run_command
+from signbart.recordings.options import add_reading_arguments
 
 if TYPE_CHECKING:
     from bridge.evaluation.predictions import Evaluation
@@ -125,6 +126,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         help=".safetensors, .pth, .keras, .weights.h5, .onnx or .tflite",
     )
     parser.add_argument("--data", required=True, metavar="PATH", help="labelled recordings")
+    add_reading_arguments(parser)
     which = parser.add_mutually_exclusive_group()
     which.add_argument(
         "--signers", nargs="+", default=[], metavar="SIGNER", help="their clips only"
@@ -147,11 +149,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
     from bridge.evaluation.predictions import identify, require_nothing_else
     from signbart.files import make_folder
-    from signbart.recordings.reading import read_clips
+    from signbart.recordings.options import read_data
     from signbart.training.options import print_skipped
 
     paths = list({Path(model).resolve(): Path(model) for model in options.models}.values())
-    clips = read_clips(options.data, split=options.split, skip_bad=options.skip_bad)
+    clips = read_data(options)
     print_skipped(clips.skipped)
     chosen = select_clips(clips, options.signers, options.data)
     if options.output:

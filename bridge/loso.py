@@ -66,7 +66,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     from bridge.folds.fold_latency import measure_latency
     from signbart.configuration.reading import load_config
     from signbart.errors import ConfigError
-    from signbart.recordings.reading import read_clips
+    from signbart.recordings.options import read_data
     from signbart.training.lifecycle import require_trainable
     from signbart.training.options import print_skipped
 
@@ -77,7 +77,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     routes = tuple(route.name for route in select_routes([options.routes]))
     schemes = tuple(scheme.name for scheme in select_schemes([options.schemes]))
     config = load_config(options.config, options.overrides)
-    clips = read_clips(options.data, skip_bad=options.skip_bad)
+    clips = read_data(options, layout=config.data.layout)
     signers = [ALL]
     if not options.full_data:
         signers = select_signers(clips, options.signers, options.data)

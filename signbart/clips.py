@@ -12,14 +12,13 @@ from signbart.console import print_table, run_command
 from signbart.errors import ClipError
 from signbart.landmarks.layouts import LAYOUTS
 from signbart.recordings.clip import Clip, ClipSet
+from signbart.recordings.data_set import DATA_SET_FORMS
+from signbart.recordings.names import SPLITS
+from signbart.recordings.options import add_reading_arguments, read_data
 from signbart.recordings.packed import (
-    packing_scale,
+    packing_step,
     write_packed,
 )
-from signbart.recordings.pickle_tree import (
-    SPLITS,
-)
-from signbart.recordings.reading import DATA_SET_FORMS, read_clips
 
 # Longer listings on the screen end in a count.
 _LISTED = 20
@@ -63,18 +62,19 @@ def _pack(arguments: argparse.Namespace) -> None:
     target = Path(arguments.out)
     if target.exists() and not arguments.force:
         raise ClipError(f"{target}: exists already; pass --force to replace it")
-    clip_set = read_clips(arguments.path, split=arguments.split, skip_bad=arguments.skip_bad)
+    clip_set = read_data(arguments)
     write_packed(clip_set, target)
-    scale = packing_scale([clip.landmarks for clip in clip_set.clips])
+    step = packing_step([clip.landmarks for clip in clip_set.clips])
     _print_summary(clip_set)
     _print_skipped(clip_set)
     print(f"wrote      {target}, {target.stat().st_size} bytes")
-    print(f"rounding   at most {scale / 2:g} (landmarks are multiples of {scale:g})")
+    kept = f"at most {step / 2:g} (landmarks are multiples of {step:g})" if step else "none"
+    print(f"rounding   {kept}")
     print(f"next       python -m signbart.clips info {target}")
 
 
 def _info(arguments: argparse.Namespace) -> None:
-    clip_set = read_clips(arguments.path, split=arguments.split, skip_bad=arguments.skip_bad)
+    clip_set = read_data(arguments)
     _print_summary(clip_set)
     _print_skipped(clip_set)
     by_signer: dict[str, list[Clip]] = {name: [] for name in clip_set.signer_names}
@@ -92,9 +92,10 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(prog="signbart-clips", description=main.__doc__.split(";")[0])
     commands = parser.add_subparsers(required=True, metavar="pack|info")
     source = argparse.ArgumentParser(add_help=False)
-    source.add_argument("path", help=DATA_SET_FORMS)
+    source.add_argument("data", metavar="path", help=DATA_SET_FORMS)
     source.add_argument("--split", choices=SPLITS, default="all", help="default: %(default)s")
     source.add_argument("--skip-bad", action="store_true", help="leave bad clips out, say which")
+    add_reading_arguments(source)
     pack = commands.add_parser("pack", parents=[source], help="write a packed .npz")
     pack.add_argument("out", help="the .npz to write")
     pack.add_argument("--force", action="store_true", help="replace an existing file")

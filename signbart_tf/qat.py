@@ -34,14 +34,14 @@ def main(arguments: Sequence[str] | None = None) -> int:
     add_loop_argument(parser)
     options = parser.parse_args(arguments)
 
-    from signbart.recordings.reading import read_clips
+    from signbart.recordings.options import read_data
 
     import_tensorflow()
     from signbart_tf.training.checkpoint import load_checkpoint
     from signbart_tf.training.trainer import BEST
 
     checkpoint = load_checkpoint(options.checkpoint)
-    clips = read_clips(options.data, split=options.split, skip_bad=options.skip_bad)
+    clips = read_data(options, layout=checkpoint.config.data.layout)
     overrides = default_overrides(**{name: getattr(options, name) for name in DEFAULTS})
     config = training_config(
         checkpoint.config, [*overrides, *options.overrides], source=options.checkpoint

@@ -29,10 +29,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
     options = parser.parse_args(arguments)
 
     from signbart.configuration.reading import load_config
-    from signbart.recordings.reading import read_clips
+    from signbart.recordings.options import read_data
 
     config = load_config(options.config, options.overrides)
-    clips = read_clips(options.data, split=options.split, skip_bad=options.skip_bad)
+    clips = read_data(options, layout=config.data.layout)
 
     import_tensorflow()
     from signbart_tf.training.trainer import BEST, train

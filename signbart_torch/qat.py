@@ -38,7 +38,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
     from signbart.configuration.reading import load_config
     from signbart.errors import CheckpointError
-    from signbart.recordings.reading import read_clips
+    from signbart.recordings.options import read_data
     from signbart_torch.training.checkpoint import load_checkpoint
 
     checkpoint = load_checkpoint(options.checkpoint)
@@ -51,7 +51,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
                 "(--config)"
             )
         checkpoint = dataclasses.replace(checkpoint, config=load_config(options.config))
-    clips = read_clips(options.data, split=options.split, skip_bad=options.skip_bad)
+    clips = read_data(options, layout=checkpoint.config.data.layout)
     overrides = default_overrides(**{name: getattr(options, name) for name in DEFAULTS})
     config = training_config(
         checkpoint.config, [*overrides, *options.overrides], source=options.checkpoint

@@ -27,13 +27,16 @@ def main(arguments: Sequence[str] | None = None) -> int:
     options = parser.parse_args(arguments)
 
     from signbart.configuration.reading import load_config
-    from signbart.recordings.reading import read_clips
+    from signbart.recordings.options import print_notes, read_data
 
     config = load_config(options.config, options.overrides)
-    clips = read_clips(options.data, split=options.split, skip_bad=options.skip_bad)
+    clips = read_data(options, quiet=True)
 
     from signbart_torch.training.trainer import BEST, train
     from signbart_torch.training.workers import is_main_process
+
+    if is_main_process():
+        print_notes(clips, config.data.layout)
 
     with EpochReport(config.train.epochs, quiet=not is_main_process()) as report:
         results = train(

@@ -1,48 +1,24 @@
-"""One recording in a keypoint pickle, read without trusting the file.
+"""Keypoint pickles, read without trusting them (`pickle_opcodes`): one clip, or a whole set.
 
-`pickletools` cuts the file into opcodes, and the loop here understands only those that plain
-containers and NumPy arrays are written with. No unpickler runs, so nothing is imported and nothing
-is called but the functions of `_CONSTRUCTORS`, all of them below. An `Unpickler` with a strict
-``find_class`` would not do: a few bytes of its memo opcode ask for any amount of memory, nested
-tuples as a dictionary key overflow the C stack, and NumPy's own ``dtype.__setstate__`` believes any
-memory layout that it is told, pointers to objects included.
-
-Legend: T frames, K keypoints, D coordinates.
+Legend: T frames, K keypoints, D coordinates, M people.
 """
 
 from __future__ import annotations
 
-import pickletools
-import re
-from collections.abc import Callable
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from types import FunctionType
-from typing import Any
 
 import numpy as np
 
 from signbart.errors import ClipError
+from signbart.recordings.annotations import annotated_clips
+from signbart.recordings.pickle_opcodes import DAMAGE, PickledArray, Unreadable, run
+from signbart.recordings.recording import Contents, Recording
 
 # Far beyond any recording; lists that repeat one list by reference could otherwise ask for more.
 _MAX_NUMBERS = 2**24
-_DTYPE_CODE = re.compile(r"[<>|=]?(f(2|4|8|16)|[iu][1248]|b1|U[1-9]\d{0,3})")
-
-_LITERALS = frozenset(
-    "INT BININT BININT1 BININT2 LONG LONG1 LONG4 FLOAT BINFLOAT UNICODE BINUNICODE BINUNICODE8 "
-    "SHORT_BINUNICODE BINBYTES SHORT_BINBYTES BINBYTES8 BYTEARRAY8".split()
-)
-_CONSTANTS = {"NONE": None, "NEWTRUE": True, "NEWFALSE": False}
-_EMPTY = {"EMPTY_LIST": list, "EMPTY_DICT": dict, "EMPTY_TUPLE": tuple}
-# What a damaged file makes the opcodes do: an empty stack, an absent memo, a wrong argument …
-_DAMAGE = (
-    ArithmeticError, AttributeError, EOFError, LookupError, MemoryError, RecursionError, TypeError,
-    ValueError,
-)  # fmt: skip
-
-
-class _Unreadable(Exception):
-    """What stands in the file is understood, and is not a recording."""
 
 
 @dataclass(frozen=True)
@@ -68,34 +44,65 @@ def read_pickle(path: Path, *, labelled: bool = True) -> PickledClip:
     Raises:
         ClipError: The file is damaged, holds anything else, or asks for code; nothing ran.
     """
+    with _faults_of(path):
+        return _to_clip(run(path.read_bytes()), labelled)
+
+
+@contextmanager
+def _faults_of(path: Path) -> Iterator[None]:
+    """Turns what goes wrong while a pickle is read into errors that name it."""
     try:
-        return _to_clip(_run(path.read_bytes()), labelled)
+        yield
     except OSError as error:
         raise ClipError(f"{path}: cannot be read: {error.strerror or error}") from None
-    except _Unreadable as error:
+    except Unreadable as error:
         raise ClipError(f"{path}: {error}") from None
-    except _DAMAGE as error:
+    except DAMAGE as error:
         reason = f"{type(error).__name__}: {error}"[:120]
         raise ClipError(f"{path}: not a pickle, or a damaged or truncated one ({reason})") from None
 
 
+def read_pickled(path: Path) -> Contents:
+    """Reads a pickle of one clip, or the annotations of a whole set, as PYSKL keeps them.
+
+    Raises:
+        ClipError: See `read_pickle`.
+    """
+    with _faults_of(path):
+        content = run(path.read_bytes())
+        if type(content) is dict and "annotations" in content:
+            return annotated_clips(path, content, _to_array)
+        bare = type(content) is PickledArray and content.value is not None
+        clip = _to_clip({"keypoints": content} if bare else content, labelled=False)
+    return Contents(
+        [
+            Recording(
+                clip.landmarks,
+                str(path),
+                class_name=clip.class_name or None,
+                signer=clip.user,
+                name=path.stem,
+                as_is=not bare,
+            )
+        ]
+    )
+
+
 def _to_clip(fields: object, labelled: bool) -> PickledClip:
     if type(fields) is not dict:
-        raise _Unreadable(
-            f"the pickle holds a {type(fields).__name__}, not a dict with 'keypoints'"
-        )
+        raise Unreadable(f"the pickle holds a {type(fields).__name__}, not a dict with 'keypoints'")
     for key in ("keypoints", "class") if labelled else ("keypoints",):
         if key not in fields:
             found = ", ".join(map(str, list(fields)[:8])) or "none"
-            raise _Unreadable(f"the pickle has no field '{key}'; its fields: {found[:120]}")
+            raise Unreadable(f"the pickle has no field '{key}'; its fields: {found[:120]}")
     class_name, user = fields.get("class", ""), fields.get("user")
     if type(class_name) is not str:
-        raise _Unreadable(f"field 'class' must be text, found {type(class_name).__name__}")
+        raise Unreadable(f"field 'class' must be text, found {type(class_name).__name__}")
     if user is not None and type(user) not in (str, int):
-        raise _Unreadable(f"field 'user' must be text, found {type(user).__name__}")
+        raise Unreadable(f"field 'user' must be text, found {type(user).__name__}")
     keypoints = _to_array(fields["keypoints"])
     if keypoints.dtype.kind not in "fiu":
-        raise _Unreadable(f"field 'keypoints' must hold numbers, found dtype {keypoints.dtype}")
+        raise Unreadable(f"field 'keypoints' must hold numbers, found dtype {keypoints.dtype}")
     # What float32 cannot hold becomes infinite, which whoever takes the clip refuses.
     with np.errstate(over="ignore"):
         landmarks = np.array(keypoints, dtype=np.float32, order="C")
@@ -104,217 +111,23 @@ def _to_clip(fields: object, labelled: bool) -> PickledClip:
 
 def _to_array(value: object) -> np.ndarray:
     """An array, nested lists of numbers, or nested lists of arrays, as one array."""
+    if type(value) is PickledArray and value.value is not None:
+        return value.value
     shape: list[int] = []
     level = [value]
     while level and type(level[0]) in (list, tuple):
         lengths = {len(item) if type(item) in (list, tuple) else -1 for item in level}
         if len(lengths) > 1:
-            raise _Unreadable("field 'keypoints' is ragged: its lists differ in length")
+            raise Unreadable("field 'keypoints' is ragged: its lists differ in length")
         shape.append(lengths.pop())
         if len(shape) > 3 or len(level) * shape[-1] > _MAX_NUMBERS:
-            raise _Unreadable(
-                "field 'keypoints' is nested too deep, or is too large, for (T, K, D)"
-            )
+            raise Unreadable("field 'keypoints' is nested too deep, or is too large, for (T, K, D)")
         level = [item for items in level for item in items]
     if all(type(item) in (int, float) for item in level):
         return np.array(level, dtype=np.float64).reshape(shape)
-    if not all(type(item) is _Array and item.value is not None for item in level):
-        raise _Unreadable("field 'keypoints' must hold nothing but numbers or arrays of numbers")
+    if not all(type(item) is PickledArray and item.value is not None for item in level):
+        raise Unreadable("field 'keypoints' must hold nothing but numbers or arrays of numbers")
     inner = {item.value.shape for item in level}
     if len(inner) > 1 or len(level) * level[0].value.size > _MAX_NUMBERS:
-        raise _Unreadable("field 'keypoints' holds arrays of different shapes, or too large ones")
+        raise Unreadable("field 'keypoints' holds arrays of different shapes, or too large ones")
     return np.array([item.value for item in level]).reshape(*shape, *inner.pop())
-
-
-class _DType:
-    """A NumPy dtype as pickles build it: first the code, then the byte order."""
-
-    def __init__(self, code: object):
-        if type(code) is not str:
-            raise ValueError("a dtype's code is not text")
-        if not _DTYPE_CODE.fullmatch(code):
-            raise _Unreadable(
-                f"holds a NumPy array of dtype {code[:40]!r}; save 'keypoints' as float32 numbers"
-            )
-        self.value = np.dtype(code)
-
-    def build(self, state: tuple) -> None:
-        # The rest of the state describes structured dtypes, whose codes are refused above.
-        order = state[1]
-        if order in ("<", ">"):
-            self.value = self.value.newbyteorder(order)
-
-
-class _Array:
-    """A NumPy array as pickles build it: empty at first, then shape, dtype and data."""
-
-    def __init__(self, value: np.ndarray | None = None):
-        self.value = value
-
-    def build(self, state: tuple) -> None:
-        _, shape, dtype, fortran, data = state
-        self.value = _from_bytes(data, dtype, shape, "F" if fortran else "C")
-
-
-def _from_bytes(data: object, dtype: object, shape: object, order: str) -> np.ndarray:
-    if (
-        type(data) not in (bytes, bytearray)
-        or type(dtype) is not _DType
-        or type(shape) is not tuple
-    ):
-        raise ValueError("an array's data, dtype or shape is of the wrong kind")
-    # A length of -1 would mean "whatever is left".
-    if not all(type(length) is int and length >= 0 for length in shape):
-        raise ValueError("an array's shape is not made of lengths")
-    return np.frombuffer(data, dtype.value).reshape(shape, order=order)
-
-
-def _new_array(subtype: object, shape: object, typecode: object) -> _Array:
-    del shape, typecode  # placeholders: `_Array.build` gets the real ones
-    if subtype is not _ndarray:
-        raise ValueError("an array of a class that is not numpy.ndarray")
-    return _Array()
-
-
-def _ndarray(*_: object) -> None:
-    """Stands for ``numpy.ndarray``, which pickles name and never call."""
-    raise ValueError("numpy.ndarray is called")
-
-
-def _new_dtype(code: object, align: object = False, copy: object = False) -> _DType:
-    del align, copy
-    return _DType(code)
-
-
-def _scalar(dtype: object, data: object) -> object:
-    return _from_bytes(data, dtype, (1,), "C")[0].item()
-
-
-def _array_from_buffer(
-    buffer: object, dtype: object, shape: object, order: object, axes: object = None
-) -> _Array:
-    if order != "K":
-        return _Array(_from_bytes(buffer, dtype, shape, "F" if order == "F" else "C"))
-    return _Array(_from_bytes(buffer, dtype, shape, "C").transpose(axes))
-
-
-def _latin1(text: object, encoding: object) -> bytes:
-    """Protocols 0 to 2 write bytes as text; this is the only encoding that they use."""
-    if type(text) is not str or encoding != "latin1":
-        raise ValueError("bytes in an encoding that is not latin1")
-    return text.encode("latin1")
-
-
-def _no_bytes() -> bytes:
-    return b""
-
-
-_CONSTRUCTORS: dict[tuple[str, str], Callable[..., object]] = {
-    ("numpy", "ndarray"): _ndarray,
-    ("numpy", "dtype"): _new_dtype,
-    ("_codecs", "encode"): _latin1,
-    ("__builtin__", "bytes"): _no_bytes,
-    ("builtins", "bytes"): _no_bytes,
-}
-for _core in ("numpy.core", "numpy._core"):
-    _CONSTRUCTORS[f"{_core}.multiarray", "_reconstruct"] = _new_array
-    _CONSTRUCTORS[f"{_core}.multiarray", "scalar"] = _scalar
-    _CONSTRUCTORS[f"{_core}.numeric", "_frombuffer"] = _array_from_buffer
-
-
-def _find(module: object, name: object) -> Callable[..., object]:
-    if type(module) is not str or type(name) is not str:
-        raise ValueError("a name that is not text")
-    try:
-        return _CONSTRUCTORS[module, name]
-    except KeyError:
-        raise _Unreadable(
-            f"refused: the pickle asks for {f'{module}.{name}'[:80]!r}, nothing of it was run; "
-            "only plain containers and numeric NumPy arrays are read"
-        ) from None
-
-
-def _run(data: bytes) -> object:
-    """Runs the opcodes of a pickle and returns what stands on the stack at the end."""
-    stack: list[Any] = []
-    below: list[list[Any]] = []
-    memo: dict[int, Any] = {}
-    for opcode, argument, _ in pickletools.genops(data):
-        name = opcode.name
-        if name in _LITERALS:
-            stack.append(argument)
-        elif name in _CONSTANTS:
-            stack.append(_CONSTANTS[name])
-        elif name in _EMPTY:
-            stack.append(_EMPTY[name]())
-        elif name in ("MEMOIZE", "PUT", "BINPUT", "LONG_BINPUT"):
-            memo[len(memo) if name == "MEMOIZE" else argument] = stack[-1]
-        elif name in ("GET", "BINGET", "LONG_BINGET"):
-            stack.append(memo[argument])
-        elif name == "MARK":
-            below.append(stack)
-            stack = []
-        elif name in ("LIST", "TUPLE", "DICT", "APPENDS", "SETITEMS"):
-            items, stack = stack, below.pop()
-            if name == "APPENDS":
-                _append(stack[-1], items)
-            elif name == "SETITEMS":
-                _set_items(stack[-1], items)
-            elif name == "DICT":
-                stack.append({})
-                _set_items(stack[-1], items)
-            else:
-                stack.append(items if name == "LIST" else tuple(items))
-        elif name in ("TUPLE1", "TUPLE2", "TUPLE3"):
-            stack.append(tuple(_pop(stack, int(name[-1]))))
-        elif name == "APPEND":
-            item = stack.pop()
-            _append(stack[-1], [item])
-        elif name == "SETITEM":
-            pair = _pop(stack, 2)
-            _set_items(stack[-1], pair)
-        elif name == "GLOBAL":
-            stack.append(_find(*argument.split(" ", 1)))
-        elif name == "STACK_GLOBAL":
-            stack.append(_find(*_pop(stack, 2)))
-        elif name == "REDUCE":
-            function, arguments = _pop(stack, 2)
-            if type(function) is not FunctionType or type(arguments) is not tuple:
-                raise ValueError("something is called that is no function")
-            stack.append(function(*arguments))
-        elif name == "BUILD":
-            state = stack.pop()
-            if type(stack[-1]) not in (_DType, _Array) or type(state) is not tuple:
-                raise ValueError("a state for something that has none")
-            stack[-1].build(state)
-        elif name == "STOP":
-            return stack.pop()
-        elif name not in ("PROTO", "FRAME"):
-            raise _Unreadable(
-                f"refused: the pickle uses opcode {name}, which plain containers and numeric NumPy "
-                "arrays do not need; nothing of it was run"
-            )
-    raise EOFError("no STOP")
-
-
-def _pop(stack: list[Any], count: int) -> list[Any]:
-    if len(stack) < count:
-        raise IndexError("the stack is empty")
-    items = stack[-count:]
-    del stack[-count:]
-    return items
-
-
-def _append(target: object, items: list[Any]) -> None:
-    if type(target) is not list:
-        raise ValueError("items for something that is no list")
-    target.extend(items)
-
-
-def _set_items(target: object, items: list[Any]) -> None:
-    if type(target) is not dict or len(items) % 2:
-        raise ValueError("pairs for something that is no dict")
-    # Hashing nested tuples may take for ever, or the whole stack.
-    if any(type(key) not in (str, int) for key in items[::2]):
-        raise ValueError("a dict's key is neither text nor a whole number")
-    target.update(zip(items[::2], items[1::2], strict=True))

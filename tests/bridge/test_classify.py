@@ -107,5 +107,5 @@ def test_a_recording_of_another_layout_is_refused(checkpoint, tmp_path):
 
 
 def test_a_clip_of_a_packed_file_is_that_clip(performances_file):
-    one = read_single_clip(f"{performances_file}[3]")
+    (one,) = read_single_clip(f"{performances_file}[3]").clips
     np.testing.assert_array_equal(one.landmarks, read_clips(performances_file).clips[3].landmarks)

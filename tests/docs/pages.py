@@ -17,7 +17,7 @@ PAGES = (
     "README.md", "docs/data.md", "docs/migration.md", "docs/deployment.md", "docs/quantization.md",
     "docs/performance.md", "docs/zoo.md", "docs/troubleshooting.md",
 )  # fmt: skip
-LANGUAGES = {"", "text", "python", "kotlin", "swift", "javascript"}
+LANGUAGES = {"", "text", "yaml", "python", "kotlin", "swift", "javascript"}
 
 # Word of the pages -> what stands in its place in the scratch folder. Longer words first.
 PLACEHOLDERS = {

@@ -1,0 +1,71 @@
+"""Command-line options that say how recordings are to be understood; used wherever --data is."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from typing import Any
+
+from signbart.landmarks.layouts import get_layout
+from signbart.recordings.clip import ClipSet
+from signbart.recordings.reading import read_clips
+
+
+def add_reading_arguments(parser: argparse.ArgumentParser, *, signers: bool = True) -> None:
+    """What the recordings do not say of themselves, and with `signers` how their names tell who."""
+    parser.add_argument(
+        "--source-layout",
+        metavar="NAME|YAML",
+        help="which landmark stands where in the recordings (default: what they or their number of "
+        "landmarks say); docs/data.md lists the names",
+    )
+    if signers:
+        parser.add_argument(
+            "--signer-pattern",
+            metavar="PATTERN",
+            help="how file names tell the signer: user, autsl, lsa64, or a regular expression with "
+            "(?P<signer>…) (default: the three by turns)",
+        )
+    parser.add_argument(
+        "--image-size",
+        metavar="WIDTHxHEIGHT",
+        help="size of the pictures, for landmarks in pixels, as in 640x480",
+    )
+
+
+def reading_options(options: argparse.Namespace) -> dict[str, Any]:
+    """The options of `add_reading_arguments`, as `reading.read_clips` takes them."""
+    names = ("source_layout", "signer_pattern", "image_size")
+    return {name: getattr(options, name) for name in names}
+
+
+def read_data(
+    options: argparse.Namespace, *, layout: str | None = None, quiet: bool = False
+) -> ClipSet:
+    """The recordings of ``--data``, and on stderr what was not read or was supposed.
+
+    Args:
+        options: With ``data`` and ``skip_bad``, perhaps ``split``, and those of
+            `add_reading_arguments`.
+        layout: The model layout that will be asked of them, to say what they lack of it.
+        quiet: Say nothing.
+
+    Raises:
+        SignBartError: See `reading.read_clips`.
+    """
+    clips = read_clips(
+        options.data,
+        split=getattr(options, "split", "all"),
+        skip_bad=options.skip_bad,
+        **reading_options(options),
+    )
+    if not quiet:
+        print_notes(clips, layout)
+    return clips
+
+
+def print_notes(clips: ClipSet, layout: str | None = None) -> None:
+    """Says on stderr what was not read or was supposed, and what the recordings lack."""
+    lacking = None if layout is None else clips.lacking(get_layout(layout))
+    for note in (*clips.notes, *([lacking] if lacking else [])):
+        print(f"note: {note}", file=sys.stderr)
