@@ -13,7 +13,7 @@ from signbart.errors import ClipError
 from signbart.landmarks.layouts import LAYOUTS
 from signbart.recordings.clip import Clip, ClipSet
 from signbart.recordings.data_set import DATA_SET_FORMS
-from signbart.recordings.names import SPLITS
+from signbart.recordings.names import SPLITS, UNKNOWN_SIGNER
 from signbart.recordings.options import add_reading_arguments, read_data
 from signbart.recordings.packed import (
     packing_step,
@@ -27,19 +27,30 @@ _LISTED = 20
 def _print_summary(clip_set: ClipSet) -> None:
     frames = [len(clip.landmarks) for clip in clip_set.clips]
     keypoints, coordinates = clip_set.clips[0].landmarks.shape[1:]
-    layouts = [name for name, layout in LAYOUTS.items() if layout.num_keypoints == keypoints]
+    layouts = [name for name, layout in LAYOUTS.items() if clip_set.gives(layout)]
     per_class = np.bincount(clip_set.labels, minlength=len(clip_set.class_names))
     print(f"clips      {len(clip_set)}")
-    print(f"signers    {len(clip_set.signer_names)}")
+    print(f"signers    {_signers(clip_set)}")
     print(
         f"classes    {len(per_class)}, clips of each {_spread(per_class)}: "
         f"{', '.join(_shorten(clip_set.class_names))}"
     )
+    named = ", by name" if clip_set.landmark_names else ""
     print(
         f"keypoints  {keypoints} of {coordinates} coordinates "
-        f"(layouts: {', '.join(layouts) or 'none known'})"
+        f"(layouts: {', '.join(layouts) or 'none known'}{named})"
     )
     print(f"frames     {_spread(frames)}")
+
+
+def _signers(clip_set: ClipSet) -> str:
+    unknown = clip_set.signers.count(UNKNOWN_SIGNER)
+    if unknown == len(clip_set):
+        return "not known"
+    names = str(len(clip_set.signer_names))
+    return (
+        f"{names}, one of them '{UNKNOWN_SIGNER}': {unknown} clips name none" if unknown else names
+    )
 
 
 def _spread(values: Sequence[int]) -> str:

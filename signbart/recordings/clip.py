@@ -117,6 +117,15 @@ class ClipSet:
         )
         return dataclasses.replace(self, clips=clips, landmark_names=None)
 
+    def gives(self, layout: Layout) -> bool:
+        """Whether the clips have every landmark of `layout`."""
+        count = self.clips[0].landmarks.shape[1]
+        names = self.landmark_names
+        if names is None:
+            own = next((known for known in LAYOUTS.values() if known.num_keypoints == count), None)
+            names = own.names if own else ()
+        return set(layout.names) <= set(names)
+
     def lacking(self, layout: Layout) -> str | None:
         """What `to_layout` will have to leave missing, in words; None where that is nothing."""
         names = self.landmark_names
