@@ -47,10 +47,8 @@ def _signers(clip_set: ClipSet) -> str:
     unknown = clip_set.signers.count(UNKNOWN_SIGNER)
     if unknown == len(clip_set):
         return "not known"
-    names = str(len(clip_set.signer_names))
-    return (
-        f"{names}, one of them '{UNKNOWN_SIGNER}': {unknown} clips name none" if unknown else names
-    )
+    rest = f", one of them '{UNKNOWN_SIGNER}': {unknown} clips name none" if unknown else ""
+    return f"{len(clip_set.signer_names)}{rest}"
 
 
 def _spread(values: Sequence[int]) -> str:

@@ -89,24 +89,21 @@ def make_samples(
     return made
 
 
-def synthetic_clips(config: RunConfig, seed: int) -> ClipSet | None:
-    """Synthetic recordings in the run's layout; None where they do not have its landmarks."""
+def synthetic_clips(config: RunConfig, seed: int, *, partial: bool = False) -> ClipSet | None:
+    """Synthetic recordings in the run's layout; None where they do not have its landmarks.
+
+    With `partial` some of them are enough; the others are missing.
+    """
     from signbart.landmarks.layouts import get_layout
 
-    made_in = get_layout("kp90")
-    wanted = get_layout(config.data.layout).holistic
-    if wanted is None or not set(wanted) <= set(made_in.holistic):
+    made_in, layout = get_layout("kp90"), get_layout(config.data.layout)
+    common = set(layout.names) & set(made_in.names)
+    if not common or (not partial and len(common) < layout.num_keypoints):
         return None
     from signbart.synthetic.signs import make_clips
 
     clips = make_clips(num_classes=4, num_signers=2, repetitions=2, seed=seed)
-    columns = [made_in.holistic.index(landmark) for landmark in wanted]
-    return dataclasses.replace(
-        clips,
-        clips=tuple(
-            dataclasses.replace(clip, landmarks=clip.landmarks[:, columns]) for clip in clips.clips
-        ),
-    )
+    return dataclasses.replace(clips, landmark_names=made_in.names).to_layout(layout)
 
 
 def describe_samples(samples: Sequence[Sample], data: str | None) -> str:
