@@ -9,11 +9,12 @@ import argparse
 import json
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
 from signbart.console import run_command
-from signbart.recordings.options import add_reading_arguments
+from signbart.recordings.options import add_reading_arguments, reading_options
 
 _SHOWN = 5
 
@@ -21,17 +22,14 @@ _SHOWN = 5
 def classify(
     model: str | Path,
     clip: str,
-    *,
-    source_layout: str | None = None,
-    image_size: str | None = None,
+    **reading: Any,
 ) -> list[tuple[str, float]]:
     """Every class with its score, the likeliest first.
 
     Args:
         model: A .tflite, or whatever else `evaluation.open_model` opens without further options.
         clip: The recording; see `signbart.recordings.reading.read_single_clip`.
-        source_layout: What its landmarks are, where it does not say so itself.
-        image_size: Width and height of the pictures, for landmarks in pixels.
+        reading: How its landmarks are to be understood; further arguments of that function.
 
     Returns:
         Labels and scores: the softmax of the logits, which sums up to 1.
@@ -43,7 +41,7 @@ def classify(
     from bridge.verification.clips import predict, prepared_inputs
     from signbart.recordings.reading import read_single_clip
 
-    recording = read_single_clip(clip, source_layout=source_layout, image_size=image_size)
+    recording = read_single_clip(clip, **reading)
     opened = open_model(model)
     (logits,) = predict(opened.runtime, *prepared_inputs(recording, opened.config))
     scores = np.exp(logits - logits.max(), dtype=np.float64)
@@ -68,12 +66,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--json", action="store_true", help="every class, as JSON")
     options = parser.parse_args(arguments)
 
-    scores = classify(
-        options.model,
-        options.clip,
-        source_layout=options.source_layout,
-        image_size=options.image_size,
-    )
+    scores = classify(options.model, options.clip, **reading_options(options))
     if options.json:
         predictions = [{"label": label, "score": round(score, 6)} for label, score in scores]
         record = {"model": options.model, "clip": options.clip, "predictions": predictions}

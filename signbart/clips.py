@@ -1,8 +1,9 @@
-"""``python -m signbart.clips``: what a data set holds, and packing it into one file."""
+"""``python -m signbart.clips``: what a data set holds, pictures of it, and packing it into one."""
 
 from __future__ import annotations
 
 import argparse
+import re
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -13,13 +14,14 @@ from signbart.errors import ClipError
 from signbart.landmarks.layouts import LAYOUTS
 from signbart.recordings.clip import Clip, ClipSet
 from signbart.recordings.data_set import DATA_SET_FORMS
+from signbart.recordings.doctor import counts_by_split, examine_clips
 from signbart.recordings.names import SPLITS, UNKNOWN_SIGNER
-from signbart.recordings.options import add_reading_arguments, read_data
-from signbart.recordings.packed import (
-    packing_step,
-    write_packed,
-)
+from signbart.recordings.options import add_reading_arguments, read_data, reading_options
+from signbart.recordings.packed import packing_step, write_packed
+from signbart.recordings.pictures import draw_clip
+from signbart.recordings.reading import CLIP_FORMS, read_clips, read_single_clip
 
+_IN_SET = re.compile(r"(.+)\[(\d+)\]")
 # Longer listings on the screen end in a count.
 _LISTED = 20
 
@@ -85,6 +87,8 @@ def _pack(arguments: argparse.Namespace) -> None:
 def _info(arguments: argparse.Namespace) -> None:
     clip_set = read_data(arguments)
     _print_summary(clip_set)
+    for name, value in examine_clips(clip_set).facts.items():
+        print(f"{name:<10} {value}")
     _print_skipped(clip_set)
     by_signer: dict[str, list[Clip]] = {name: [] for name in clip_set.signer_names}
     for clip in clip_set.clips:
@@ -94,12 +98,25 @@ def _info(arguments: argparse.Namespace) -> None:
         for name, clips in by_signer.items()
     ]
     print_table("", ("signer", "clips", "classes", "repetitions"), rows)
+    columns, *rows = counts_by_split(clip_set)
+    print_table("clips / signers", columns, rows)
+
+
+def _show(arguments: argparse.Namespace) -> None:
+    inner = _IN_SET.fullmatch(arguments.clip)
+    reading = reading_options(arguments)
+    if inner and Path(inner[1]).is_dir():
+        clip_set, index = read_clips(inner[1], **reading), int(inner[2])
+    else:
+        clip_set, index = read_single_clip(arguments.clip, **reading), 0
+    for written in draw_clip(clip_set, index, Path(arguments.output)):
+        print(f"wrote      {written}")
 
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Packs a data set into one file, or says what one holds; returns the exit status."""
     parser = argparse.ArgumentParser(prog="signbart-clips", description=main.__doc__.split(";")[0])
-    commands = parser.add_subparsers(required=True, metavar="pack|info")
+    commands = parser.add_subparsers(required=True, metavar="pack|info|show")
     source = argparse.ArgumentParser(add_help=False)
     source.add_argument("data", metavar="path", help=DATA_SET_FORMS)
     source.add_argument("--split", choices=SPLITS, default="all", help="default: %(default)s")
@@ -111,6 +128,13 @@ def main(argv: Sequence[str] | None = None) -> int:
     pack.set_defaults(run=_pack)
     info = commands.add_parser("info", parents=[source], help="classes, signers, frames, keypoints")
     info.set_defaults(run=_info)
+    show = commands.add_parser("show", help="draw a clip: a strip of skeletons, and a moving one")
+    show.add_argument("clip", help=f"{CLIP_FORMS}; or FOLDER[12], a clip of a set")
+    show.add_argument(
+        "--output", default="clip", metavar="PATH", help="writes PATH.png and PATH.gif"
+    )
+    add_reading_arguments(show, signers=False)
+    show.set_defaults(run=_show)
     arguments = parser.parse_args(argv)
     arguments.run(arguments)
     return 0

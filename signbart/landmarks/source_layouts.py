@@ -53,6 +53,16 @@ def _build() -> dict[str, SourceLayout]:
             parts=((33, 4), (42, 3)),
         ),
         SourceLayout(
+            "left-pose-right",
+            "MediaPipe without a face, 75: the order of Google's tables",
+            (*left, *pose, *right),
+        ),
+        SourceLayout(
+            "left-right-pose",
+            "MediaPipe without a face, 75: hands 21 + 21, then pose 33",
+            (*left, *right, *pose),
+        ),
+        SourceLayout(
             "tasks553",
             "MediaPipe Tasks: pose 33, hands 21 + 21, face 478 with the irises",
             (*pose, *left, *right, *names.FACE_WITH_IRISES),

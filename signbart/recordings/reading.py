@@ -28,19 +28,24 @@ from signbart.recordings.names import (
     read_name,
     split_named,
 )
-from signbart.recordings.recording import Contents, Reading, Recording, to_landmarks
+from signbart.recordings.recording import Changes, Contents, Reading, Recording, to_landmarks
 from signbart.recordings.tree import frame_files, read_frames
 
 CLIP_FORMS = (
     "a .pkl with 'keypoints', an .npy of (T, K, 2 or 3), one clip of a file with several, "
     "x.npz[12], or another form of docs/data.md"
 )
+NO_CHANGES = Changes()
 _IN_FILE = re.compile(r"(.+)\[(\d+)\]")
 _SIZE = re.compile(r"(\d{1,5})[x×](\d{1,5})")
 
 
 def read_single_clip(
-    source: str, *, source_layout: str | None = None, image_size: str | None = None
+    source: str,
+    *,
+    source_layout: str | None = None,
+    image_size: str | None = None,
+    changes: Changes = NO_CHANGES,
 ) -> ClipSet:
     """Reads one recording.
 
@@ -49,6 +54,7 @@ def read_single_clip(
             ``x.npz[12]``, as messages name the clips of a file with several.
         source_layout: See `read_clips`.
         image_size: See `read_clips`.
+        changes: See `read_clips`.
 
     Returns:
         A set of that one clip; its class means nothing.
@@ -56,7 +62,7 @@ def read_single_clip(
     Raises:
         ClipError: There is no such recording, it is damaged, or no sign can be read from it.
     """
-    reading = _reading(source_layout, image_size)
+    reading = _reading(source_layout, image_size, changes)
     inner = None if Path(source).exists() else _IN_FILE.fullmatch(source)
     path = Path(inner[1] if inner else source)
     known = any(path.suffix.lower() in form.suffixes for form in FORMS)
@@ -93,6 +99,7 @@ def read_clips(
     source_layout: str | None = None,
     signer_pattern: str | None = None,
     image_size: str | None = None,
+    changes: Changes = NO_CHANGES,
 ) -> ClipSet:
     """Reads a data set in any form.
 
@@ -108,6 +115,7 @@ def read_clips(
             `signbart.recordings.names.SIGNER_PATTERNS`, or a regular expression with a group
             ``signer``. By default all of those.
         image_size: ``640x480``, width and height of the pictures, for landmarks in pixels.
+        changes: What is to be put right about every recording.
 
     Raises:
         ClipError: Nothing readable is there, a file is malformed, a clip is bad, or none is left.
@@ -117,7 +125,7 @@ def read_clips(
     where = f"{path}" if split == "all" else f"{path}, split '{split}'"
     if split not in SPLITS:
         raise ClipError(f"unknown split '{split}'; known: {', '.join(SPLITS)}")
-    reading = _reading(source_layout, image_size)
+    reading = _reading(source_layout, image_size, changes)
     patterns = DEFAULT_PATTERNS if signer_pattern is None else (get_signer_pattern(signer_pattern),)
     if not path.exists():
         raise ClipError(f"{path}: no such file or folder; expected {DATA_SET_FORMS}")
@@ -125,14 +133,17 @@ def read_clips(
     return _to_set(contents, reading, patterns, split, where, skip_bad)
 
 
-def _reading(source_layout: str | None, image_size: str | None) -> Reading:
+def _reading(source_layout: str | None, image_size: str | None, changes: Changes) -> Reading:
     size = None
     if image_size is not None:
         match = _SIZE.fullmatch(image_size)
         if match is None or not int(match[1]) or not int(match[2]):
             raise ConfigError(f"--image-size {image_size}: expected WIDTHxHEIGHT, as in 640x480")
         size = (float(match[1]), float(match[2]))
-    return Reading(None if source_layout is None else get_source_layout(source_layout), size)
+    if changes.centred is not None and not 0 < changes.centred < float("inf"):
+        raise ConfigError(f"--centred {changes.centred:g}: it must be above 0, as in 1 or 0.5")
+    layout = None if source_layout is None else get_source_layout(source_layout)
+    return Reading(layout, size, changes)
 
 
 def _to_clip(

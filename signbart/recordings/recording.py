@@ -12,7 +12,7 @@ import numpy as np
 
 from signbart.errors import ClipError
 from signbart.landmarks.layouts import LAYOUTS
-from signbart.landmarks.source import SourceLayout
+from signbart.landmarks.source import LARGEST_USUAL, SourceLayout
 from signbart.landmarks.source_layouts import guess_source_layout
 
 
@@ -66,16 +66,36 @@ class Contents:
 
 
 @dataclass(frozen=True)
+class Changes:
+    """What is put right about every recording, as the user says; in this order.
+
+    Attributes:
+        centred: Coordinates run from minus this to this about the middle of the picture; None:
+            they are shares of it.
+        flip_y: y points up (in metres: down).
+        mirror: x points to the left.
+        swap_hands: The left hand's landmarks stand where the right one's should, and the other way.
+    """
+
+    centred: float | None = None
+    flip_y: bool = False
+    mirror: bool = False
+    swap_hands: bool = False
+
+
+@dataclass(frozen=True)
 class Reading:
     """How recordings are understood, as the user says.
 
     Attributes:
         layout: What the landmarks are; None: what the file says, or their number.
         size: Width and height of the pictures; None: what the file says.
+        changes: What is put right.
     """
 
     layout: SourceLayout | None = None
     size: tuple[float, float] | None = None
+    changes: Changes = Changes()
 
 
 def to_landmarks(
@@ -92,7 +112,7 @@ def to_landmarks(
     """
     points, layout = recording.points, reading.layout or recording.layout
     usual = points.ndim == 3 and points.shape[2] in (2, 3)
-    if layout is None and recording.as_is and usual and not reading.size:
+    if layout is None and recording.as_is and usual and reading == Reading():
         return points, None
     try:
         each = 0
@@ -114,9 +134,50 @@ def to_landmarks(
             f"{recording.source}: no landmark of any frame is there: every one is NaN or infinite, "
             "masked or at (0, 0)"
         )
+    if reading.changes != Changes():
+        landmarks = _change(landmarks, names, reading.changes, recording.source)
     if reading.layout is None and names in _MODEL_NAMES:
         names = None
     return landmarks, names
+
+
+def _change(
+    landmarks: np.ndarray, names: tuple[str, ...] | None, changes: Changes, source: str
+) -> np.ndarray:
+    """Applies `changes`; what is missing stays so."""
+    if names is None:
+        raise ClipError(
+            f"{source}: nothing says what its landmarks are; pass --source-layout with --centred, "
+            "--flip-y, --mirror and --swap-hands"
+        )
+    metres = "Neck" in names and landmarks.shape[2] == 3
+    there = (landmarks[..., :2] != 0).any(axis=-1, keepdims=True)
+    found = np.abs(landmarks[..., :2][there[..., 0]])
+    if not metres and found.size and np.median(found) > LARGEST_USUAL:
+        raise ClipError(f"{source}: its landmarks are in pixels; pass --image-size WIDTHxHEIGHT")
+    landmarks = landmarks.copy()
+    edge = np.float32(0 if metres else 1)
+    if changes.centred is not None and not metres:
+        span = np.float32(changes.centred)
+        landmarks[..., :2] = (landmarks[..., :2] + span) / (2 * span)
+    if changes.flip_y:
+        landmarks[..., 1] = edge - landmarks[..., 1]
+    if changes.mirror:
+        landmarks[..., 0] = edge - landmarks[..., 0]
+    if changes.centred is not None:
+        # Where the middle was subtracted from missing points as well, they are at a corner.
+        corner = np.array([edge * changes.mirror, edge * changes.flip_y], np.float32)
+        there &= (np.abs(landmarks[..., :2] - corner) > 1e-6).any(axis=-1, keepdims=True)
+    if changes.swap_hands:
+        sides = {"left_hand_": "right_hand_", "right_hand_": "left_hand_"}
+        index = {name: at for at, name in enumerate(names)}
+        order = list(range(len(names)))
+        for name, at in index.items():
+            prefix = next((prefix for prefix in sides if name.startswith(prefix)), None)
+            if prefix:
+                order[at] = index.get(sides[prefix] + name.removeprefix(prefix), at)
+        landmarks, there = landmarks[:, order], there[:, order]
+    return np.where(there, landmarks, np.float32(0))
 
 
 _MODEL_NAMES = frozenset(layout.names for layout in LAYOUTS.values())

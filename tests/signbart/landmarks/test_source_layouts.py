@@ -19,7 +19,8 @@ from signbart.recordings.reading import read_clips
 T = 5
 SIZES = {"openpose137": 137, "coco-wholebody133": 133, "kinect-v1": 20, "kinect-v2": 25,
          "tasks553": 553, "hands42": 42, "pose-left-right-face": 543, "face-left-pose-right": 543,
-         "pose-face-left-right": 543, "tutorial1662": 543, "tutorial258": 75}  # fmt: skip
+         "pose-face-left-right": 543, "tutorial1662": 543, "tutorial258": 75,
+         "left-pose-right": 75, "left-right-pose": 75}  # fmt: skip
 # Places from each program's own documentation, where they are easily taken for others.
 PLACES = {
     "openpose137": {"nose": 0, "right_shoulder": 2, "left_shoulder": 5, "left_wrist": 7,
