@@ -67,6 +67,7 @@ def _build() -> dict[str, SourceLayout]:
             "MediaPipe Tasks: pose 33, hands 21 + 21, face 478 with the irises",
             (*pose, *left, *right, *names.FACE_WITH_IRISES),
         ),
+        SourceLayout("pose33", "MediaPipe Pose alone, 33", pose),
         SourceLayout("hands42", "hands alone: left 21, right 21", (*left, *right)),
         SourceLayout(
             "openpose137",
@@ -81,6 +82,13 @@ def _build() -> dict[str, SourceLayout]:
             (*names.COCO_BODY, *names.COCO_FEET, *names.OPENPOSE_FACE[:68], *left, *right),
             channels=XYC,
             min_confidence=0.3,  # MMPose's own limit for drawing
+        ),
+        SourceLayout(
+            "coco17",
+            "COCO's body, 17; x, y, confidence",
+            names.COCO_BODY,
+            channels=XYC,
+            min_confidence=0.3,
         ),
         SourceLayout(
             "kinect-v1",
@@ -104,10 +112,11 @@ def _build() -> dict[str, SourceLayout]:
 
 SOURCE_LAYOUTS: dict[str, SourceLayout] = _build()
 
-# What K landmarks are where nobody says so; for other numbers nothing is supposed.
+# What K landmarks are where nobody says so; for other numbers nothing is supposed, such as for 17,
+# which are COCO's in images and Human3.6M's in metres.
 _BY_COUNT = {
     **{layout.num_keypoints: layout.name for layout in LAYOUTS.values()},
-    **{42: "hands42", 133: "coco-wholebody133", 137: "openpose137", 553: "tasks553"},
+    **{33: "pose33", 42: "hands42", 133: "coco-wholebody133", 137: "openpose137", 553: "tasks553"},
 }
 
 

@@ -45,7 +45,7 @@ def _splits(path: Path, given: object, notes: list[str]) -> dict[str, str]:
     """frame_dir -> train, val or test."""
     if given is None:
         return {}
-    if type(given) is not dict or not all(type(names) is list for names in given.values()):
+    if type(given) is not dict or not all(type(n) in (list, tuple) for n in given.values()):
         raise ClipError(f"{path}: field 'split' must give a list of 'frame_dir' for each split")
     # xsub_train and xsub_val are one way to divide the set, xset_train and xset_val another.
     known = {name: split_named(str(name).rpartition("_")[2]) for name in given}

@@ -21,7 +21,8 @@ MASKS = ("mask", "keypoint_mask", "confidence", "scores", "keypoint_score")
 LABELS = ("label", "class", "y", "labels", "sign", "gloss")
 SIGNERS = ("signer", "user", "signers", "participant_id", "signer_id")
 _WHOLE = 64  # a scalar field that is longer than this is none
-_UNREADABLE = (
+# What reading a damaged .npz may raise.
+UNREADABLE = (
     ArithmeticError, EOFError, LookupError, MemoryError, NotImplementedError, OSError, RuntimeError,
     SyntaxError, TypeError, ValueError, zipfile.BadZipFile, zlib.error,
 )  # fmt: skip
@@ -105,7 +106,7 @@ def _load(path: Path) -> tuple[dict[str, np.ndarray], str]:
                     arrays[name] = array if array.dtype.kind == "b" else _float32(array)
                 elif array.dtype.kind == "U":
                     arrays[name] = array
-    except _UNREADABLE as error:
+    except UNREADABLE as error:
         reason = getattr(error, "strerror", None) or error
         raise ClipError(f"{path}: not a readable .npz file: {str(reason)[:120]}") from None
     return arrays, f" (not read, as it needs an unpickler: {', '.join(unread)})" if unread else ""

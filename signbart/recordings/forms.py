@@ -63,7 +63,7 @@ def _is_json(path: Path, head: bytes) -> bool:
 def _is_csv(path: Path, head: bytes) -> bool:
     text = _decoded(head)
     first = text.partition("\n")[0]
-    return "\0" not in text and text.isprintable() is not None and bool(re.search(r"[,;\t]", first))
+    return "\0" not in text and bool(re.search(r"[,;\t]", first))
 
 
 def _decoded(head: bytes) -> str:

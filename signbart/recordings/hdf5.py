@@ -3,7 +3,7 @@
 A clip is a dataset of numbers, (T, K, D) or (T, F), or a group with a dataset ``keypoints`` (or
 another of `POINTS`) and perhaps ``mask``. Attributes ``class`` (or ``label``), ``signer`` (or
 ``user``), ``repetition``, ``split``, ``width`` and ``height`` are read where they are there.
-Links to other files are not followed.
+Links to other files are not followed, and datasets whose numbers are in others not read.
 """
 
 from __future__ import annotations
@@ -53,7 +53,7 @@ def _collect(path: Path, group: Any, place: tuple[str, ...], found: list) -> Non
         entry = group[name]
         if isinstance(entry, h5py.Group):
             _collect(path, entry, (*place, name), found)
-        elif entry.dtype.kind in "fiub" and entry.ndim >= 1:
+        elif entry.dtype.kind in "fiub" and entry.ndim >= 1 and not _elsewhere(entry):
             sets[name] = entry
     points = next((name for name in POINTS if name in sets), None)
     if points is not None:
@@ -63,6 +63,11 @@ def _collect(path: Path, group: Any, place: tuple[str, ...], found: list) -> Non
     for name, entry in sets.items():
         if entry.ndim in (2, 3):
             found.append(_clip(path, entry, None, (*place, name), {}))
+
+
+def _elsewhere(dataset: Any) -> bool:
+    """Whether a dataset's numbers are in other files, which are nobody's business."""
+    return bool(dataset.external) or dataset.is_virtual
 
 
 def _clip(

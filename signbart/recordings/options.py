@@ -6,12 +6,16 @@ import argparse
 import sys
 from typing import Any
 
-from signbart.errors import ClipError
+from signbart.errors import ClipError, ConfigError
 from signbart.landmarks.layouts import get_layout
 from signbart.recordings.clip import ClipSet
 from signbart.recordings.doctor import examine_clips
 from signbart.recordings.reading import read_clips
 from signbart.recordings.recording import Changes
+
+_READ_AS = (
+    "source_layout", "signer_pattern", "image_size", "centred", "flip_y", "mirror", "swap_hands",
+)  # fmt: skip
 
 
 def add_reading_arguments(parser: argparse.ArgumentParser, *, signers: bool = True) -> None:
@@ -56,6 +60,22 @@ def reading_options(options: argparse.Namespace) -> dict[str, Any]:
     names = ("source_layout", "signer_pattern", "image_size")
     given = {name: getattr(options, name) for name in names if hasattr(options, name)}
     return {**given, "changes": changes}
+
+
+def require_plain(options: argparse.Namespace) -> None:
+    """For commands that read the recordings again elsewhere, without these options.
+
+    Raises:
+        ConfigError: One of them is given.
+    """
+    given = [name for name, value in vars(options).items()
+             if name in _READ_AS and value not in (None, False)]  # fmt: skip
+    if given:
+        option = "--" + given[0].replace("_", "-")
+        raise ConfigError(
+            f"{option}: this command reads {options.data} several times; write it once as it is "
+            f"meant, python -m signbart.clips pack {options.data} OUT.npz {option} …, and give that"
+        )
 
 
 def read_data(

@@ -21,7 +21,6 @@ from __future__ import annotations
 
 import itertools
 import zipfile
-import zlib
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -31,27 +30,22 @@ import numpy as np
 from signbart.errors import ClipError
 from signbart.files import replacing
 from signbart.landmarks.source import SourceLayout
+from signbart.recordings.arrays import UNREADABLE
 from signbart.recordings.clip import ClipSet
 from signbart.recordings.names import UNKNOWN_SIGNER
 from signbart.recordings.recording import Contents, Recording
 
 # A tenth of a millimetre, or a ten-thousandth of the image: finer than any tracker.
 DEFAULT_SCALE = 1e-4
-
 _INT16_MAX = np.iinfo(np.int16).max
-# Of int32 what float32 tells apart.
-_INT32_MAX = 2**24
+_INT32_MAX = 2**24  # what float32 tells apart
 _REQUIRED = ("kp_q", "scale", "label", "class_names")
 _OPTIONAL = ("offsets", "signer", "rep", "signer_names", "split", "landmark_names")
-_UNREADABLE = (
-    ArithmeticError, EOFError, LookupError, MemoryError, NotImplementedError, OSError, RuntimeError,
-    SyntaxError, TypeError, ValueError, zipfile.BadZipFile, zlib.error,
-)  # fmt: skip
 
 
 @dataclass(frozen=True)
 class Packed:
-    """The columns of a packed file: one entry a clip in all but `class_names`."""
+    """A packed file's columns: one entry a clip, but for `class_names` and `landmark_names`."""
 
     landmarks: Sequence[np.ndarray]
     labels: Sequence[int]
@@ -171,7 +165,7 @@ def _load_arrays(path: Path) -> dict[str, np.ndarray]:
             for name in (*_REQUIRED, *_OPTIONAL):
                 if name in archive.files:
                     arrays[name] = archive[name]
-    except _UNREADABLE as error:
+    except UNREADABLE as error:
         where = f"array '{name}' cannot be read" if name else "not a readable .npz file"
         raise ClipError(f"{path}: {where}: {error}; copy or write it again") from None
     return arrays
@@ -181,10 +175,21 @@ def packing_step(landmarks: Sequence[np.ndarray]) -> float:
     """The step that `save_packed` rounds to; 0 where it keeps float32 as it is.
 
     One wild value must not coarsen all the others: what int16 cannot hold at `DEFAULT_SCALE` is
-    kept as int32, and what that cannot hold as float32.
+    kept as int32, and what that cannot hold as float32. Only landmarks that a packed file held at a
+    larger step already keep that step, and so do not change.
     """
     largest = max(float(np.abs(clip).max()) for clip in landmarks)
+    own = float(np.float32(largest / _INT16_MAX))
+    if own > DEFAULT_SCALE and all(_are_multiples(clip, own) for clip in landmarks):
+        return own
     return DEFAULT_SCALE if largest <= _INT32_MAX * DEFAULT_SCALE else 0.0
+
+
+def _are_multiples(landmarks: np.ndarray, step: float) -> bool:
+    """Whether rounding to multiples of `step` gives the same float32 numbers."""
+    whole = np.rint(landmarks / np.float64(step)).astype(np.int64)
+    again = np.multiply(whole, np.float32(step), dtype=np.float32, casting="same_kind")
+    return np.array_equal(again, landmarks)
 
 
 def save_packed(packed: Packed, path: Path) -> None:

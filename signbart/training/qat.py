@@ -12,6 +12,7 @@ from signbart.configuration.reading import from_dict
 from signbart.configuration.schema import RunConfig
 from signbart.console import print_table
 from signbart.errors import ConfigError
+from signbart.recordings.options import add_reading_arguments
 from signbart.training.options import print_skipped
 
 if TYPE_CHECKING:
@@ -122,6 +123,7 @@ def add_arguments(parser: argparse.ArgumentParser, *, checkpoint: str) -> None:
     add = parser.add_argument
     add("--checkpoint", required=True, metavar="FILE", help=checkpoint)
     add("--data", required=True, metavar="PATH", help="the recordings it was trained on")
+    add_reading_arguments(parser)
     add("--output", required=True, metavar="FOLDER", help="run folder, for example runs/NAME_qat")
     add(
         "--static",

@@ -20,7 +20,8 @@ T = 5
 SIZES = {"openpose137": 137, "coco-wholebody133": 133, "kinect-v1": 20, "kinect-v2": 25,
          "tasks553": 553, "hands42": 42, "pose-left-right-face": 543, "face-left-pose-right": 543,
          "pose-face-left-right": 543, "tutorial1662": 543, "tutorial258": 75,
-         "left-pose-right": 75, "left-right-pose": 75}  # fmt: skip
+         "left-pose-right": 75, "left-right-pose": 75,
+         "pose33": 33, "coco17": 17}  # fmt: skip
 # Places from each program's own documentation, where they are easily taken for others.
 PLACES = {
     "openpose137": {"nose": 0, "right_shoulder": 2, "left_shoulder": 5, "left_wrist": 7,
@@ -154,6 +155,7 @@ def test_rows_that_several_layouts_have_are_not_guessed():
     assert guess_source_layout((T, 178))[0].name == "kp89"
     assert guess_source_layout((T, 12)) == (None, 0)
     assert guess_source_layout((T, 20, 2)) == (None, 0)
+    assert guess_source_layout((T, 17, 3)) == (None, 0)
     with pytest.raises(ClipError, match=r"300 numbers a frame may be kp75 × 4, kp100 × 3"):
         guess_source_layout((T, 300))
 

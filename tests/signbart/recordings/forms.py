@@ -212,6 +212,14 @@ def write_pyskl(root: Path, clips: Clips) -> Path:
     return root / "set.pkl"
 
 
+def write_pyskl_json(root: Path, clips: Clips) -> Path:
+    root.mkdir()
+    names, content = annotations(clips)
+    (root / "id2label.json").write_text(json.dumps(dict(enumerate(names))))
+    (root / "set.json").write_text(json.dumps(content, default=lambda array: array.tolist()))
+    return root / "set.json"
+
+
 def write_hdf5(root: Path, clips: Clips) -> Path:
     import h5py
 
@@ -221,6 +229,9 @@ def write_hdf5(root: Path, clips: Clips) -> Path:
             group.create_dataset("keypoints", data=with_gaps(landmarks))
             group.attrs["signer"] = name.split("_")[0]
         file["elsewhere"] = h5py.ExternalLink("/etc/passwd", "/")
+        file.create_dataset(
+            "train/stolen/clip", (4, 75, 2), "i1", external=[("/etc/passwd", 0, 600)]
+        )
     return root.with_suffix(".h5")
 
 
@@ -335,6 +346,7 @@ ANY = {
     "tree of JSON by parts": tree(write_json_parts, ".json"),
     "JSON list": write_json_list,
     "PYSKL": write_pyskl,
+    "PYSKL as JSON": write_pyskl_json,
     "HDF5": write_hdf5,
     "Google's Parquet": write_google,
     "long CSV": write_long_csv,

@@ -455,13 +455,22 @@ def test_packing_a_tree_loses_nothing_but_the_rounding(tmp_path):
     assert [path.name for path in tmp_path.glob(".*")] == []
 
 
-def test_packing_what_was_packed_changes_nothing(tmp_path, isl_kinect30):
-    clips = read_clips(isl_kinect30)
+@pytest.mark.parametrize(
+    "name", ["isl_kinect30", "asl10_pose_hands", "asl16_pose_hands", "fsl7_holistic"]
+)
+def test_packing_what_was_packed_changes_nothing(tmp_path, request, name):
+    folder = request.getfixturevalue(name)
+    clips = read_clips(folder)
     write_packed(clips, tmp_path / "x.npz")
-    with np.load(isl_kinect30 / "isl_kinect30.npz") as a, np.load(tmp_path / "x.npz") as b:
-        assert set(a.files) == set(b.files)
-        for name in a.files:
-            np.testing.assert_array_equal(a[name], b[name])
+    again = read_clips(tmp_path / "x.npz")
+    assert again.fingerprint() == clips.fingerprint()
+    assert in_order(again) == in_order(clips)
+    with np.load(folder / f"{name}.npz") as a, np.load(tmp_path / "x.npz") as b:
+        assert a["scale"] == b["scale"] and b["kp_q"].dtype == np.int16
+        if name == "isl_kinect30":
+            assert set(a.files) == set(b.files)
+            for array in a.files:
+                np.testing.assert_array_equal(a[array], b[array])
 
 
 @pytest.mark.parametrize(

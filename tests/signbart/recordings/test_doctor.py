@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from signbart.clips import main
-from signbart.errors import ClipError
+from signbart.errors import ClipError, ConfigError
 from signbart.landmarks.layouts import LAYOUTS
 from signbart.landmarks.source_layouts import get_source_layout
 from signbart.recordings.clip import Clip, ClipSet
@@ -222,3 +222,17 @@ def test_swapped_hands_are_drawn_in_the_other_colour(request, tmp_path):
             pixels = np.asarray(strip)
         counts.append([(pixels == c).all(axis=-1).sum() for c in ((31, 119, 180), (214, 39, 40))])
     assert counts[0] == counts[1][::-1] and counts[0][0] != counts[0][1]
+
+
+def test_what_reads_recordings_twice_wants_them_plain(tmp_path):
+    import argparse
+
+    from signbart.recordings.options import add_reading_arguments, require_plain
+
+    parser = argparse.ArgumentParser()
+    parser.add_argument("--data")
+    add_reading_arguments(parser)
+    require_plain(parser.parse_args(["--data", "x", "--strict"]))
+    for option in (["--swap-hands"], ["--centred", "1"], ["--source-layout", "hands42"]):
+        with pytest.raises(ConfigError, match=rf"{option[0]}: .*clips pack x OUT\.npz {option[0]}"):
+            require_plain(parser.parse_args(["--data", "x", *option]))

@@ -192,3 +192,19 @@ def test_info_says_what_was_not_read_and_who_is_not_known(tmp_path, capsys):
     printed = capsys.readouterr()
     assert "signers    2, one of them 'unknown': 1 clips name none" in printed.out
     assert "note: " in printed.err and "pictures" in printed.err
+
+
+@pytest.mark.parametrize("terminal", [True, False])
+def test_progress_is_shown_on_a_terminal_only(tmp_path, monkeypatch, terminal):
+    from io import StringIO
+
+    from rich.console import Console
+
+    for at in range(5):
+        write(tmp_path / "hello" / f"{at}.npy")
+    shown = StringIO()
+    console = Console(file=shown, force_terminal=terminal, width=80)
+    monkeypatch.setattr("signbart.console.console", lambda: console)
+    assert len(read_clips(tmp_path)) == 5
+    assert ("reading" in shown.getvalue()) == terminal
+    assert "100%" in shown.getvalue() or not terminal
