@@ -25,6 +25,7 @@ MOST, FEW = 0.8, 0.5
 # nine of ten frames.
 _NEAR = 0.5
 _SIDES = ("left", "right")
+_MIDDLE = ("nose", "left_shoulder", "right_shoulder")
 
 
 @dataclass(frozen=True)
@@ -171,8 +172,11 @@ def _unit(frames: Frames) -> list[Finding]:
                 "pass --image-size WIDTHxHEIGHT",
             )
         ]
-    below = (found < 0).mean(axis=0)
-    if below.max() < 0.15:
+    # Only x, and only where a signer's head and shoulders are: y may point up, legs lie anywhere.
+    middle = [frames.index[name] for name in _MIDDLE if frames.has(name)] or body
+    found = frames.points[:, middle, 0][frames.there[:, middle]]
+    below = float((found < 0).mean()) if len(found) else 0.0
+    if below < 0.15:
         return []
     # Signers fill about the same part of a picture: shoulders a quarter of its width, or half of it
     # where that is 2.
@@ -183,8 +187,8 @@ def _unit(frames: Frames) -> list[Finding]:
     return [
         Finding(
             "centred",
-            f"{below.max():.0%} of the coordinates are below 0: they run about the middle of the "
-            "picture and not from its corner",
+            f"x is below 0 in {below:.0%} of the points of head and shoulders: coordinates run "
+            "about the middle of the picture and not from its corner",
             f"pass --centred {span:g}, or 1 where they run from -1 to 1"
             if span < 1
             else "pass --centred 1, or 0.5 where they run from -0.5 to 0.5",

@@ -72,7 +72,8 @@ class Changes:
     Attributes:
         centred: Coordinates run from minus this to this about the middle of the picture; None:
             they are shares of it.
-        flip_y: y points up (in metres: down).
+        flip_y: y points up (in metres: down); from the picture's lower edge, or from its upper one
+            where all of it is below 0.
         mirror: x points to the left.
         swap_hands: The left hand's landmarks stand where the right one's should, and the other way.
     """
@@ -161,7 +162,9 @@ def _change(
         span = np.float32(changes.centred)
         landmarks[..., :2] = (landmarks[..., :2] + span) / (2 * span)
     if changes.flip_y:
-        landmarks[..., 1] = edge - landmarks[..., 1]
+        # Turned over about the picture's upper edge, all of it is below 0.
+        over = edge if (landmarks[..., 1][there[..., 0]] > _ABOVE).any() else np.float32(0)
+        landmarks[..., 1] = over - landmarks[..., 1]
     if changes.mirror:
         landmarks[..., 0] = edge - landmarks[..., 0]
     if changes.centred is not None:
@@ -180,6 +183,8 @@ def _change(
     return np.where(there, landmarks, np.float32(0))
 
 
+# Of the picture's height; sound points may leave it by so much.
+_ABOVE = 0.1
 _MODEL_NAMES = frozenset(layout.names for layout in LAYOUTS.values())
 
 

@@ -55,6 +55,7 @@ def swapped(points: np.ndarray) -> np.ndarray:
 
 
 FAULTS = {
+    "y up, below 0": (where_found(lambda p: p * (1, -1)), {"flip_y": True}, "--flip-y"),
     "y up": (where_found(lambda p: p * (1, -1) + (0, 1)), {"flip_y": True}, "--flip-y"),
     "mirrored": (where_found(lambda p: p * (-1, 1) + (1, 0)), {"mirror": True}, "--mirror"),
     "hands": (swapped, {"swap_hands": True}, "--swap-hands"),
@@ -76,8 +77,9 @@ def test_a_fault_is_found_and_its_remedy_mends_it(request, tmp_path, name, fault
     clips = sound(request, name)
     change, remedy, option = FAULTS[fault]
     broken = changed(clips, change)
-    found = [f for f in examine_clips(broken).findings if f.kind == fault.partition(",")[0]]
-    assert len(found) == 1 and option in found[0].remedy
+    found = examine_clips(broken).findings
+    assert [f.kind for f in found] == [fault.partition(",")[0]]
+    assert option in found[0].remedy
     write_packed(broken, tmp_path / "x.npz")
     if isinstance(remedy, str):
         mended = read_clips(tmp_path / "x.npz", image_size=remedy)

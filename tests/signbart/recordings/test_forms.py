@@ -1,6 +1,5 @@
 """Every form reads, told apart by its content, as the same clips in packed form do."""
 
-import importlib.util
 import json
 from pathlib import Path
 
@@ -11,10 +10,7 @@ from signbart.errors import ClipError
 from signbart.landmarks.layouts import get_layout
 from signbart.recordings.clip import Clip, ClipSet
 from signbart.recordings.reading import read_clips, read_single_clip
-
-_spec = importlib.util.spec_from_file_location("forms", Path(__file__).with_name("forms.py"))
-forms = importlib.util.module_from_spec(_spec)
-_spec.loader.exec_module(forms)
+from tests.signbart.recordings import forms
 
 TABLES = ("Google's Parquet", "long CSV", "wide Parquet")
 pytestmark = pytest.mark.filterwarnings("error")
