@@ -147,6 +147,11 @@ def test_a_sound_division_has_no_finding():
     assert kinds(made()) == []
 
 
+def test_a_part_to_test_on_need_not_have_every_class():
+    assert "empty classes" in kinds(made(("train",) * 3, labels=(0, 0, 0)))
+    assert "empty classes" not in kinds(made(("test",) * 3, labels=(0, 0, 0)))
+
+
 SET_FAULTS = {
     "one class": (made(labels=(0, 0, 0)), "one level too deep"),
     "empty classes": (made(labels=(0, 0, 0)), "have no clip: bye"),

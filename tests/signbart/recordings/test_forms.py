@@ -1,6 +1,7 @@
 """Every form reads, told apart by its content, as the same clips in packed form do."""
 
 import json
+import pickle
 from pathlib import Path
 
 import numpy as np
@@ -257,7 +258,6 @@ def test_a_set_of_arrays_in_one_npz(tmp_path):
 
 def test_an_annotation_pickle_runs_nothing(tmp_path):
     import os
-    import pickle
 
     class Attack:
         def __reduce__(self):
@@ -267,3 +267,49 @@ def test_an_annotation_pickle_runs_nothing(tmp_path):
     with pytest.raises(ClipError, match="refused: the pickle asks for"):
         read_clips(tmp_path / "a.pkl")
     assert not (tmp_path / "ran").exists()
+
+
+def test_nan_in_the_projects_own_pickles_is_missing_where_a_layout_is_named(tmp_path):
+    expected = made()
+    root = tmp_path / "set"
+    for class_name, name, landmarks in forms.named(expected):
+        (root / class_name).mkdir(parents=True, exist_ok=True)
+        content = {"keypoints": forms.with_gaps(landmarks), "class": class_name}
+        (root / class_name / f"{name}.pkl").write_bytes(pickle.dumps(content))
+    with pytest.raises(ClipError, match="is NaN or infinite"):
+        read_clips(root)
+    check_equal(read_clips(root, source_layout="kp75"), expected, "pickle")
+
+
+@pytest.mark.parametrize("dtype", ["<f2", ">f2", "<f4", "<f8", ">f8"])
+def test_numbers_of_every_precision_and_byte_order(tmp_path, dtype):
+    landmarks = (np.arange(4 * 75 * 2).reshape(4, 75, 2) / 1024).astype(dtype)
+    (tmp_path / "hello").mkdir()
+    np.save(tmp_path / "hello" / "a.npy", landmarks)
+    np.savez(tmp_path / "hello" / "b.npz", keypoints=landmarks)
+    for clip in read_clips(tmp_path).clips:
+        assert clip.landmarks.dtype == np.float32
+        np.testing.assert_array_equal(clip.landmarks[:, 1:], landmarks[:, 1:].astype(np.float32))
+
+
+def test_wide_tables_name_their_columns_in_several_ways(tmp_path):
+    pytest.importorskip("pyarrow", reason="tables are read with pyarrow")
+    rng = np.random.default_rng(0)
+    points = rng.uniform(0.1, 0.9, (5, 42, 2)).astype(np.float32)
+    names = get_layout("kp75").names[33:]
+    heads = {
+        "named": ",".join(f"{name}_x,{name}_y" for name in names),
+        "numbered": ",".join(str(at) for at in range(84)),
+        "counted": ",".join(f"v{at}" for at in range(84)),
+    }
+    for form, head in heads.items():
+        folder = tmp_path / form / "hello"
+        folder.mkdir(parents=True)
+        rows = [",".join(map(repr, frame.ravel().tolist())) for frame in points]
+        # Frames in another order than the rows.
+        lines = [f"{at},{row}" for at, row in enumerate(rows)][::-1]
+        (folder / "a.csv").write_text("\n".join([f"frame,{head}", *lines]))
+        clips = read_clips(tmp_path / form)
+        found = clips.to_layout(get_layout("kp75")).clips[0].landmarks
+        np.testing.assert_allclose(found[:, 33:], points, rtol=1e-6)
+        assert not found[:, :33].any()
