@@ -10,6 +10,7 @@ import json
 from collections.abc import Sequence
 
 from signbart.console import program_name, run_command
+from signbart.recordings.options import add_reading_arguments, reading_options
 
 _SHOWN = 5
 
@@ -26,15 +27,16 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument(
         "clip",
         metavar="CLIP",
-        help="a .pkl with 'keypoints', an .npy of (T, K, 2 or 3), or x.npz[12], one clip of a "
-        "packed file",
+        help="a .pkl with 'keypoints', an .npy of (T, K, 2 or 3), x.npz[12], one clip of a file "
+        "with several, or another form of docs/data.md",
     )
+    add_reading_arguments(parser, signers=False)
     parser.add_argument("--json", action="store_true", help="every class, as JSON")
     options = parser.parse_args(arguments)
 
     from bridge.artifact.opened import open_model
 
-    scores = open_model(options.model).classify(options.clip)
+    scores = open_model(options.model).classify(options.clip, **reading_options(options))
     if options.json:
         predictions = [{"label": label, "score": round(score, 6)} for label, score in scores]
         record = {"model": options.model, "clip": options.clip, "predictions": predictions}

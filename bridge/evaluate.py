@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 from bridge.errors import BridgeError
 from bridge.options import add_published_arguments
 from signbart.console import print_table, program_name, run_command
+from signbart.recordings.options import add_reading_arguments
 from signbart.training.predictions import SCORE_COLUMNS, per_class_csv, per_class_rows, score_row
 
 if TYPE_CHECKING:
@@ -116,6 +117,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         help=".safetensors, .pth, .keras, .weights.h5, .onnx or .tflite",
     )
     parser.add_argument("--data", required=True, metavar="PATH", help="labelled recordings")
+    add_reading_arguments(parser)
     which = parser.add_mutually_exclusive_group()
     which.add_argument(
         "--signers", nargs="+", default=[], metavar="SIGNER", help="their clips only"
@@ -137,12 +139,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
     options = parser.parse_args(arguments)
 
     from signbart.files import make_folder
-    from signbart.recordings.reading import read_clips
+    from signbart.recordings.options import read_data
     from signbart.training.options import print_skipped
     from signbart.training.predictions import identify, require_nothing_else
 
     paths = list({Path(model).resolve(): Path(model) for model in options.models}.values())
-    clips = read_clips(options.data, split=options.split, skip_bad=options.skip_bad)
+    clips = read_data(options)
     print_skipped(clips.skipped)
     chosen = select_clips(clips, options.signers, options.data)
     if options.output:

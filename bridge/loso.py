@@ -71,7 +71,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     from bridge.folds.fold_latency import measure_latency
     from signbart.configuration.reading import load_config
     from signbart.errors import ConfigError
-    from signbart.recordings.reading import read_clips
+    from signbart.recordings.options import read_data, require_plain
     from signbart.training.options import print_skipped
     from signbart.training.requirements import require_trainable
 
@@ -79,10 +79,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
         raise ConfigError("--jobs and --qat-epochs must be at least 1")
     if options.full_data and options.signers:
         raise ConfigError("--full-data trains on every signer; drop --signers")
+    require_plain(options)
     routes = tuple(route.name for route in select_routes([options.routes]))
     schemes = tuple(scheme.name for scheme in select_schemes([options.schemes]))
     config = load_config(options.config, options.overrides)
-    clips = read_clips(options.data, skip_bad=options.skip_bad)
+    clips = read_data(options, layout=config.data.layout)
     signers = [ALL]
     if not options.full_data:
         signers = select_signers(clips, options.signers, options.data)

@@ -1,8 +1,9 @@
-"""``python -m signbart.clips``: what a data set holds, and packing it into one file."""
+"""``python -m signbart.clips``: what a data set holds, pictures of it, and packing it into one."""
 
 from __future__ import annotations
 
 import argparse
+import re
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -12,15 +13,15 @@ from signbart.console import print_table, program_name, run_command
 from signbart.errors import ClipError
 from signbart.landmarks.layouts import LAYOUTS
 from signbart.recordings.clip import Clip, ClipSet
-from signbart.recordings.packed import (
-    packing_scale,
-    write_packed,
-)
-from signbart.recordings.pickle_tree import (
-    SPLITS,
-)
-from signbart.recordings.reading import DATA_SET_FORMS, read_clips
+from signbart.recordings.data_set import DATA_SET_FORMS
+from signbart.recordings.doctor import counts_by_split, examine_clips
+from signbart.recordings.names import SPLITS, UNKNOWN_SIGNER
+from signbart.recordings.options import add_reading_arguments, read_data, reading_options
+from signbart.recordings.packed import packing_step, write_packed
+from signbart.recordings.pictures import draw_clip
+from signbart.recordings.reading import CLIP_FORMS, read_clips, read_single_clip
 
+_IN_SET = re.compile(r"(.+)\[(\d+)\]")
 # Longer listings on the screen end in a count.
 _LISTED = 20
 
@@ -28,19 +29,28 @@ _LISTED = 20
 def _print_summary(clip_set: ClipSet) -> None:
     frames = [len(clip.landmarks) for clip in clip_set.clips]
     keypoints, coordinates = clip_set.clips[0].landmarks.shape[1:]
-    layouts = [name for name, layout in LAYOUTS.items() if layout.num_keypoints == keypoints]
+    layouts = [name for name, layout in LAYOUTS.items() if clip_set.gives(layout)]
     per_class = np.bincount(clip_set.labels, minlength=len(clip_set.class_names))
     print(f"clips      {len(clip_set)}")
-    print(f"signers    {len(clip_set.signer_names)}")
+    print(f"signers    {_signers(clip_set)}")
     print(
         f"classes    {len(per_class)}, clips of each {_spread(per_class)}: "
         f"{', '.join(_shorten(clip_set.class_names))}"
     )
+    named = ", by name" if clip_set.landmark_names else ""
     print(
         f"keypoints  {keypoints} of {coordinates} coordinates "
-        f"(layouts: {', '.join(layouts) or 'none known'})"
+        f"(layouts: {', '.join(layouts) or 'none known'}{named})"
     )
     print(f"frames     {_spread(frames)}")
+
+
+def _signers(clip_set: ClipSet) -> str:
+    unknown = clip_set.signers.count(UNKNOWN_SIGNER)
+    if unknown == len(clip_set):
+        return "not known"
+    rest = f", one of them '{UNKNOWN_SIGNER}': {unknown} clips name none" if unknown else ""
+    return f"{len(clip_set.signer_names)}{rest}"
 
 
 def _spread(values: Sequence[int]) -> str:
@@ -63,19 +73,22 @@ def _pack(arguments: argparse.Namespace) -> None:
     target = Path(arguments.out)
     if target.exists() and not arguments.force:
         raise ClipError(f"{target}: exists already; pass --force to replace it")
-    clip_set = read_clips(arguments.path, split=arguments.split, skip_bad=arguments.skip_bad)
+    clip_set = read_data(arguments)
     write_packed(clip_set, target)
-    scale = packing_scale([clip.landmarks for clip in clip_set.clips])
+    step = packing_step([clip.landmarks for clip in clip_set.clips])
     _print_summary(clip_set)
     _print_skipped(clip_set)
     print(f"wrote      {target}, {target.stat().st_size} bytes")
-    print(f"rounding   at most {scale / 2:g} (landmarks are multiples of {scale:g})")
+    kept = f"at most {step / 2:g} (landmarks are multiples of {step:g})" if step else "none"
+    print(f"rounding   {kept}")
     print(f"next       python -m signbart.clips info {target}")
 
 
 def _info(arguments: argparse.Namespace) -> None:
-    clip_set = read_clips(arguments.path, split=arguments.split, skip_bad=arguments.skip_bad)
+    clip_set = read_data(arguments)
     _print_summary(clip_set)
+    for name, value in examine_clips(clip_set).facts.items():
+        print(f"{name:<10} {value}")
     _print_skipped(clip_set)
     by_signer: dict[str, list[Clip]] = {name: [] for name in clip_set.signer_names}
     for clip in clip_set.clips:
@@ -85,6 +98,19 @@ def _info(arguments: argparse.Namespace) -> None:
         for name, clips in by_signer.items()
     ]
     print_table("", ("signer", "clips", "classes", "repetitions"), rows)
+    columns, *rows = counts_by_split(clip_set)
+    print_table("clips / signers", columns, rows)
+
+
+def _show(arguments: argparse.Namespace) -> None:
+    inner = _IN_SET.fullmatch(arguments.clip)
+    reading = reading_options(arguments)
+    if inner and Path(inner[1]).is_dir():
+        clip_set, index = read_clips(inner[1], **reading), int(inner[2])
+    else:
+        clip_set, index = read_single_clip(arguments.clip, **reading), 0
+    for written in draw_clip(clip_set, index, Path(arguments.output)):
+        print(f"wrote      {written}")
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -92,17 +118,25 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(
         prog=program_name("python -m signbart.clips"), description=main.__doc__.split(";")[0]
     )
-    commands = parser.add_subparsers(required=True, metavar="pack|info")
+    commands = parser.add_subparsers(required=True, metavar="pack|info|show")
     source = argparse.ArgumentParser(add_help=False)
-    source.add_argument("path", help=DATA_SET_FORMS)
+    source.add_argument("data", metavar="path", help=DATA_SET_FORMS)
     source.add_argument("--split", choices=SPLITS, default="all", help="default: %(default)s")
     source.add_argument("--skip-bad", action="store_true", help="leave bad clips out, say which")
+    add_reading_arguments(source)
     pack = commands.add_parser("pack", parents=[source], help="write a packed .npz")
     pack.add_argument("out", help="the .npz to write")
     pack.add_argument("--force", action="store_true", help="replace an existing file")
     pack.set_defaults(run=_pack)
     info = commands.add_parser("info", parents=[source], help="classes, signers, frames, keypoints")
     info.set_defaults(run=_info)
+    show = commands.add_parser("show", help="draw a clip: a strip of skeletons, and a moving one")
+    show.add_argument("clip", help=f"{CLIP_FORMS}; or FOLDER[12], a clip of a set")
+    show.add_argument(
+        "--output", default="clip", metavar="PATH", help="writes PATH.png and PATH.gif"
+    )
+    add_reading_arguments(show, signers=False)
+    show.set_defaults(run=_show)
     arguments = parser.parse_args(argv)
     arguments.run(arguments)
     return 0

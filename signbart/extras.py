@@ -24,11 +24,13 @@ PACKAGES: dict[str, tuple[str, str]] = {
     "tf_keras": ("tf-keras", "onnx"),
     "tensorflow": ("TensorFlow", "keras"),
     "keras": ("Keras", "keras"),
-    "h5py": ("h5py", "keras"),
+    "h5py": ("h5py", "recordings"),
+    "pyarrow": ("Apache Arrow (pyarrow)", "recordings"),
     "ai_edge_quantizer": ("LiteRT's quantizer (ai-edge-quantizer)", "quantize"),
     "rich": ("Rich", "report"),
     "sklearn": ("scikit-learn", "report"),
     "matplotlib": ("Matplotlib", "report"),
+    "PIL": ("Pillow", "report"),
     "markdown": ("Python-Markdown", "report"),
 }
 

@@ -1,9 +1,9 @@
 """From landmarks to model input: the contract that every checkpoint and artifact carries.
 
-In order: into the plane (image layouts: clip to [0, 1]; metres: body-centred), select joints,
-resample to at most `max_frames`, [augment,] normalise each group, pad, and for models that take one
-vector a frame flatten. The published order. As there, a landmark beyond both the left and the upper
-edge is clipped to (0, 0), which is missing.
+In order: into the plane (image layouts: clip to [0, 1]; metres: body-centred; `gaps_filled`: fill
+short gaps first), select joints, resample to at most `max_frames`, [augment,] normalise each group,
+pad, and for models that take one vector a frame flatten. The published order. As there, a landmark
+beyond both the left and the upper edge is clipped to (0, 0), which is missing.
 
 Legend: B batch, T frames, K keypoints, D coordinates (2 or 3).
 """
@@ -19,6 +19,8 @@ from signbart.landmarks.layouts import Layout, get_layout
 from signbart.recordings.clip import ClipSet
 
 BOX_MARGIN = 0.05  # published: 5 % of the longer side, on every side
+
+LONGEST_GAP = 5  # published: frames that are filled where a landmark is missing in between
 
 # Degenerate skeletons (every joint in one point) must not divide by zero; metres.
 _SHORTEST_TORSO = 1e-3
@@ -47,6 +49,15 @@ def describe_steps(config: RunConfig) -> list[str]:
         )
         steps.insert(1, "Select the joints `joint_idx`, in that order.")
         return [*steps, *flatten]
+    if data.normalization == "gaps_filled":
+        return [
+            "x and y as shares of the image's width and height, y down, (0, 0) for what was not "
+            "detected. Select the joints `joint_idx`, in that order.",
+            f"Where a joint is missing for at most {LONGEST_GAP} frames between two in which it is "
+            "there, take x and y from the straight line between those two. Clip to [0, 1].",
+            *steps,
+            *flatten,
+        ]
     missing = (
         "Points at exactly (0, 0) are missing: they do not count for the box and stay (0, 0)."
         if data.normalization == "bbox_ignore_missing"
@@ -84,6 +95,8 @@ def prepare(landmarks: np.ndarray, config: RunConfig) -> np.ndarray:
     frames = frame_indices(len(landmarks), config.data.max_frames)
     if layout.unit == "metres":
         points = body_centred(landmarks, layout, config.coordinates)[frames][:, joints]
+    elif config.data.normalization == "gaps_filled":
+        points = np.clip(fill_gaps(landmarks[:, joints, :2]), 0.0, 1.0)[frames]
     else:
         points = np.clip(landmarks[frames][:, joints, :2], 0.0, 1.0)
     return np.ascontiguousarray(points, dtype=np.float32)
@@ -91,8 +104,8 @@ def prepare(landmarks: np.ndarray, config: RunConfig) -> np.ndarray:
 
 def normalize(points: np.ndarray, config: RunConfig) -> np.ndarray:
     """The step that comes after augmentation. (…, K, D) -> the same shape, float32."""
-    if config.data.normalization == "body_centred":
-        return points  # done by `prepare`, where the whole skeleton is at hand
+    if config.data.normalization in ("body_centred", "gaps_filled"):
+        return points  # done by `prepare`, where the whole skeleton and every frame are at hand
     return normalize_boxes(
         points,
         joint_groups(config),
@@ -130,6 +143,30 @@ def joint_flip(config: RunConfig) -> np.ndarray:
     layout = get_layout(config.data.layout)
     position = {joint: at for at, joint in enumerate(config.joint_idx)}
     return np.array([position.get(layout.flip[joint], at) for joint, at in position.items()])
+
+
+def fill_gaps(points: np.ndarray, longest: int = LONGEST_GAP) -> np.ndarray:
+    """Fills short gaps, landmark by landmark, with the straight line between their ends.
+
+    Args:
+        points: (T, K, 2); (0, 0) is a missing point.
+        longest: Longer gaps stay, and so do those that a clip begins or ends with.
+
+    Returns:
+        A new array of the same shape, float32.
+    """
+    points = np.array(points, dtype=np.float32)
+    there = (points != 0).any(axis=-1)
+    time = np.arange(len(points))[:, None]
+    before = np.maximum.accumulate(np.where(there, time, -1), axis=0)
+    behind = np.minimum.accumulate(np.where(there, time, len(points))[::-1], axis=0)[::-1]
+    inside = ~there & (before >= 0) & (behind < len(points)) & (behind - before - 1 <= longest)
+    frame, landmark = np.nonzero(inside)
+    start, end = before[inside], behind[inside]
+    share = ((frame - start) / (end - start)).astype(np.float32)[:, None]
+    first, last = points[start, landmark], points[end, landmark]
+    points[frame, landmark] = first + share * (last - first)
+    return points
 
 
 def frame_indices(num_frames: int, max_frames: int) -> np.ndarray:

@@ -124,6 +124,16 @@ def fsl7_holistic() -> Path:
 
 
 @pytest.fixture(scope="session")
+def asl10_pose_hands() -> Path:
+    return _data_set("asl10_pose_hands")
+
+
+@pytest.fixture(scope="session")
+def asl16_pose_hands() -> Path:
+    return _data_set("asl16_pose_hands")
+
+
+@pytest.fixture(scope="session")
 def tiny_config() -> RunConfig:
     """A whole run on `tiny_clips` in a second; batches of 8 leave a smaller last one."""
     return from_dict(

@@ -17,6 +17,8 @@ FRAMEWORKS = {
     *(
         "onnx2tf",
         "h5py",
+        "pyarrow",
+        "PIL",
         "matplotlib",
         "litert_torch",
         "ai_edge_torch",
@@ -27,7 +29,7 @@ FRAMEWORKS = {
 # The table of the architecture: package -> what its modules may import when they are loaded, and
 # what besides inside functions and under TYPE_CHECKING (None: anything).
 RULES: dict[str, tuple[set[str], set[str] | None]] = {
-    "signbart": ({"numpy", "yaml"}, {"sklearn", "matplotlib", "rich"}),
+    "signbart": ({"numpy", "yaml"}, {"sklearn", "matplotlib", "rich", "h5py", "pyarrow", "PIL"}),
     "signbart_torch": (
         {"signbart", "torch", "torchao", "tensorboard", "safetensors", "numpy", "yaml"},
         {"rich"},

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -15,7 +15,7 @@ from signbart.models.io_spec import ATTENTION_MASK, KEYPOINTS, class_output
 if TYPE_CHECKING:
     from bridge.artifact.runtimes import Runtime
     from signbart.configuration.schema import RunConfig
-    from signbart.recordings.clip import Clip
+    from signbart.recordings.clip import Clip, ClipSet
 
 
 @dataclass(frozen=True)
@@ -32,11 +32,16 @@ class OpenedModel:
     config: RunConfig
     class_names: tuple[str, ...]
 
-    def classify(self, clip: Clip | str | Path) -> list[tuple[str, float]]:
+    def classify(
+        self, clip: Clip | ClipSet | str | Path, **reading: Any
+    ) -> list[tuple[str, float]]:
         """Every class with its score, the likeliest first.
 
         Args:
-            clip: The recording, or what `signbart.recordings.reading.read_single_clip` reads.
+            clip: The recording, a set of it alone, or what
+                `signbart.recordings.reading.read_single_clip` reads.
+            reading: How the landmarks of what is read are to be understood; further arguments of
+                that function.
 
         Returns:
             Labels and scores: the softmax of the logits, which sums up to 1.
@@ -45,12 +50,13 @@ class OpenedModel:
             SignBartError: The recording cannot be read, or does not fit the model.
         """
         from signbart.preprocessing import model_inputs
-        from signbart.recordings.clip import ClipSet
+        from signbart.recordings.clip import Clip, ClipSet
         from signbart.recordings.reading import read_single_clip
 
         if isinstance(clip, str | Path):
-            clip = read_single_clip(str(clip))
-        keypoints, mask = model_inputs(ClipSet((clip,), ("",)), self.config)
+            clip = read_single_clip(str(clip), **reading)
+        clips = ClipSet((clip,), ("",)) if isinstance(clip, Clip) else clip
+        keypoints, mask = model_inputs(clips, self.config)
         outputs = self.runtime({KEYPOINTS: keypoints, ATTENTION_MASK: mask})
         (logits,) = outputs[class_output(outputs)]
         scores = np.exp(logits - logits.max(), dtype=np.float64)

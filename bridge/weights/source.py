@@ -172,8 +172,8 @@ def _published(kind: str, path: Path, **given: Any) -> Source:
         if issubclass(warning.category, UserWarning):  # and none of the libraries' deprecations
             print(f"warning: {warning.message}", file=sys.stderr)
     labels = tuple(map(str, range(model.config.num_labels)))
-    # Poses to compare on come in the layout that fits; whether theirs was that is not known.
-    data = DataConfig(layout="kp89", max_frames=DEFAULT_FRAMES, normalization="bbox_ignore_missing")
+    # What such models are fed where they were published; a checkpoint itself does not say.
+    data = DataConfig(layout="kp89", max_frames=DEFAULT_FRAMES, normalization="gaps_filled")
     config = RunConfig(name=kind, model=model.config, data=data)
     return Source(model.eval(), config, labels, path, preprocessing_known=False)
 

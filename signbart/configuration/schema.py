@@ -14,6 +14,7 @@ from signbart.models.kind import FEATURES
 NORMALIZATIONS = {
     "bbox": "each group into its bounding box, missing (0, 0) points counted (published, PyTorch)",
     "bbox_ignore_missing": "each group into the box of its detected points (published, on device)",
+    "gaps_filled": "shares of the image as they are, short gaps filled (published, 89 landmarks)",
     "body_centred": "3-D joints in metres: neck at the origin, facing the camera, torso length 1",
 }
 SCHEDULERS = ("cosine", "plateau", "constant")

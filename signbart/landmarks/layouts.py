@@ -56,9 +56,11 @@ _FACE_START = _N_POSE + 2 * _N_HAND
 _EYES = (33, 133, 160, 159, 158, 144, 145, 362, 263, 387, 386, 385, 373, 374)
 # Face Mesh ids of the published selections.
 _FACE_25 = (10, 338, 297, 332, 172, 152, 397, 103, 67, 109, *_EYES, 1)
-# Without the tip of the nose, which is the pose's landmark 0 already. For models that take 178
-# numbers a frame; which 89 landmarks theirs were is not published.
-_FACE_24 = _FACE_25[:-1]
+# Mouth, eyes, brows, nose, with a pose of 25: for models that take 178 numbers a frame.
+_FACE_22 = (
+    81, 13, 311, 61, 178, 14, 402, 291, 33, 133, 159, 362, 263, 386, 70, 107, 46, 300, 336, 276,
+    1, 4,
+)  # fmt: skip
 _FACE_25_OF_100 = (10, 338, 297, 332, 284, 251, 389, 356, 454, 323, *_EYES, 1)
 _FACE_6 = (10, 338, 297, 67, 234, 454)
 _POSE_15 = (0, 1, 2, 3, 4, 5, 6, 9, 10, 11, 12, 13, 14, 15, 16)
@@ -189,7 +191,7 @@ def _build() -> dict[str, Layout]:
         ("kp63", "pose 15, hands 21 + 21, face 6", (*_POSE_15, *hands, *face(_FACE_6))),
         ("kp65", "pose 23, hands 21 + 21", (*range(23), *hands)),
         ("kp75", "pose 33, hands 21 + 21", (*range(_N_POSE), *hands)),
-        ("kp89", "pose 23, hands 21 + 21, face 24", (*range(23), *hands, *face(_FACE_24))),
+        ("kp89", "pose 25, hands 21 + 21, face 22", (*range(25), *hands, *face(_FACE_22))),
         ("kp90", "pose 23, hands 21 + 21, face 25", (*range(23), *hands, *face(_FACE_25))),
         ("kp100", "pose 33, hands 21 + 21, face 25",
          (*range(_N_POSE), *hands, *face(_FACE_25_OF_100))),
@@ -215,7 +217,7 @@ def smallest_image_layout(highest_index: int) -> Layout | None:
     """The image layout with the fewest landmarks that still contains `highest_index`, or None.
 
     The published YAML files list joint indices without saying into what; for all of them this rule
-    gives the layout that their recordings have. kp89, which no recordings have, is left out.
+    gives the layout that their recordings have. kp89, which none of them uses, is left out.
     """
     fitting = (
         layout for layout in LAYOUTS.values() if layout.unit == "image" and layout.name != "kp89"

@@ -1,12 +1,31 @@
-"""Recordings kept as bare arrays."""
+"""Recordings kept as NumPy's arrays: ``.npy``, and ``.npz`` of one clip or of a whole set.
+
+Legend: N clips, T frames, K landmarks, D numbers a landmark, F numbers a frame.
+"""
 
 from __future__ import annotations
 
+import zipfile
+import zlib
+from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
 
 from signbart.errors import ClipError
+from signbart.recordings.recording import Contents, Recording
+
+# Names that people give to landmarks, to what says that they are there, and to who signs what.
+POINTS = ("keypoints", "landmarks", "X", "x", "data", "points", "joints", "poses", "pose", "arr_0")
+MASKS = ("mask", "keypoint_mask", "confidence", "scores", "keypoint_score")
+LABELS = ("label", "class", "y", "labels", "sign", "gloss")
+SIGNERS = ("signer", "user", "signers", "participant_id", "signer_id")
+_WHOLE = 64  # a scalar field that is longer than this is none
+# What reading a damaged .npz may raise.
+UNREADABLE = (
+    ArithmeticError, EOFError, LookupError, MemoryError, NotImplementedError, OSError, RuntimeError,
+    SyntaxError, TypeError, ValueError, zipfile.BadZipFile, zlib.error,
+)  # fmt: skip
 
 
 def read_array(path: Path) -> np.ndarray:
@@ -26,3 +45,151 @@ def read_array(path: Path) -> np.ndarray:
         raise ClipError(f"{path}: not an .npy array of numbers")
     with np.errstate(over="ignore"):  # infinity is refused with the clip
         return array.astype(np.float32)
+
+
+def read_npy(path: Path) -> Contents:
+    """One clip in an ``.npy``: (T, K, D), or (T, F) for frames as rows."""
+    return Contents([Recording(read_array(path), str(path), name=path.stem)])
+
+
+def read_npz(path: Path) -> Contents:
+    """One clip in an ``.npz``, or a whole set (N, T, …) with one label a clip.
+
+    The landmarks are the array named as one of `POINTS`, or the only one of two axes or more. An
+    array of `MASKS` says which are there: (T, K), or one number a frame. Arrays that need an
+    unpickler are not read.
+
+    Raises:
+        ClipError: The file cannot be read, or which array holds the landmarks is not to be seen.
+    """
+    arrays, unread = _load(path)
+    name = next((name for name in POINTS if _ndim(arrays, name) >= 2), None)
+    if name is None:
+        fitting = [key for key in arrays if arrays[key].ndim >= 2 and key not in MASKS]
+        if len(fitting) != 1:
+            raise ClipError(
+                f"{path}: which array holds the landmarks? It has {', '.join(arrays) or 'none'}; "
+                f"name it 'keypoints'{unread}"
+            )
+        name = fitting[0]
+    points = arrays[name]
+    mask = next((arrays[key] for key in MASKS if key in arrays), None)
+    label = next((arrays[key] for key in LABELS if key in arrays), None)
+    signer = next((arrays[key] for key in SIGNERS if key in arrays), None)
+    if label is not None and label.ndim == 1 and points.ndim >= 3 and len(label) == len(points):
+        return Contents(_clips(path, points, mask, label, signer), total=len(points))
+    points, confidence = masked(str(path), points, mask)
+    recording = Recording(
+        points,
+        str(path),
+        class_name=_text(label),
+        signer=_text(signer),
+        confidence=confidence,
+        size=_size(arrays),
+        name=path.stem,
+    )
+    return Contents([recording])
+
+
+def _load(path: Path) -> tuple[dict[str, np.ndarray], str]:
+    """The arrays of numbers and texts, and in words which others there are."""
+    arrays, unread = {}, []
+    try:
+        with np.load(path, allow_pickle=False) as archive:
+            for name in archive.files:
+                try:
+                    array = archive[name]
+                except ValueError:  # an array of objects
+                    unread.append(name)
+                    continue
+                if array.dtype.kind in "fiub":
+                    arrays[name] = array if array.dtype.kind == "b" else _float32(array)
+                elif array.dtype.kind == "U":
+                    arrays[name] = array
+    except UNREADABLE as error:
+        reason = getattr(error, "strerror", None) or error
+        raise ClipError(f"{path}: not a readable .npz file: {str(reason)[:120]}") from None
+    return arrays, f" (not read, as it needs an unpickler: {', '.join(unread)})" if unread else ""
+
+
+def _float32(array: np.ndarray) -> np.ndarray:
+    if array.ndim < 2:
+        return array
+    with np.errstate(over="ignore"):  # infinity is refused with the clip
+        return array.astype(np.float32)
+
+
+def _ndim(arrays: dict[str, np.ndarray], name: str) -> int:
+    return arrays[name].ndim if name in arrays and arrays[name].dtype.kind in "fiu" else 0
+
+
+def _clips(
+    path: Path,
+    points: np.ndarray,
+    mask: np.ndarray | None,
+    labels: np.ndarray,
+    signers: np.ndarray | None,
+) -> Iterator[Recording | ClipError]:
+    whole = mask is not None and len(mask) == len(points)
+    for index, label in enumerate(labels):
+        source = f"{path}[{index}]"
+        try:
+            own, confidence = masked(source, points[index], mask[index] if whole else None)
+        except ClipError as error:
+            yield error
+            continue
+        yield Recording(
+            own,
+            source,
+            class_name=_text(label),
+            signer=None if signers is None else _text(signers[index : index + 1]),
+            confidence=confidence,
+        )
+
+
+def masked(
+    source: str, points: np.ndarray, mask: np.ndarray | None
+) -> tuple[np.ndarray, np.ndarray | None]:
+    """The landmarks without padded frames, and a mask as one number a landmark.
+
+    Raises:
+        ClipError: The mask does not fit, or marks what is missing instead of what is there.
+    """
+    if mask is None:
+        return points, None
+    there = mask.astype(np.float32)
+    if there.shape == points.shape and points.ndim == 3:
+        there = there.min(axis=-1)
+    if there.ndim == 0 or len(there) != len(points) or there.ndim > 2:
+        raise ClipError(
+            f"{source}: a mask of shape {mask.shape} does not fit keypoints of {points.shape}"
+        )
+    if there.ndim == 1:  # a number a frame
+        frames = int(there.sum()) if (np.diff(there) <= 0).all() else len(there)
+        points = np.where(there.reshape(-1, *(1,) * (points.ndim - 1)) > 0, points, np.nan)
+        return points[:frames], None
+    if points[0].size % there.shape[1] == 0:
+        found = (points.reshape(*there.shape, -1)[..., :2] != 0).any(axis=-1)
+        marked = found[there > 0].mean() if (there > 0).any() else 1.0
+        unmarked = found[there <= 0].mean() if (there <= 0).any() else 0.0
+        if marked < 0.05 and unmarked > 0.5:
+            raise ClipError(
+                f"{source}: its mask marks what is missing; write one that is true, or 1, for the "
+                "landmarks that are there"
+            )
+    return points, there
+
+
+def _size(arrays: dict[str, np.ndarray]) -> tuple[float, float] | None:
+    sides = [arrays.get(name) for name in ("width", "height")]
+    if any(side is None or side.size != 1 or side.dtype.kind not in "fiu" for side in sides):
+        return None
+    return float(sides[0].item()), float(sides[1].item())
+
+
+def _text(value: np.ndarray | None) -> str | None:
+    """A field of one text or one number."""
+    if value is None or np.size(value) != 1:
+        return None
+    text = str(np.asarray(value).reshape(-1)[0])
+    return text if 0 < len(text) <= _WHOLE else None

@@ -15,10 +15,9 @@ import numpy as np
 
 from signbart.errors import ClipError
 from signbart.landmarks.layouts import LAYOUTS, Layout
+from signbart.landmarks.source import LARGEST_USUAL
 
-# Shares of the image may leave [0, 1] somewhat; most of a clip beyond this is another unit.
-_LARGEST_USUAL = 2.0
-
+_LISTED = 8  # names that a message lists
 
 # Names become folders, rows of tables and lines of label files.
 _SIGNER_NAME = re.compile(r"\w[\w.\- ]{0,63}")
@@ -53,11 +52,16 @@ class ClipSet:
         clips: In a fixed order.
         class_names: C names; the index is the label.
         skipped: One message a bad clip that ``skip_bad`` left out.
+        landmark_names: K names, where they are known and the number of landmarks does not say
+            which model layout they are.
+        notes: What was there and not read, or supposed when it was read; one line each.
     """
 
     clips: tuple[Clip, ...]
     class_names: tuple[str, ...]
     skipped: tuple[str, ...] = ()
+    landmark_names: tuple[str, ...] | None = None
+    notes: tuple[str, ...] = ()
 
     def __len__(self) -> int:
         return len(self.clips)
@@ -83,6 +87,8 @@ class ClipSet:
         Sources do not count: the same recordings may be read from elsewhere.
         """
         digest = hashlib.sha256(repr(self.class_names).encode())
+        if self.landmark_names is not None and _layout_of(self.landmark_names) is None:
+            digest.update(repr(self.landmark_names).encode())
         for clip in self.clips:
             about = (clip.landmarks.shape, clip.label, clip.signer, clip.split)
             digest.update(repr(about).encode())
@@ -91,7 +97,8 @@ class ClipSet:
 
     def select(self, indices: Iterable[int]) -> ClipSet:
         """The clips at `indices`, in that order, under the same class names."""
-        return ClipSet(tuple(self.clips[index] for index in indices), self.class_names)
+        clips = tuple(self.clips[index] for index in indices)
+        return ClipSet(clips, self.class_names, landmark_names=self.landmark_names)
 
     def relabel(self, class_names: Sequence[str], source: str) -> ClipSet:
         """The clips with labels that count a model's classes.
@@ -119,40 +126,60 @@ class ClipSet:
         return dataclasses.replace(self, clips=clips, class_names=tuple(class_names))
 
     def to_layout(self, layout: Layout) -> ClipSet:
-        """The clips with the landmarks and coordinates of `layout`.
+        """The clips with the landmarks and coordinates of `layout`, which are found by name.
 
-        Clips of all 543 MediaPipe Holistic landmarks are cut to the layouts selected from them, and
-        image layouts drop a third coordinate.
+        Clips without names of landmarks are of the model layout that has their number, and give
+        the layouts whose landmarks they all have. Clips with names give every layout of which they
+        have some; the others are missing, (0, 0), which `lacking` says. Image layouts drop a third
+        coordinate.
 
         Raises:
             ClipError: A clip has landmarks that do not give this layout.
         """
         clips = tuple(
-            dataclasses.replace(clip, landmarks=_landmarks_in(clip, layout)) for clip in self.clips
+            dataclasses.replace(clip, landmarks=_landmarks_in(clip, layout, self.landmark_names))
+            for clip in self.clips
         )
-        return dataclasses.replace(self, clips=clips)
+        return dataclasses.replace(self, clips=clips, landmark_names=None)
+
+    def gives(self, layout: Layout) -> bool:
+        """Whether the clips have every landmark of `layout`."""
+        count = self.clips[0].landmarks.shape[1]
+        names = self.landmark_names
+        if names is None:
+            own = next((known for known in LAYOUTS.values() if known.num_keypoints == count), None)
+            names = own.names if own else ()
+        return set(layout.names) <= set(names)
+
+    def lacking(self, layout: Layout) -> str | None:
+        """What `to_layout` will have to leave missing, in words; None where that is nothing."""
+        names = self.landmark_names
+        absent = [] if names is None else [name for name in layout.names if name not in names]
+        if not absent:
+            return None
+        shown = ", ".join(absent[:_LISTED]) + (", …" if len(absent) > _LISTED else "")
+        return (
+            f"the recordings lack {len(absent)} of the {layout.num_keypoints} landmarks of layout "
+            f"'{layout.name}', which stay missing: {shown}"
+        )
 
 
-def _landmarks_in(clip: Clip, layout: Layout) -> np.ndarray:
-    landmarks = clip.landmarks
-    _, found, coordinates = landmarks.shape
-    if found != layout.num_keypoints:
-        if found != LAYOUTS["holistic543"].num_keypoints or layout.holistic is None:
-            fitting = [name for name, known in LAYOUTS.items() if known.num_keypoints == found]
-            raise ClipError(
-                f"{clip.source}: found {found} keypoints, but layout '{layout.name}' has "
-                f"{layout.num_keypoints}; layouts with {found}: {', '.join(fitting) or 'none'}; "
-                "set data.layout to one that fits, or read other recordings"
-            )
-        landmarks = landmarks[:, list(layout.holistic)]
+def _layout_of(names: tuple[str, ...]) -> Layout | None:
+    """The model layout that has these landmarks in this order."""
+    return next((layout for layout in LAYOUTS.values() if layout.names == names), None)
+
+
+def _landmarks_in(clip: Clip, layout: Layout, names: tuple[str, ...] | None) -> np.ndarray:
+    landmarks = _select(clip, layout, names)
+    coordinates = landmarks.shape[-1]
     if layout.unit == "image":
         landmarks = landmarks[..., :2]
         detected = np.abs(landmarks[landmarks != 0.0])
-        if detected.size and np.median(detected) > _LARGEST_USUAL:
+        if detected.size and np.median(detected) > LARGEST_USUAL:
             raise ClipError(
                 f"{clip.source}: landmarks are about {np.median(detected):.0f} in size and look "
                 f"like pixels; layout '{layout.name}' takes shares of the image: divide x by its "
-                "width and y by its height"
+                "width and y by its height, or pass --image-size WIDTHxHEIGHT"
             )
         return landmarks
     if coordinates != 3:
@@ -162,6 +189,39 @@ def _landmarks_in(clip: Clip, layout: Layout) -> np.ndarray:
             "coordinates"
         )
     return landmarks
+
+
+def _select(clip: Clip, layout: Layout, names: tuple[str, ...] | None) -> np.ndarray:
+    """The landmarks of `layout` by name, as the clip has them; 0 for those that it lacks."""
+    found = clip.landmarks.shape[1]
+    if names is None:
+        if found == layout.num_keypoints:
+            return clip.landmarks
+        own = next((known for known in LAYOUTS.values() if known.num_keypoints == found), None)
+        if own is None or not set(layout.names) <= set(own.names):
+            fitting = [name for name, known in LAYOUTS.items() if known.num_keypoints == found]
+            raise ClipError(
+                f"{clip.source}: found {found} keypoints, but layout '{layout.name}' has "
+                f"{layout.num_keypoints}; layouts with {found}: {', '.join(fitting) or 'none'}; "
+                "set data.layout to one that fits, say with --source-layout which landmarks these "
+                "are, or read other recordings"
+            )
+        names = own.names
+    if names == layout.names:
+        return clip.landmarks
+    index = {name: at for at, name in enumerate(names)}
+    there = [at for at, name in enumerate(layout.names) if name in index]
+    if not there:
+        raise ClipError(
+            f"{clip.source}: has none of the landmarks of layout '{layout.name}'; the first ones "
+            f"are {', '.join(names[:_LISTED])}; set data.layout to one that fits"
+        )
+    chosen = [index[layout.names[at]] for at in there]
+    if len(there) == layout.num_keypoints:
+        return clip.landmarks[:, chosen]
+    landmarks = np.zeros((len(clip.landmarks), layout.num_keypoints, clip.landmarks.shape[2]))
+    landmarks[:, there] = clip.landmarks[:, chosen]
+    return landmarks.astype(np.float32)
 
 
 def find_fault(clip: Clip) -> str | None:

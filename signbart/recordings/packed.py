@@ -1,4 +1,4 @@
-"""The packed form of a data set: one ``.npz`` of plain arrays, the landmarks as int16.
+"""The packed form of a data set: one ``.npz`` of plain arrays, the landmarks as whole numbers.
 
 | array | shape, dtype | meaning |
 |---|---|---|
@@ -10,6 +10,9 @@
 | rep | (N) whole numbers, optional | repetition |
 | class_names, signer_names | text; the latter optional | |
 | split | (N) text, optional | train, val, test or all |
+| landmark_names | (K) text, optional | where no model layout has these landmarks in this order |
+
+Where a value is too large for int16, ``kp_q`` is int32 or float32.
 
 Legend: N clips, T frames, K keypoints, D coordinates.
 """
@@ -18,7 +21,6 @@ from __future__ import annotations
 
 import itertools
 import zipfile
-import zlib
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -27,24 +29,23 @@ import numpy as np
 
 from signbart.errors import ClipError
 from signbart.files import atomic_write
-from signbart.recordings.clip import Clip, ClipSet
+from signbart.landmarks.source import SourceLayout
+from signbart.recordings.arrays import UNREADABLE
+from signbart.recordings.clip import ClipSet
+from signbart.recordings.names import UNKNOWN_SIGNER
+from signbart.recordings.recording import Contents, Recording
 
-UNKNOWN_SIGNER = "unknown"
 # A tenth of a millimetre, or a ten-thousandth of the image: finer than any tracker.
 DEFAULT_SCALE = 1e-4
-
 _INT16_MAX = np.iinfo(np.int16).max
+_INT32_MAX = 2**24  # what float32 tells apart
 _REQUIRED = ("kp_q", "scale", "label", "class_names")
-_OPTIONAL = ("offsets", "signer", "rep", "signer_names", "split")
-_UNREADABLE = (
-    ArithmeticError, EOFError, LookupError, MemoryError, NotImplementedError, OSError, RuntimeError,
-    SyntaxError, TypeError, ValueError, zipfile.BadZipFile, zlib.error,
-)  # fmt: skip
+_OPTIONAL = ("offsets", "signer", "rep", "signer_names", "split", "landmark_names")
 
 
 @dataclass(frozen=True)
 class Packed:
-    """The columns of a packed file: one entry a clip in all but `class_names`."""
+    """A packed file's columns: one entry a clip, but for `class_names` and `landmark_names`."""
 
     landmarks: Sequence[np.ndarray]
     labels: Sequence[int]
@@ -52,6 +53,7 @@ class Packed:
     repetitions: Sequence[int]
     class_names: Sequence[str]
     splits: Sequence[str] | None = None
+    landmark_names: tuple[str, ...] | None = None
 
 
 def load_packed(path: Path) -> Packed:
@@ -130,6 +132,10 @@ def load_packed(path: Path) -> Packed:
     if splits is not None and len(splits) != count:
         raise malformed("split", f"must be {count} texts, found {len(splits)}")
 
+    names = texts("landmark_names") if "landmark_names" in arrays else None
+    if names is not None and (len(names) != frames.shape[-2] or len(set(names)) < len(names)):
+        raise malformed("landmark_names", f"must be {frames.shape[-2]} texts, each once")
+
     with np.errstate(over="ignore", invalid="ignore"):
         landmarks = np.multiply(frames, scale.reshape(()), dtype=np.float32, casting="same_kind")
     return Packed(
@@ -139,6 +145,7 @@ def load_packed(path: Path) -> Packed:
         repetitions=whole_numbers("rep", count).tolist() if "rep" in arrays else (0,) * count,
         class_names=class_names,
         splits=splits,
+        landmark_names=names,
     )
 
 
@@ -158,16 +165,31 @@ def _load_arrays(path: Path) -> dict[str, np.ndarray]:
             for name in (*_REQUIRED, *_OPTIONAL):
                 if name in archive.files:
                     arrays[name] = archive[name]
-    except _UNREADABLE as error:
+    except UNREADABLE as error:
         where = f"array '{name}' cannot be read" if name else "not a readable .npz file"
         raise ClipError(f"{path}: {where}: {error}; copy or write it again") from None
     return arrays
 
 
-def packing_scale(landmarks: Sequence[np.ndarray]) -> float:
-    """The step that `save_packed` rounds to: `DEFAULT_SCALE`, or larger where int16 needs it."""
+def packing_step(landmarks: Sequence[np.ndarray]) -> float:
+    """The step that `save_packed` rounds to; 0 where it keeps float32 as it is.
+
+    One wild value must not coarsen all the others: what int16 cannot hold at `DEFAULT_SCALE` is
+    kept as int32, and what that cannot hold as float32. Only landmarks that a packed file held at a
+    larger step already keep that step, and so do not change.
+    """
     largest = max(float(np.abs(clip).max()) for clip in landmarks)
-    return float(np.float32(max(DEFAULT_SCALE, largest / _INT16_MAX)))
+    own = float(np.float32(largest / _INT16_MAX))
+    if own > DEFAULT_SCALE and all(_are_multiples(clip, own) for clip in landmarks):
+        return own
+    return DEFAULT_SCALE if largest <= _INT32_MAX * DEFAULT_SCALE else 0.0
+
+
+def _are_multiples(landmarks: np.ndarray, step: float) -> bool:
+    """Whether rounding to multiples of `step` gives the same float32 numbers."""
+    whole = np.rint(landmarks / np.float64(step)).astype(np.int64)
+    again = np.multiply(whole, np.float32(step), dtype=np.float32, casting="same_kind")
+    return np.array_equal(again, landmarks)
 
 
 def save_packed(packed: Packed, path: Path) -> None:
@@ -182,16 +204,19 @@ def save_packed(packed: Packed, path: Path) -> None:
         raise ClipError(f"{path}: clips to pack must share one K × D; found {found}")
     if not all(np.isfinite(clip).all() for clip in packed.landmarks):
         raise ClipError(f"{path}: clips to pack must be finite; found NaN or infinity")
-    scale = packing_scale(packed.landmarks)
+    step = packing_step(packed.landmarks)
+    scale = np.float32(step or 1.0)
+    largest = max(float(np.abs(clip).max()) for clip in packed.landmarks) / np.float64(scale)
+    whole = np.int16 if round(largest) <= _INT16_MAX else np.int32
     offsets = np.cumsum([0, *(len(clip) for clip in packed.landmarks)], dtype=np.int64)
-    quantized = np.empty((offsets[-1], *shapes.pop()), dtype=np.int16)
+    quantized = np.empty((offsets[-1], *shapes.pop()), dtype=whole if step else np.float32)
     for start, clip in zip(offsets, packed.landmarks, strict=False):
-        quantized[start : start + len(clip)] = np.rint(clip / np.float64(scale))
+        quantized[start : start + len(clip)] = np.rint(clip / np.float64(scale)) if step else clip
     signer_names = sorted(set(packed.signers))
     index = {name: at for at, name in enumerate(signer_names)}
     arrays = {
         "kp_q": quantized,
-        "scale": np.float32(scale),
+        "scale": scale,
         "offsets": offsets,
         "label": _whole_numbers(packed.labels),
         "signer": _whole_numbers([index[name] for name in packed.signers]),
@@ -201,6 +226,8 @@ def save_packed(packed: Packed, path: Path) -> None:
     }
     if packed.splits is not None:
         arrays["split"] = np.array(packed.splits)
+    if packed.landmark_names is not None:
+        arrays["landmark_names"] = np.array(packed.landmark_names)
     with atomic_write(path) as beside, beside.open("wb") as file:
         np.savez_compressed(file, **arrays)
 
@@ -214,8 +241,8 @@ def _whole_numbers(values: Sequence[int]) -> np.ndarray:
 def write_packed(clip_set: ClipSet, path: str | Path) -> None:
     """Writes a packed ``.npz``, whole or not at all, in place of an existing one.
 
-    Landmarks are rounded to steps of 1e-4, or of what int16 needs to hold the largest; zeros stay
-    zeros.
+    Landmarks are rounded to steps of 1e-4, or kept as float32 where a value is too large for that;
+    zeros stay zeros.
 
     Raises:
         ClipError: The clips differ in K or D, there are none, or the file cannot be written.
@@ -229,20 +256,44 @@ def write_packed(clip_set: ClipSet, path: str | Path) -> None:
         splits=[clip.split for clip in clip_set.clips]
         if any(clip.split != "all" for clip in clip_set.clips)
         else None,
+        landmark_names=clip_set.landmark_names,
     )
     save_packed(columns, Path(path))
 
 
-def packed_clips(path: Path, split: str, columns: Packed) -> Iterator[Clip]:
+def read_packed(path: Path, split: str = "all") -> Contents:
     """The clips of a packed file, or those that it marks as of one split.
 
     Raises:
-        ClipError: It marks none.
+        ClipError: The file is malformed, or marks none as of that split.
     """
+    columns = load_packed(path)
     if split != "all" and columns.splits is None:
         raise ClipError(f"{path}: has no split '{split}', nor any other; read it with split 'all'")
+    layout = None
+    if columns.landmark_names is not None:
+        # Clips are in the right units already, with y up or down: metres say that of any.
+        layout = SourceLayout(
+            path.name,
+            "as the file names its landmarks",
+            columns.landmark_names,
+            channels={2: "xy", 3: "xyz"},
+            unit="metres",
+            up=True,
+        )
+    return Contents(_recordings(path, columns, layout), columns.class_names)
+
+
+def _recordings(path: Path, columns: Packed, layout: SourceLayout | None) -> Iterator[Recording]:
     rows = zip(columns.landmarks, columns.labels, columns.signers, columns.repetitions, strict=True)
-    for index, row in enumerate(rows):
-        if split == "all" or columns.splits[index] == split:
-            own = "all" if columns.splits is None else columns.splits[index]
-            yield Clip(*row, source=f"{path.name}[{index}]", split=own)
+    for index, (landmarks, label, signer, repetition) in enumerate(rows):
+        yield Recording(
+            landmarks,
+            f"{path.name}[{index}]",
+            class_name=columns.class_names[label],
+            signer=signer,
+            repetition=repetition,
+            split="all" if columns.splits is None else columns.splits[index],
+            layout=layout,
+            as_is=True,
+        )

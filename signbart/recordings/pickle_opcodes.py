@@ -57,15 +57,28 @@ class _DType:
 
 
 class PickledArray:
-    """A NumPy array as pickles build it: empty at first, then shape, dtype and data."""
+    """A NumPy array as pickles build it: empty at first, then shape, dtype and data.
 
-    def __init__(self, value: np.ndarray | None = None):
+    Of a masked array, a point of which a coordinate is masked becomes (0, 0), missing.
+    """
+
+    def __init__(self, value: np.ndarray | None = None, *, masked: bool = False):
         self.value = value
+        self._masked = masked
 
     def build(self, state: tuple) -> None:
         """Takes what the pickle says of shape, dtype and data."""
-        _, shape, dtype, fortran, data = state
-        self.value = _from_bytes(data, dtype, shape, "F" if fortran else "C")
+        if self._masked:
+            _, shape, dtype, fortran, data, mask, _ = state
+        else:
+            _, shape, dtype, fortran, data = state
+        order = "F" if fortran else "C"
+        self.value = _from_bytes(data, dtype, shape, order)
+        if self._masked:
+            hidden = _from_bytes(mask, _DType("b1"), shape, order)
+            if hidden.ndim == 3:
+                hidden = hidden.any(axis=-1, keepdims=True)
+            self.value = np.where(hidden, 0, self.value)
 
 
 def _from_bytes(data: object, dtype: object, shape: object, order: str) -> np.ndarray:
@@ -86,6 +99,20 @@ def _new_array(subtype: object, shape: object, typecode: object) -> PickledArray
     if subtype is not _ndarray:
         raise ValueError("an array of a class that is not numpy.ndarray")
     return PickledArray()
+
+
+def _new_masked_array(
+    subtype: object, base: object, shape: object, typecode: object
+) -> PickledArray:
+    del shape, typecode
+    if subtype is not _masked_array or base is not _ndarray:
+        raise ValueError("a masked array of classes that are not NumPy's")
+    return PickledArray(masked=True)
+
+
+def _masked_array(*_: object) -> None:
+    """Stands for ``numpy.ma.MaskedArray``, which pickles name and never call."""
+    raise ValueError("numpy.ma.MaskedArray is called")
 
 
 def _ndarray(*_: object) -> None:
@@ -127,6 +154,9 @@ _CONSTRUCTORS: dict[tuple[str, str], Callable[..., object]] = {
     ("_codecs", "encode"): _latin1,
     ("__builtin__", "bytes"): _no_bytes,
     ("builtins", "bytes"): _no_bytes,
+    ("numpy.ma.core", "_mareconstruct"): _new_masked_array,
+    ("numpy.ma.core", "MaskedArray"): _masked_array,
+    ("numpy.ma", "MaskedArray"): _masked_array,
 }
 for _core in ("numpy.core", "numpy._core"):
     _CONSTRUCTORS[f"{_core}.multiarray", "_reconstruct"] = _new_array
@@ -147,7 +177,14 @@ def _find(module: object, name: object) -> Callable[..., object]:
 
 
 def run(data: bytes) -> object:
-    """Runs the opcodes of a pickle and returns what stands on the stack at the end."""
+    """Runs the opcodes of a pickle and returns what stands on the stack at the end.
+
+    Containers are plain ones; arrays are `PickledArray`.
+
+    Raises:
+        Unreadable: The pickle asks for more than plain containers and numeric arrays.
+        Exception: One of `DAMAGE`, where it is damaged.
+    """
     stack: list[Any] = []
     below: list[list[Any]] = []
     memo: dict[int, Any] = {}

@@ -1,17 +1,21 @@
-"""One recording in a keypoint pickle, read without trusting the file; see `pickle_opcodes`.
+"""Keypoint pickles, read without trusting them (`pickle_opcodes`): one clip, or a whole set.
 
-Legend: T frames, K keypoints, D coordinates.
+Legend: T frames, K keypoints, D coordinates, M people.
 """
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 
 from signbart.errors import ClipError
+from signbart.recordings.annotations import annotated_clips
 from signbart.recordings.pickle_opcodes import DAMAGE, PickledArray, Unreadable, run
+from signbart.recordings.recording import Contents, Recording
 
 # Far beyond any recording; lists that repeat one list by reference could otherwise ask for more.
 _MAX_NUMBERS = 2**24
@@ -40,8 +44,15 @@ def read_pickle(path: Path, *, labelled: bool = True) -> PickledClip:
     Raises:
         ClipError: The file is damaged, holds anything else, or asks for code; nothing ran.
     """
-    try:
+    with _faults_of(path):
         return _to_clip(run(path.read_bytes()), labelled)
+
+
+@contextmanager
+def _faults_of(path: Path) -> Iterator[None]:
+    """Turns what goes wrong while a pickle is read into errors that name it."""
+    try:
+        yield
     except OSError as error:
         raise ClipError(f"{path}: cannot be read: {error.strerror or error}") from None
     except Unreadable as error:
@@ -49,6 +60,32 @@ def read_pickle(path: Path, *, labelled: bool = True) -> PickledClip:
     except DAMAGE as error:
         reason = f"{type(error).__name__}: {error}"[:120]
         raise ClipError(f"{path}: not a pickle, or a damaged or truncated one ({reason})") from None
+
+
+def read_pickled(path: Path) -> Contents:
+    """Reads a pickle of one clip, or the annotations of a whole set, as PYSKL keeps them.
+
+    Raises:
+        ClipError: See `read_pickle`.
+    """
+    with _faults_of(path):
+        content = run(path.read_bytes())
+        if type(content) is dict and "annotations" in content:
+            return annotated_clips(path, content, _to_array)
+        bare = type(content) is PickledArray and content.value is not None
+        clip = _to_clip({"keypoints": content} if bare else content, labelled=False)
+    return Contents(
+        [
+            Recording(
+                clip.landmarks,
+                str(path),
+                class_name=clip.class_name or None,
+                signer=clip.user,
+                name=path.stem,
+                as_is=not bare,
+            )
+        ]
+    )
 
 
 def _to_clip(fields: object, labelled: bool) -> PickledClip:
@@ -74,6 +111,8 @@ def _to_clip(fields: object, labelled: bool) -> PickledClip:
 
 def _to_array(value: object) -> np.ndarray:
     """An array, nested lists of numbers, or nested lists of arrays, as one array."""
+    if type(value) is PickledArray and value.value is not None:
+        return value.value
     shape: list[int] = []
     level = [value]
     while level and type(level[0]) in (list, tuple):

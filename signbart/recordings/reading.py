@@ -1,122 +1,180 @@
 """Reads recordings, whatever form they are kept in: a whole data set, or one clip.
 
-The forms are the packed ``.npz`` of `packed`, and the field's tree of pickles (`pickle_tree`,
-`pickles`); one clip may also be a bare array (`arrays`).
+The forms of files stand in `forms`; which clips a path holds, `data_set` finds out.
 """
 
 from __future__ import annotations
 
+import dataclasses
 import re
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 
-from signbart.errors import ClipError
-from signbart.recordings.arrays import read_array
+from signbart.errors import ClipError, ConfigError
+from signbart.landmarks.source_layouts import get_source_layout
 from signbart.recordings.clip import Clip, ClipSet, find_fault
-from signbart.recordings.packed import (
-    UNKNOWN_SIGNER,
-    load_packed,
-    packed_clips,
-)
-from signbart.recordings.pickle_tree import (
+from signbart.recordings.data_set import DATA_SET_FORMS, open_data_set
+from signbart.recordings.folders import list_folder, naturally
+from signbart.recordings.forms import FORMS, form_of, read_file
+from signbart.recordings.labels import label_index
+from signbart.recordings.names import (
+    DEFAULT_PATTERNS,
     SPLITS,
-    is_pickle_tree,
-    read_class_names,
-    tree_clips,
+    UNKNOWN_SIGNER,
+    SignerPattern,
+    get_signer_pattern,
+    looks,
+    read_name,
+    split_named,
 )
-from signbart.recordings.pickles import read_pickle
+from signbart.recordings.recording import Changes, Contents, Reading, Recording, to_landmarks
+from signbart.recordings.tree import frame_files, read_frames
 
-_NAMED = 20  # files that a message lists
 CLIP_FORMS = (
-    "a .pkl with 'keypoints', an .npy of (T, K, 2 or 3), or one clip of a packed file, x.npz[12]"
+    "a .pkl with 'keypoints', an .npy of (T, K, 2 or 3), one clip of a file with several, "
+    "x.npz[12], or another form of docs/data.md"
 )
-_IN_PACKED = re.compile(r"(.+\.npz)\[(\d+)\]")
+NO_CHANGES = Changes()
+_IN_FILE = re.compile(r"(.+)\[(\d+)\]")
+_SIZE = re.compile(r"(\d{1,5})[x×](\d{1,5})")
 
 
-def read_single_clip(source: str) -> Clip:
+def read_single_clip(
+    source: str,
+    *,
+    source_layout: str | None = None,
+    image_size: str | None = None,
+    changes: Changes = NO_CHANGES,
+) -> ClipSet:
     """Reads one recording.
 
     Args:
-        source: The path of a keypoint pickle (the field ``class`` may be missing) or of an ``.npy``
-            array, or ``x.npz[12]``, as messages name the clips of a packed file.
+        source: A file of any form that holds one clip, a folder with a file a frame, or
+            ``x.npz[12]``, as messages name the clips of a file with several.
+        source_layout: See `read_clips`.
+        image_size: See `read_clips`.
+        changes: See `read_clips`.
 
     Returns:
-        The clip; its label means nothing.
+        A set of that one clip; its class means nothing.
 
     Raises:
         ClipError: There is no such recording, it is damaged, or no sign can be read from it.
     """
-    packed = _IN_PACKED.fullmatch(source)
-    if packed:
-        clips = read_clips(packed[1]).clips
-        index = int(packed[2])
-        if index >= len(clips):
-            raise ClipError(f"{source}: {packed[1]} has clips 0 to {len(clips) - 1}")
-        return clips[index]
-    path = Path(source)
-    if path.suffix == ".pkl":
-        landmarks = read_pickle(path, labelled=False).landmarks
-    elif path.suffix == ".npy":
-        landmarks = read_array(path)
-    else:
+    reading = _reading(source_layout, image_size, changes)
+    inner = None if Path(source).exists() else _IN_FILE.fullmatch(source)
+    path = Path(inner[1] if inner else source)
+    known = any(path.suffix.lower() in form.suffixes for form in FORMS)
+    if not path.exists() and not known:
         raise ClipError(f"{source}: expected {CLIP_FORMS}")
-    clip = Clip(landmarks, 0, UNKNOWN_SIGNER, 0, source)
+    if path.is_dir():
+        frames = frame_files(list_folder(path))
+        if not frames:
+            raise ClipError(f"{source}: a folder that is no clip; expected {CLIP_FORMS}")
+        found: list[Recording | ClipError] = [read_frames(path, frames)]
+    else:
+        if form_of(path) is None:
+            raise ClipError(f"{source}: expected {CLIP_FORMS}")
+        found = list(read_file(path).recordings)
+    index = int(inner[2]) if inner else 0
+    if index >= len(found):
+        raise ClipError(f"{source}: {path} has clips 0 to {len(found) - 1}")
+    if len(found) > 1 and not inner:
+        raise ClipError(f"{source}: holds {len(found)} clips; name one, as {path}[0]")
+    if isinstance(found[index], ClipError):
+        raise found[index]
+    clip, names = _to_clip(found[index], reading, ())
     fault = find_fault(clip)
     if fault:
         raise ClipError(fault)
-    return clip
+    return ClipSet((clip,), ("",), landmark_names=names)
 
 
-DATA_SET_FORMS = (
-    "a packed .npz, a folder that holds one, or a tree of pickles "
-    "(label2id.json and <split>/<class>/<name>.pkl)"
-)
-
-
-def read_clips(path: str | Path, *, split: str = "all", skip_bad: bool = False) -> ClipSet:
-    """Reads a data set in either form.
+def read_clips(
+    path: str | Path,
+    *,
+    split: str = "all",
+    skip_bad: bool = False,
+    source_layout: str | None = None,
+    signer_pattern: str | None = None,
+    image_size: str | None = None,
+    changes: Changes = NO_CHANGES,
+) -> ClipSet:
+    """Reads a data set in any form.
 
     Args:
-        path: A packed ``.npz``, a folder that holds exactly one, or a tree of pickles.
+        path: A file or folder; docs/data.md lists the forms.
         split: One of train, val, test, all. A packed file has other splits than ``all`` only where
             it carries the array ``split``.
         skip_bad: Leaves bad clips out and says why in `ClipSet.skipped`, instead of raising.
+        source_layout: What the landmarks are: a name of
+            `signbart.landmarks.source_layouts.SOURCE_LAYOUTS`, or a YAML file. By default what the
+            recordings say, or what their number says.
+        signer_pattern: How names of files tell the signer: a name of
+            `signbart.recordings.names.SIGNER_PATTERNS`, or a regular expression with a group
+            ``signer``. By default all of those.
+        image_size: ``640x480``, width and height of the pictures, for landmarks in pixels.
+        changes: What is to be put right about every recording.
 
     Raises:
         ClipError: Nothing readable is there, a file is malformed, a clip is bad, or none is left.
+        ConfigError: An option is malformed.
     """
     path = Path(path)
     where = f"{path}" if split == "all" else f"{path}, split '{split}'"
     if split not in SPLITS:
         raise ClipError(f"unknown split '{split}'; known: {', '.join(SPLITS)}")
+    reading = _reading(source_layout, image_size, changes)
+    patterns = DEFAULT_PATTERNS if signer_pattern is None else (get_signer_pattern(signer_pattern),)
     if not path.exists():
         raise ClipError(f"{path}: no such file or folder; expected {DATA_SET_FORMS}")
-    if path.is_dir() and is_pickle_tree(path):
-        class_names = read_class_names(path)
-        return _keep_good(tree_clips(path, split, class_names), class_names, where, skip_bad)
-    if path.is_dir():
-        packed = sorted(path.glob("*.npz"))
-        if not packed:
-            raise ClipError(f"{path}: holds no data set; expected {DATA_SET_FORMS}")
-        if len(packed) > 1:
-            names = ", ".join(file.name for file in packed[:_NAMED])
-            raise ClipError(f"{path}: holds {len(packed)} .npz files; name one of them: {names}")
-        path = packed[0]
-    columns = load_packed(path)
-    return _keep_good(packed_clips(path, split, columns), columns.class_names, where, skip_bad)
+    contents = open_data_set(path, split)
+    return _to_set(contents, reading, patterns, split, where, skip_bad)
 
 
-def _keep_good(
-    outcomes: Iterable[Clip | ClipError], class_names: Sequence[str], where: str, skip_bad: bool
+def _reading(source_layout: str | None, image_size: str | None, changes: Changes) -> Reading:
+    size = None
+    if image_size is not None:
+        match = _SIZE.fullmatch(image_size)
+        if match is None or not int(match[1]) or not int(match[2]):
+            raise ConfigError(f"--image-size {image_size}: expected WIDTHxHEIGHT, as in 640x480")
+        size = (float(match[1]), float(match[2]))
+    if changes.centred is not None and not 0 < changes.centred < float("inf"):
+        raise ConfigError(f"--centred {changes.centred:g}: it must be above 0, as in 1 or 0.5")
+    layout = None if source_layout is None else get_source_layout(source_layout)
+    return Reading(layout, size, changes)
+
+
+def _to_clip(
+    recording: Recording,
+    reading: Reading,
+    patterns: Sequence[SignerPattern],
+) -> tuple[Clip, tuple[str, ...] | None]:
+    """A recording as a clip, and its landmarks' names where their number does not say them."""
+    landmarks, names = to_landmarks(recording, reading)
+    signer, repetition = read_name(recording.name, patterns) if recording.name else (None, 0)
+    clip = Clip(
+        landmarks=landmarks,
+        label=0,
+        signer=recording.signer or signer or UNKNOWN_SIGNER,
+        repetition=repetition if recording.repetition is None else recording.repetition,
+        source=recording.source,
+        split=split_named(recording.split or "all") or "all",
+    )
+    return clip, names
+
+
+def _to_set(
+    contents: Contents,
+    reading: Reading,
+    patterns: Sequence[SignerPattern],
+    split: str,
+    where: str,
+    skip_bad: bool,
 ) -> ClipSet:
     """The set of the good clips; the others are skipped, or the first of them is raised."""
-    for name in class_names:
-        if not name.strip() or not name.isprintable():
-            raise ClipError(
-                f"{where}: class {name!r} is empty or has control characters; rename it"
-            )
-    clips: list[Clip] = []
+    found: list[tuple[Clip, tuple[str, ...] | None, str]] = []
     skipped: list[str] = []
 
     def refuse(fault: str) -> None:
@@ -126,28 +184,56 @@ def _keep_good(
             )
         skipped.append(fault)
 
-    for outcome in outcomes:
-        fault = str(outcome) if isinstance(outcome, ClipError) else find_fault(outcome)
-        if fault is None:
-            clips.append(outcome)
-        else:
-            refuse(fault)
-    shapes = Counter(clip.landmarks.shape[1:] for clip in clips)
-    usual = max(shapes, key=shapes.__getitem__, default=None)
-    good = []
-    for clip in clips:
-        found = clip.landmarks.shape[1:]
-        if found == usual:
-            good.append(clip)
+    _check_names(contents.class_names or (), where)
+    for outcome in _shown(contents.recordings, contents.total):
+        try:
+            if isinstance(outcome, ClipError):
+                raise outcome
+            if outcome.class_name is None:
+                raise ClipError(
+                    f"{outcome.source}: says no sign; put it into a folder with the sign's name, "
+                    "or give it a field 'class'"
+                )
+            clip, names = _to_clip(outcome, reading, patterns)
+            if split not in ("all", clip.split):
+                continue
+            fault = find_fault(clip)
+            if fault:
+                raise ClipError(fault)
+        except ClipError as error:
+            refuse(str(error))
             continue
-        refuse(
-            f"{clip.source}: {found[0]} keypoints of {found[1]} coordinates, but most clips "
-            f"({shapes[usual]} of {len(clips)}) have {usual[0]} of {usual[1]}"
-        )
+        found.append((clip, names, outcome.class_name))
+    kinds = Counter((clip.landmarks.shape[1:], names) for clip, names, _ in found)
+    usual = max(kinds, key=kinds.__getitem__, default=None)
+    good = []
+    class_names = contents.class_names
+    if class_names is None:
+        class_names = sorted({looks(name) for *_, name in found}, key=naturally)
+        _check_names(class_names, where)
+    index = label_index(class_names)
+    for clip, names, class_name in found:
+        shape = clip.landmarks.shape[1:]
+        if (shape, names) != usual:
+            refuse(
+                f"{clip.source}: {shape[0]} keypoints of {shape[1]} coordinates, but most clips "
+                f"({kinds[usual]} of {len(found)}) have {usual[0][0]} of {usual[0][1]}"
+                + (", and other landmarks" if shape == usual[0] else "")
+            )
+        elif looks(class_name) not in index:
+            refuse(f"{clip.source}: class '{class_name}' is not in label2id.json")
+        else:
+            good.append(dataclasses.replace(clip, label=index[looks(class_name)]))
     if not good:
         reason = f"all {len(skipped)} are bad, first {skipped[0]}" if skipped else "none found"
         raise ClipError(f"{where}: no clips: {reason}; expected {DATA_SET_FORMS}")
-    return ClipSet(tuple(good), tuple(class_names), tuple(skipped))
+    return ClipSet(
+        tuple(good),
+        tuple(class_names),
+        tuple(skipped),
+        landmark_names=usual[1],
+        notes=tuple(contents.notes),
+    )
 
 
 def read_recordings(path: str | None) -> ClipSet | None:
@@ -158,3 +244,26 @@ def read_recordings(path: str | None) -> ClipSet | None:
     if clips.skipped:
         print(f"{len(clips.skipped)} bad clips of {path} left out, first {clips.skipped[0]}")
     return clips
+
+
+def _check_names(class_names: Sequence[str], where: str) -> None:
+    for name in class_names:
+        if not name.strip() or not name.isprintable():
+            raise ClipError(
+                f"{where}: class {name!r} is empty or has control characters; rename it"
+            )
+
+
+def _shown(recordings: Iterable, total: int | None) -> Iterator:
+    """The recordings, with a progress bar on a terminal, where Rich is installed."""
+    from signbart.console import console
+
+    try:
+        out = console()
+        from rich.progress import track
+    except ModuleNotFoundError:  # recordings are read by the base, too
+        out = None
+    if out is None or not out.is_terminal:
+        yield from recordings
+        return
+    yield from track(recordings, "reading", total=total, console=out, transient=True)

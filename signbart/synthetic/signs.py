@@ -236,14 +236,13 @@ def _runs(rng: np.random.Generator, frames: int, mean: float, longest: int) -> n
     return ((frame >= start) & (frame < start + length)).any(axis=0)
 
 
-def synthetic_clips(layout: Layout, seed: int) -> ClipSet | None:
-    """Synthetic recordings in a layout; None where kp90, as they are made, lacks its landmarks."""
-    wanted = layout.holistic
-    if wanted is None or not set(wanted) <= set(LAYOUT.holistic):
+def synthetic_clips(layout: Layout, seed: int, *, partial: bool = False) -> ClipSet | None:
+    """Synthetic recordings in a layout; None where kp90, as they are made, lacks its landmarks.
+
+    With `partial` some of them are enough; the others are missing.
+    """
+    common = set(layout.names) & set(LAYOUT.names)
+    if not common or (not partial and len(common) < layout.num_keypoints):
         return None
     clips = make_clips(num_classes=4, num_signers=2, repetitions=2, seed=seed)
-    columns = [LAYOUT.holistic.index(landmark) for landmark in wanted]
-    return replace(
-        clips,
-        clips=tuple(replace(clip, landmarks=clip.landmarks[:, columns]) for clip in clips.clips),
-    )
+    return replace(clips, landmark_names=LAYOUT.names).to_layout(layout)

@@ -7,6 +7,7 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from signbart.console import print_table
+from signbart.recordings.options import add_reading_arguments
 from signbart.training.options import (
     EpochReport,
     print_next_steps,
@@ -35,10 +36,10 @@ def train_one(
         is_main: Whether this process prints, among those that train together.
     """
     from signbart.configuration.reading import load_config
-    from signbart.recordings.reading import read_clips
+    from signbart.recordings.options import read_data
 
     config = load_config(options.config, options.overrides)
-    clips = read_clips(options.data, split=options.split, skip_bad=options.skip_bad)
+    clips = read_data(options, layout=config.data.layout, quiet=not is_main)
     with EpochReport(config.train.epochs, quiet=not is_main) as report:
         results = train(clips, config, options.output, report=report, **_run_options(options))
     if is_main:
@@ -64,10 +65,10 @@ def train_one_quantized(
         load: Reads its checkpoints, which have a configuration.
         is_main: Whether this process prints, among those that train together.
     """
-    from signbart.recordings.reading import read_clips
+    from signbart.recordings.options import read_data
 
     checkpoint = load(options.checkpoint)
-    clips = read_clips(options.data, split=options.split, skip_bad=options.skip_bad)
+    clips = read_data(options, layout=checkpoint.config.data.layout, quiet=not is_main)
     overrides = default_overrides(**{name: getattr(options, name) for name in DEFAULTS})
     config = training_config(
         checkpoint.config, [*overrides, *options.overrides], source=options.checkpoint
@@ -107,6 +108,7 @@ def add_quantized_arguments(parser: argparse.ArgumentParser, *, checkpoint: str)
     add = parser.add_argument
     add("--checkpoint", required=True, metavar="FILE", help=checkpoint)
     add("--data", required=True, metavar="PATH", help="the recordings it was trained on")
+    add_reading_arguments(parser)
     add("--output", required=True, metavar="FOLDER", help="run folder, for example runs/NAME_qat")
     add(
         "--static",

@@ -65,14 +65,14 @@ def train_folds(
         ClipError: The signers do not fit.
     """
     from signbart.configuration.reading import load_config
-    from signbart.recordings.reading import read_clips
+    from signbart.recordings.options import read_data
     from signbart.training.requirements import require_trainable
 
     if options.jobs < 1:
         raise ConfigError(f"--jobs {options.jobs}: it must be at least 1")
     config = load_config(options.config, options.overrides)
     require_trainable(config, framework)
-    clips = read_clips(options.data, skip_bad=options.skip_bad)
+    clips = read_data(options, layout=config.data.layout)
     signers = select_signers(clips, options.signers, options.data)
     output = Path(options.output)
     check_folds(output, signers, clips, config, options.resume, framework=framework, load=load)

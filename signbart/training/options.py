@@ -6,6 +6,8 @@ import argparse
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
+from signbart.recordings.options import add_reading_arguments
+
 
 def add_run_arguments(
     parser: argparse.ArgumentParser, output: str = "run folder, for example runs/NAME"
@@ -42,8 +44,9 @@ def add_data_argument(parser: argparse.ArgumentParser) -> None:
         "--data",
         required=True,
         metavar="PATH",
-        help="recordings: a packed .npz, a folder that holds one, or a tree of pickles",
+        help="recordings: a packed .npz, a tree of clips, or another form of docs/data.md",
     )
+    add_reading_arguments(parser)
 
 
 def add_machine_arguments(parser: argparse.ArgumentParser) -> None:

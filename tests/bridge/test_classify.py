@@ -11,6 +11,7 @@ import pytest
 from bridge import classify
 from bridge.artifact.opened import open_model
 from signbart.errors import ClipError
+from signbart.landmarks.layouts import get_layout
 from signbart.recordings.reading import read_clips, read_single_clip
 
 
@@ -108,5 +109,22 @@ def test_a_recording_of_another_layout_is_refused(checkpoint, tmp_path):
 
 
 def test_a_clip_of_a_packed_file_is_that_clip(performances_file):
-    one = read_single_clip(f"{performances_file}[3]")
+    (one,) = read_single_clip(f"{performances_file}[3]").clips
     np.testing.assert_array_equal(one.landmarks, read_clips(performances_file).clips[3].landmarks)
+
+
+def test_a_recording_in_another_order_is_read_as_a_file_describes_it(
+    checkpoint, performances_file, tmp_path
+):
+    landmarks = read_clips(performances_file).clips[3].landmarks
+    order = np.random.default_rng(0).permutation(landmarks.shape[1])
+    np.save(tmp_path / "x.npy", landmarks[:, order])
+    names = [get_layout("kp63").names[place] for place in order]
+    (tmp_path / "own.yaml").write_text(json.dumps({"landmarks": names}))
+    model = open_model(checkpoint)
+    expected = model.classify(f"{performances_file}[3]")
+    described = str(tmp_path / "own.yaml")
+    assert model.classify(tmp_path / "x.npy", source_layout=described) == expected
+    assert model.classify(tmp_path / "x.npy") != expected
+    arguments = [str(checkpoint), str(tmp_path / "x.npy"), "--source-layout", described]
+    assert classify.main(arguments) == 0

@@ -265,7 +265,9 @@ def test_another_keras_backend_of_the_users_changes_nothing(twin_file, performan
         timeout=240,
     )
     assert process.returncode == 0, process.stderr[-2000:]
-    assert "100.00" in process.stdout and process.stderr == ""
+    # What is said of the recordings is ours: they are random points of two of five classes.
+    others = [line for line in process.stderr.splitlines() if not line.startswith("warning: ")]
+    assert "100.00" in process.stdout and others == []
 
 
 def test_a_model_that_saw_the_clips_says_so(performances, tmp_path, config):

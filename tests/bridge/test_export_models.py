@@ -71,14 +71,8 @@ def clips(request) -> ClipSet:
         return read_clips(request.getfixturevalue("fsl7_holistic"))
     except pytest.skip.Exception:
         made = make_clips(num_classes=7, num_signers=4, repetitions=6, seed=2)
-        wanted = [get_layout("kp90").holistic.index(i) for i in get_layout("kp89").holistic]
-        return dataclasses.replace(
-            made,
-            clips=tuple(
-                dataclasses.replace(clip, landmarks=clip.landmarks[:, wanted])
-                for clip in made.clips
-            ),
-        )
+        named = dataclasses.replace(made, landmark_names=get_layout("kp90").names)
+        return named.to_layout(get_layout("kp89"))
 
 
 @pytest.fixture(scope="module")

@@ -18,7 +18,7 @@ PAGES = (
     "docs/quantization.md", "docs/performance.md", "docs/other_models.md",
     "docs/troubleshooting.md",
 )  # fmt: skip
-LANGUAGES = {"", "text", "python", "kotlin", "swift", "javascript"}
+LANGUAGES = {"", "text", "yaml", "python", "kotlin", "swift", "javascript"}
 
 # Word of the pages -> what stands in its place in the scratch folder. Longer words first.
 PLACEHOLDERS = {

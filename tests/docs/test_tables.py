@@ -4,6 +4,7 @@ from pathlib import Path
 
 from signbart.console import markdown_table
 from signbart.landmarks.layouts import LAYOUTS, Layout
+from signbart.landmarks.source_layouts import SOURCE_LAYOUTS
 
 DOCS = Path(__file__).resolve().parents[2] / "docs"
 GROUPS = ("body", "left_hand", "right_hand", "face")
@@ -40,6 +41,17 @@ def selection_table() -> str:
     return markdown_table(["layout", "landmarks of `holistic543`, in order"], rows)
 
 
+def source_table() -> str:
+    """The source layouts that are not model layouts as well."""
+    rows = [
+        [f"`{layout.name}`", layout.num_keypoints, layout.description]
+        for layout in SOURCE_LAYOUTS.values()
+        if layout.name not in LAYOUTS
+    ]
+    table = markdown_table(["source layout", "landmarks", "what"], rows)
+    return table.replace("|---|---:|---:|", "|---|---:|---|")
+
+
 def kinect_names(layout: Layout) -> str:
     """The joints in their order, numbered."""
     return ", ".join(f"{index} {name}" for index, name in enumerate(layout.names))
@@ -47,7 +59,7 @@ def kinect_names(layout: Layout) -> str:
 
 def test_the_layouts_are_those_of_the_code():
     text = (DOCS / "data.md").read_text(encoding="utf-8")
-    for table in (layout_table(), selection_table()):
+    for table in (layout_table(), selection_table(), source_table()):
         assert table in text, f"docs/data.md lacks this table:\n{table}"
     assert kinect_names(LAYOUTS["kinect20"]) in " ".join(text.split())
 

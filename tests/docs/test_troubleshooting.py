@@ -134,7 +134,7 @@ def add(root: Path, **fields) -> None:
 
 def no_labels(root: Path) -> None:
     (root / "label2id.json").unlink()
-    read_clips(root)
+    read_clips(root.rename(root.with_name("tree_LOSO_user01")))
 
 
 def labels_from_one(root: Path) -> None:

@@ -1,5 +1,6 @@
 """From landmarks to model input, against loops written from the description of each step."""
 
+import itertools
 from fractions import Fraction
 from math import cos, floor, radians, sin
 
@@ -11,6 +12,8 @@ from signbart.configuration.schema import RunConfig
 from signbart.landmarks.layouts import LAYOUTS, get_layout
 from signbart.preprocessing import (
     body_centred,
+    describe_steps,
+    fill_gaps,
     frame_indices,
     joint_flip,
     joint_groups,
@@ -389,3 +392,77 @@ def test_real_image_landmarks_come_out_in_the_unit_square(fsl7_holistic, layout,
         # Each detected group fills its box: 5 % margins leave 1 / 1.1 of the longer side.
         body = found[:, list(LAYOUTS[layout].groups["body"])]
         assert (np.ptp(body, axis=1).max(axis=-1) > 0.9).all()
+
+
+def filled_slowly(points: np.ndarray, longest: int) -> np.ndarray:
+    """Gaps of one landmark after the other, frame by frame, in Python's own numbers."""
+    result = points.astype(float)
+    for landmark in range(points.shape[1]):
+        there = [t for t in range(len(points)) if points[t, landmark].any()]
+        for start, end in itertools.pairwise(there):
+            for t in range(start + 1, end):
+                if end - start - 1 <= longest:
+                    a, b = result[start, landmark], result[end, landmark]
+                    result[t, landmark] = a + (b - a) * (t - start) / (end - start)
+    return result
+
+
+def test_short_gaps_are_filled_and_long_ones_stay():
+    rng = np.random.default_rng(5)
+    points = rng.uniform(-0.1, 1.1, (40, 30, 2)).astype(np.float32)
+    for landmark in range(30):
+        for start in rng.integers(0, 40, 4):
+            points[start : start + rng.integers(1, 9), landmark] = 0
+    found = fill_gaps(points)
+    np.testing.assert_allclose(found, filled_slowly(points, 5), atol=1e-6)
+    missing = (found == 0).all(axis=-1)
+    assert missing.sum() < (points == 0).all(axis=-1).sum() and missing.any()
+    six, five = np.full((9, 1, 2), 0.5, np.float32), np.full((8, 1, 2), 0.5, np.float32)
+    six[1:7], five[1:6] = 0, 0
+    np.testing.assert_array_equal(fill_gaps(six), six)
+    assert (fill_gaps(five) == 0.5).all()
+    ends = np.full((4, 1, 2), 0.5, np.float32)
+    ends[[0, 3]] = 0
+    np.testing.assert_array_equal(fill_gaps(ends), ends)
+
+
+def test_gaps_are_filled_before_frames_are_chosen(fsl7_holistic):
+    tree = {
+        "model": {"kind": "sign_transformer", "num_categories": 10},
+        "data": {"layout": "kp89", "max_frames": 12, "normalization": "gaps_filled"},
+    }
+    config = from_dict(tree, source="test")
+    clips = read_clips(fsl7_holistic).to_layout(get_layout("kp89")).clips[::29]
+    for clip in clips:
+        found = preprocess(clip.landmarks, config)
+        expected = np.clip(filled_slowly(clip.landmarks, 5), 0, 1)[frame_indices(30, 12)]
+        np.testing.assert_allclose(found, expected, atol=1e-6)
+    assert any((clip.landmarks == 0).any() for clip in clips)
+    steps = describe_steps(config)
+    assert any("at most 5 frames" in step for step in steps) and "box" not in " ".join(steps)
+
+
+def test_the_published_apps_files_are_kp89(tmp_path, fsl7_holistic):
+    """`X` (T, 178) with its `mask`, as the app's own program writes them beside other arrays."""
+    whole = read_clips(fsl7_holistic).select([0, 99]).to_layout(get_layout("kp89"))
+    for at, clip in enumerate(whole.clips):
+        (tmp_path / "hello").mkdir(exist_ok=True)
+        rows = fill_gaps(np.clip(clip.landmarks, 0, 1))
+        np.savez_compressed(
+            tmp_path / "hello" / f"{at}.npz",
+            X=rows.reshape(len(rows), 178),
+            X2048=np.ones((len(rows), 2048), np.float32),
+            mask=(rows != 0).any(axis=-1),
+            timestamps_ms=np.arange(len(rows)),
+            meta=np.array({"order": "pose25,left_hand21,right_hand21,face22"}, dtype=object),
+        )
+    tree = {
+        "model": {"kind": "sign_transformer", "num_categories": 10},
+        "data": {"layout": "kp89", "max_frames": 300, "normalization": "gaps_filled"},
+    }
+    config = from_dict(tree, source="test")
+    read = read_clips(tmp_path).to_layout(get_layout("kp89"))
+    for clip, original in zip(read.clips, whole.clips, strict=True):
+        np.testing.assert_allclose(
+            preprocess(clip.landmarks, config), preprocess(original.landmarks, config), atol=1e-6
+        )

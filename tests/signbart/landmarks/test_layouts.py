@@ -166,10 +166,18 @@ def test_kinect20_has_the_order_of_the_recordings(isl_kinect30):
     assert list(get_layout("kinect20").names) == meta["keypoints"]
 
 
-def test_kp89_is_kp90_without_the_second_tip_of_the_nose():
-    kp89, kp90 = get_layout("kp89"), get_layout("kp90")
-    assert kp89.holistic == kp90.holistic[:89]
-    assert kp90.names[89] == "face_1" and kp89.names[0] == "nose"
+def test_kp89_is_the_published_apps():
+    face = "81 13 311 61 178 14 402 291 33 133 159 362 263 386 70 107 46 300 336 276 1 4"
+    kp89 = get_layout("kp89")
+    assert list(kp89.holistic) == [
+        *range(25), *range(33, 75), *(75 + int(index) for index in face.split())
+    ]  # fmt: skip
+    assert kp89.names[23:26] == ("left_hip", "right_hip", "left_hand_wrist")
+    pairs = {(81, 311), (178, 402), (61, 291), (33, 263), (133, 362), (159, 386), (70, 300),
+             (107, 336), (46, 276), (13, 13), (14, 14), (1, 1), (4, 4)}  # fmt: skip
+    for one, other in pairs:
+        index = kp89.index(f"face_{one}")
+        assert kp89.names[kp89.flip[index]] == f"face_{other}"
 
 
 @pytest.mark.parametrize(

@@ -455,24 +455,46 @@ def test_packing_a_tree_loses_nothing_but_the_rounding(tmp_path):
     assert [path.name for path in tmp_path.glob(".*")] == []
 
 
-def test_packing_what_was_packed_changes_nothing(tmp_path, isl_kinect30):
-    clips = read_clips(isl_kinect30)
+@pytest.mark.parametrize(
+    "name", ["isl_kinect30", "asl10_pose_hands", "asl16_pose_hands", "fsl7_holistic"]
+)
+def test_packing_what_was_packed_changes_nothing(tmp_path, request, name):
+    folder = request.getfixturevalue(name)
+    clips = read_clips(folder)
     write_packed(clips, tmp_path / "x.npz")
-    with np.load(isl_kinect30 / "isl_kinect30.npz") as a, np.load(tmp_path / "x.npz") as b:
-        assert set(a.files) == set(b.files)
-        for name in a.files:
-            np.testing.assert_array_equal(a[name], b[name])
+    again = read_clips(tmp_path / "x.npz")
+    assert again.fingerprint() == clips.fingerprint()
+    assert in_order(again) == in_order(clips)
+    with np.load(folder / f"{name}.npz") as a, np.load(tmp_path / "x.npz") as b:
+        assert a["scale"] == b["scale"] and b["kp_q"].dtype == np.int16
+        if name == "isl_kinect30":
+            assert set(a.files) == set(b.files)
+            for array in a.files:
+                np.testing.assert_array_equal(a[array], b[array])
 
 
-@pytest.mark.parametrize("largest", [3.2767, 3.3, 1920.0])
-def test_large_values_get_a_larger_step(tmp_path, largest):
+@pytest.mark.parametrize(
+    ("largest", "dtype"),
+    [
+        (3.2767, np.int16),
+        (3.3, np.int32),
+        (1500.0, np.int32),
+        (1e4, np.float32),
+        (1e30, np.float32),
+    ],
+)
+def test_one_wild_value_coarsens_no_other(tmp_path, largest, dtype):
     landmarks = points(4)
     landmarks[0, 0] = (-largest, largest)
     clips = ClipSet((Clip(landmarks, 0, "a", 40_000, "a"),), ("hello",))
     write_packed(clips, tmp_path / "x.npz")
+    with np.load(tmp_path / "x.npz") as arrays:
+        assert arrays["kp_q"].dtype == dtype
     (clip,) = read_clips(tmp_path / "x.npz").clips
-    step = max(1e-4, largest / 32767)
-    assert np.abs(clip.landmarks - landmarks).max() <= step / 2 * 1.01
+    error = np.abs(clip.landmarks - landmarks)
+    assert error[0, 0].max() <= max(1e-4 / 2, 1e-6 * largest)
+    error[0, 0] = 0
+    assert error.max() <= 1e-4 / 2 * 1.01
     assert clip.repetition == 40_000
 
 

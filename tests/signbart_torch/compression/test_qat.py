@@ -338,7 +338,9 @@ def test_the_command(trained, recordings, tmp_path):
         capture_output=True, text=True, timeout=200, check=False,
     )  # fmt: skip
     assert process.returncode == 0, process.stderr
-    assert process.stderr == "", "a library speaks"
+    # What is said of the recordings is ours: they are random points.
+    others = [line for line in process.stderr.splitlines() if not line.startswith("warning: ")]
+    assert others == [], "a library speaks"
     for text in (
         "dynamic_int8: 19 Linear layers", "epoch 0/2  before training  val loss", "epoch 2/2  loss",
         "float32, before", f"wrote {tmp_path}/qat/best.safetensors", "bridge.convert",

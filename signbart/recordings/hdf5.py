@@ -1,0 +1,112 @@
+"""Recordings in HDF5: groups as folders, ``[split/]<class>/<clip>``, or one clip a file.
+
+A clip is a dataset of numbers, (T, K, D) or (T, F), or a group with a dataset ``keypoints`` (or
+another of `POINTS`) and perhaps ``mask``. Attributes ``class`` (or ``label``), ``signer`` (or
+``user``), ``repetition``, ``split``, ``width`` and ``height`` are read where they are there.
+Links to other files are not followed, and datasets whose numbers are in others not read.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from signbart.errors import ClipError
+from signbart.extras import explain_missing
+from signbart.recordings.arrays import MASKS, POINTS, masked
+from signbart.recordings.names import split_named
+from signbart.recordings.recording import Contents, Recording
+
+MAGIC = b"\x89HDF\r\n\x1a\n"
+
+
+def read_hdf5(path: Path) -> Contents:
+    """The clips of an HDF5 file, in the order of their names.
+
+    Raises:
+        ClipError: The file cannot be read, or holds none.
+    """
+    try:
+        import h5py
+    except ImportError:
+        raise ClipError(f"{path}: {explain_missing('h5py')}") from None
+    found: list[Recording | ClipError] = []
+    try:
+        with h5py.File(path, "r") as file:
+            _collect(path, file, (), found)
+    except (OSError, RuntimeError, ValueError, KeyError) as error:
+        raise ClipError(f"{path}: not a readable HDF5 file: {str(error)[:120]}") from None
+    if not found:
+        raise ClipError(f"{path}: holds no dataset of landmarks (T, K, 2 or 3)")
+    return Contents(found, total=len(found))
+
+
+def _collect(path: Path, group: Any, place: tuple[str, ...], found: list) -> None:
+    """Adds the clips of a group and of the groups in it."""
+    import h5py
+
+    sets = {}
+    for name in sorted(group):
+        if not isinstance(group.get(name, getlink=True), h5py.HardLink) or len(place) > 8:
+            continue  # a soft or external link
+        entry = group[name]
+        if isinstance(entry, h5py.Group):
+            _collect(path, entry, (*place, name), found)
+        elif entry.dtype.kind in "fiub" and entry.ndim >= 1 and not _elsewhere(entry):
+            sets[name] = entry
+    points = next((name for name in POINTS if name in sets), None)
+    if points is not None:
+        mask = next((sets[name] for name in MASKS if name in sets), None)
+        found.append(_clip(path, sets[points], mask, place, dict(group.attrs)))
+        return
+    for name, entry in sets.items():
+        if entry.ndim in (2, 3):
+            found.append(_clip(path, entry, None, (*place, name), {}))
+
+
+def _elsewhere(dataset: Any) -> bool:
+    """Whether a dataset's numbers are in other files, which are nobody's business."""
+    return bool(dataset.external) or dataset.is_virtual
+
+
+def _clip(
+    path: Path, points: Any, mask: Any, place: tuple[str, ...], attributes: dict[str, Any]
+) -> Recording | ClipError:
+    source = f"{path}:/{'/'.join(place)}" if place else str(path)
+    attributes = {**attributes, **points.attrs}
+    with np.errstate(over="ignore"):  # infinity is refused with the clip
+        values = points[()].astype(np.float32)
+    try:
+        values, confidence = masked(source, values, None if mask is None else mask[()])
+    except ClipError as error:
+        return error
+    folders = place[:-1]
+    split = split_named(folders[-2]) if len(folders) > 1 else None
+    width, height = (attributes.get(side) for side in ("width", "height"))
+    return Recording(
+        values,
+        source,
+        class_name=_text(attributes, "class", "label") or (folders[-1] if folders else None),
+        signer=_text(attributes, "signer", "user"),
+        repetition=_whole(attributes.get("repetition")),
+        split=_text(attributes, "split") or split,
+        confidence=confidence,
+        size=None if width is None or height is None else (float(width), float(height)),
+        name=place[-1] if place else path.stem,
+    )
+
+
+def _text(attributes: dict[str, Any], *names: str) -> str | None:
+    for name in names:
+        value = attributes.get(name)
+        if isinstance(value, bytes):
+            value = value.decode("utf-8", "replace")
+        if value is not None and np.size(value) == 1:
+            return str(np.asarray(value).reshape(-1)[0])
+    return None
+
+
+def _whole(value: Any) -> int | None:
+    return int(value) if value is not None and np.asarray(value).dtype.kind in "iu" else None

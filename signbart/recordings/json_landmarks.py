@@ -1,0 +1,235 @@
+"""Recordings in JSON: OpenPose's file a frame, a file a clip, lists of frames or of clips.
+
+A frame is a list of landmarks, an object of MediaPipe's parts (``pose``, ``left_hand``,
+``right_hand``, ``face``, with or without ``_landmarks``), or what OpenPose writes (``people``). A
+landmark is a list of numbers or an object with ``x``, ``y`` and perhaps ``z``; null is missing.
+
+Legend: T frames, K landmarks, D numbers a landmark.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from signbart.errors import ClipError
+from signbart.landmarks.source import SourceLayout
+from signbart.landmarks.source_layouts import SOURCE_LAYOUTS
+from signbart.recordings.annotations import annotated_clips
+from signbart.recordings.recording import Contents, Recording
+from signbart.recordings.text_files import load_json
+
+FRAMES = ("keypoints", "landmarks", "frames", "data", "points", "poses", "joints", "X")
+CLASSES = ("class", "label", "sign", "gloss", "class_name")
+SIGNERS = ("user", "signer", "signer_id", "participant_id")
+REPETITIONS = ("repetition", "rep", "take")
+
+# MediaPipe's parts: their places in layout holistic543, by names in lower case without "_".
+_PARTS = {
+    "pose": (0, 33),
+    "lefthand": (33, 54),
+    "righthand": (54, 75),
+    "face": (75, 543),
+}
+_OPENPOSE = {
+    "pose_keypoints_2d": (0, 25),
+    "hand_left_keypoints_2d": (25, 46),
+    "hand_right_keypoints_2d": (46, 67),
+    "face_keypoints_2d": (67, 137),
+}
+
+
+def read_json(path: Path) -> Contents:
+    """The clips of a JSON file.
+
+    Raises:
+        ClipError: The file is no JSON, or holds no recordings.
+    """
+    return read_tree(path, load_json(path))
+
+
+def read_tree(path: Path, tree: Any) -> Contents:
+    """The clips of what a JSON file holds; see `read_json`."""
+    if isinstance(tree, dict) and "annotations" in tree:
+        return annotated_clips(path, tree, lambda value: _numbers(value, str(path)))
+    if isinstance(tree, dict):
+        return Contents([_clip(tree, str(path))])
+    if isinstance(tree, list) and tree:
+        if _is_clip(tree[0]):
+            sources = [f"{path}[{number}]" for number in range(len(tree))]
+            return Contents(map(_clip_or_error, tree, sources), total=len(tree))
+        return Contents([_clip({"frames": tree}, str(path))])
+    raise ClipError(f"{path}: holds no recordings; docs/data.md says which forms of JSON are read")
+
+
+def read_openpose_frame(path: Path) -> np.ndarray:
+    """One frame as OpenPose writes it: (137, 3) of x, y, confidence; zeros where nobody is.
+
+    Raises:
+        ClipError: The file is no such frame.
+    """
+    tree = load_json(path)
+    if not isinstance(tree, dict) or "people" not in tree:
+        raise ClipError(f"{path}: no frame of OpenPose: it has no 'people'")
+    return _openpose(tree, str(path))
+
+
+def _clip_or_error(fields: Any, source: str) -> Recording | ClipError:
+    try:
+        return _clip(fields, source)
+    except ClipError as error:
+        return error
+
+
+def _is_clip(entry: Any) -> bool:
+    """Whether an entry of a list is a clip of its own, and not a frame."""
+    if not isinstance(entry, dict):
+        return False
+    frames = next((entry[key] for key in FRAMES if isinstance(entry.get(key), list)), None)
+    if frames is None:
+        return False
+    # A clip's frames hold landmarks that hold numbers: one level more than a frame's.
+    first = frames[0] if frames else None
+    inner = first[0] if isinstance(first, list) and first else None
+    return isinstance(inner, list | dict) or (isinstance(first, dict) and not _is_point(first))
+
+
+def _clip(fields: Any, source: str) -> Recording:
+    if not isinstance(fields, dict):
+        raise ClipError(f"{source}: expected an object, found {str(fields)[:40]}")
+    key = next((key for key in FRAMES if isinstance(fields.get(key), list)), None)
+    if key is None:
+        found = ", ".join(map(str, list(fields)[:8])) or "none"
+        raise ClipError(
+            f"{source}: has no frames; expected one of {', '.join(FRAMES)}, found {found[:120]}"
+        )
+    frames, layout = fields[key], None
+    if frames and isinstance(frames[0], dict) and not _is_point(frames[0]):
+        points, layout = _frames(frames, source)
+    else:
+        points = _numbers(frames, source)
+    signer = _first(fields, SIGNERS)
+    repetition = _first(fields, REPETITIONS)
+    return Recording(
+        points,
+        source,
+        class_name=_first(fields, CLASSES),
+        signer=signer,
+        repetition=int(repetition) if repetition and repetition.isdecimal() else None,
+        split=_first(fields, ("split", "subset")),
+        layout=layout,
+        size=_size(fields),
+        name=Path(source).stem,
+    )
+
+
+def _frames(frames: list[Any], source: str) -> tuple[np.ndarray, SourceLayout | None]:
+    """Frames that are objects, and what their landmarks are."""
+    own = [frame if isinstance(frame, dict) else {} for frame in frames]
+    if any("people" in frame for frame in own):
+        points = np.stack([_openpose(frame, source) for frame in own])
+        return points, SOURCE_LAYOUTS["openpose137"]
+    if any(_part(key) for frame in own for key in frame):
+        return np.stack([_mediapipe(frame, source) for frame in own]), SOURCE_LAYOUTS["holistic543"]
+    key = next((key for key in FRAMES if key in own[0]), None)
+    if key is None:
+        raise ClipError(
+            f"{source}: its frames are objects with {', '.join(map(str, list(own[0])[:6]))}; "
+            "expected pose, left_hand, right_hand and face, or people"
+        )
+    return _numbers([frame.get(key) for frame in own], source), None
+
+
+def _openpose(frame: Mapping[str, Any], source: str) -> np.ndarray:
+    points = np.zeros((137, 3), np.float32)
+    people = [person for person in frame.get("people") or [] if isinstance(person, dict)]
+    if not people:
+        return points
+    sure = [np.sum(_row(person.get("pose_keypoints_2d"), source)[2::3]) for person in people]
+    person = people[int(np.argmax(sure))]
+    for name, (start, end) in _OPENPOSE.items():
+        row = _row(person.get(name), source)
+        if row.size and row.size != 3 * (end - start):
+            raise ClipError(
+                f"{source}: '{name}' has {row.size} numbers, expected {3 * (end - start)}; only "
+                "OpenPose's BODY_25 model with hands and face is read"
+            )
+        if row.size:
+            points[start:end] = row.reshape(-1, 3)
+    return points
+
+
+def _row(value: Any, source: str) -> np.ndarray:
+    return _numbers(value, source).reshape(-1) if value else np.zeros(0, np.float32)
+
+
+def _part(key: Any) -> str | None:
+    """Which of MediaPipe's parts a key names: pose_landmarks and poseLandmarks are pose."""
+    short = str(key).lower().replace("_", "").removesuffix("landmarks").removesuffix("keypoints")
+    return short if short in _PARTS else None
+
+
+def _mediapipe(frame: Mapping[str, Any], source: str) -> np.ndarray:
+    points = np.zeros((543, 3), np.float32)
+    for key, value in frame.items():
+        part = _part(key)
+        if part is None or not value:
+            continue
+        # Tasks put a list of people around the landmarks.
+        if isinstance(value, list) and isinstance(value[0], list) and value[0]:
+            value = value[0] if isinstance(value[0][0], list | dict) else value
+        start, end = _PARTS[part]
+        own = _numbers(value, source)
+        count = end - start
+        # The face may have the irises behind it.
+        if own.ndim != 2 or (len(own) != count and not (part == "face" and len(own) == 478)):
+            raise ClipError(
+                f"{source}: '{key}' has shape {own.shape}, expected {count} landmarks of x and y"
+            )
+        points[start:end, : min(own.shape[1], 3)] = own[:count, :3]
+    return points
+
+
+def _is_point(entry: Any) -> bool:
+    return isinstance(entry, dict) and "x" in entry and "y" in entry
+
+
+def _numbers(value: Any, source: str) -> np.ndarray:
+    """Nested lists of numbers, of nulls and of objects with x and y, as float32."""
+    try:
+        with np.errstate(over="ignore"):  # infinity is refused with the clip
+            return np.array(_as_lists(value), dtype=np.float64).astype(np.float32)
+    except (TypeError, ValueError, RecursionError, OverflowError):
+        raise ClipError(
+            f"{source}: its landmarks are no rectangular lists of numbers: frames differ in their "
+            "number of landmarks, or there is text; write null for what is missing"
+        ) from None
+
+
+def _as_lists(value: Any) -> Any:
+    if isinstance(value, list):
+        return [_as_lists(item) for item in value]
+    if _is_point(value):
+        return [value["x"], value["y"], *([value["z"]] if "z" in value else [])]
+    if isinstance(value, str | bool):
+        raise TypeError("text")
+    return value
+
+
+def _first(fields: Mapping[str, Any], keys: tuple[str, ...]) -> str | None:
+    """The first field there that is a text or a whole number."""
+    for key in keys:
+        value = fields.get(key)
+        if isinstance(value, str | int) and not isinstance(value, bool) and value != "":
+            return str(value)
+    return None
+
+
+def _size(fields: Mapping[str, Any]) -> tuple[float, float] | None:
+    sides = [fields.get("width"), fields.get("height")]
+    if all(isinstance(side, int | float) and side > 0 for side in sides):
+        return float(sides[0]), float(sides[1])
+    return None

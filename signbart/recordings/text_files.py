@@ -1,0 +1,41 @@
+"""Text and JSON as every editor writes them."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+from signbart.errors import ClipError
+
+
+def read_text(path: Path) -> str:
+    """A text file in UTF-8 or UTF-16, with or without the mark that editors put in front.
+
+    Raises:
+        ClipError: It cannot be read, or is in another encoding.
+    """
+    try:
+        data = path.read_bytes()
+    except OSError as error:
+        raise ClipError(f"{path}: cannot be read: {error.strerror or error}") from None
+    encoding = "utf-16" if data[:2] in (b"\xff\xfe", b"\xfe\xff") else "utf-8-sig"
+    try:
+        return data.decode(encoding)
+    except UnicodeDecodeError as error:
+        raise ClipError(
+            f"{path}: byte {error.start} is no {encoding.removesuffix('-sig').upper()}; save it as "
+            "UTF-8"
+        ) from None
+
+
+def load_json(path: Path) -> Any:
+    """What a JSON file holds.
+
+    Raises:
+        ClipError: It cannot be read, or is no JSON.
+    """
+    try:
+        return json.loads(read_text(path))
+    except (ValueError, RecursionError) as error:
+        raise ClipError(f"{path}: not valid JSON: {str(error)[:120]}") from None
