@@ -41,13 +41,13 @@ class OpenedModel:
             clip: The recording, a set of it alone, or what
                 `signbart.recordings.reading.read_single_clip` reads.
             reading: How the landmarks of what is read are to be understood; further arguments of
-                that function.
+                that function, with a path alone.
 
         Returns:
             Labels and scores: the softmax of the logits, which sums up to 1.
 
         Raises:
-            SignBartError: The recording cannot be read, or does not fit the model.
+            SignBartError: The recording cannot be read, does not fit the model, or is not one.
         """
         from signbart.preprocessing import model_inputs
         from signbart.recordings.clip import Clip, ClipSet
@@ -55,7 +55,13 @@ class OpenedModel:
 
         if isinstance(clip, str | Path):
             clip = read_single_clip(str(clip), **reading)
+        elif reading:
+            raise BridgeError(
+                f"{', '.join(reading)}: only for a path; this recording is read already"
+            )
         clips = ClipSet((clip,), ("",)) if isinstance(clip, Clip) else clip
+        if len(clips) != 1:
+            raise BridgeError(f"expected one recording, found a set of {len(clips)}")
         keypoints, mask = model_inputs(clips, self.config)
         outputs = self.runtime({KEYPOINTS: keypoints, ATTENTION_MASK: mask})
         (logits,) = outputs[class_output(outputs)]

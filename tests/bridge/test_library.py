@@ -11,6 +11,7 @@ import pytest
 import bridge
 from bridge.artifact.opened import open_model
 from bridge.conversion.pipeline import convert
+from bridge.errors import BridgeError
 from signbart.recordings.reading import read_single_clip
 from tests.docs.pages import blocks
 
@@ -63,7 +64,12 @@ def test_nothing_is_loaded_before_it_is_asked_for():
 def test_a_clip_is_classified_by_path_or_itself(checkpoint, performances_file):
     model = open_model(checkpoint)
     source = f"{performances_file}[3]"
-    assert model.classify(source) == model.classify(read_single_clip(source))
+    clips = read_single_clip(source)
+    assert model.classify(source) == model.classify(clips) == model.classify(clips.clips[0])
+    with pytest.raises(BridgeError, match="source_layout: only for a path"):
+        model.classify(clips, source_layout="kp63")
+    with pytest.raises(BridgeError, match="found a set of 2"):
+        model.classify(clips.select([0, 0]))
 
 
 @pytest.mark.slow
