@@ -24,7 +24,7 @@ from bridge.options import (
 from bridge.quantization.schemes import FLOAT, SCHEMES
 from bridge.routes import ROUTES
 from bridge.weights.source import published_options
-from signbart.console import at_least, program_name, run_command
+from signbart.console import at_least, next_command, program_name, run_command
 
 # Lines of the log that a failure shows.
 _LOG_TAIL = 15
@@ -127,9 +127,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return 1
     print("next:")
     print(f"  cat {output / 'MODEL_CARD.md'}")
-    again = ["python", "-m", "bridge.parity", "--reference", options.checkpoint]
+    again = ["--reference", options.checkpoint]
     again += [*published_options(options.config, options.overrides), str(conversions[-1].path)]
-    print(f"  {shlex.join(again)} --data RECORDINGS")
+    print(f"  {next_command('bridge.parity')} {shlex.join(again)} --data RECORDINGS")
     return 0
 
 

@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from bridge.artifact.opened import PUBLISHED
 from bridge.errors import BridgeError
 from bridge.options import add_published_arguments
 from signbart.console import print_table, program_name, run_command
@@ -39,13 +40,13 @@ def evaluate_files(
     from bridge.weights.source import read_labels
     from signbart.configuration.reading import load_config
 
-    if (config or overrides or labels) and not any(path.suffix == ".pth" for path in paths):
+    if (config or overrides or labels) and not any(path.suffix in PUBLISHED for path in paths):
         raise BridgeError(
             "--config, --set and --labels are for a published .pth; other models carry theirs"
         )
     found = {}
     for path, name in zip(paths, _short_names(paths), strict=True):
-        published = path.suffix == ".pth"
+        published = path.suffix in PUBLISHED
         model = open_model(
             path,
             load_config(config, overrides) if published and config else None,
@@ -90,7 +91,7 @@ def seen_in_training(path: Path, clips: ClipSet, chosen: ClipSet) -> str:
     """
     from bridge.weights.source import test_signers
 
-    if path.suffix in (".tflite", ".onnx", ".pth"):
+    if path.suffix in (".tflite", ".onnx", *PUBLISHED):
         return ""
     tested = test_signers(path, clips)
     others = sorted(set(chosen.signer_names).difference(tested or ()))

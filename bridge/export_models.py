@@ -17,7 +17,14 @@ from bridge.errors import BridgeError
 from bridge.options import add_quantization_arguments, quantization_options
 from bridge.quantization.schemes import select_schemes
 from bridge.routes import ROUTES, get_route
-from signbart.console import at_least, cell, print_table, program_name, run_command
+from signbart.console import (
+    at_least,
+    cell,
+    next_command,
+    print_table,
+    program_name,
+    run_command,
+)
 from signbart.models import MODEL_KINDS
 from signbart.models.kind import ModelKind
 
@@ -82,7 +89,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     if wrong:
         return 1
     print("next:")
-    print(f"  python -m bridge.describe {artifacts[0].path}")
+    print(f"  {next_command('bridge.describe')} {artifacts[0].path}")
     return 0
 
 

@@ -58,6 +58,16 @@ def program_name(usual: str) -> str:
     return sys.argv[0] if sys.argv[0].startswith("signbart ") else usual
 
 
+def next_command(module: str) -> str:
+    """How to start another command in the way in which this one was: ``python -m``, or as a verb.
+
+    Args:
+        module: Such as ``bridge.parity``, whose verb is ``parity``.
+    """
+    verb = module.rpartition(".")[2]
+    return f"signbart {verb}" if sys.argv[0].startswith("signbart ") else f"python -m {module}"
+
+
 def console() -> Console:
     """A rich console: styled on a terminal, plain text in a pipe or under ``NO_COLOR``."""
     from rich.console import Console

@@ -17,6 +17,9 @@ if TYPE_CHECKING:
     from signbart.configuration.schema import RunConfig
     from signbart.recordings.clip import Clip, ClipSet
 
+# Weights alone, as others publish them: the only files that need a configuration beside them.
+PUBLISHED = (".pth", ".pt")
+
 
 @dataclass(frozen=True)
 class OpenedModel:
@@ -78,9 +81,9 @@ def open_model(
 
     Args:
         path: The file.
-        config: For a .pth, the configuration it was trained with; refused for the others, which
+        config: For a .pth or .pt, the configuration it was trained with; refused for others, which
             carry their own.
-        class_names: For a .pth, its C labels.
+        class_names: For a .pth or .pt, its C labels.
 
     Raises:
         SignBartError: The file is missing, damaged, of another kind, or carries no metadata.
@@ -89,7 +92,7 @@ def open_model(
     from bridge.weights.source import is_keras, load_twin
 
     path = Path(path)
-    if path.suffix != ".pth" and (config is not None or class_names):
+    if path.suffix not in PUBLISHED and (config is not None or class_names):
         raise BridgeError(f"{path} carries its own configuration and labels; give none beside it")
     if path.suffix in (".tflite", ".onnx"):
         from bridge.artifact.metadata import carried_config, read_metadata
@@ -103,7 +106,7 @@ def open_model(
     if is_keras(path):
         twin, config, class_names = load_twin(path)
         return OpenedModel(KerasRuntime(twin, config, path.name), config, class_names)
-    if path.suffix not in (".safetensors", ".pth", ".pt"):
+    if path.suffix not in (".safetensors", *PUBLISHED):
         raise BridgeError(
             f"{path}: expected a model, one of .safetensors, .pth, .keras, .weights.h5, .onnx or "
             ".tflite"

@@ -15,13 +15,24 @@ from signbart.synthetic.signs import make_clips
 def main(argv: Sequence[str] | None = None) -> int:
     """Writes the data set into one packed file."""
     parser = argparse.ArgumentParser(
-        prog=program_name("python -m signbart.synthetic"), description=main.__doc__
+        prog=program_name("python -m signbart.synthetic"),
+        description="Write synthetic recordings into one packed file.",
     )
-    parser.add_argument("out", metavar="OUT.npz")
-    parser.add_argument("--classes", type=int, default=10)
-    parser.add_argument("--signers", type=int, default=12)
-    parser.add_argument("--repetitions", type=int, default=5)
-    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("out", metavar="OUT.npz", help="receives them")
+    parser.add_argument(
+        "--classes", type=int, default=10, metavar="N", help="signs (default: %(default)s)"
+    )
+    parser.add_argument(
+        "--signers", type=int, default=12, metavar="N", help="(default: %(default)s)"
+    )
+    parser.add_argument(
+        "--repetitions",
+        type=int,
+        default=5,
+        metavar="N",
+        help="of each sign by each signer (default: %(default)s)",
+    )
+    parser.add_argument("--seed", type=int, default=0, help="default: %(default)s")
     args = parser.parse_args(argv)
     clip_set = make_clips(
         num_classes=args.classes,

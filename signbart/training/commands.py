@@ -6,7 +6,7 @@ import argparse
 from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
-from signbart.console import print_table
+from signbart.console import next_command, print_table
 from signbart.recordings.options import add_reading_arguments
 from signbart.training.options import (
     EpochReport,
@@ -180,6 +180,6 @@ def print_quantized_results(
     print(f"wrote {checkpoint}")
     print("next:")
     print(
-        f"  python -m bridge.convert --checkpoint {checkpoint} --quantize {start['scheme']} "
-        f"--data {results['data']} --output exports/NAME"
+        f"  {next_command('bridge.convert')} --checkpoint {checkpoint} "
+        f"--quantize {start['scheme']} --data {results['data']} --output exports/NAME"
     )

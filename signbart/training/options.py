@@ -159,10 +159,11 @@ def print_next_steps(checkpoint: str, output: str) -> None:
         checkpoint: The file that goes on to the bridge.
         output: The run folder.
     """
+    from signbart.console import next_command
+
     print("next:")
-    print(
-        f"  python -m bridge.convert --checkpoint {checkpoint} --route litert --output exports/NAME"
-    )
+    converting = next_command("bridge.convert")
+    print(f"  {converting} --checkpoint {checkpoint} --route litert --output exports/NAME")
     print(f"  tensorboard --logdir {output}/tensorboard")
 
 

@@ -6,6 +6,7 @@ import pytest
 
 from signbart import __version__, command_line
 from signbart.command_line import TASKS, VERBS, dispatch
+from signbart.console import next_command
 from signbart.errors import SignBartError
 
 
@@ -94,3 +95,10 @@ def test_an_error_is_one_line_and_status_2(monkeypatch, capsys):
 def test_the_version(capsys):
     assert dispatch(["--version"]) == 0
     assert capsys.readouterr().out == f"signbart {__version__}\n"
+
+
+def test_what_comes_next_is_started_as_this_command_was(monkeypatch):
+    monkeypatch.setattr(sys, "argv", ["/somewhere/bridge/convert.py"])
+    assert next_command("bridge.parity") == "python -m bridge.parity"
+    monkeypatch.setattr(sys, "argv", ["signbart convert"])
+    assert next_command("bridge.parity") == "signbart parity"
