@@ -79,14 +79,9 @@ def _pack(arguments: argparse.Namespace) -> None:
     _print_summary(clip_set)
     _print_skipped(clip_set)
     print(f"wrote      {target}, {target.stat().st_size} bytes")
-<<<<<<< HEAD
     kept = f"at most {step / 2:g} (landmarks are multiples of {step:g})" if step else "none"
     print(f"rounding   {kept}")
-    print(f"next       python -m signbart.clips info {target}")
-=======
-    print(f"rounding   at most {scale / 2:g} (landmarks are multiples of {scale:g})")
     print(f"next       {next_command('signbart.clips')} info {target}")
->>>>>>> main
 
 
 def _info(arguments: argparse.Namespace) -> None:
