@@ -90,9 +90,7 @@ def test_the_named_extra_brings_the_package(package, distributions):
     _, extra = PACKAGES[package]
     base = {name_of(line) for line in PROJECT["dependencies"]}
     brought = included(extra) if extra else base
-    # What is not installed here goes by its own name.
-    found = distributions.get(package, [package])
-    names = {name.lower().replace("_", "-") for name in found}
+    names = {name.lower().replace("_", "-") for name in distributions[package]}
     # LiteRT's converter comes with LiteRT Torch, whose own requirement it is.
     assert names & (brought | {"litert-converter"} if extra == "litert" else brought)
 
@@ -254,6 +252,22 @@ def test_a_command_whose_extra_is_missing_names_it(signs, tmp_path, extras, line
     assert process.returncode == 2
     last = process.stderr.splitlines()[-1]
     assert last == f"error: this needs {title}, which is not installed: {install_command(named)}"
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "title"),
+    [
+        ("clips.csv", b"frame,type,landmark_index,x,y\n", "Apache Arrow (pyarrow)"),
+        ("clips.h5", b"\x89HDF\r\n\x1a\n", "h5py"),
+    ],
+)
+def test_a_form_whose_reader_is_missing_names_it(tmp_path, name, content, title):
+    (tmp_path / name).write_bytes(content)
+    process = run_without({"recordings"}, "clips", "info", name, folder=tmp_path)
+    assert process.returncode == 2
+    last = process.stderr.splitlines()[-1]
+    expected = f"this needs {title}, which is not installed: {install_command('recordings')}"
+    assert last == f"error: {name}: {expected}"
 
 
 def test_a_scheme_without_the_quantizer_names_it(tmp_path):
