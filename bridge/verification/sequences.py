@@ -101,13 +101,13 @@ def _poses(config: RunConfig, clips: ClipSet | None, seed: int) -> tuple[str, np
 
     layout = LAYOUTS[config.data.layout]
     if config.coordinates * layout.num_keypoints == config.model.num_features:
-        clips = (
-            synthetic_clips(layout, seed, partial=True)
-            if clips is None
-            else clips.to_layout(layout)
-        )
-        clip = clips.clips[np.random.default_rng(seed).integers(len(clips))]
-        return clip.source, as_model_input(preprocess(clip.landmarks, config), config)
+        if clips is None:
+            made = synthetic_clips(layout, seed, partial=True)  # None where they have no landmark
+        else:
+            made = clips.to_layout(layout)
+        if made is not None:
+            clip = made.clips[np.random.default_rng(seed).integers(len(made))]
+            return clip.source, as_model_input(preprocess(clip.landmarks, config), config)
     # Landmarks that nothing is known of: at least they move as bodies do, a little a frame.
     rng = np.random.default_rng(seed)
     steps = rng.normal(scale=0.01, size=(config.data.max_frames, config.model.num_features))

@@ -7,6 +7,7 @@ import pytest
 
 from bridge.errors import BridgeError
 from bridge.verification.samples import describe_samples, make_samples
+from bridge.verification.sequences import make_sequences
 from signbart.configuration.reading import from_dict
 from signbart.models import io_spec
 from signbart.models.io_spec import ATTENTION_MASK, KEYPOINTS
@@ -132,3 +133,22 @@ def test_recordings_are_read_and_bad_ones_left_out(tmp_path, recordings):
     clips = dataclasses.replace(recordings, clips=(*recordings.clips, one_frame))
     write_packed(clips, tmp_path / "clips.npz")
     assert len(read_recordings(str(tmp_path / "clips.npz"))) == len(recordings)
+
+
+@pytest.mark.parametrize(
+    ("layout", "normalization", "poses"),
+    [("kp75", "bbox", "synthetic"), ("kinect20", "body_centred", "a random walk")],
+)
+def test_sequences_of_features_are_made_in_every_layout(layout, normalization, poses):
+    features = {"kp75": 150, "kinect20": 40}[layout]
+    config = from_dict(
+        {
+            "name": "gru",
+            "model": {"kind": "mediapipe_gru", "num_labels": 7, "num_features": features},
+            "data": {"layout": layout, "max_frames": 9, "normalization": normalization},
+        },
+        source="gru",
+    )
+    fixed, _ = make_sequences(config)
+    assert {sample.description.startswith(("random", poses)) for sample in fixed} == {True}
+    assert any(sample.description.startswith(poses) for sample in fixed)
