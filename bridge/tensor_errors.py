@@ -48,7 +48,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     config = carried_config(read_metadata(options.float_model), options.float_model)
     clips = read_recordings(options.data)
     if options.signers:
-        if unknown := sorted(set(options.signers) - set(clips.signers)):
+        if unknown := [signer for signer in options.signers if signer not in clips.signers]:
             known = ", ".join(sorted(set(clips.signers)))
             raise BridgeError(
                 f"{options.data} has no clips by {', '.join(unknown)}; the signers are {known}"
