@@ -126,19 +126,18 @@ def main(arguments: Sequence[str] | None = None) -> int:
     from bridge.verification.compare import judge_outputs
     from bridge.verification.limits import load_limits
     from bridge.verification.samples import make_samples
+    from bridge.weights.source import read_source
     from signbart.console import redirect_output
     from signbart.models import io_spec
     from signbart.models.io_spec import ATTENTION_MASK, KEYPOINTS, LOGITS
     from signbart.recordings.reading import read_recordings
     from signbart.training.calibration import Calibration, calibrate_on, calibrate_on_noise
-    from signbart_torch.training.checkpoint import load_model
 
-    model, config, class_names = load_model(options.checkpoint)
+    source = read_source(options.checkpoint)
+    model, config = source.model, source.config
     reference = TorchRuntime(model, config)
     trained_on, clips = clips_to_judge(
-        options.checkpoint,
-        config,
-        class_names,
+        source,
         reference,
         make_samples(config, seed=options.seed),
         options.data,
@@ -198,38 +197,38 @@ def main(arguments: Sequence[str] | None = None) -> int:
                 f"{np.sqrt((off**2).mean() / (short_expected**2).mean()):.4f}",
             ]
 
-        source = folder / "float.tflite"
+        plain = folder / "float.tflite"
         with redirect_output(log), _plain_graph(options.plain):
-            export(model, io_spec(config), {".tflite": source})
-            compact(source)
+            export(model, io_spec(config), {".tflite": plain})
+            compact(plain)
         given = list(calibration(100).inputs())
-        measure(_FLOAT, lambda path: source)
+        measure(_FLOAT, lambda path: plain)
         for title, names in _GRAPHS.items():
-            measure(title, lambda path, names=names: _quantize(source, given, path, names))
+            measure(title, lambda path, names=names: _quantize(plain, given, path, names))
         linear = _GRAPHS["FULLY_CONNECTED"]
         for title, names in (("FULLY_CONNECTED", linear), ("every operator", ["ALL_SUPPORTED"])):
             measure(
                 f"{title}, ranges by moving average",
                 lambda path, names=names: _quantize(
-                    source, given, path, names, moving_average=True
+                    plain, given, path, names, moving_average=True
                 ),
             )
         for count in (10, 30, 200, 400):
             some = list(calibration(max(count, 100)).inputs())[:count]
             measure(
                 f"FULLY_CONNECTED, {len(some)} clips",
-                lambda path, some=some: _quantize(source, some, path, linear),
+                lambda path, some=some: _quantize(plain, some, path, linear),
             )
         whole = [one for one in given if one[ATTENTION_MASK].all()]
         if whole:
             measure(
                 f"FULLY_CONNECTED, {len(whole)} clips, none of them padded",
-                lambda path: _quantize(source, whole, path, linear),
+                lambda path: _quantize(plain, whole, path, linear),
             )
         noise = list(calibrate_on_noise(config, count=100, seed=options.seed).inputs())
         measure(
             "FULLY_CONNECTED, 100 random inputs",
-            lambda path: _quantize(source, noise, path, linear),
+            lambda path: _quantize(plain, noise, path, linear),
         )
         for bias in (-1e9, float(np.finfo(np.float32).min)):
             other = folder / f"bias{bias:g}.tflite"
@@ -250,7 +249,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         cut = []
         if _MOVING in paths:
             cut = tensor_errors(
-                source,
+                plain,
                 paths[_MOVING],
                 (
                     {KEYPOINTS: points[None], ATTENTION_MASK: mask[None]}
