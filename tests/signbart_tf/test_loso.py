@@ -86,5 +86,7 @@ def test_folds_are_gone_on_with_only_when_asked(arguments, finished):
     again = arguments(finished, "--resume", "--signers", "anna")  # a process of its own
     command = [sys.executable, "-m", "signbart_tf.loso", *again]
     process = subprocess.run(command, capture_output=True, text=True, check=False, timeout=200)
-    assert (process.returncode, process.stderr) == (0, "")
+    # Random landmarks stand in no known order, which a line of our own says.
+    others = [line for line in process.stderr.splitlines() if not line.startswith("warning: ")]
+    assert (process.returncode, others) == (0, [])
     assert {path: path.stat().st_mtime_ns for path in stamps} == stamps and len(stamps) == 2
