@@ -209,9 +209,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         for title, names in (("FULLY_CONNECTED", linear), ("every operator", ["ALL_SUPPORTED"])):
             measure(
                 f"{title}, ranges by moving average",
-                lambda path, names=names: _quantize(
-                    plain, given, path, names, moving_average=True
-                ),
+                lambda path, names=names: _quantize(plain, given, path, names, moving_average=True),
             )
         for count in (10, 30, 200, 400):
             some = list(calibration(max(count, 100)).inputs())[:count]
