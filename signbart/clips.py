@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import re
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -14,14 +13,18 @@ from signbart.errors import ClipError
 from signbart.landmarks.layouts import LAYOUTS
 from signbart.recordings.clip import Clip, ClipSet
 from signbart.recordings.data_set import DATA_SET_FORMS
-from signbart.recordings.doctor import counts_by_split, examine_clips
+from signbart.recordings.doctor import counts_by_split
 from signbart.recordings.names import SPLITS, UNKNOWN_SIGNER
-from signbart.recordings.options import add_reading_arguments, read_data, reading_options
+from signbart.recordings.options import (
+    add_reading_arguments,
+    read_data,
+    read_examined,
+    reading_options,
+)
 from signbart.recordings.packed import packing_step, write_packed
 from signbart.recordings.pictures import draw_clip
-from signbart.recordings.reading import CLIP_FORMS, read_clips, read_single_clip
+from signbart.recordings.reading import CLIP_FORMS, CLIP_OF_SET, read_clips, read_single_clip
 
-_IN_SET = re.compile(r"(.+)\[(\d+)\]")
 # Longer listings on the screen end in a count.
 _LISTED = 20
 
@@ -85,9 +88,9 @@ def _pack(arguments: argparse.Namespace) -> None:
 
 
 def _info(arguments: argparse.Namespace) -> None:
-    clip_set = read_data(arguments)
+    clip_set, report = read_examined(arguments)
     _print_summary(clip_set)
-    for name, value in examine_clips(clip_set).facts.items():
+    for name, value in report.facts.items():
         print(f"{name:<10} {value}")
     _print_skipped(clip_set)
     by_signer: dict[str, list[Clip]] = {name: [] for name in clip_set.signer_names}
@@ -103,7 +106,7 @@ def _info(arguments: argparse.Namespace) -> None:
 
 
 def _show(arguments: argparse.Namespace) -> None:
-    inner = _IN_SET.fullmatch(arguments.clip)
+    inner = CLIP_OF_SET.fullmatch(arguments.clip)
     reading = reading_options(arguments)
     if inner and Path(inner[1]).is_dir():
         clip_set, index = read_clips(inner[1], **reading), int(inner[2])

@@ -9,7 +9,7 @@ from typing import Any
 from signbart.errors import ClipError, ConfigError
 from signbart.landmarks.layouts import get_layout
 from signbart.recordings.clip import ClipSet
-from signbart.recordings.doctor import examine_clips
+from signbart.recordings.doctor import Report, examine_clips
 from signbart.recordings.reading import read_clips
 from signbart.recordings.recording import Changes
 
@@ -93,28 +93,30 @@ def read_data(
         ClipError: Something is suspicious, and ``--strict`` is given.
         SignBartError: See `reading.read_clips`.
     """
+    return read_examined(options, layout=layout, quiet=quiet)[0]
+
+
+def read_examined(
+    options: argparse.Namespace, *, layout: str | None = None, quiet: bool = False
+) -> tuple[ClipSet, Report]:
+    """See `read_data`; with what was seen when the recordings were looked at."""
     clips = read_clips(
         options.data,
         split=getattr(options, "split", "all"),
         skip_bad=options.skip_bad,
         **reading_options(options),
     )
-    if options.strict:
-        findings = examine_clips(clips).findings
-        if findings:
-            raise ClipError(
-                f"{options.data}: {len(findings)} things look wrong: "
-                + "; ".join(f"{number}. {found}" for number, found in enumerate(findings, start=1))
-            )
+    report = examine_clips(clips)
+    findings = report.findings
+    if options.strict and findings:
+        raise ClipError(
+            f"{options.data}: {len(findings)} things look wrong: "
+            + "; ".join(f"{number}. {found}" for number, found in enumerate(findings, start=1))
+        )
     if not quiet:
-        print_notes(clips, layout)
-    return clips
-
-
-def print_notes(clips: ClipSet, layout: str | None = None) -> None:
-    """Says on stderr what was not read or was supposed, what is lacking, and what looks wrong."""
-    lacking = None if layout is None else clips.lacking(get_layout(layout))
-    for note in (*clips.notes, *([lacking] if lacking else [])):
-        print(f"note: {note}", file=sys.stderr)
-    for finding in examine_clips(clips).findings:
-        print(f"warning: {finding}", file=sys.stderr)
+        lacking = None if layout is None else clips.lacking(get_layout(layout))
+        for note in (*clips.notes, *([lacking] if lacking else [])):
+            print(f"note: {note}", file=sys.stderr)
+        for finding in findings:
+            print(f"warning: {finding}", file=sys.stderr)
+    return clips, report

@@ -36,7 +36,7 @@ CLIP_FORMS = (
     "x.npz[12], or another form of docs/data.md"
 )
 NO_CHANGES = Changes()
-_IN_FILE = re.compile(r"(.+)\[(\d+)\]")
+CLIP_OF_SET = re.compile(r"(.+)\[(\d+)\]")  # as messages name the clips of a set
 _SIZE = re.compile(r"(\d{1,5})[x×](\d{1,5})")
 
 
@@ -63,7 +63,7 @@ def read_single_clip(
         ClipError: There is no such recording, it is damaged, or no sign can be read from it.
     """
     reading = _reading(source_layout, image_size, changes)
-    inner = None if Path(source).exists() else _IN_FILE.fullmatch(source)
+    inner = None if Path(source).exists() else CLIP_OF_SET.fullmatch(source)
     path = Path(inner[1] if inner else source)
     known = any(path.suffix.lower() in form.suffixes for form in FORMS)
     if not path.exists() and not known:
