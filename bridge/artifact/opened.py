@@ -11,14 +11,12 @@ import numpy as np
 
 from bridge.errors import BridgeError
 from signbart.models.io_spec import ATTENTION_MASK, KEYPOINTS, class_output
+from signbart.training.frameworks import PUBLISHED
 
 if TYPE_CHECKING:
     from bridge.artifact.runtimes import Runtime
     from signbart.configuration.schema import RunConfig
     from signbart.recordings.clip import Clip, ClipSet
-
-# Weights alone, as others publish them: the only files that need a configuration beside them.
-PUBLISHED = (".pth", ".pt")
 
 
 @dataclass(frozen=True)

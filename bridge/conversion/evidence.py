@@ -152,10 +152,9 @@ def gather_evidence(
     evidence = Evidence(
         reference=reference,
         samples=made,
-        open_samples=[
-            *made,
-            *open_samples(made, reference.spec.longest, open_length=source.kind.open_length),
-        ],
+        open_samples=open_samples(
+            made, reference.spec.longest, open_length=source.kind.open_length
+        ),
         inputs=describe_samples(made, data),
         limits={FLOAT: load_limits(FLOAT)},
     )

@@ -82,7 +82,7 @@ def compare_artifacts(
     else:
         made = make_samples(source.config, clips=recordings, samples=samples, seed=seed)
         longest = reference.spec.longest
-        more = [*made, *open_samples(made, longest, open_length=source.kind.open_length)]
+        more = open_samples(made, longest, open_length=source.kind.open_length)
     judged_on: dict[tuple[int, int], JudgedClips] = {}
     verdicts, tried = [], []
     for path in paths:

@@ -102,15 +102,15 @@ def describe_samples(samples: Sequence[Sample], data: str | None) -> str:
 def open_samples(
     samples: Sequence[Sample], longest: int | None, *, open_length: bool = True
 ) -> list[Sample]:
-    """More inputs for a model with open sizes.
+    """The samples, and more for a model with open sizes.
 
-    A batch of three and, if its length is open too, one frame, an odd length, and more frames than
-    training used, up to the `longest` that positions exist for.
+    These are a batch of three and, if its length is open too, one frame, an odd length, and more
+    frames than training used, up to the `longest` that positions exist for.
     """
     first = samples[0].inputs
     frames = first[ATTENTION_MASK].shape[1]
     batch = {name: np.concatenate([s.inputs[name] for s in samples[-3:]]) for name in first}
-    made = [Sample(batch, "batch of three: " + samples[-1].description)]
+    made = [*samples, Sample(batch, "batch of three: " + samples[-1].description)]
     if not open_length:
         return made
     whole = next(sample for sample in samples if sample.inputs[ATTENTION_MASK].all())

@@ -22,6 +22,7 @@ from signbart.configuration.reading import from_dict
 from signbart.configuration.schema import RunConfig
 from signbart.errors import CheckpointError, ConfigError
 from signbart.files import atomic_write, make_folder
+from signbart.training.frameworks import PUBLISHED
 from signbart_torch.models import new_model
 
 _FORMAT = "signbart-1"
@@ -78,7 +79,7 @@ def load_checkpoint(path: str | Path) -> Checkpoint:
         raise CheckpointError(f"no checkpoint at {path}")
     if path.suffix == ".safetensors":
         return _load_safetensors(path)
-    if path.suffix in (".pth", ".pt"):
+    if path.suffix in PUBLISHED:
         return _load_pth(path)
     raise CheckpointError(f"{path}: expected a .safetensors or .pth checkpoint")
 

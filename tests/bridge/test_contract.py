@@ -142,7 +142,7 @@ def model(config, kind):
 def samples(config):
     made = make_samples(config)
     open_length = kind_of(config.model).open_length
-    return [*made, *open_samples(made, io_spec(config).longest, open_length=open_length)]
+    return open_samples(made, io_spec(config).longest, open_length=open_length)
 
 
 def batch(config: RunConfig) -> dict[str, np.ndarray]:
