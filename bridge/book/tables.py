@@ -194,12 +194,12 @@ def _count(run: Run) -> tuple[int, int]:
     """Parameters, and FLOPs of one clip of full length, of the first fold's model in PyTorch."""
     from bridge.weights.source import load_reference
     from signbart.models import io_spec
-    from signbart_torch.models import example_inputs
+    from signbart_torch.models import example_inputs, num_parameters
     from signbart_torch.training.flops import count_flops
 
     path = training_folder(run.folder / run.folds[0], PLAIN) / run.framework.best
     model, config, _ = load_reference(path)
-    return model.num_parameters, count_flops(model, example_inputs(io_spec(config)))
+    return num_parameters(model), count_flops(model, example_inputs(io_spec(config)))
 
 
 def _spread(models: Sequence[Result | None], name: str, form: str = ".2f") -> str:
