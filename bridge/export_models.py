@@ -36,6 +36,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
     from bridge.conversion.published import LOG, RESULTS, export_models
     from bridge.weights.source import read_published_source
+    from signbart_torch.models import num_parameters
 
     chosen, skipped = _choose(options)
     sources = [
@@ -56,7 +57,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     for source in sources:
         model = source.config.model
         print(
-            f"{source.kind.name}: {sum(p.numel() for p in source.model.parameters()):,} "
+            f"{source.kind.name}: {num_parameters(source.model):,} "
             f"parameters, {model.num_features} numbers a frame, {source.config.data.max_frames} "
             f"frames, {model.num_labels} classes, {model.num_categories} categories"
             f"{_believed(model)}, from {source.checkpoint}",

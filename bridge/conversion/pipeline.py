@@ -239,15 +239,20 @@ def _evidence_of(
     config, reference = carried_config(metadata, source), open_runtime(source)
     recordings = read_recordings(data or options.calibration_data)
     named = str(data or options.calibration_data)
+    shared = data is None or same_file(data, options.calibration_data)
     if recordings is None:
         clips = clips_of_samples(make_samples(config, seed=seed), reference)
     else:
         judged, how = recordings.relabel(metadata["labels"], named), "to judge by"
-        if data is None or same_file(data, options.calibration_data):
+        if shared:
             count = options.calibration_clips if scheme.calibrated else 0
             _, judged, how = divide(judged, config, None, count=count, seed=seed)
         text = f"{len(judged)} clips {how} ({named})"
         clips = judged_clips(judged, config, reference, labelled=True, source=text)
+    calibration = None
+    if scheme.calibrated:
+        shown = recordings if shared else None  # read already
+        calibration = calibrate(options, config, shown, options.calibration_data, seed)
     return Evidence(
         reference=reference,
         samples=(),
@@ -255,6 +260,6 @@ def _evidence_of(
         inputs=clips.source,
         limits={scheme.name: load_limits(scheme.name)},
         clips=clips,
-        calibration=calibrate(options, config, None, None, seed) if scheme.calibrated else None,
+        calibration=calibration,
         int8_io=options.int8_io,
     )

@@ -31,6 +31,7 @@ from signbart.recordings.reading import read_recordings
 
 if TYPE_CHECKING:
     from bridge.weights.source import Source
+    from signbart.recordings.clip import ClipSet
 
 RESULTS = "export_results.json"
 LOG = "export.log"
@@ -76,8 +77,11 @@ def export_models(
     output, made, seconds = Path(output), {}, {}
     routes = {source.kind.name: _route_of(source, route) for source in sources}
     quantization = quantization or QuantizationOptions()
+    recordings = read_recordings(data)
     evidence = {  # before anything is written: what cannot be used is refused here
-        source.kind.name: sequence_evidence(source, schemes, quantization, data=data, seed=seed)
+        source.kind.name: sequence_evidence(
+            source, schemes, quantization, data=data, recordings=recordings, seed=seed
+        )
         for source in sources
     }
     with staging_folder(output) as folder:
@@ -130,10 +134,11 @@ def sequence_evidence(
     schemes: Sequence[Scheme],
     options: QuantizationOptions,
     *,
-    data: str | None = None,
-    seed: int = 0,
+    data: str | None,
+    recordings: ClipSet | None,
+    seed: int,
 ) -> Evidence:
-    """What artifacts of a sequence model are judged by; arguments as for `gather_evidence`.
+    """What artifacts of a sequence model are judged by; arguments as for `with_clips`.
 
     Short and long sequences, with and without a mask; and clips, for the schemes whose single
     numbers have no limit. Recordings are labelled ones, where the checkpoint knows its labels.
@@ -141,7 +146,6 @@ def sequence_evidence(
     Raises:
         SignBartError: A scheme needs recordings that are not given, or they do not fit.
     """
-    recordings = read_recordings(data)
     fixed, any_length = make_sequences(source.config, clips=recordings, seed=seed)
     evidence = Evidence(
         reference=UnmaskedTorch(source.model, source.config),
@@ -176,12 +180,14 @@ def _about(
     source: Source, artifacts: Sequence[Artifact], seconds: Mapping[str, float]
 ) -> dict[str, Any]:
     """The part of the results that is about one model."""
+    from signbart_torch.models import num_parameters
+
     verdicts = [artifact.parity for artifact in artifacts]
     return {
         "checkpoint": str(source.checkpoint),
         "checkpoint_sha256": source.sha256,
         "sizes": dataclasses.asdict(source.config.model),
-        "parameters": sum(p.numel() for p in source.model.parameters()),
+        "parameters": num_parameters(source.model),
         "sequence_length": source.config.data.max_frames,
         "seconds": round(seconds[source.kind.name], 1),
         "verdict": next((v.verdict for v in verdicts if not v.passed), verdicts[0].verdict),

@@ -8,7 +8,7 @@ from typing import Any
 import yaml
 
 from signbart.errors import ConfigError
-from signbart.landmarks.source import UNITS, SourceLayout
+from signbart.landmarks.source import METRES, UNITS, XYZV, SourceLayout
 
 _KEYS = ("landmarks", "count", "channels", "unit", "x", "y", "image_size", "min_confidence")
 _CHANNELS = {"x": "x", "y": "y", "z": "z", "confidence": "c", "visibility": "v"}
@@ -85,7 +85,7 @@ def _channels(path: Path, tree: dict[str, Any], metres: bool) -> dict[int, str]:
     """``channels`` lists what the numbers of a landmark are; x and y must be among them."""
     given = tree.get("channels")
     if given is None:
-        return {3: "xyz"} if metres else {2: "xy", 3: "xyz", 4: "xyzv"}
+        return dict(METRES if metres else XYZV)
     known = isinstance(given, list) and all(channel in _CHANNELS for channel in given)
     needed = {"x", "y", "z"} if metres else {"x", "y"}
     if not known or not needed <= set(given) or len(set(given)) < len(given):
