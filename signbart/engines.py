@@ -153,19 +153,13 @@ def _start_worker(threads: int | None) -> None:
             os.environ[name] = str(threads)
     # Ctrl-C reaches every process of a terminal; the parent ends its workers.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
-    start_worker()
-
-
-def start_worker() -> None:
-    """For a pool's ``initializer``: the worker ends when its parent does, however that ended.
-
-    A pool waits for its workers, but a process that is killed does not, and they would go on, with
-    nobody to take their results.
-    """
+    # A pool waits for its workers, but a process that is killed does not: they would go on, with
+    # nobody to take their results.
     threading.Thread(target=_follow_parent, daemon=True).start()
 
 
 def _follow_parent() -> None:
+    """Ends this process when its parent ends, however that came."""
     parent = multiprocessing.parent_process()
     if parent is not None:
         parent.join()
