@@ -133,7 +133,9 @@ def _run_in_processes(
             pool.shutdown(wait=False, cancel_futures=True)
         for worker in workers & {*multiprocessing.active_children()}:
             worker.terminate()
-            worker.join()
+            # Where the pool's own thread reaps it first, join returns before that is written down.
+            while worker.is_alive():
+                worker.join()
 
 
 ENGINES: dict[str, Engine] = {
