@@ -25,6 +25,7 @@ from bridge.quantization.schemes import FLOAT, SCHEMES
 from bridge.routes import ROUTES
 from bridge.weights.source import published_options
 from signbart.console import at_least, next_command, program_name, run_command
+from signbart.recordings.options import data_source
 
 # Lines of the log that a failure shows.
 _LOG_TAIL = 15
@@ -93,7 +94,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         config=options.config,
         overrides=options.overrides,
         labels=options.labels,
-        data=options.data,
+        data=data_source(options, options.data),
         samples=options.samples,
         seed=options.seed,
         verbose=options.verbose,

@@ -27,6 +27,7 @@ from signbart.console import (
 )
 from signbart.models import MODEL_KINDS
 from signbart.models.kind import ModelKind
+from signbart.recordings.options import add_reading_arguments, data_source
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -70,7 +71,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         route=options.route and get_route(options.route).name,
         quantization=quantization_options(options),
         verify=not options.no_verify,
-        data=options.data,
+        data=data_source(options, options.data),
         skipped=skipped,
         verbose=options.verbose,
         report=lambda artifact: print(
@@ -145,6 +146,7 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument(
         "--data", metavar="PATH", help="recordings to compare on (default: synthetic signs)"
     )
+    add_reading_arguments(parser)
     parser.add_argument(
         "--input-shape",
         type=_shape,

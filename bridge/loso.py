@@ -71,7 +71,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     from bridge.folds.fold_latency import measure_latency
     from signbart.configuration.reading import load_config
     from signbart.errors import ConfigError
-    from signbart.recordings.options import read_data, require_plain
+    from signbart.recordings.options import data_source
     from signbart.training.options import print_skipped
     from signbart.training.requirements import require_trainable
 
@@ -79,11 +79,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
         raise ConfigError("--jobs and --qat-epochs must be at least 1")
     if options.full_data and options.signers:
         raise ConfigError("--full-data trains on every signer; drop --signers")
-    require_plain(options)
     routes = tuple(route.name for route in select_routes([options.routes]))
     schemes = tuple(scheme.name for scheme in select_schemes([options.schemes]))
     config = load_config(options.config, options.overrides)
-    clips = read_data(options, layout=config.data.layout)
+    data = data_source(options, options.data)
+    clips, _ = data.read(split=options.split, skip_bad=options.skip_bad, layout=config.data.layout)
     signers = [ALL]
     if not options.full_data:
         signers = select_signers(clips, options.signers, options.data)
@@ -105,7 +105,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
             config=config,
             folder=output / name,
             test_signers=() if options.full_data else (name,),
-            data=options.data,
+            data=data,
             routes=routes,
             schemes=schemes,
             qat_epochs=options.qat_epochs if options.qat else 0,

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 from bridge.verification import MIN_SAMPLES
 from signbart.console import at_least
+from signbart.recordings.options import add_reading_arguments, data_source
 from signbart.training.calibration import MIN_CLIPS as MIN_CALIBRATION_CLIPS
 
 if TYPE_CHECKING:
@@ -29,6 +30,7 @@ def add_comparison_arguments(parser: argparse.ArgumentParser) -> None:
         help=f"inputs per length, at least {MIN_SAMPLES} (default: %(default)s)",
     )
     parser.add_argument("--seed", type=at_least(0), default=0, help="default: %(default)s")
+    add_reading_arguments(parser)
 
 
 def add_published_arguments(parser: argparse.ArgumentParser) -> None:
@@ -82,7 +84,7 @@ def quantization_options(
 
     return QuantizationOptions(
         schemes=schemes,
-        calibration_data=options.calibration_data,
+        calibration_data=data_source(options, options.calibration_data),
         calibration_clips=options.calibration_clips,
         allow_random_calibration=options.allow_random_calibration,
         test_signers=test_signers,

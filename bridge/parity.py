@@ -12,6 +12,7 @@ from bridge.options import (
     add_test_signers_argument,
 )
 from signbart.console import not_negative, program_name, run_command
+from signbart.recordings.options import data_source
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -53,7 +54,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     found = compare_artifacts(
         source,
         paths,
-        data=options.data,
+        data=data_source(options, options.data),
         inputs=options.inputs,
         samples=options.samples,
         seed=options.seed,

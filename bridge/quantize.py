@@ -9,6 +9,7 @@ from pathlib import Path
 from bridge.options import add_quantization_arguments, quantization_options
 from bridge.quantization.schemes import FLOAT, SCHEMES
 from signbart.console import at_least, program_name, run_command
+from signbart.recordings.options import add_reading_arguments, data_source
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -39,6 +40,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     )
     add_quantization_arguments(parser, default="none: these two schemes need them")
     parser.add_argument("--seed", type=at_least(0), default=0, help="default: %(default)s")
+    add_reading_arguments(parser)
     options = parser.parse_args(arguments)
 
     from bridge.conversion.pipeline import quantize_artifact
@@ -52,7 +54,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         SCHEMES[options.scheme],
         Path(options.output) if options.output else target,
         quantization_options(options),
-        data=options.data,
+        data=data_source(options, options.data),
         seed=options.seed,
     )
     print(f"judged on {artifact.inputs}")

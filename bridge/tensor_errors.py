@@ -16,6 +16,7 @@ from bridge.errors import BridgeError
 from bridge.quantization.tensor_errors import COLUMNS, tensor_errors
 from signbart.console import at_least, print_table, program_name, run_command
 from signbart.models.io_spec import ATTENTION_MASK, KEYPOINTS
+from signbart.recordings.options import add_reading_arguments, data_source
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -38,15 +39,16 @@ def main(arguments: Sequence[str] | None = None) -> int:
         "--worst", type=at_least(1), metavar="N", help="show this many, the worst first"
     )
     parser.add_argument("--seed", type=at_least(0), default=0, help="default: %(default)s")
+    add_reading_arguments(parser)
     options = parser.parse_args(arguments)
 
     from bridge.artifact.metadata import carried_config, read_metadata
     from signbart.preprocessing import model_inputs
-    from signbart.recordings.reading import read_recordings
+    from signbart.recordings.data_source import read_recordings
     from signbart.training.calibration import balanced_choice
 
     config = carried_config(read_metadata(options.float_model), options.float_model)
-    clips = read_recordings(options.data)
+    clips = read_recordings(data_source(options, options.data))
     if options.signers:
         if unknown := [signer for signer in options.signers if signer not in clips.signers]:
             known = ", ".join(sorted(set(clips.signers)))

@@ -18,7 +18,7 @@ from bridge.verification.limits import Limits, load_limits
 from bridge.verification.samples import Sample, describe_samples, make_samples, open_samples
 from bridge.verification.verdict import WRONG, Verdict
 from signbart.models.io_spec import IOSpec, with_integers
-from signbart.recordings.reading import read_recordings
+from signbart.recordings.data_source import DataSource, read_recordings
 from signbart.training.calibration import MIN_CLIPS, Calibration, calibrate_on, calibrate_on_noise
 
 if TYPE_CHECKING:
@@ -44,7 +44,7 @@ class QuantizationOptions:
     """
 
     schemes: Sequence[str] = (FLOAT,)
-    calibration_data: str | None = None
+    calibration_data: str | DataSource | None = None
     calibration_clips: int = MIN_CLIPS
     allow_random_calibration: bool = False
     test_signers: Sequence[str] | None = None
@@ -128,7 +128,7 @@ def gather_evidence(
     schemes: Sequence[Scheme],
     options: QuantizationOptions,
     *,
-    data: str | None = None,
+    data: str | DataSource | None = None,
     samples: int = MIN_SAMPLES,
     seed: int = 0,
 ) -> Evidence:
@@ -169,7 +169,7 @@ def with_clips(
     schemes: Sequence[Scheme],
     options: QuantizationOptions,
     *,
-    data: str | None,
+    data: str | DataSource | None,
     recordings: ClipSet | None,
     seed: int,
 ) -> Evidence:
@@ -213,7 +213,7 @@ def calibrate(
     options: QuantizationOptions,
     config: RunConfig,
     trained_on: ClipSet | None,
-    data: str | None,
+    data: str | DataSource | None,
     seed: int,
 ) -> Calibration:
     """What quantizers are shown: clips of `trained_on`, from `data`, or what `options` name.
@@ -236,6 +236,6 @@ def calibrate(
     )
 
 
-def same_file(one: str | None, other: str | None) -> bool:
+def same_file(one: str | DataSource | None, other: str | DataSource | None) -> bool:
     """Whether both paths are given, and of one file."""
-    return None not in (one, other) and Path(one).resolve() == Path(other).resolve()
+    return None not in (one, other) and Path(str(one)).resolve() == Path(str(other)).resolve()

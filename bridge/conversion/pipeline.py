@@ -40,7 +40,7 @@ from bridge.weights.source import read_source
 from signbart.console import redirect_output
 from signbart.engines import run_tasks
 from signbart.files import make_folder
-from signbart.recordings.reading import read_recordings
+from signbart.recordings.data_source import DataSource, read_recordings
 from signbart.training.splits import divide
 
 LOG = "convert.log"
@@ -55,7 +55,7 @@ def convert(
     config: str | Path | None = None,
     overrides: Sequence[str] = (),
     labels: str | Path | None = None,
-    data: str | None = None,
+    data: str | DataSource | None = None,
     samples: int = MIN_SAMPLES,
     seed: int = 0,
     verbose: bool = False,
@@ -173,7 +173,7 @@ def quantize_artifact(
     target: Path,
     options: QuantizationOptions,
     *,
-    data: str | None = None,
+    data: str | DataSource | None = None,
     seed: int = 0,
 ) -> Artifact:
     """Quantizes a float .tflite of `convert` and judges the result by it.
@@ -232,7 +232,7 @@ def _evidence_of(
     metadata: dict,
     scheme: Scheme,
     options: QuantizationOptions,
-    data: str | None,
+    data: str | DataSource | None,
     seed: int,
 ) -> Evidence:
     """What a quantized file is judged by where its float form is the reference."""

@@ -27,7 +27,7 @@ from bridge.routes import ROUTES, Route, routes_of
 from bridge.verification.limits import BY_VALUE, Limits, load_limits
 from bridge.verification.samples import describe_samples
 from bridge.verification.sequences import UnmaskedTorch, make_sequences
-from signbart.recordings.reading import read_recordings
+from signbart.recordings.data_source import DataSource, read_recordings
 
 if TYPE_CHECKING:
     from bridge.weights.source import Source
@@ -46,7 +46,7 @@ def export_models(
     route: str | None = None,
     quantization: QuantizationOptions | None = None,
     verify: bool = True,
-    data: str | None = None,
+    data: str | DataSource | None = None,
     skipped: Mapping[str, str] | None = None,
     seed: int = 0,
     verbose: bool = False,
@@ -107,7 +107,7 @@ def export_models(
         results = {
             "versions": versions(),
             "verified": verify,
-            "real_sequences": data or "synthetic signs",
+            "real_sequences": str(data or "synthetic signs"),
             "seed": seed,
             "limits": {scheme.name: _limits(scheme.name).to_dict() for scheme in schemes},
             "skipped": dict(skipped or {}),
@@ -134,7 +134,7 @@ def sequence_evidence(
     schemes: Sequence[Scheme],
     options: QuantizationOptions,
     *,
-    data: str | None,
+    data: str | DataSource | None,
     recordings: ClipSet | None,
     seed: int,
 ) -> Evidence:

@@ -22,6 +22,7 @@ from signbart.training.run_folder import RESULTS
 if TYPE_CHECKING:
     from signbart.configuration.schema import RunConfig
     from signbart.recordings.clip import ClipSet
+    from signbart.recordings.data_source import DataSource
 
 
 @dataclass(frozen=True)
@@ -41,7 +42,7 @@ class Fold:
     config: RunConfig
     folder: Path
     test_signers: tuple[str, ...]
-    data: str
+    data: DataSource
     routes: tuple[str, ...]
     schemes: tuple[str, ...]
     qat_epochs: int
@@ -73,7 +74,7 @@ class Fold:
             test_signers=self.test_signers,
             resume=True,
             device=self.device,
-            data_name=self.data,
+            data_name=str(self.data),
         )
         best = self.folder / self.framework.best
         self._convert(best, self.schemes)
@@ -117,7 +118,7 @@ class Fold:
         for path in paths:
             made_from = identify(path, unseen)
             if not is_evaluated(output, path.name, made_from):
-                evaluation = evaluate(open_model(path), unseen, self.data)
+                evaluation = evaluate(open_model(path), unseen, str(self.data))
                 write_predictions(output, evaluation, made_from)
 
     def _unseen(self) -> ClipSet:
@@ -153,7 +154,7 @@ class Fold:
             test_signers=self.test_signers,
             resume=True,
             device=self.device,
-            data_name=self.data,
+            data_name=str(self.data),
         )
         return self.folder / name / self.framework.best
 

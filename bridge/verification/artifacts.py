@@ -25,7 +25,7 @@ from bridge.verification.samples import (
 )
 from bridge.verification.verdict import Verdict
 from bridge.weights.source import Source
-from signbart.recordings.reading import read_recordings
+from signbart.recordings.data_source import DataSource, read_recordings
 
 
 @dataclass(frozen=True)
@@ -47,7 +47,7 @@ def compare_artifacts(
     source: Source,
     paths: Sequence[Path],
     *,
-    data: str | None = None,
+    data: str | DataSource | None = None,
     inputs: str | Path | None = None,
     samples: int = MIN_SAMPLES,
     seed: int = 0,

@@ -30,6 +30,7 @@ if TYPE_CHECKING:
     from bridge.weights.source import Source
     from signbart.configuration.schema import RunConfig
     from signbart.recordings.clip import ClipSet
+    from signbart.recordings.data_source import DataSource
 
 
 @dataclass(frozen=True)
@@ -115,7 +116,7 @@ def clips_to_judge(
     source: Source,
     reference: Runtime,
     samples: Sequence[Sample],
-    data: str | None,
+    data: str | DataSource | None,
     recordings: ClipSet | None,
     test_signers: Sequence[str] | None = None,
     *,

@@ -17,6 +17,7 @@ from signbart.models.io_spec import ATTENTION_MASK, KEYPOINTS
 if TYPE_CHECKING:
     from signbart.configuration.schema import RunConfig
     from signbart.recordings.clip import ClipSet
+    from signbart.recordings.data_source import DataSource
 
 # What padded frames are filled with: values that must never reach the logits.
 GARBAGE = (np.nan, np.inf, -np.inf, 1e30, -7.5, 0.5)
@@ -89,7 +90,7 @@ def make_samples(
     return made
 
 
-def describe_samples(samples: Sequence[Sample], data: str | None) -> str:
+def describe_samples(samples: Sequence[Sample], data: str | DataSource | None) -> str:
     """How many inputs came from where, for reports."""
     recorded = sum(sample.recorded for sample in samples)
     source = f"recordings ({data})" if data else "synthetic recordings"

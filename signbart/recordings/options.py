@@ -3,19 +3,12 @@
 from __future__ import annotations
 
 import argparse
-import sys
 from typing import Any
 
-from signbart.errors import ClipError, ConfigError
-from signbart.landmarks.layouts import get_layout
 from signbart.recordings.clip import ClipSet
-from signbart.recordings.doctor import Report, examine_clips
-from signbart.recordings.reading import read_clips
+from signbart.recordings.data_source import DataSource
+from signbart.recordings.doctor import Report
 from signbart.recordings.recording import Changes
-
-_READ_AS = (
-    "source_layout", "signer_pattern", "image_size", "centred", "flip_y", "mirror", "swap_hands",
-)  # fmt: skip
 
 
 def add_reading_arguments(parser: argparse.ArgumentParser, *, signers: bool = True) -> None:
@@ -62,36 +55,26 @@ def reading_options(options: argparse.Namespace) -> dict[str, Any]:
     return {**given, "changes": changes}
 
 
-def require_plain(options: argparse.Namespace) -> None:
-    """For commands that read the recordings again elsewhere, without these options.
-
-    Raises:
-        ConfigError: One of them is given.
-    """
-    given = [name for name, value in vars(options).items()
-             if name in _READ_AS and value not in (None, False)]  # fmt: skip
-    if given:
-        option = "--" + given[0].replace("_", "-")
-        raise ConfigError(
-            f"{option}: this command reads {options.data} several times; write it once as it is "
-            f"meant, python -m signbart.clips pack {options.data} OUT.npz {option} …, and give that"
-        )
+def data_source(options: argparse.Namespace, path: str | None) -> DataSource | None:
+    """The recordings at `path`, understood as the options of `add_reading_arguments` say."""
+    if path is None:
+        return None
+    return DataSource(path, **reading_options(options), strict=options.strict)
 
 
 def read_data(
     options: argparse.Namespace, *, layout: str | None = None, quiet: bool = False
 ) -> ClipSet:
-    """The recordings of ``--data``, and on stderr what of them was not read or is suspicious.
+    """The recordings of ``--data``; see `DataSource.read`.
 
     Args:
         options: With ``data`` and ``skip_bad``, perhaps ``split``, and those of
             `add_reading_arguments`.
-        layout: The model layout that will be asked of them, to say what they lack of it.
+        layout: The model layout that will be asked of them.
         quiet: Say nothing.
 
     Raises:
-        ClipError: Something is suspicious, and ``--strict`` is given.
-        SignBartError: See `reading.read_clips`.
+        SignBartError: See `DataSource.read`.
     """
     return read_examined(options, layout=layout, quiet=quiet)[0]
 
@@ -100,23 +83,9 @@ def read_examined(
     options: argparse.Namespace, *, layout: str | None = None, quiet: bool = False
 ) -> tuple[ClipSet, Report]:
     """See `read_data`; with what was seen when the recordings were looked at."""
-    clips = read_clips(
-        options.data,
+    return data_source(options, options.data).read(
         split=getattr(options, "split", "all"),
         skip_bad=options.skip_bad,
-        **reading_options(options),
+        layout=layout,
+        quiet=quiet,
     )
-    report = examine_clips(clips)
-    findings = report.findings
-    if options.strict and findings:
-        raise ClipError(
-            f"{options.data}: {len(findings)} things look wrong: "
-            + "; ".join(f"{number}. {found}" for number, found in enumerate(findings, start=1))
-        )
-    if not quiet:
-        lacking = None if layout is None else clips.lacking(get_layout(layout))
-        for note in (*clips.notes, *([lacking] if lacking else [])):
-            print(f"note: {note}", file=sys.stderr)
-        for finding in findings:
-            print(f"warning: {finding}", file=sys.stderr)
-    return clips, report

@@ -236,16 +236,6 @@ def _to_set(
     )
 
 
-def read_recordings(path: str | None) -> ClipSet | None:
-    """The recordings at `path`, bad ones left out and counted aloud; None without a path."""
-    if path is None:
-        return None
-    clips = read_clips(path, skip_bad=True)
-    if clips.skipped:
-        print(f"{len(clips.skipped)} bad clips of {path} left out, first {clips.skipped[0]}")
-    return clips
-
-
 def _check_names(class_names: Sequence[str], where: str) -> None:
     for name in class_names:
         if not name.strip() or not name.isprintable():

@@ -12,8 +12,8 @@ from signbart.configuration.reading import from_dict
 from signbart.models import io_spec
 from signbart.models.io_spec import ATTENTION_MASK, KEYPOINTS
 from signbart.preprocessing import preprocess
+from signbart.recordings.data_source import read_recordings
 from signbart.recordings.packed import write_packed
-from signbart.recordings.reading import read_recordings
 
 
 def lengths(sample) -> int | None:

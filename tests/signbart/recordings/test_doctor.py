@@ -1,15 +1,17 @@
 """The doctor: a fault made on purpose is found and named with its remedy, sound sets have none."""
 
 import dataclasses
+import importlib
 
 import numpy as np
 import pytest
 
 from signbart.clips import main
-from signbart.errors import ClipError, ConfigError
+from signbart.errors import ClipError
 from signbart.landmarks.layouts import LAYOUTS
 from signbart.landmarks.source_layouts import get_source_layout
 from signbart.recordings.clip import Clip, ClipSet
+from signbart.recordings.data_source import DataSource, read_recordings
 from signbart.recordings.doctor import examine_clips
 from signbart.recordings.packed import write_packed
 from signbart.recordings.reading import read_clips
@@ -231,15 +233,33 @@ def test_swapped_hands_are_drawn_in_the_other_colour(request, tmp_path):
     assert counts[0] == counts[1][::-1] and counts[0][0] != counts[0][1]
 
 
-def test_what_reads_recordings_twice_wants_them_plain(tmp_path):
-    import argparse
+def test_what_is_handed_on_is_understood_alike_wherever_it_is_read(request, tmp_path, capsys):
+    clips = sound(request, "asl10_pose_hands")
+    write_packed(clips, tmp_path / "sound.npz")
+    write_packed(changed(clips, swapped), tmp_path / "x.npz")
+    right = read_recordings(str(tmp_path / "sound.npz"))
+    assert capsys.readouterr() == ("", "")
+    plain = DataSource(str(tmp_path / "x.npz"))
+    assert read_recordings(plain).fingerprint() != right.fingerprint()
+    assert "warning: hands are at" in capsys.readouterr().err
+    swap = dataclasses.replace(plain, changes=Changes(swap_hands=True), source_layout="kp75")
+    assert str(swap) == plain.path
+    for read, expected in zip(read_recordings(swap).clips, right.clips, strict=True):
+        assert np.array_equal(read.landmarks, expected.landmarks)
+    assert "warning" not in capsys.readouterr().err
+    with pytest.raises(ClipError, match="--swap-hands"):
+        read_recordings(dataclasses.replace(plain, strict=True))
 
-    from signbart.recordings.options import add_reading_arguments, require_plain
 
-    parser = argparse.ArgumentParser()
-    parser.add_argument("--data")
-    add_reading_arguments(parser)
-    require_plain(parser.parse_args(["--data", "x", "--strict"]))
-    for option in (["--swap-hands"], ["--centred", "1"], ["--source-layout", "hands42"]):
-        with pytest.raises(ConfigError, match=rf"{option[0]}: .*clips pack x OUT\.npz {option[0]}"):
-            require_plain(parser.parse_args(["--data", "x", *option]))
+@pytest.mark.parametrize(
+    "command",
+    "bridge.convert bridge.parity bridge.quantize bridge.tensor_errors bridge.export_models "
+    "bridge.loso bridge.evaluate bridge.classify signbart_torch.train signbart_torch.loso "
+    "signbart_torch.qat signbart_tf.train signbart_tf.loso signbart_tf.qat".split(),
+)
+def test_every_command_that_reads_recordings_takes_the_remedies(command, capsys):
+    with pytest.raises(SystemExit):
+        importlib.import_module(command).main(["--help"])
+    text = capsys.readouterr().out
+    for remedy in ("--source-layout", "--swap-hands", "--flip-y", "--mirror", "--image-size"):
+        assert remedy in text
