@@ -73,6 +73,8 @@ def build_metadata(
         "preprocessing": {
             "layout": layout.name,
             "unit": layout.unit,
+            "num_landmarks": layout.num_keypoints,
+            "landmarks": list(layout.names),
             "joint_idx": list(config.joint_idx),
             "joint_names": [layout.names[joint] for joint in config.joint_idx],
             "groups": {name: list(members) for name, members in joint_groups(config).items()},

@@ -1,4 +1,4 @@
-"""What accompanies the artifacts of a conversion: ``manifest.json``, model card, parity report."""
+"""What accompanies a conversion's artifacts: manifest, model card, golden clips, parity report."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ from typing import Any
 from bridge.artifact.metadata import versions
 from bridge.conversion.artifact_record import Artifact
 from bridge.conversion.evidence import Evidence
+from bridge.conversion.golden import GOLDEN, golden_json
 from bridge.conversion.model_card import model_card
 from bridge.conversion.route_run import describe
 from bridge.quantization.schemes import FLOAT
@@ -67,6 +68,9 @@ def write_records(
     text = json.dumps(manifest, indent=2, ensure_ascii=False) + "\n"
     (folder / "manifest.json").write_text(text, encoding="utf-8")
     (folder / "MODEL_CARD.md").write_text(card, encoding="utf-8")
+    golden = golden_json(source, artifacts, evidence.reference, seed)
+    if golden is not None:
+        (folder / GOLDEN).write_text(golden, encoding="utf-8")
     write_reports(verdicts, comparison, folder, limits.atol)
     for file in folder.iterdir():
         os.replace(file, output / file.name)

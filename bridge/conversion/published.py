@@ -19,6 +19,7 @@ from bridge.artifact.metadata import versions
 from bridge.conversion.artifact_record import Artifact
 from bridge.conversion.evidence import Evidence, QuantizationOptions, with_clips
 from bridge.conversion.folder import set_others_aside, staging_folder
+from bridge.conversion.golden import GOLDEN, golden_json
 from bridge.conversion.pipeline import make_artifacts
 from bridge.conversion.route_run import RouteRun
 from bridge.errors import BridgeError
@@ -116,9 +117,16 @@ def export_models(
                 for source in sources
             },
         }
+        written = [RESULTS, LOG]
+        for source in sources:
+            name = source.kind.name
+            golden = golden_json(source, made[name], evidence[name].reference, seed)
+            if golden is not None:
+                written.append(f"{name}_{GOLDEN}")
+                (folder / written[-1]).write_text(golden, encoding="utf-8")
         text = json.dumps(results, indent=2, ensure_ascii=False, allow_nan=False) + "\n"
         (folder / RESULTS).write_text(text, encoding="utf-8")
-        for name in (RESULTS, LOG):
+        for name in written:
             if (folder / name).is_file():
                 os.replace(folder / name, output / name)
     return made

@@ -214,6 +214,7 @@ def snippet(page: str) -> dict:
 
 
 CASES = [
+    ("kp89", "gaps_filled", {}),
     ("kp90", "bbox", {}),
     ("kp90", "bbox_ignore_missing", {}),
     ("kp75", "bbox_ignore_missing", {"joint_idx": [16, 11, 40, 33, 60, 74]}),
@@ -240,6 +241,29 @@ def test_the_deployed_preprocessing_is_the_projects(layout, normalization, model
         np.testing.assert_allclose(found[KEYPOINTS], expected[0], atol=1e-6)
         np.testing.assert_array_equal(found[ATTENTION_MASK], expected[1])
         assert found[ATTENTION_MASK].dtype == np.int32 and found[KEYPOINTS].dtype == np.float32
+
+
+REFUSED = {
+    "the landmarks of another layout": (
+        np.full((5, 75, 2), 0.5),
+        r"\(5, 75, 2\); expected \(frames, 90",
+    ),
+    "rows": (np.full((5, 180), 0.5), r"\(5, 180\); expected \(frames, 90, 2 or 3\): layout kp90"),
+    "visibility": (np.full((5, 90, 4), 0.5), "4 numbers a landmark; expected"),
+    "NaN": (np.full((5, 90, 2), np.nan), r"NaN.*a missing one is \(0, 0\)"),
+    "pixels": (np.full((5, 90, 2), 320.0), "pixels; divide"),
+    "no frames": (np.zeros((0, 90, 2)), "0 frames"),
+    "nothing found": (np.zeros((5, 90, 2)), "nothing in any"),
+    "an hour": (np.full((5000, 90, 2), 0.5), "5000 frames are more than one sign"),
+}
+
+
+@pytest.mark.parametrize("what", REFUSED)
+def test_the_deployed_program_refuses(what):
+    landmarks, message = REFUSED[what]
+    spec = metadata_of(run_config("kp90", "bbox"))["preprocessing"]
+    with pytest.raises(ValueError, match=message):
+        snippet("docs/deployment.md")["preprocess"](landmarks, spec)
 
 
 def test_the_deployed_joints_are_kinects():
