@@ -1,4 +1,4 @@
-"""``python -m signbart.clips``: what a data set holds, pictures of it, and packing it into one."""
+"""``python -m signbart.clips``: what a data set holds, pictures of it, and writing it otherwise."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import numpy as np
 
 from signbart.console import next_command, print_table, program_name, run_command
 from signbart.errors import ClipError
-from signbart.landmarks.layouts import LAYOUTS
+from signbart.landmarks.layouts import LAYOUTS, get_layout
 from signbart.recordings.clip import Clip, ClipSet
 from signbart.recordings.data_set import DATA_SET_FORMS
 from signbart.recordings.doctor import counts_by_split
@@ -24,6 +24,7 @@ from signbart.recordings.options import (
 from signbart.recordings.packed import packing_step, write_packed
 from signbart.recordings.pictures import draw_clip
 from signbart.recordings.reading import CLIP_FORMS, CLIP_OF_SET, read_clips, read_single_clip
+from signbart.recordings.tree_writing import write_tree
 
 # Longer listings on the screen end in a count.
 _LISTED = 20
@@ -87,6 +88,17 @@ def _pack(arguments: argparse.Namespace) -> None:
     print(f"next       {next_command('signbart.clips')} info {target}")
 
 
+def _unpack(arguments: argparse.Namespace) -> None:
+    clip_set, target = read_data(arguments), Path(arguments.out)
+    if arguments.layout:
+        clip_set = clip_set.to_layout(get_layout(arguments.layout))
+    write_tree(clip_set, target)
+    _print_summary(clip_set)
+    _print_skipped(clip_set)
+    print(f"wrote      {target}, {len(clip_set)} pickles")
+    print(f"next       {next_command('signbart.clips')} info {target}")
+
+
 def _info(arguments: argparse.Namespace) -> None:
     clip_set, report = read_examined(arguments)
     _print_summary(clip_set)
@@ -117,11 +129,11 @@ def _show(arguments: argparse.Namespace) -> None:
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Packs a data set into one file, or says what one holds; returns the exit status."""
+    """Says what a data set holds, draws it, or writes it otherwise; returns the exit status."""
     parser = argparse.ArgumentParser(
         prog=program_name("python -m signbart.clips"), description=main.__doc__.split(";")[0]
     )
-    commands = parser.add_subparsers(required=True, metavar="pack|info|show")
+    commands = parser.add_subparsers(required=True, metavar="pack|unpack|info|show")
     source = argparse.ArgumentParser(add_help=False)
     source.add_argument("data", metavar="path", help=DATA_SET_FORMS)
     source.add_argument("--split", choices=SPLITS, default="all", help="default: %(default)s")
@@ -131,6 +143,10 @@ def main(argv: Sequence[str] | None = None) -> int:
     pack.add_argument("out", help="the .npz to write")
     pack.add_argument("--force", action="store_true", help="replace an existing file")
     pack.set_defaults(run=_pack)
+    unpack = commands.add_parser("unpack", parents=[source], help="write a tree of pickles")
+    unpack.add_argument("out", help="the folder to write")
+    unpack.add_argument("--layout", choices=LAYOUTS, help="the landmarks of this layout alone")
+    unpack.set_defaults(run=_unpack)
     info = commands.add_parser("info", parents=[source], help="classes, signers, frames, keypoints")
     info.set_defaults(run=_info)
     show = commands.add_parser("show", help="draw a clip: a strip of skeletons, and a moving one")

@@ -16,6 +16,7 @@ from signbart.landmarks.layouts import LAYOUTS, get_layout
 from signbart.recordings.clip import Clip, ClipSet
 from signbart.recordings.packed import write_packed
 from signbart.recordings.reading import read_clips
+from signbart.recordings.tree_writing import write_tree
 
 K, D = 5, 2
 # Not in alphabetical order, so that labels cannot come from the folders' order.
@@ -471,6 +472,50 @@ def test_packing_what_was_packed_changes_nothing(tmp_path, request, name):
             assert set(a.files) == set(b.files)
             for array in a.files:
                 np.testing.assert_array_equal(a[array], b[array])
+
+
+@pytest.mark.parametrize("name", ["isl_kinect30", "asl10_pose_hands"])
+def test_unpacked_and_packed_again_nothing_has_changed(tmp_path, request, name, capsys):
+    folder, tree = request.getfixturevalue(name), tmp_path / "tree"
+    clips = read_clips(folder)
+    clips = dataclasses.replace(
+        clips,
+        clips=tuple(
+            dataclasses.replace(clip, split=("train", "test")[at % 5 == 0])
+            for at, clip in enumerate(clips.clips)
+        ),
+    )
+    write_packed(clips, tmp_path / "whole.npz")
+    assert main(["unpack", str(tmp_path / "whole.npz"), str(tree)]) == 0
+    assert f"{len(clips)} pickles" in capsys.readouterr().out
+    assert {path.name for path in tree.iterdir()} == {
+        "train", "test", "label2id.json", "id2label.json"
+    }  # fmt: skip
+    back = read_clips(tree)
+    assert main(["pack", str(tree), str(tmp_path / "again.npz")]) == 0
+    again = read_clips(tmp_path / "again.npz")
+    # A tree is read class by class; its files' names begin with the clips' numbers.
+    order = np.argsort([Path(clip.source).name for clip in back.clips])
+    for found in (back, again):
+        assert found.select(order).fingerprint() == clips.fingerprint()
+        assert [found.clips[at].repetition for at in order] == [c.repetition for c in clips.clips]
+    assert again.notes == () and [note for note in back.notes if "not read" in note] == []
+
+
+def test_what_a_tree_of_pickles_cannot_hold_is_refused(tmp_path):
+    one = one_clip(75, 2)
+    (tmp_path / "there").mkdir()
+    with pytest.raises(ClipError, match="there: exists already"):
+        write_tree(one, tmp_path / "there")
+    named = dataclasses.replace(one, landmark_names=tuple(map(str, range(75))))
+    for clips in (named, one_clip(77, 2)):
+        with pytest.raises(ClipError, match=r"do not say which 7\d landmarks.*--layout"):
+            write_tree(clips, tmp_path / "x")
+    for name in ("a/b", "..", "training"):
+        renamed = dataclasses.replace(one, class_names=(name,))
+        with pytest.raises(ClipError, match="cannot be a folder's name"):
+            write_tree(renamed, tmp_path / "x")
+    assert [path.name for path in tmp_path.iterdir()] == ["there"]
 
 
 @pytest.mark.parametrize(

@@ -1,0 +1,75 @@
+"""The field's form of a data set: a tree of pickles, ``[split/]class/name.pkl``, and labels."""
+
+from __future__ import annotations
+
+import json
+import os
+import pickle
+import shutil
+from collections.abc import Iterable
+from pathlib import Path
+
+import numpy as np
+
+from signbart.errors import ClipError
+from signbart.landmarks.layouts import LAYOUTS
+from signbart.recordings.clip import Clip, ClipSet
+from signbart.recordings.labels import LABEL_FILE, NAME_FILE
+from signbart.recordings.names import UNKNOWN_SIGNER, split_named
+
+_PROTOCOL = 4  # what Python 3.4 and later read
+
+
+def write_tree(clip_set: ClipSet, root: Path) -> None:
+    """Writes a tree of pickles, whole or not at all.
+
+    A clip is a dict with ``keypoints`` (T, K, D) float32, ``class`` and, where it is known,
+    ``user``; its name says the repetition. What is in no split stands in ``all``.
+
+    Raises:
+        ClipError: There is something at `root`, it cannot be written, or the form cannot hold what
+            the clips are: landmarks that their number does not name, or classes whose names are no
+            folders'.
+    """
+    if root.exists():
+        raise ClipError(f"{root}: exists already; name a new folder")
+    count = clip_set.clips[0].landmarks.shape[1]
+    if clip_set.landmark_names is not None or all(
+        layout.num_keypoints != count for layout in LAYOUTS.values()
+    ):
+        raise ClipError(
+            f"{root}: pickles do not say which {count} landmarks they hold; write a packed file, "
+            "which does, or take those of a layout with --layout"
+        )
+    for name in clip_set.class_names:
+        if name in (".", "..") or any(sign in name for sign in '/\\:*?"<>|') or split_named(name):
+            raise ClipError(f"{root}: class '{name}' cannot be a folder's name; rename it")
+    beside = root.with_name(f".writing-{os.getpid()}-{root.name}")
+    try:
+        labels = {name: label for label, name in enumerate(clip_set.class_names)}
+        beside.mkdir(parents=True)
+        _write_json(beside / LABEL_FILE, labels)
+        _write_json(beside / NAME_FILE, {str(label): name for name, label in labels.items()})
+        _write_clips(clip_set.clips, clip_set.class_names, beside)
+        os.replace(beside, root)
+    except OSError as error:
+        raise ClipError(f"{root}: cannot be written: {error.strerror or error}") from None
+    finally:
+        shutil.rmtree(beside, ignore_errors=True)
+
+
+def _write_clips(clips: Iterable[Clip], class_names: tuple[str, ...], root: Path) -> None:
+    for index, clip in enumerate(clips):
+        name = class_names[clip.label]
+        folder = root / clip.split / name
+        folder.mkdir(parents=True, exist_ok=True)
+        fields = {"keypoints": np.ascontiguousarray(clip.landmarks), "class": name}
+        if clip.signer != UNKNOWN_SIGNER:
+            fields["user"] = clip.signer
+        # The number keeps the order of a class's clips, and apart what is called alike.
+        path = folder / f"{index:06d}_{clip.signer}_R{clip.repetition}.pkl"
+        path.write_bytes(pickle.dumps(fields, protocol=_PROTOCOL))
+
+
+def _write_json(path: Path, tree: dict) -> None:
+    path.write_text(json.dumps(tree, ensure_ascii=False, indent=2) + "\n", encoding="utf-8")
