@@ -299,7 +299,7 @@ def test_the_base_classifies_and_describes_the_shipped_example(signs, tmp_path):
 def test_the_example_is_whole_small_and_names_no_machine():
     folder = EXAMPLE.parent
     assert sorted(path.name for path in folder.iterdir() if path.name != "convert.log") == [
-        "MODEL_CARD.md", EXAMPLE.name, "manifest.json", "parity.json", "parity.md"
+        "MODEL_CARD.md", EXAMPLE.name, "golden.json", "manifest.json", "parity.json", "parity.md"
     ]  # fmt: skip
     content = EXAMPLE.read_bytes()
     assert len(content) < 1_000_000

@@ -65,7 +65,7 @@ def golden_json(
 def _landmarks(layout: Layout, max_frames: int, seed: int) -> list[np.ndarray]:
     """A clip that is padded and one that is resampled, each (T, N, D), with holes in images."""
     rng = np.random.default_rng(seed)
-    lengths = (min(_SHORT, max_frames), max_frames + max_frames // 2 + 1)
+    lengths = (min(_SHORT, max_frames), max_frames + max_frames // 8 + 1)
     signs = synthetic_clips(layout, seed, partial=True) if layout.unit == "image" else None
     made = []
     for length in lengths:

@@ -281,7 +281,7 @@ def test_what_disagrees_is_rejected(trained, made, export_of, tmp_path, capsys, 
     arguments = ["--gru", str(trained["mediapipe_gru"]), "--output-dir", str(output)]
     assert main([*arguments, "--route", "keras"]) == 1
     assert {path.name for path in output.glob("*.*")} == {
-        "mediapipe_gru.onnx", "export_results.json", "export.log"
+        "mediapipe_gru.onnx", "mediapipe_gru_golden.json", "export_results.json", "export.log"
     }  # fmt: skip
     assert {path.name for path in (output / "rejected").iterdir()} == {
         "mediapipe_gru_fp32.tflite", "repro_mediapipe_gru_fp32.tflite.npz"

@@ -20,7 +20,14 @@ from bridge.verification.verdict import PASS, WRONG
 from signbart.console import run_command
 from signbart.training.calibration import calibrate_on_noise
 
-RECORDS = ["MODEL_CARD.md", "convert.log", "manifest.json", "parity.json", "parity.md"]
+RECORDS = [
+    "MODEL_CARD.md",
+    "convert.log",
+    "golden.json",
+    "manifest.json",
+    "parity.json",
+    "parity.md",
+]
 LINEAR, ATTENTION = 276_216, 42_912  # multiply-accumulates; artifact/test_contents.py counts them
 
 
