@@ -21,6 +21,8 @@ from signbart.recordings.names import UNKNOWN_SIGNER
 _SAMPLE = 200
 # Of the picture, or metres; a head does not move so far from one frame to the next.
 _JUMP = 0.25
+# Times the usual largest value of a clip: no limb is so far away. Sound clips reach 3 times.
+_WILD = 10
 
 
 @dataclass(frozen=True)
@@ -39,8 +41,8 @@ class Report:
 def examine_clips(clips: ClipSet) -> Report:
     """Looks at a set of clips."""
     facts: dict[str, str] = {}
-    findings = [*_of_landmarks(clips, facts), *_of_signers(clips), *_of_classes(clips),
-                *_of_duplicates(clips, facts)]  # fmt: skip
+    findings = [*_of_landmarks(clips, facts), *_of_values(clips), *_of_signers(clips),
+                *_of_classes(clips), *_of_duplicates(clips, facts)]  # fmt: skip
     return Report(tuple(findings), facts)
 
 
@@ -116,6 +118,23 @@ def _jumps(clips: tuple[Clip, ...], names: tuple[str, ...], metres: bool) -> flo
         steps.append(moved[there[1:] & there[:-1]])
     moved = np.concatenate(steps)
     return float((moved > _JUMP).mean()) if len(moved) else None
+
+
+def _of_values(clips: ClipSet) -> list[Finding]:
+    """Single numbers far beyond all others."""
+    largest = np.array([float(np.abs(clip.landmarks).max(initial=0)) for clip in clips.clips])
+    usual = float(np.median(largest))
+    wild = np.flatnonzero(largest > _WILD * usual) if usual > 0 else ()
+    if not len(wild):
+        return []
+    return [
+        Finding(
+            "wild values",
+            f"{len(wild)} clips have values of up to {largest.max():.4g} where most have none "
+            f"above {usual:.2g}: {some([clips.clips[at].source for at in wild])}",
+            "repair those clips or take them out",
+        )
+    ]
 
 
 def _of_signers(clips: ClipSet) -> list[Finding]:

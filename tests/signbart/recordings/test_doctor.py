@@ -16,6 +16,7 @@ from signbart.recordings.doctor import examine_clips
 from signbart.recordings.packed import write_packed
 from signbart.recordings.reading import read_clips
 from signbart.recordings.recording import Changes
+from tests.signbart.recordings.faults import FAULTS, changed, swapped
 
 SETS = ("isl_kinect30", "asl10_pose_hands", "asl16_pose_hands", "fsl7_holistic")
 IMAGES = ("asl10_pose_hands", "fsl7_holistic")
@@ -26,45 +27,8 @@ def sound(request, name: str) -> ClipSet:
     return clips.select(range(0, len(clips), 3 if name == "fsl7_holistic" else 7))
 
 
-def changed(clips: ClipSet, change) -> ClipSet:
-    return dataclasses.replace(
-        clips,
-        clips=tuple(
-            dataclasses.replace(clip, landmarks=change(clip.landmarks).astype(np.float32))
-            for clip in clips.clips
-        ),
-    )
-
-
 def kinds(clips: ClipSet) -> list[str]:
     return [finding.kind for finding in examine_clips(clips).findings]
-
-
-def where_found(change):
-    """A change of the points that are there; missing ones stay (0, 0)."""
-
-    def changed_points(points: np.ndarray) -> np.ndarray:
-        there = (points != 0).any(axis=-1, keepdims=True)
-        return np.where(there, change(points), 0)
-
-    return changed_points
-
-
-def swapped(points: np.ndarray) -> np.ndarray:
-    return np.concatenate(
-        [points[:, :33], points[:, 54:75], points[:, 33:54], points[:, 75:]], axis=1
-    )
-
-
-FAULTS = {
-    "y up, below 0": (where_found(lambda p: p * (1, -1)), {"flip_y": True}, "--flip-y"),
-    "y up": (where_found(lambda p: p * (1, -1) + (0, 1)), {"flip_y": True}, "--flip-y"),
-    "mirrored": (where_found(lambda p: p * (-1, 1) + (1, 0)), {"mirror": True}, "--mirror"),
-    "hands": (swapped, {"swap_hands": True}, "--swap-hands"),
-    "centred": (lambda p: p - 0.5, {"centred": 0.5}, "--centred 0.5"),
-    "centred, missing at 0": (where_found(lambda p: 2 * p - 1), {"centred": 1.0}, "--centred 1"),
-    "pixels": (lambda p: p * (640, 480), "640x480", "--image-size"),
-}
 
 
 @pytest.mark.parametrize("name", SETS)
@@ -178,6 +142,18 @@ def test_the_same_recording_in_two_splits_or_classes_is_found():
     assert "[0] and [2]" in report.findings[0].text
     other = dataclasses.replace(clips.clips[0], label=1)
     assert kinds(dataclasses.replace(clips, clips=(*clips.clips, other))) == ["two labels"]
+
+
+def test_a_wild_value_is_found_and_its_clip_named(request):
+    clips = sound(request, "isl_kinect30")
+    landmarks = clips.clips[5].landmarks.copy()
+    landmarks[3, 4, 1] = 1500
+    wild = dataclasses.replace(clips.clips[5], landmarks=landmarks)
+    clips = dataclasses.replace(clips, clips=(*clips.clips[:5], wild, *clips.clips[6:]))
+    (finding,) = examine_clips(clips).findings
+    assert finding.kind == "wild values"
+    assert "1 clips have values of up to 1500" in finding.text and wild.source in finding.text
+    assert kinds(clips.select([at for at in range(len(clips)) if at != 5])) == []
 
 
 def test_landmarks_that_nothing_names_are_told_as_such():
