@@ -71,7 +71,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     from bridge.folds.fold_latency import measure_latency
     from signbart.configuration.reading import load_config
     from signbart.errors import ConfigError
-    from signbart.recordings.options import data_source
+    from signbart.recordings.options import data_source, read_data
     from signbart.training.options import print_skipped
     from signbart.training.requirements import require_trainable
 
@@ -82,8 +82,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     routes = tuple(route.name for route in select_routes([options.routes]))
     schemes = tuple(scheme.name for scheme in select_schemes([options.schemes]))
     config = load_config(options.config, options.overrides)
-    data = data_source(options, options.data)
-    clips, _ = data.read(split=options.split, skip_bad=options.skip_bad, layout=config.data.layout)
+    clips = read_data(options, layout=config.data.landmark_layout)
     signers = [ALL]
     if not options.full_data:
         signers = select_signers(clips, options.signers, options.data)
@@ -105,7 +104,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
             config=config,
             folder=output / name,
             test_signers=() if options.full_data else (name,),
-            data=data,
+            data=data_source(options, options.data),
             routes=routes,
             schemes=schemes,
             qat_epochs=options.qat_epochs if options.qat else 0,

@@ -9,7 +9,6 @@ from __future__ import annotations
 import numpy as np
 
 from signbart.configuration.schema import RunConfig
-from signbart.landmarks.layouts import get_layout
 from signbart.preprocessing import joint_flip
 
 
@@ -44,7 +43,7 @@ def augment(
     )
     points = points[np.arange(batch)[:, None], frames]
     valid = (np.arange(frames.shape[1]) < new_lengths[:, None])[:, :, None]
-    if get_layout(config.data.layout).unit == "image":
+    if config.data.landmark_layout.unit == "image":
         detected = valid & ((points[..., 0] != 0.0) | (points[..., 1] != 0.0))
     else:
         detected = np.repeat(valid, points.shape[2], axis=2)

@@ -14,7 +14,6 @@ import numpy as np
 
 from signbart.augmentations import augment
 from signbart.configuration.schema import RunConfig
-from signbart.landmarks.layouts import get_layout
 from signbart.preprocessing import as_model_input, normalize, pad, prepare
 from signbart.recordings.clip import ClipSet
 
@@ -82,7 +81,7 @@ def prepare_clips(clips: ClipSet, config: RunConfig) -> PreparedClips:
     Raises:
         ClipError: The recordings do not fit `config.data.layout`.
     """
-    clips = clips.to_layout(get_layout(config.data.layout))
+    clips = clips.to_layout(config.data.landmark_layout)
     prepared = [prepare(clip.landmarks, config) for clip in clips.clips]
     if not prepared:
         shape = (0, 1, config.num_keypoints, config.coordinates)

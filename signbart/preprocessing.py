@@ -15,7 +15,7 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 
 from signbart.configuration.schema import RunConfig
-from signbart.landmarks.layouts import Layout, get_layout
+from signbart.landmarks.layouts import Layout
 from signbart.recordings.clip import ClipSet
 
 BOX_MARGIN = 0.05  # published: 5 % of the longer side, on every side
@@ -90,7 +90,7 @@ def preprocess(landmarks: np.ndarray, config: RunConfig) -> np.ndarray:
 
 def prepare(landmarks: np.ndarray, config: RunConfig) -> np.ndarray:
     """The steps that come before augmentation: plane, joints, length. (T', K, D) float32."""
-    layout = get_layout(config.data.layout)
+    layout = config.data.landmark_layout
     joints = np.asarray(config.joint_idx)
     frames = frame_indices(len(landmarks), config.data.max_frames)
     if layout.unit == "metres":
@@ -126,7 +126,7 @@ def as_model_input(points: np.ndarray, config: RunConfig) -> np.ndarray:
 
 def joint_groups(config: RunConfig) -> dict[str, tuple[int, ...]]:
     """The layout's groups as positions among the selected joints; empty groups are left out."""
-    layout = get_layout(config.data.layout)
+    layout = config.data.landmark_layout
     position = {joint: at for at, joint in enumerate(config.joint_idx)}
     groups = {
         name: tuple(position[joint] for joint in members if joint in position)
@@ -140,7 +140,7 @@ def joint_flip(config: RunConfig) -> np.ndarray:
 
     A joint whose partner was not selected stays in its place.
     """
-    layout = get_layout(config.data.layout)
+    layout = config.data.landmark_layout
     position = {joint: at for at, joint in enumerate(config.joint_idx)}
     return np.array([position.get(layout.flip[joint], at) for joint, at in position.items()])
 
@@ -289,7 +289,7 @@ def model_inputs(clips: ClipSet, config: RunConfig) -> tuple[np.ndarray, np.ndar
     Raises:
         ClipError: The recordings do not fit the layout.
     """
-    clips = clips.to_layout(get_layout(config.data.layout))
+    clips = clips.to_layout(config.data.landmark_layout)
     keypoints, mask = pad(
         [preprocess(clip.landmarks, config) for clip in clips.clips], config.data.max_frames
     )

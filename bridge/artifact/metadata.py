@@ -21,7 +21,6 @@ from bridge.errors import ArtifactError
 from signbart import __version__
 from signbart.configuration.reading import from_dict
 from signbart.configuration.schema import RunConfig
-from signbart.landmarks.layouts import get_layout
 from signbart.models import DEFAULT_KIND, MODEL_KINDS, io_spec
 from signbart.models.io_spec import IOSpec
 from signbart.models.kind import ModelKind
@@ -60,7 +59,7 @@ def build_metadata(
         scheme: Name of the quantization scheme.
         packages: Distributions whose versions are recorded.
     """
-    layout = get_layout(config.data.layout)
+    layout = config.data.landmark_layout
     return {
         "format": _FORMAT,
         "name": config.name,

@@ -19,7 +19,7 @@ from bridge.conversion.artifact_record import Artifact
 from bridge.verification.clips import predict
 from bridge.weights.source import Source
 from signbart.configuration.schema import RunConfig
-from signbart.landmarks.layouts import Layout, get_layout
+from signbart.landmarks.layouts import Layout
 from signbart.preprocessing import as_model_input, pad, preprocess
 from signbart.synthetic.signs import synthetic_clips
 
@@ -49,7 +49,7 @@ def golden_json(
         for artifact in artifacts
         if artifact.path is not None and artifact.parity.passed
     }
-    layout = get_layout(config.data.layout)
+    layout = config.data.landmark_layout
     tree = {
         "checkpoint_sha256": source.sha256,
         "layout": layout.name,

@@ -48,14 +48,13 @@ def make_samples(
         samples: Inputs per length, at least `MIN_SAMPLES`.
         seed: Of the random inputs and of the choice of clips.
     """
-    from signbart.landmarks.layouts import get_layout
     from signbart.preprocessing import as_model_input, pad, preprocess
     from signbart.synthetic.signs import synthetic_clips
 
     if samples < MIN_SAMPLES:
         raise BridgeError(f"{samples} inputs per length are too few; at least {MIN_SAMPLES}")
     rng = np.random.default_rng(seed)
-    layout = get_layout(config.data.layout)
+    layout = config.data.landmark_layout
     clips = synthetic_clips(layout, seed) if clips is None else clips.to_layout(layout)
     recordings = []
     if clips is not None:

@@ -96,10 +96,9 @@ def _with_holes(most: int, num_features: int, rng: np.random.Generator) -> Sampl
 
 def _poses(config: RunConfig, clips: ClipSet | None, seed: int) -> tuple[str, np.ndarray]:
     """A recording as the model takes it, (T, F), and where it is from."""
-    from signbart.landmarks.layouts import LAYOUTS
     from signbart.preprocessing import as_model_input, preprocess
 
-    layout = LAYOUTS[config.data.layout]
+    layout = config.data.landmark_layout
     if config.coordinates * layout.num_keypoints == config.model.num_features:
         if clips is None:
             made = synthetic_clips(layout, seed, partial=True)  # None where they have no landmark

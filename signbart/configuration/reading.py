@@ -28,7 +28,9 @@ from signbart.configuration.schema import SECTIONS, RunConfig
 from signbart.configuration.shipped import find_config
 from signbart.configuration.values import check_range, coerce, flatten
 from signbart.errors import ConfigError
-from signbart.landmarks.layouts import get_layout, smallest_image_layout
+from signbart.landmarks.layouts import LAYOUTS, smallest_image_layout
+from signbart.landmarks.own_layout import describe_layout
+from signbart.landmarks.source_file import read_source_layout
 from signbart.models import DEFAULT_KIND, MODEL_KINDS, kind_of
 
 
@@ -65,7 +67,21 @@ def load_config(path: str | Path, overrides: Sequence[str] = ()) -> RunConfig:
     except (yaml.YAMLError, ValueError) as error:  # ValueError: not UTF-8, or an impossible date
         raise ConfigError(f"{path} is not valid YAML: {' '.join(str(error).split())}") from None
     tree = {} if tree is None else tree
+    tree, overrides = _with_own_layout(tree, overrides)
     return from_dict(tree, source=str(path), overrides=overrides, name=path.stem)
+
+
+def _with_own_layout(tree: Any, overrides: Sequence[str]) -> tuple[Any, Sequence[str]]:
+    """Reads the file that ``data.layout`` may name; a checkpoint's header names none."""
+    named = [text for text in overrides if _key(text) == "data.layout"]
+    data = tree.get("data") if isinstance(tree, Mapping) else None
+    data = dict(data) if isinstance(data, Mapping) else {}
+    name = named[-1].partition("=")[2].strip() if named else data.get("layout")
+    if not isinstance(name, str) or Path(name).suffix not in (".yaml", ".yml"):
+        return tree, overrides
+    landmarks, flip_pairs = describe_layout(read_source_layout(Path(name)))
+    data |= {"layout": Path(name).stem, "landmarks": landmarks, "flip_pairs": flip_pairs}
+    return {**(tree or {}), "data": data}, [text for text in overrides if text not in named]
 
 
 def from_dict(
@@ -209,7 +225,7 @@ def _build_section(cls: type, values: Mapping[str, Any] | None, section: str, so
 def _check_across(config: RunConfig, source: str) -> RunConfig:
     """Fills in ``joint_idx`` and checks what spans sections."""
     try:
-        layout = get_layout(config.data.layout)
+        layout = config.data.landmark_layout
     except ConfigError as error:
         raise ConfigError(f"{source}: data.layout: {error}") from None
     kind, data = kind_of(config.model), config.data
@@ -226,6 +242,12 @@ def _check_across(config: RunConfig, source: str) -> RunConfig:
             "image coordinates and has no depth; choose a data.layout in metres"
         )
     _check_categories(config, source)
+    own_name = data.layout not in LAYOUTS and re.fullmatch(r"[\w.-]{1,64}", data.layout)
+    if data.landmarks and not own_name:
+        raise ConfigError(
+            f"{source}: data.landmarks describes a layout of one's own; data.layout must name it "
+            f"by letters, digits, '.', '_' and '-', and not as one of {', '.join(LAYOUTS)}"
+        )
     wanted = "metres" if data.normalization == "body_centred" else "image"
     if layout.unit != wanted:
         raise ConfigError(

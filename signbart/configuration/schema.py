@@ -6,7 +6,8 @@ import dataclasses
 from dataclasses import dataclass, field
 from typing import Any
 
-from signbart.landmarks.layouts import get_layout
+from signbart.landmarks.layouts import Layout, get_layout
+from signbart.landmarks.own_layout import own_layout
 from signbart.models import DEFAULT_KIND, kind_of
 from signbart.models.fields import NOT_NEGATIVE, PROBABILITY, SHARE, in_range, positive
 from signbart.models.kind import FEATURES
@@ -26,16 +27,30 @@ class DataConfig:
     """The preprocessing contract, which travels with every checkpoint and artifact.
 
     Attributes:
-        layout: Name of the recordings' landmark layout (`signbart.landmarks.layouts.LAYOUTS`).
+        layout: Name of the recordings' landmark layout: of `signbart.landmarks.layouts.LAYOUTS`, or
+            any where `landmarks` says what it is. In a file also the path of a YAML file, as for
+            ``--source-layout``, which is read into the last two fields.
         max_frames: Longest clip T, in frames; longer clips are resampled uniformly.
         normalization: One of `NORMALIZATIONS`.
         categories: Class -> its category, for models that tell those too; every class, or none.
+        landmarks: Landmark -> its group, in order, of a layout of one's own; else empty.
+        flip_pairs: Landmark -> its mirror image, of a layout of one's own.
     """
 
     layout: str = "kp90"
     max_frames: int = field(default=64, metadata=positive())
     normalization: str = field(default="bbox", metadata={"choices": tuple(NORMALIZATIONS)})
     categories: dict[str, str] = field(default_factory=dict, hash=False)
+    landmarks: dict[str, str] = field(default_factory=dict, hash=False)
+    flip_pairs: dict[str, str] = field(default_factory=dict, hash=False)
+
+    @property
+    def landmark_layout(self) -> Layout:
+        """The layout; raises `ConfigError` where there is none of that name, or it is malformed."""
+        if not self.landmarks:
+            return get_layout(self.layout)
+        unit = "metres" if self.normalization == "body_centred" else "image"
+        return own_layout(self.layout, self.landmarks, self.flip_pairs, unit)
 
     @property
     def category_names(self) -> tuple[str, ...]:
@@ -125,6 +140,9 @@ class RunConfig:
             key: list(value) if isinstance(value, tuple) else value
             for key, value in tree["model"].items()
         }
+        for key in ("landmarks", "flip_pairs"):
+            if not tree["data"][key]:
+                del tree["data"][key]
         tree["model"] = model if self.kind == DEFAULT_KIND.name else {"kind": self.kind, **model}
         return tree
 
@@ -137,7 +155,7 @@ class RunConfig:
     def joint_idx(self) -> tuple[int, ...]:
         """Indices into the layout that the model sees; all of them where it does not choose."""
         chosen = getattr(self.model, "joint_idx", None)
-        return chosen or tuple(range(get_layout(self.data.layout).num_keypoints))
+        return chosen or tuple(range(self.data.landmark_layout.num_keypoints))
 
     @property
     def coordinates(self) -> int:

@@ -45,6 +45,8 @@ class SourceLayout:
         parts: For frames that are one row of numbers with more of them for some landmarks than for
             others: (landmarks, numbers each) from the start. Empty where all have the same.
         size: Width and height of the picture, where it is always the same.
+        groups: Group -> names of landmarks that are normalised together, for `own_layout`.
+        flip_pairs: Names that change places when a clip is mirrored, for `own_layout`.
     """
 
     name: str
@@ -57,6 +59,8 @@ class SourceLayout:
     min_confidence: float = 0.0
     parts: tuple[tuple[int, int], ...] = ()
     size: tuple[float, float] | None = None
+    groups: dict[str, tuple[str, ...]] = dataclasses.field(default_factory=dict)
+    flip_pairs: tuple[tuple[str, str], ...] = ()
 
     @property
     def num_keypoints(self) -> int:

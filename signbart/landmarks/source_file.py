@@ -10,7 +10,10 @@ import yaml
 from signbart.errors import ConfigError
 from signbart.landmarks.source import METRES, UNITS, XYZV, SourceLayout
 
-_KEYS = ("landmarks", "count", "channels", "unit", "x", "y", "image_size", "min_confidence")
+_KEYS = (
+    "landmarks", "count", "channels", "unit", "x", "y", "image_size", "min_confidence", "groups",
+    "flip_pairs",
+)  # fmt: skip
 _CHANNELS = {"x": "x", "y": "y", "z": "z", "confidence": "c", "visibility": "v"}
 
 
@@ -35,16 +38,19 @@ def read_source_layout(path: Path) -> SourceLayout:
     least = tree.get("min_confidence", 0.0)
     if not _is_number(least, 0) or least >= 1:
         raise ConfigError(f"{path}: min_confidence must be from 0 to below 1, found {least!r}")
+    names = _names(path, tree)
     return SourceLayout(
         name=str(path),
         description="as the file describes it",
-        names=_names(path, tree),
+        names=names,
         channels=channels,
         unit=unit,
         left=_choice(path, tree, "x", ("right", "left")) == "left",
         up=_choice(path, tree, "y", ("up", "down") if metres else ("down", "up")) == "up",
         min_confidence=float(least),
         size=None if size is None else (float(size[0]), float(size[1])),
+        groups=_groups(path, tree, names),
+        flip_pairs=_flip_pairs(path, tree, names),
     )
 
 
@@ -79,6 +85,41 @@ def _names(path: Path, tree: dict[str, Any]) -> tuple[str | None, ...]:
     if twice or not used:
         raise ConfigError(f"{path}: landmarks names {twice!r} twice, or nothing at all")
     return names
+
+
+def _groups(
+    path: Path, tree: dict[str, Any], names: tuple[str | None, ...]
+) -> dict[str, tuple[str, ...]]:
+    """``groups``: group -> names, each of which may be in one of them."""
+    given = tree.get("groups", {})
+    valid = isinstance(given, dict) and all(
+        isinstance(group, str) and isinstance(members, list) for group, members in given.items()
+    )
+    if not valid:
+        raise ConfigError(f"{path}: groups must be group: [landmark, …], found {str(given)[:80]}")
+    _check_listed(path, "groups", [name for members in given.values() for name in members], names)
+    return {group: tuple(members) for group, members in given.items() if members}
+
+
+def _flip_pairs(
+    path: Path, tree: dict[str, Any], names: tuple[str | None, ...]
+) -> tuple[tuple[str, str], ...]:
+    """``flip_pairs``: two names each, in no pair twice."""
+    given = tree.get("flip_pairs", [])
+    if not isinstance(given, list) or not all(
+        isinstance(pair, list) and len(pair) == 2 for pair in given
+    ):
+        raise ConfigError(f"{path}: flip_pairs must be [[left, right], …], found {str(given)[:80]}")
+    _check_listed(path, "flip_pairs", [name for pair in given for name in pair], names)
+    return tuple((one, other) for one, other in given)
+
+
+def _check_listed(path: Path, key: str, found: list, names: tuple[str | None, ...]) -> None:
+    for at, name in enumerate(found):
+        if not isinstance(name, str) or name not in names:
+            raise ConfigError(f"{path}: {key}: {str(name)[:80]!r} is not among the landmarks")
+        if name in found[:at]:
+            raise ConfigError(f"{path}: {key} names {name!r} twice")
 
 
 def _channels(path: Path, tree: dict[str, Any], metres: bool) -> dict[int, str]:

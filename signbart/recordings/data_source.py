@@ -6,7 +6,7 @@ import sys
 from dataclasses import dataclass
 
 from signbart.errors import ClipError
-from signbart.landmarks.layouts import get_layout
+from signbart.landmarks.layouts import Layout
 from signbart.recordings.clip import ClipSet
 from signbart.recordings.doctor import Report, examine_clips
 from signbart.recordings.reading import NO_CHANGES, read_clips
@@ -41,7 +41,7 @@ class DataSource:
         *,
         split: str = "all",
         skip_bad: bool = False,
-        layout: str | None = None,
+        layout: Layout | None = None,
         quiet: bool = False,
     ) -> tuple[ClipSet, Report]:
         """The clips, and what was seen when they were looked at; says on stderr what is suspicious.
@@ -73,7 +73,7 @@ class DataSource:
                 + "; ".join(f"{number}. {found}" for number, found in enumerate(findings, start=1))
             )
         if not quiet:
-            lacking = None if layout is None else clips.lacking(get_layout(layout))
+            lacking = None if layout is None else clips.lacking(layout)
             for note in (*clips.notes, *([lacking] if lacking else [])):
                 print(f"note: {note}", file=sys.stderr)
             for finding in findings:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 from typing import Any
 
+from signbart.landmarks.layouts import Layout
 from signbart.recordings.clip import ClipSet
 from signbart.recordings.data_source import DataSource
 from signbart.recordings.doctor import Report
@@ -63,7 +64,7 @@ def data_source(options: argparse.Namespace, path: str | None) -> DataSource | N
 
 
 def read_data(
-    options: argparse.Namespace, *, layout: str | None = None, quiet: bool = False
+    options: argparse.Namespace, *, layout: Layout | None = None, quiet: bool = False
 ) -> ClipSet:
     """The recordings of ``--data``; see `DataSource.read`.
 
@@ -80,7 +81,7 @@ def read_data(
 
 
 def read_examined(
-    options: argparse.Namespace, *, layout: str | None = None, quiet: bool = False
+    options: argparse.Namespace, *, layout: Layout | None = None, quiet: bool = False
 ) -> tuple[ClipSet, Report]:
     """See `read_data`; with what was seen when the recordings were looked at."""
     return data_source(options, options.data).read(

@@ -99,12 +99,11 @@ def calibration_inputs(
     """
     import numpy as np
 
-    from signbart.landmarks.layouts import get_layout
     from signbart.preprocessing import as_model_input, pad, preprocess
 
     require_clips(min(count, len(clips)))
     chosen = clips.select(balanced_choice(clips.labels, clips.signers, count, seed))
-    chosen = chosen.to_layout(get_layout(config.data.layout))
+    chosen = chosen.to_layout(config.data.landmark_layout)
     points = [preprocess(clip.landmarks, config) for clip in chosen.clips]
     cut = range(0, len(points), _CUT_EVERY)
     for place, share in zip(cut, np.linspace(0, 1, len(cut)), strict=True):

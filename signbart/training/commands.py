@@ -39,7 +39,7 @@ def train_one(
     from signbart.recordings.options import read_data
 
     config = load_config(options.config, options.overrides)
-    clips = read_data(options, layout=config.data.layout, quiet=not is_main)
+    clips = read_data(options, layout=config.data.landmark_layout, quiet=not is_main)
     with EpochReport(config.train.epochs, quiet=not is_main) as report:
         results = train(clips, config, options.output, report=report, **_run_options(options))
     if is_main:
@@ -68,7 +68,7 @@ def train_one_quantized(
     from signbart.recordings.options import read_data
 
     checkpoint = load(options.checkpoint)
-    clips = read_data(options, layout=checkpoint.config.data.layout, quiet=not is_main)
+    clips = read_data(options, layout=checkpoint.config.data.landmark_layout, quiet=not is_main)
     overrides = default_overrides(**{name: getattr(options, name) for name in DEFAULTS})
     config = training_config(
         checkpoint.config, [*overrides, *options.overrides], source=options.checkpoint

@@ -72,7 +72,7 @@ def train_folds(
         raise ConfigError(f"--jobs {options.jobs}: it must be at least 1")
     config = load_config(options.config, options.overrides)
     require_trainable(config, framework)
-    clips = read_data(options, layout=config.data.layout)
+    clips = read_data(options, layout=config.data.landmark_layout)
     signers = select_signers(clips, options.signers, options.data)
     output = Path(options.output)
     check_folds(output, signers, clips, config, options.resume, framework=framework, load=load)

@@ -58,7 +58,9 @@ PRODUCTS = [(route.name, ending) for route in ROUTES.values() for ending in rout
 # Products of the graph for export: 4 an encoder layer, 7 a decoder layer and 8 the last one,
 # projections, head.
 FULLY_CONNECTED = 2 * 4 + 2 * 7 + 8 + 2 + 1
-PAPERS = ["MODEL_CARD.md", "convert.log", "manifest.json", "parity.json", "parity.md"]
+PAPERS = [
+    "MODEL_CARD.md", "convert.log", "golden.json", "manifest.json", "parity.json", "parity.md"
+]  # fmt: skip
 
 
 # The command

@@ -266,15 +266,6 @@ def test_the_deployed_program_refuses(what):
         snippet("docs/deployment.md")["preprocess"](landmarks, spec)
 
 
-def test_the_deployed_joints_are_kinects():
-    program, layout = snippet("docs/deployment.md"), LAYOUTS["kinect20"]
-    names = {"NECK": "Neck", "LEFT_SHOULDER": "ShoulderLeft", "RIGHT_SHOULDER": "ShoulderRight",
-             "SPINE_BASE": "SpineBase"}  # fmt: skip
-    assert {name: program[name] for name in names} == {
-        name: layout.index(joint) for name, joint in names.items()
-    }
-
-
 class Found:
     """What MediaPipe gives of one part."""
 
