@@ -18,6 +18,7 @@ _FRAMEWORKS = ("torch", "keras")
 # Task -> verb -> (module, or one a framework in the order of `_FRAMEWORKS`; what it does).
 TASKS: dict[str, dict[str, tuple[tuple[str, ...], str]]] = {
     "recordings": {
+        "landmarks": (("signbart.video.__main__",), "find the landmarks of videos or of a camera"),
         "clips": (("signbart.clips",), "say what recordings hold; draw one; pack them all"),
         "synthetic": (("signbart.synthetic.__main__",), "make synthetic ones, to try things out"),
     },

@@ -26,6 +26,8 @@ PACKAGES: dict[str, tuple[str, str]] = {
     "keras": ("Keras", "keras"),
     "h5py": ("h5py", "recordings"),
     "pyarrow": ("Apache Arrow (pyarrow)", "recordings"),
+    "mediapipe": ("MediaPipe", "video"),
+    "cv2": ("OpenCV", "video"),
     "ai_edge_quantizer": ("LiteRT's quantizer (ai-edge-quantizer)", "quantize"),
     "rich": ("Rich", "report"),
     "sklearn": ("scikit-learn", "report"),

@@ -22,7 +22,7 @@ ORDER = {
         "augmentations",
         "batches",
         "engines",
-        "training",
+        "training video",
     ],
     "signbart_torch": ["models", "training", "compression"],
     "signbart_tf": ["models", "training", "compression"],

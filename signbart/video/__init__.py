@@ -1,0 +1,1 @@
+"""Landmarks from videos and cameras, by MediaPipe's HolisticLandmarker."""

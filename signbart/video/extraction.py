@@ -1,0 +1,292 @@
+"""Landmarks of videos, one file a video; folders by several processes, resumed where they ended."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import shutil
+import time
+from collections import Counter
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from signbart.engines import run_tasks
+from signbart.errors import ClipError, SignBartError
+from signbart.files import (
+    atomic_write,
+    file_sha256,
+    folder_lock,
+    make_folder,
+    remove_left_overs,
+    write_text,
+)
+from signbart.landmarks.source import as_source
+from signbart.recordings.clip import Clip, find_fault
+from signbart.recordings.folders import Folder, ignored_note, list_folder, some
+from signbart.recordings.names import UNKNOWN_SIGNER
+from signbart.recordings.recording import Changes, Reading, Recording, to_landmarks
+from signbart.video.drawing import Drawing
+from signbart.video.frames import is_video, measure, read_video
+from signbart.video.holistic import LAYOUT, Landmarker, describe_found, native_noise
+
+_SUFFIX = ".npy"
+_EVERY = 10.0  # seconds between lines about a long video
+_PAPERS = (".json", ".csv")  # labels and indexes, which say what the clips are
+
+
+def stacked(found: Sequence[np.ndarray]) -> np.ndarray:
+    """Frames (543, 2), perhaps none, as (T, 543, 2) float32."""
+    return np.array(found, np.float32).reshape(len(found), LAYOUT.num_keypoints, 2)
+
+
+def landmarks_of_video(
+    video: Path,
+    task: Path,
+    *,
+    drawn: Path | None = None,
+    log: Path | None = None,
+    report: Callable[[str], None] = lambda text: None,
+) -> np.ndarray:
+    """The landmarks of one video.
+
+    Args:
+        video: The file.
+        task: The HolisticLandmarker's model file.
+        drawn: Where to write the video with its landmarks drawn over it, as .mp4.
+        log: Takes what MediaPipe's C++ writes to stderr.
+        report: Called now and then, while it takes long.
+
+    Returns:
+        (T, 543, 2) float32, shares of the picture in the order of holistic543; 0 is missing.
+
+    Raises:
+        SignBartError: The video cannot be decoded whole, or the task file is none.
+    """
+    (said, fps), told, found = measure(video), time.monotonic(), []
+    with contextlib.ExitStack() as stack:
+        stack.enter_context(native_noise(log))
+        landmarker = stack.enter_context(Landmarker(task))
+        drawing = None
+        if drawn is not None:
+            make_folder(drawn.parent)
+            drawing = stack.enter_context(Drawing(stack.enter_context(atomic_write(drawn)), fps))
+        for frame in read_video(video):
+            found.append(landmarker.find(frame))
+            if drawing is not None:
+                drawing.add(frame, found[-1])
+            if time.monotonic() - told > _EVERY:
+                told = time.monotonic()
+                report(f"{video}: frame {len(found)}" + (f" of {said}" if said else ""))
+    return stacked(found)
+
+
+def as_clip(landmarks: np.ndarray, source: str, changes: Changes) -> Clip:
+    """A recording of (T, 543, 2) landmarks, put right as the user says.
+
+    Raises:
+        ClipError: Nobody was found, or there is one frame only.
+    """
+    own = Recording(landmarks, source, layout=as_source(LAYOUT))
+    points, _ = to_landmarks(own, Reading(changes=changes))
+    clip = Clip(points, 0, UNKNOWN_SIGNER, 0, source)
+    if not points.any():
+        raise ClipError(f"{source}: nobody was found in its {len(points)} frames")
+    fault = find_fault(clip)
+    if fault:
+        raise ClipError(fault)
+    return clip
+
+
+@dataclass(frozen=True)
+class Job:
+    """One video of a folder, and what is made of it."""
+
+    video: Path
+    target: Path
+    drawn: Path | None = None
+
+
+@dataclass(frozen=True)
+class _Worker:
+    """Some of a folder's videos, one after the other; can be pickled.
+
+    What is there already is not made again, so it may be called again after its process was killed.
+    """
+
+    number: int
+    jobs: tuple[tuple[int, Job], ...]
+    total: int
+    task: Path
+    log: Path
+
+    def __call__(self) -> list[tuple[int, str]]:
+        """Makes what is missing; (place, reason) of each video that failed."""
+        failed = []
+        for place, job in self.jobs:
+            if job.target.is_file():
+                continue
+            with self.log.open("a", encoding="utf-8") as log:
+                log.write(f"{self._mark}{place}\n")
+            label = f"{place + 1} of {self.total}  {job.video}"
+            try:
+                landmarks = landmarks_of_video(
+                    job.video, self.task, drawn=job.drawn, log=self.log, report=_say
+                )
+                make_folder(job.target.parent)
+                with atomic_write(job.target) as beside:
+                    np.save(beside, landmarks)
+            except SignBartError as error:
+                failed.append((place, str(error)))
+                _say(f"{place + 1} of {self.total}  failed: {error}")
+                continue
+            _say(f"{label}: {describe_found(landmarks)}")
+            if not landmarks.any():
+                _say(f"warning: {job.video}: nobody was found; look whether it shows a person")
+        return failed
+
+    @property
+    def _mark(self) -> str:
+        return f"== worker {self.number}, video "
+
+    def last_begun(self) -> int:
+        """The place of the video that was begun last."""
+        lines = self.log.read_text(encoding="utf-8", errors="replace").splitlines()
+        begun = [line for line in lines if line.startswith(self._mark)]
+        return int(begun[-1].removeprefix(self._mark))
+
+
+def _say(text: str) -> None:
+    print(text, flush=True)
+
+
+def plan(source: Path, output: Path, drawn: Path | None) -> tuple[list[Job], list[str]]:
+    """The videos of a folder, where their landmarks go, and notes about what else is there.
+
+    Raises:
+        ClipError: There is no video, or two would write one file.
+    """
+    ignored: Counter[str] = Counter()
+    jobs, others = [], []
+    for folder in list_folder(source, ignored).walk():
+        for name in folder.files:
+            path = folder.path / name
+            if is_video(path):
+                place = path.relative_to(source)
+                target = output / place.with_suffix(_SUFFIX)
+                over = None if drawn is None else drawn / place.with_suffix(".mp4")
+                jobs.append(Job(path, target, over))
+            elif path.suffix.lower() not in _PAPERS:
+                others.append(str(path))
+    if not jobs:
+        raise ClipError(f"{source}: holds no video; files are told by how they begin")
+    twice = [target for target, count in Counter(job.target for job in jobs).items() if count > 1]
+    if twice:
+        raise ClipError(f"{source}: two videos would both become {twice[0]}; rename one")
+    notes = [f"{len(others)} files are no videos: {some(others)}"] if others else []
+    return jobs, [*notes, *ignored_note(ignored)]
+
+
+def extract_folder(
+    source: Path, task: Path, output: Path, *, drawn: Path | None = None, processes: int = 1
+) -> list[str]:
+    """Writes the landmarks of every video of a folder, in folders of the same names.
+
+    What an earlier run wrote is kept. Beside `output` stand ``NAME.json`` (what made it),
+    ``NAME.log`` and, if there were any, ``NAME.failed.txt``; labels and indexes at the top of
+    `source` are copied.
+
+    Args:
+        source: The folder.
+        task: The HolisticLandmarker's model file.
+        output: Folder of the .npy files.
+        drawn: Folder of the videos with landmarks drawn over them.
+        processes: How many videos at a time.
+
+    Returns:
+        What failed, a line a video.
+
+    Raises:
+        SignBartError: There is nothing to do, or `output` was made with another task file.
+    """
+    jobs, notes = plan(source, output, drawn)
+    for note in notes:
+        _say(f"note: {note}")
+    make_folder(output)
+    with folder_lock(output):
+        _check_same_maker(output, task)
+        for folder in {job.target.parent for job in jobs}:
+            remove_left_overs(folder)
+        for name in _papers(list_folder(source)):
+            shutil.copyfile(source / name, output / name)
+        failed = _run(jobs, task, Path(f"{output}.log"), processes)
+    listing = Path(f"{output}.failed.txt")
+    if failed:
+        write_text(listing, "".join(f"{reason}\n" for reason in failed))
+    else:
+        listing.unlink(missing_ok=True)
+    return failed
+
+
+def _papers(folder: Folder) -> list[str]:
+    return [name for name in folder.files if Path(name).suffix.lower() in _PAPERS]
+
+
+def _check_same_maker(output: Path, task: Path) -> None:
+    """Records what makes the landmarks; refuses to go on with something else."""
+    from importlib.metadata import version
+
+    record = Path(f"{output}.json")
+    maker = {"task_sha256": file_sha256(task), "mediapipe": version("mediapipe")}
+    if record.is_file():
+        try:
+            made_by = json.loads(record.read_text(encoding="utf-8"))
+        except (OSError, ValueError):
+            made_by = None
+        if made_by != maker:
+            raise SignBartError(
+                f"{record}: the landmarks there were made by another task file or version of "
+                f"MediaPipe ({str(made_by)[:200]}); name another --output"
+            )
+    write_text(record, json.dumps(maker, indent=2) + "\n")
+
+
+def _run(jobs: Sequence[Job], task: Path, log: Path, processes: int) -> list[str]:
+    """Does what is left; a video that kills its process is failed, and the others go on."""
+    failed: dict[int, str] = {}
+    done = sum(job.target.is_file() for job in jobs)
+    if done:
+        _say(f"{done} of {len(jobs)} videos are done already")
+    log.touch()
+    while True:
+        left = [
+            (place, job)
+            for place, job in enumerate(jobs)
+            if place not in failed and not job.target.is_file()
+        ]
+        if not left:
+            return [reason for _, reason in sorted(failed.items())]
+        count = min(processes, len(left))
+        workers = [
+            _Worker(number, tuple(left[number::count]), len(jobs), task, log)
+            for number in range(count)
+        ]
+        # One thread each, of those that MediaPipe leaves to others: cores are shared out already.
+        outcomes = run_tasks(
+            workers, count, apart=True, threads=1, crashed=lambda at: None, name="video"
+        )
+        for at, found in outcomes:
+            if found is None:
+                place = workers[at].last_begun()
+                failed[place] = f"{jobs[place].video}: its process was killed, twice; see {log}"
+            else:
+                failed |= dict(found)
+
+
+def default_processes() -> int:
+    """One a core that this process may use."""
+    affinity = getattr(os, "sched_getaffinity", None)
+    return len(affinity(0)) if affinity else os.cpu_count() or 1
