@@ -30,7 +30,7 @@ from signbart.recordings.folders import Folder, ignored_note, list_folder, some
 from signbart.recordings.names import UNKNOWN_SIGNER
 from signbart.recordings.recording import Changes, Reading, Recording, to_landmarks
 from signbart.video.drawing import Drawing
-from signbart.video.frames import is_video, measure, read_video
+from signbart.video.frames import Video, is_video
 from signbart.video.holistic import LAYOUT, Landmarker, describe_found, native_noise
 
 _SUFFIX = ".npy"
@@ -66,21 +66,26 @@ def landmarks_of_video(
     Raises:
         SignBartError: The video cannot be decoded whole, or the task file is none.
     """
-    (said, fps), told, found = measure(video), time.monotonic(), []
+    frames, told, found = Video(video), time.monotonic(), []
     with contextlib.ExitStack() as stack:
         stack.enter_context(native_noise(log))
         landmarker = stack.enter_context(Landmarker(task))
         drawing = None
         if drawn is not None:
             make_folder(drawn.parent)
-            drawing = stack.enter_context(Drawing(stack.enter_context(atomic_write(drawn)), fps))
-        for frame in read_video(video):
+            drawing = stack.enter_context(
+                Drawing(stack.enter_context(atomic_write(drawn)), frames.fps)
+            )
+        for frame in frames:
             found.append(landmarker.find(frame))
             if drawing is not None:
                 drawing.add(frame, found[-1])
             if time.monotonic() - told > _EVERY:
                 told = time.monotonic()
-                report(f"{video}: frame {len(found)}" + (f" of {said}" if said else ""))
+                report(
+                    f"{video}: frame {len(found)}"
+                    + (f" of {frames.frames}" if frames.frames else "")
+                )
     return stacked(found)
 
 

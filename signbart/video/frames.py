@@ -49,43 +49,45 @@ def is_video(path: Path) -> bool:
     return avi or any(head[at : at + len(mark)] == mark for at, mark in _MAGIC)
 
 
-def measure(path: Path) -> tuple[int, float]:
-    """How many frames a video says it has, 0 where it does not say; and how many a second.
+class Video:
+    """A video file; iterating gives every frame, upright.
+
+    Attributes:
+        frames: How many it says it has; 0 where it does not say.
+        fps: How many a second.
+
+    Args:
+        path: The file.
 
     Raises:
-        ClipError: It cannot be decoded.
+        ClipError: It cannot be decoded; when it is iterated, also: it holds no frame, or breaks off
+            before its end.
     """
-    import cv2
 
-    with _opened(cv2.VideoCapture(str(path))) as capture:
-        if not capture.isOpened():
+    def __init__(self, path: Path):
+        import cv2
+
+        self._path, self._capture = path, cv2.VideoCapture(str(path))
+        if not self._capture.isOpened():
             raise ClipError(
                 f"{path}: cannot be decoded as a video; write it anew, as H.264 in .mp4"
             )
-        fps = capture.get(cv2.CAP_PROP_FPS)
-        frames = max(0, int(capture.get(cv2.CAP_PROP_FRAME_COUNT)))
-        return frames, fps if 0 < fps <= _MOST_FPS else _USUAL_FPS
+        fps = self._capture.get(cv2.CAP_PROP_FPS)
+        self.frames = max(0, int(self._capture.get(cv2.CAP_PROP_FRAME_COUNT)))
+        self.fps = fps if 0 < fps <= _MOST_FPS else _USUAL_FPS
 
-
-def read_video(path: Path) -> Iterator[Frame]:
-    """Every frame of a video, upright.
-
-    Raises:
-        ClipError: It cannot be decoded, holds no frame, or breaks off before its end.
-    """
-    import cv2
-
-    said, fps = measure(path)
-    index = 0
-    with _opened(cv2.VideoCapture(str(path))) as capture:
-        for index, pixels in enumerate(_pictures(capture), start=1):
-            yield Frame(pixels, int((index - 1) * 1000 / fps))
-    if not index:
-        raise ClipError(f"{path}: holds no frame that can be decoded")
-    if index < said - _UNCOUNTED:
-        raise ClipError(
-            f"{path}: breaks off after {index} of {said} frames; copy or record it again"
-        )
+    def __iter__(self) -> Iterator[Frame]:
+        index = 0
+        with _opened(self._capture):
+            for index, pixels in enumerate(_pictures(self._capture), start=1):
+                yield Frame(pixels, int((index - 1) * 1000 / self.fps))
+        if not index:
+            raise ClipError(f"{self._path}: holds no frame that can be decoded")
+        if index < self.frames - _UNCOUNTED:
+            raise ClipError(
+                f"{self._path}: breaks off after {index} of {self.frames} frames; copy or record "
+                "it again"
+            )
 
 
 def read_camera(number: int) -> Iterator[Frame]:
@@ -112,11 +114,13 @@ def read_camera(number: int) -> Iterator[Frame]:
 
 
 def _pictures(capture) -> Iterator[np.ndarray]:
+    import cv2
+
     while True:
         there, pixels = capture.read()
         if not there:
             return
-        yield np.ascontiguousarray(pixels[..., ::-1])  # OpenCV's are blue, green, red
+        yield cv2.cvtColor(pixels, cv2.COLOR_BGR2RGB)
 
 
 @contextlib.contextmanager

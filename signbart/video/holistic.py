@@ -66,9 +66,9 @@ class Landmarker:
         landmarks = np.zeros((LAYOUT.num_keypoints, 2), np.float32)
         start = 0
         for part, count in _PARTS:
-            points = getattr(found, part)[:count]
-            for at, point in enumerate(points, start=start):
-                landmarks[at] = point.x, point.y
+            points = [(point.x, point.y) for point in getattr(found, part)[:count]]
+            if points:
+                landmarks[start : start + len(points)] = points
             start += count
         return landmarks
 

@@ -18,7 +18,7 @@ from signbart.recordings.reading import read_clips, read_single_clip
 from signbart.video.__main__ import main
 from signbart.video.drawing import draw
 from signbart.video.extraction import extract_folder, landmarks_of_video
-from signbart.video.frames import is_video, read_camera, read_video
+from signbart.video.frames import Video, is_video, read_camera
 from signbart.video.holistic import LAYOUT, Landmarker, describe_found, native_noise, shares_found
 from signbart.video.running import running_scores
 from signbart.video.task_file import assemble_task, check_task
@@ -99,7 +99,7 @@ def test_what_is_not_there_is_missing_and_said(still, task):
 
 def test_landmarks_are_drawn_over_the_video(still, task, portrait, tmp_path):
     landmarks = landmarks_of_video(still, task, drawn=tmp_path / "over" / "x.mp4")
-    drawn, plain = ([*read_video(path)] for path in (tmp_path / "over" / "x.mp4", still))
+    drawn, plain = ([*Video(path)] for path in (tmp_path / "over" / "x.mp4", still))
     assert len(drawn) == len(plain) == 12 and drawn[3].milliseconds == plain[3].milliseconds
     changed = np.abs(drawn[3].pixels.astype(int) - plain[3].pixels).max(axis=-1) > 60
     x, y = (landmarks[3, :33] * (384, 450)).round().astype(int)[LAYOUT.index("nose")]
@@ -117,7 +117,7 @@ def test_running_labels_are_those_of_the_last_seconds(still, task):
         return [("hello", 1.0)]
 
     with native_noise(None), Landmarker(task) as landmarker:
-        found = [*running_scores(read_video(still), landmarker, classify, window=0.2, every=0.1)]
+        found = [*running_scores(Video(still), landmarker, classify, window=0.2, every=0.1)]
     # 25 frames a second: 5 are 0.2 s; frame 5 stands at 0.2 s, and 12 frames end at 0.44 s.
     assert [round(now, 2) for now, _ in found] == [0.2, 0.32, 0.44]
     assert asked == [5, 5, 5] and all(scores == [("hello", 1.0)] for _, scores in found)
@@ -297,7 +297,7 @@ def test_wheels_that_are_none(tmp_path):
 
 
 def test_frames_are_upright_and_timed(still, portrait):
-    frames = [*itertools.islice(read_video(still), 4)]
+    frames = [*itertools.islice(Video(still), 4)]
     assert [frame.milliseconds for frame in frames] == [0, 40, 80, 120]
     assert frames[0].pixels.shape == (450, 384, 3)
     # Compressed, but red is still red.
