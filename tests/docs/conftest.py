@@ -12,12 +12,13 @@ import pytest
 
 from signbart.recordings.packed import write_packed
 from signbart.recordings.reading import read_clips
+from signbart.video.task_file import WHEEL_COMMAND
 from tests.docs.pages import REAL, REPOSITORY, Block, Command, all_blocks, all_commands
 
 # What commands name that other commands, or `Workspace`, make.
 MADE = (
     "runs/signs/", "runs/signs_keras/", "exports/signs/", "_int8.tflite", "LSA-64.pth",
-    "recognize", "Transformer.pt", "DATA=few",
+    "recognize", "Transformer.pt", "DATA=few", ".task",
 )  # fmt: skip
 # And runs: folder, configuration and recordings.
 TRAINED = (
@@ -109,11 +110,31 @@ class Workspace:
             _write_few(folder)
         if "Transformer.pt" in needs:
             _save_other_models(folder)
+        if ".task" in needs:
+            _write_videos(folder)
+            if "--assemble-task" not in line:
+                self.follow(_first("python -m signbart.video", "--assemble-task"))
+        if "landmarks" in line and "videos" not in line:
+            self.follow(_first("python -m signbart.video", "videos"))
         if "recognize" in needs:
             snippet = next(b for b in all_blocks("python") if b.page == "docs/deployment.md")
             (folder / "recognize.py").write_text(snippet.text, encoding="utf-8")
             clip = read_clips(folder / "recordings.npz").clips[0]
             np.save(folder / "clip.npy", clip.landmarks)
+
+
+def _write_videos(folder: Path) -> None:
+    """Two videos of a portrait, and the wheel whose parts make the model file."""
+    if (folder / "videos").exists():
+        return
+    from tests.signbart.video.conftest import portrait_frames, write_video
+
+    frames = portrait_frames()
+    for place in ("videos/hello/user01_R1.mp4", "videos/bye/user01_R1.mp4", "clip.mp4"):
+        write_video(folder / place, frames[: 4 + len(place) % 5])
+    download = [sys.executable, "-m", *WHEEL_COMMAND.split(), "--quiet"]
+    if subprocess.run(download, cwd=folder, capture_output=True).returncode:
+        pytest.skip(f"{WHEEL_COMMAND}: cannot be had")
 
 
 def _write_few(folder: Path) -> None:

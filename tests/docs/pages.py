@@ -61,6 +61,7 @@ SHORTENED: dict[str, tuple[tuple[str, str], ...]] = {
         ),
     ),
     "python -m signbart.clips": (),
+    "python -m signbart.video": (),
     # Enough epochs for quantization to have something to keep.
     "python -m signbart_torch.train": (
         (r"$", " --set train.epochs=12"),
@@ -107,6 +108,7 @@ NOT_RUN = {
     "make wheel-check": "it installs environments of gigabytes",
     "pip wheel": "make wheel-check runs it",
     "pip install": "make wheel-check runs it",
+    "pip download": "tests/signbart/video runs it",
     "source .venv/bin/activate": "the environment that runs this is active",
 }
 # A command in a sentence; without anything behind the program's name it is a mention.

@@ -12,7 +12,6 @@ from signbart.landmarks.layouts import LAYOUTS
 from signbart.models import io_spec
 from signbart.models.io_spec import ATTENTION_MASK, KEYPOINTS, LOGITS, SIGNATURE
 from signbart.preprocessing import pad, preprocess
-from signbart.recordings.reading import read_clips
 from tests.docs.pages import (
     LANGUAGES,
     NOT_RUN,
@@ -83,6 +82,8 @@ def test_every_option_exists(command, capsys):
     if found is None:
         pytest.skip("not a command of this project")
     name = found[1].replace("/", ".").removesuffix(".py")
+    if (REPOSITORY / name.replace(".", "/")).is_dir():
+        name += ".__main__"
     sub = [word for word in command.text.split()[3:4] if word in ("info", "pack")]
     with pytest.raises(SystemExit):
         importlib.import_module(name).main([*sub, "--help"])
@@ -99,8 +100,9 @@ def test_what_is_named_in_the_text_exists(page):
         assert target in targets, f"{page}: the Makefile has no {target}"
     for name in MODULE.findall(text):
         name = name.replace("/", ".").removesuffix(".py")
-        path = REPOSITORY / f"{name.replace('.', '/')}.py"
-        assert path.exists(), f"{page}: there is no {name}"
+        path = REPOSITORY / name.replace(".", "/")
+        found = path.with_suffix(".py").exists() or (path / "__main__.py").exists()
+        assert found, f"{page}: there is no {name}"
     for path in re.findall(r"`((?:configs|tests|signbart\w*|bridge|benchmarks)/[\w./]+)`", text):
         assert (REPOSITORY / path).exists(), f"{page}: there is no {path}"
 
@@ -264,37 +266,3 @@ def test_the_deployed_program_refuses(what):
     spec = metadata_of(run_config("kp90", "bbox"))["preprocessing"]
     with pytest.raises(ValueError, match=message):
         snippet("docs/deployment.md")["preprocess"](landmarks, spec)
-
-
-class Found:
-    """What MediaPipe gives of one part."""
-
-    def __init__(self, rng, count):
-        self.landmark = [type("Point", (), {"x": x, "y": y}) for x, y in rng.random((count, 2))]
-
-
-def test_mediapipes_results_become_recordings(tmp_path, monkeypatch):
-    monkeypatch.chdir(tmp_path)
-    program = snippet("docs/data.md")
-    rng = np.random.default_rng(0)
-    results = type("Results", (), {
-        "pose_landmarks": Found(rng, 33), "left_hand_landmarks": None,
-        "right_hand_landmarks": Found(rng, 21), "face_landmarks": Found(rng, 478),
-    })  # fmt: skip
-    frame = program["frame_landmarks"](results)
-    assert sum(program["PARTS"].values()) == LAYOUTS["holistic543"].num_keypoints
-    for sign in ("thanks", "hello"):
-        program["write_clip"](np.stack([frame] * 3), sign, "user01", "user01_R2")
-    program["write_labels"]()
-    clips = read_clips(tmp_path / "recordings")
-    assert clips.class_names == ("hello", "thanks") and clips.signer_names == ("user01",)
-    clip = clips.to_layout(LAYOUTS["kp90"]).clips[0]
-    names = LAYOUTS["kp90"].names
-    hand = names.index("right_hand_wrist")
-    wrist = results.right_hand_landmarks.landmark[0]
-    np.testing.assert_allclose(clip.landmarks[0, hand], (wrist.x, wrist.y), rtol=1e-6)
-    face = names.index("face_10")
-    forehead = results.face_landmarks.landmark[10]
-    np.testing.assert_allclose(clip.landmarks[0, face], (forehead.x, forehead.y), rtol=1e-6)
-    assert not clip.landmarks[:, names.index("left_hand_wrist")].any()
-    assert clip.repetition == 2

@@ -47,8 +47,7 @@ def write_video(path: Path, frames: list[np.ndarray], fps: float = 25) -> Path:
     return path
 
 
-@pytest.fixture(scope="session")
-def portrait() -> list[np.ndarray]:
+def portrait_frames() -> list[np.ndarray]:
     """A portrait that moves to the right: head and shoulders, no hand. Public domain."""
     from matplotlib.cbook import get_sample_data
 
@@ -57,3 +56,8 @@ def portrait() -> list[np.ndarray]:
 
         picture = np.asarray(Image.open(file).convert("RGB").resize((384, 450)))
     return [np.roll(picture, 4 * at, axis=1) for at in range(12)]
+
+
+@pytest.fixture(scope="session")
+def portrait() -> list[np.ndarray]:
+    return portrait_frames()
