@@ -7,18 +7,12 @@ from __future__ import annotations
 
 import argparse
 import json
-import sys
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from bridge.errors import BridgeError
 from signbart.console import at_least, program_name, run_command
 from signbart.recordings.options import add_reading_arguments, reading_options
-
-if TYPE_CHECKING:
-    from bridge.artifact.opened import OpenedModel
-    from signbart.recordings.clip import Clip
 
 _SHOWN = 5
 
@@ -64,12 +58,25 @@ def main(arguments: Sequence[str] | None = None) -> int:
     from signbart.video.frames import is_video
 
     model = open_model(options.model)
+    reading = reading_options(options)
     if options.camera is not None:
-        return _follow_camera(model, options)
+        from signbart.video.running import follow_camera
+
+        follow_camera(
+            options.camera,
+            options.task,
+            model.classify,
+            changes=reading["changes"],
+            window=options.window,
+            every=options.every,
+        )
+        return 0
     if is_video(Path(options.clip)):
-        scores = model.classify(_clip_of_video(options))
+        from signbart.video.clips import clip_of_video
+
+        scores = model.classify(clip_of_video(options.clip, options.task, **reading))
     else:
-        scores = model.classify(options.clip, **reading_options(options))
+        scores = model.classify(options.clip, **reading)
     if options.json:
         predictions = [{"label": label, "score": round(score, 6)} for label, score in scores]
         record = {"model": options.model, "clip": options.clip, "predictions": predictions}
@@ -78,52 +85,6 @@ def main(arguments: Sequence[str] | None = None) -> int:
     width = max(len(label) for label, _ in scores[:_SHOWN])
     for label, score in scores[:_SHOWN]:
         print(f"{label:<{width}}  {score:7.2%}")
-    return 0
-
-
-def _clip_of_video(options: argparse.Namespace) -> Clip:
-    """A video's landmarks; on stderr what was found."""
-    from signbart.video.extraction import as_clip, landmarks_of_video
-    from signbart.video.holistic import describe_found
-
-    if options.task is None:
-        raise BridgeError(
-            f"{options.clip}: a video; pass --task holistic_landmarker.task, see docs/data.md"
-        )
-    reading = reading_options(options)
-    given = [name for name in ("source_layout", "image_size") if reading[name] is not None]
-    if given:
-        raise BridgeError(f"--{given[0].replace('_', '-')}: a video's landmarks are known")
-    landmarks = landmarks_of_video(Path(options.clip), Path(options.task))
-    print(describe_found(landmarks), file=sys.stderr)
-    return as_clip(landmarks, options.clip, reading["changes"])
-
-
-def _follow_camera(model: OpenedModel, options: argparse.Namespace) -> int:
-    """Says what the last seconds show; on a terminal in one line."""
-    from signbart.video.extraction import as_clip
-    from signbart.video.frames import read_camera
-    from signbart.video.holistic import Landmarker, native_noise
-    from signbart.video.running import running_scores
-
-    if options.task is None:
-        raise BridgeError("--camera needs --task holistic_landmarker.task, see docs/data.md")
-    ending = "\r" if sys.stdout.isatty() else "\n"
-    try:
-        with native_noise(None), Landmarker(Path(options.task)) as landmarker:
-            for now, scores in running_scores(
-                read_camera(options.camera),
-                landmarker,
-                lambda landmarks: model.classify(
-                    as_clip(landmarks, "the camera", reading_options(options)["changes"])
-                ),
-                window=options.window,
-                every=options.every,
-            ):
-                text = f"{scores[0][0]}  {scores[0][1]:.0%}" if scores else "nobody is seen"
-                print(f"{now:6.1f} s  {text:<40}", end=ending, flush=True)
-    except KeyboardInterrupt:
-        print()
     return 0
 
 

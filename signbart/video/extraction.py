@@ -24,11 +24,7 @@ from signbart.files import (
     remove_left_overs,
     write_text,
 )
-from signbart.landmarks.source import as_source
-from signbart.recordings.clip import Clip, find_fault
 from signbart.recordings.folders import Folder, ignored_note, list_folder, some
-from signbart.recordings.names import UNKNOWN_SIGNER
-from signbart.recordings.recording import Changes, Reading, Recording, to_landmarks
 from signbart.video.drawing import Drawing
 from signbart.video.frames import Video, is_video
 from signbart.video.holistic import LAYOUT, Landmarker, describe_found, native_noise
@@ -87,23 +83,6 @@ def landmarks_of_video(
                     + (f" of {frames.frames}" if frames.frames else "")
                 )
     return stacked(found)
-
-
-def as_clip(landmarks: np.ndarray, source: str, changes: Changes) -> Clip:
-    """A recording of (T, 543, 2) landmarks, put right as the user says.
-
-    Raises:
-        ClipError: Nobody was found, or there is one frame only.
-    """
-    own = Recording(landmarks, source, layout=as_source(LAYOUT))
-    points, _ = to_landmarks(own, Reading(changes=changes))
-    clip = Clip(points, 0, UNKNOWN_SIGNER, 0, source)
-    if not points.any():
-        raise ClipError(f"{source}: nobody was found in its {len(points)} frames")
-    fault = find_fault(clip)
-    if fault:
-        raise ClipError(fault)
-    return clip
 
 
 @dataclass(frozen=True)

@@ -2,23 +2,71 @@
 
 from __future__ import annotations
 
+import sys
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
+from pathlib import Path
 
 import numpy as np
 
-from signbart.video.frames import Frame
-from signbart.video.holistic import Landmarker
+from signbart.errors import ConfigError
+from signbart.recordings.clip import Clip
+from signbart.recordings.recording import Changes
+from signbart.video.clips import as_clip
+from signbart.video.frames import Frame, read_camera
+from signbart.video.holistic import Landmarker, native_noise
+
+Scores = list[tuple[str, float]]
+
+
+def follow_camera(
+    number: int,
+    task: str | None,
+    classify: Callable[[Clip], Scores],
+    *,
+    changes: Changes,
+    window: float,
+    every: float,
+) -> None:
+    """Prints what the last seconds before a camera show, until Ctrl-C; on a terminal in one line.
+
+    Args:
+        number: Of the camera, from 0.
+        task: The HolisticLandmarker's model file.
+        classify: Gives labels and scores, the likeliest first.
+        changes: What is to be put right about the landmarks.
+        window: See `running_scores`.
+        every: See `running_scores`.
+
+    Raises:
+        SignBartError: The camera cannot be opened, or `task` is none.
+    """
+    if task is None:
+        raise ConfigError("--camera needs --task holistic_landmarker.task, see docs/data.md")
+    ending = "\r" if sys.stdout.isatty() else "\n"
+    try:
+        with native_noise(None), Landmarker(Path(task)) as landmarker:
+            for now, scores in running_scores(
+                read_camera(number),
+                landmarker,
+                lambda landmarks: classify(as_clip(landmarks, "the camera", changes)),
+                window=window,
+                every=every,
+            ):
+                text = f"{scores[0][0]}  {scores[0][1]:.0%}" if scores else "nobody is seen"
+                print(f"{now:6.1f} s  {text:<40}", end=ending, flush=True)
+    except KeyboardInterrupt:
+        print()
 
 
 def running_scores(
     frames: Iterable[Frame],
     landmarker: Landmarker,
-    classify: Callable[[np.ndarray], list[tuple[str, float]]],
+    classify: Callable[[np.ndarray], Scores],
     *,
     window: float,
     every: float,
-) -> Iterator[tuple[float, list[tuple[str, float]]]]:
+) -> Iterator[tuple[float, Scores]]:
     """What the last `window` seconds show, every `every` seconds.
 
     Args:

@@ -63,7 +63,7 @@ def test_a_signing_video_becomes_a_label_in_one_command(selfie, task, capfd):
 def test_landmarks_of_a_video_are_a_recording_as_any_other(selfie, task, tmp_path, capfd):
     from bridge.artifact.opened import open_model
     from signbart.recordings.recording import Changes
-    from signbart.video.extraction import as_clip
+    from signbart.video.clips import as_clip
 
     assert main([str(selfie), "--task", str(task), "--output", str(tmp_path / "x.npy")]) == 0
     printed = capfd.readouterr()
@@ -227,7 +227,6 @@ def test_videos_that_cannot_be_read(tmp_path, still, task):
 
 def test_bad_options_are_refused(tmp_path, still, task, capsys):
     from bridge.classify import main as classify
-    from bridge.errors import BridgeError
 
     for arguments, message in (
         ([str(tmp_path / "none.mp4"), "--output", "x.npy"], "no such video, folder or camera"),
@@ -243,7 +242,7 @@ def test_bad_options_are_refused(tmp_path, still, task, capsys):
         (["--camera", "0"], "--camera needs --task"),
         ([str(still), "--task", str(task), "--source-layout", "kp75"], "landmarks are known"),
     ):
-        with pytest.raises(BridgeError, match=message):
+        with pytest.raises(SignBartError, match=message):
             classify([str(EXAMPLE), *arguments])
     with native_noise(None), pytest.raises(ClipError, match="camera 93: cannot be opened"):
         next(iter(read_camera(93)))
