@@ -43,6 +43,8 @@ def follow_camera(
     """
     if task is None:
         raise ConfigError("--camera needs --task holistic_landmarker.task, see docs/data.md")
+    if not (0 < window < float("inf") and 0 <= every < float("inf")):
+        raise ConfigError(f"--window {window:g} --every {every:g}: seconds, the first above 0")
     ending = "\r" if sys.stdout.isatty() else "\n"
     try:
         with native_noise(None), Landmarker(Path(task)) as landmarker:
