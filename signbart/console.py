@@ -109,7 +109,9 @@ def cell(value: float | None, form: str = ".2f") -> str:
 
 
 @contextlib.contextmanager
-def redirect_output(log: Path, verbose: bool = False) -> Iterator[None]:
+def redirect_output(
+    log: Path, verbose: bool = False, descriptors: Sequence[int] = (1, 2)
+) -> Iterator[None]:
     """Sends all output, that of C++ libraries included, to the end of a file.
 
     Converters and quantizers say a lot that nobody wants to read while they work.
@@ -117,22 +119,23 @@ def redirect_output(log: Path, verbose: bool = False) -> Iterator[None]:
     Args:
         log: The file.
         verbose: Leave the output where it goes.
+        descriptors: Which output: 1 is stdout, 2 stderr.
     """
     if verbose:
         yield
         return
     sys.stdout.flush()
     sys.stderr.flush()
-    saved = os.dup(1), os.dup(2)
+    saved = [os.dup(descriptor) for descriptor in descriptors]
     with open(log, "ab") as file:
-        os.dup2(file.fileno(), 1)
-        os.dup2(file.fileno(), 2)
+        for descriptor in descriptors:
+            os.dup2(file.fileno(), descriptor)
     try:
         yield
     finally:
         sys.stdout.flush()
         sys.stderr.flush()
-        for descriptor, kept in zip((1, 2), saved, strict=True):
+        for descriptor, kept in zip(descriptors, saved, strict=True):
             os.dup2(kept, descriptor)
             os.close(kept)
 

@@ -243,6 +243,7 @@ def signs(tmp_path_factory) -> Path:
         (ALL, "weight-map --checkpoint a.safetensors", "TensorFlow", "keras"),
         (ALL, "evaluate EXAMPLE --data DATA", "scikit-learn", "report"),
         (ALL, "clips info DATA", "Rich", "report"),
+        (ALL, "landmarks EXAMPLE --task EXAMPLE --output a.npy", "MediaPipe", "video"),
     ],
 )
 def test_a_command_whose_extra_is_missing_names_it(signs, tmp_path, extras, line, title, named):

@@ -18,7 +18,7 @@ from signbart.video.extraction import (
     stacked,
 )
 from signbart.video.frames import read_camera
-from signbart.video.holistic import Landmarker, describe_found, native_noise
+from signbart.video.holistic import Landmarker, describe_found, import_mediapipe, native_noise
 from signbart.video.task_file import assemble_task, check_task
 
 _LISTED = 5  # failures on the screen
@@ -65,6 +65,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         help="write --task from the parts that MediaPipe's wheel of version 0.10.21 carries",
     )
     options = parser.parse_args(arguments)
+    import_mediapipe()  # whoever lacks it need not look for its model file first
     task = Path(options.task)
     if options.assemble_task:
         assemble_task(Path(options.assemble_task), task)

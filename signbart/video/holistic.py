@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-import contextlib
 import os
 import sys
-from collections.abc import Iterator
+from contextlib import AbstractContextManager
 from pathlib import Path
 
 import numpy as np
 
+from signbart.console import redirect_output
 from signbart.errors import SignBartError
 from signbart.landmarks.layouts import LAYOUTS
 from signbart.video.frames import Frame
@@ -38,7 +38,7 @@ class Landmarker:
 
     def __init__(self, task: Path):
         check_task(task)
-        self._mediapipe = _import_mediapipe()
+        self._mediapipe = import_mediapipe()
         from mediapipe.tasks.python import BaseOptions, vision
 
         options = vision.HolisticLandmarkerOptions(
@@ -73,7 +73,7 @@ class Landmarker:
         return landmarks
 
 
-def _import_mediapipe():
+def import_mediapipe():
     """MediaPipe without TensorFlow, which it would load, where there is one, to document itself."""
     before = sys.modules.get("tensorflow")
     if before is None:
@@ -86,19 +86,9 @@ def _import_mediapipe():
     return mediapipe
 
 
-@contextlib.contextmanager
-def native_noise(log: Path | None) -> Iterator[None]:
+def native_noise(log: Path | None) -> AbstractContextManager[None]:
     """Sends what C++ libraries write to stderr to the end of a file, or nowhere."""
-    sys.stderr.flush()
-    saved = os.dup(2)
-    with open(log or os.devnull, "ab") as file:
-        os.dup2(file.fileno(), 2)
-    try:
-        yield
-    finally:
-        sys.stderr.flush()
-        os.dup2(saved, 2)
-        os.close(saved)
+    return redirect_output(log or Path(os.devnull), descriptors=(2,))
 
 
 def shares_found(landmarks: np.ndarray) -> dict[str, int]:

@@ -95,6 +95,7 @@ SHORTENED: dict[str, tuple[tuple[str, str], ...]] = {
         (r"--batch-size \d+ --frames \d+", "--batch-size 2 --frames 8 --rounds 1"),
     ),
     "python -m benchmarks.conversion": ((r"$", " --routes litert --rounds 1"),),
+    "python -m benchmarks.landmarks": ((r"$", " --rounds 1"),),
     "python -m benchmarks.startup": ((r"$", " --rounds 1"),),
     "python -m benchmarks.static_int8": ((r"$", ' --only "moving average"'),),
     "python -m benchmarks.other_models": ((r"$", " --routes keras --rounds 2"),),
