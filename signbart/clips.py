@@ -10,7 +10,7 @@ import numpy as np
 
 from signbart.console import next_command, print_table, program_name, run_command
 from signbart.errors import ClipError
-from signbart.landmarks.layouts import LAYOUTS
+from signbart.landmarks.layouts import LAYOUTS, get_layout
 from signbart.recordings.clip import Clip, ClipSet
 from signbart.recordings.data_set import DATA_SET_FORMS
 from signbart.recordings.doctor import counts_by_split
@@ -21,7 +21,7 @@ from signbart.recordings.options import (
     read_examined,
     reading_options,
 )
-from signbart.recordings.packed import packing_step, write_packed
+from signbart.recordings.packed import write_packed
 from signbart.recordings.pictures import draw_clip
 from signbart.recordings.reading import CLIP_FORMS, CLIP_OF_SET, read_clips, read_single_clip
 
@@ -77,8 +77,7 @@ def _pack(arguments: argparse.Namespace) -> None:
     if target.exists() and not arguments.force:
         raise ClipError(f"{target}: exists already; pass --force to replace it")
     clip_set = read_data(arguments)
-    write_packed(clip_set, target)
-    step = packing_step([clip.landmarks for clip in clip_set.clips])
+    step = write_packed(clip_set, target, mapped=arguments.mapped)
     _print_summary(clip_set)
     _print_skipped(clip_set)
     print(f"wrote      {target}, {target.stat().st_size} bytes")
@@ -129,6 +128,18 @@ def main(argv: Sequence[str] | None = None) -> int:
     add_reading_arguments(source)
     pack = commands.add_parser("pack", parents=[source], help="write a packed .npz")
     pack.add_argument("out", help="the .npz to write")
+    pack.add_argument(
+        "--layout",
+        dest="only_layout",
+        type=get_layout,
+        metavar="NAME",
+        help=f"keep only this layout's landmarks: {', '.join(LAYOUTS)} (default: all)",
+    )
+    pack.add_argument(
+        "--mapped",
+        action="store_true",
+        help="for large sets: uncompressed, and mapped instead of loaded when it is read",
+    )
     pack.add_argument("--force", action="store_true", help="replace an existing file")
     pack.set_defaults(run=_pack)
     info = commands.add_parser("info", parents=[source], help="classes, signers, frames, keypoints")

@@ -5,15 +5,17 @@ from __future__ import annotations
 import contextlib
 import os
 import sys
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeVar
 
 from signbart.errors import SignBartError
 from signbart.extras import explain_missing
 
 if TYPE_CHECKING:
     from rich.console import Console
+
+T = TypeVar("T")
 
 NOT_RUN = "not run"  # stands in tables for what was not measured
 
@@ -78,6 +80,25 @@ def console() -> Console:
     width = None if interactive else int(columns) if columns.isdigit() and int(columns) else 160
     # No markup: a name in brackets is a name.
     return Console(width=width, highlight=False, markup=False, soft_wrap=not interactive)
+
+
+def track(items: Iterable[T], what: str, total: int | None = None) -> Iterator[T]:
+    """The items, with a progress bar on a terminal, where Rich is installed.
+
+    Args:
+        items: What is worked on, one after the other.
+        what: Is done with them, for the bar.
+        total: How many there are, where they do not say so themselves.
+    """
+    try:
+        out = console()
+        from rich.progress import track as follow
+    except ModuleNotFoundError:  # recordings are read by the base, too
+        out = None
+    if out is None or not out.is_terminal:
+        yield from items
+        return
+    yield from follow(items, what, total=total, console=out, transient=True)
 
 
 def print_table(title: str, columns: Sequence[str], rows: Sequence[Sequence[object]]) -> None:

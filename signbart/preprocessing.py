@@ -90,6 +90,7 @@ def preprocess(landmarks: np.ndarray, config: RunConfig) -> np.ndarray:
 
 def prepare(landmarks: np.ndarray, config: RunConfig) -> np.ndarray:
     """The steps that come before augmentation: plane, joints, length. (T', K, D) float32."""
+    landmarks = np.asarray(landmarks)
     layout = get_layout(config.data.layout)
     joints = np.asarray(config.joint_idx)
     frames = frame_indices(len(landmarks), config.data.max_frames)

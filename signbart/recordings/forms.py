@@ -13,11 +13,11 @@ from signbart.recordings.arrays import read_npy, read_npz
 from signbart.recordings.hdf5 import MAGIC as HDF5
 from signbart.recordings.hdf5 import read_hdf5
 from signbart.recordings.json_landmarks import read_json
-from signbart.recordings.packed import read_packed
 from signbart.recordings.pickles import read_pickled
 from signbart.recordings.pose_files import VERSIONS, read_pose
 from signbart.recordings.recording import Contents
 from signbart.recordings.tables import PARQUET, read_table
+from signbart.recordings.unpacking import read_packed
 
 _HEAD = 4096  # bytes that tell the form
 # Protocols 2 to 5 begin with a mark; 0 and 1 with a container or a name.

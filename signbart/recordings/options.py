@@ -104,6 +104,7 @@ def read_examined(
         options.data,
         split=getattr(options, "split", "all"),
         skip_bad=options.skip_bad,
+        only=getattr(options, "only_layout", None),
         **reading_options(options),
     )
     report = examine_clips(clips)
