@@ -22,7 +22,7 @@ from signbart.errors import ClipError
 # A mapped page stays resident once it was looked at. All are let go of after so many bytes; the
 # system's file cache, which gives way to whoever needs memory, still has them.
 _RESIDENT = 64 << 20
-_AROUND = 2 * (64 << 10)  # what Linux maps along with a page (fault_around_bytes), at either end
+_AROUND = 2 << 20  # what Linux may map along with a page: all that its cache keeps in one piece
 _LOCAL_HEADER = struct.Struct("<26xHH")  # of a zip's member: ends in the lengths of name and extra
 _BLOCK = 1 << 22
 
