@@ -193,12 +193,13 @@ def test_damaged_files_are_errors_before_anything_is_mapped(tmp_path, name):
 @pytest.mark.parametrize("layout", ["kp75", "kinect20"])
 def test_batches_are_the_same_whether_clips_stay_prepared_or_not(tmp_path, monkeypatch, layout):
     keypoints, coordinates = (75, 2) if layout == "kp75" else (20, 3)
+    normalization = "bbox" if layout == "kp75" else "body_centred"
     write_packed(clips_of(23, keypoints, coordinates), tmp_path / "x.npz", mapped=True)
     clips = read_clips(tmp_path / "x.npz")
     config = from_dict(
         {
             "model": {"num_labels": 3},
-            "data": {"layout": layout, "max_frames": 10},
+            "data": {"layout": layout, "max_frames": 10, "normalization": normalization},
             "augment": {"probability": 0.5, "flip": 0.5, "noise": 0.01},
             "train": {"batch_size": 4},
         },
