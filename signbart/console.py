@@ -5,7 +5,8 @@ from __future__ import annotations
 import contextlib
 import os
 import sys
-from collections.abc import Callable, Iterable, Iterator, Sequence
+import time
+from collections.abc import Callable, Iterable, Iterator, Sequence, Sized
 from pathlib import Path
 from typing import TYPE_CHECKING, TypeVar
 
@@ -16,6 +17,7 @@ if TYPE_CHECKING:
     from rich.console import Console
 
 T = TypeVar("T")
+_SHORT = 2.0  # seconds that nobody minds waiting
 
 NOT_RUN = "not run"  # stands in tables for what was not measured
 
@@ -83,7 +85,7 @@ def console() -> Console:
 
 
 def track(items: Iterable[T], what: str, total: int | None = None) -> Iterator[T]:
-    """The items, with a progress bar on a terminal, where Rich is installed.
+    """The items, on a terminal with a progress bar once they take over two seconds.
 
     Args:
         items: What is worked on, one after the other.
@@ -92,13 +94,26 @@ def track(items: Iterable[T], what: str, total: int | None = None) -> Iterator[T
     """
     try:
         out = console()
-        from rich.progress import track as follow
+        from rich.file_proxy import FileProxy
+        from rich.progress import Progress
     except ModuleNotFoundError:  # recordings are read by the base, too
         out = None
-    if out is None or not out.is_terminal:
+    # Where rich stands in for stdout, another bar is being shown.
+    if out is None or not out.is_terminal or isinstance(sys.stdout, FileProxy):
         yield from items
         return
-    yield from follow(items, what, total=total, console=out, transient=True)
+    progress = Progress(console=out, transient=True)
+    task = progress.add_task(what, total=len(items) if isinstance(items, Sized) else total)
+    begun = time.monotonic()
+    try:
+        for item in items:
+            if not progress.live.is_started and time.monotonic() - begun > _SHORT:
+                progress.start()
+            yield item
+            progress.advance(task)
+    finally:
+        if progress.live.is_started:
+            progress.stop()
 
 
 def print_table(title: str, columns: Sequence[str], rows: Sequence[Sequence[object]]) -> None:

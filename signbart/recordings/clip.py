@@ -141,8 +141,8 @@ class ClipSet:
             ClipError: A clip has landmarks that do not give this layout.
         """
         clips = tuple(
-            dataclasses.replace(clip, landmarks=_landmarks_in(clip, layout, self.landmark_names))
-            for clip in self.clips
+            dataclasses.replace(clip, landmarks=landmarks_in(clip, layout, self.landmark_names))
+            for clip in track(self.clips, "selecting")
         )
         return dataclasses.replace(self, clips=clips, landmark_names=None)
 
@@ -173,9 +173,10 @@ def _layout_of(names: tuple[str, ...]) -> Layout | None:
     return next((layout for layout in LAYOUTS.values() if layout.names == names), None)
 
 
-def _landmarks_in(
+def landmarks_in(
     clip: Clip, layout: Layout, names: tuple[str, ...] | None
 ) -> np.ndarray | MappedLandmarks:
+    """A clip's landmarks and coordinates of `layout`; see `ClipSet.to_layout`."""
     landmarks = _select(clip, layout, names)
     coordinates = landmarks.shape[-1]
     if layout.unit == "image":

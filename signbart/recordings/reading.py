@@ -15,7 +15,7 @@ from signbart.console import track
 from signbart.errors import ClipError, ConfigError
 from signbart.landmarks.layouts import Layout
 from signbart.landmarks.source_layouts import get_source_layout
-from signbart.recordings.clip import Clip, ClipSet, find_fault
+from signbart.recordings.clip import Clip, ClipSet, find_fault, landmarks_in
 from signbart.recordings.data_set import DATA_SET_FORMS, open_data_set
 from signbart.recordings.folders import list_folder, naturally
 from signbart.recordings.forms import FORMS, form_of, read_file
@@ -209,7 +209,7 @@ def _to_set(
                 raise ClipError(fault)
             kind = (clip.landmarks.shape[1:], names)
             if only is not None:
-                clip = ClipSet((clip,), (), landmark_names=names).to_layout(only).clips[0]
+                clip = dataclasses.replace(clip, landmarks=landmarks_in(clip, only, names))
         except ClipError as error:
             refuse(str(error))
             continue
