@@ -23,8 +23,8 @@ from signbart.recordings.clip import ClipSet
 # enough that a batch's clips are about equally long, small enough to stay random and in cache.
 CHUNK_BATCHES = 8
 
-# Bytes of prepared clips that are kept; more are prepared again in every epoch, which takes about
-# a twentieth of a millisecond a clip.
+# Bytes of prepared clips that are kept; more are prepared again in every epoch, which takes a
+# small part of the time that augmenting them does.
 _KEPT = 256 << 20
 
 

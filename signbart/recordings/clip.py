@@ -181,7 +181,8 @@ def landmarks_in(
     coordinates = landmarks.shape[-1]
     if layout.unit == "image":
         mapped = isinstance(landmarks, MappedLandmarks)
-        landmarks = landmarks.cut(2) if mapped else landmarks[..., :2]
+        # A view would keep the third coordinate in memory, and all that was not selected.
+        landmarks = landmarks.cut(2) if mapped else np.ascontiguousarray(landmarks[..., :2])
         points = np.asarray(landmarks)
         detected = np.abs(points[points != 0.0])
         if detected.size and np.median(detected) > LARGEST_USUAL:
