@@ -99,7 +99,7 @@ class MappedFrames:
         """Some frames of some landmarks, float32; all landmarks where `columns` is None."""
         numbers = self._frames[start:stop, :, :coordinates]
         if columns is not None:
-            numbers = numbers[:, columns]
+            numbers = numbers.take(columns, axis=1)
         landmarks = scaled(numbers, self._scale)
         self._touched += _AROUND + (stop - start) * self._frames[:1].nbytes
         if self._touched > _RESIDENT and hasattr(mmap, "MADV_DONTNEED"):
