@@ -96,8 +96,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         seconds, peak = run_measured("signbart.clips", "info", str(data))
         rows.append((f"info, {name}", count, f"{size:.2f}", f"{seconds:.1f}", f"{peak:.2f}", ""))
         seconds, peak = run_measured(
-            "signbart.clips", "pack", str(data), str(narrow), "--layout", "kp65", "--mapped",
-            "--force",
+            "signbart.clips", "pack", str(data), str(narrow), "--layout", "kp65", "--force",
         )  # fmt: skip
         size = narrow.stat().st_size / 1e9
         rows.append((f"pack, {name}", count, f"{size:.2f}", f"{seconds:.1f}", f"{peak:.2f}", ""))

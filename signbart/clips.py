@@ -77,7 +77,7 @@ def _pack(arguments: argparse.Namespace) -> None:
     if target.exists() and not arguments.force:
         raise ClipError(f"{target}: exists already; pass --force to replace it")
     clip_set = read_data(arguments)
-    step = write_packed(clip_set, target, mapped=arguments.mapped)
+    step = write_packed(clip_set, target, mapped=arguments.only_layout is not None)
     _print_summary(clip_set)
     _print_skipped(clip_set)
     print(f"wrote      {target}, {target.stat().st_size} bytes")
@@ -133,12 +133,8 @@ def main(argv: Sequence[str] | None = None) -> int:
         dest="only_layout",
         type=get_layout,
         metavar="NAME",
-        help=f"keep only this layout's landmarks: {', '.join(LAYOUTS)} (default: all)",
-    )
-    pack.add_argument(
-        "--mapped",
-        action="store_true",
-        help="for large sets: uncompressed, and mapped instead of loaded when it is read",
+        help="for large sets: keep only this layout's landmarks, uncompressed, so that the file is "
+        f"mapped and not loaded: {', '.join(LAYOUTS)} (default: all, compressed)",
     )
     pack.add_argument("--force", action="store_true", help="replace an existing file")
     pack.set_defaults(run=_pack)

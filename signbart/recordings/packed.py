@@ -13,7 +13,7 @@
 | landmark_names | (K) text, optional | where no model layout has these landmarks in this order |
 
 Where a value is too large for int16, ``kp_q`` is int32 or float32. Where it is not compressed it is
-not loaded, but mapped (`mapped`); ``pack --mapped`` writes it so. `unpacking` reads both.
+not loaded, but mapped (`mapped`); ``pack --layout`` writes it so. `unpacking` reads both.
 
 Legend: N clips, T frames, K keypoints, D coordinates.
 """

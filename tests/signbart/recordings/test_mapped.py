@@ -14,7 +14,7 @@ from signbart import batches
 from signbart.batches import evaluation_batches, prepare_clips, training_batches
 from signbart.clips import main
 from signbart.configuration.reading import from_dict
-from signbart.errors import ClipError
+from signbart.errors import ClipError, ConfigError
 from signbart.landmarks.layouts import get_layout
 from signbart.recordings import mapped as mapped_module
 from signbart.recordings.clip import Clip, ClipSet
@@ -125,16 +125,19 @@ def test_wide_values_are_mapped_too(tmp_path):
 def test_packing_keeps_one_layout_and_says_what_it_lacks(tmp_path, capsys):
     write_packed(clips_of(7, 543, 3), tmp_path / "whole.npz")
     out = tmp_path / "kp90.npz"
-    assert (
-        main(["pack", str(tmp_path / "whole.npz"), str(out), "--layout", "kp90", "--mapped"]) == 0
-    )
+    assert main(["pack", str(tmp_path / "whole.npz"), str(out), "--layout", "kp90"]) == 0
     assert "keypoints  90 of 2 coordinates" in capsys.readouterr().out
     kept, whole = read_clips(out), read_clips(tmp_path / "whole.npz")
     for clip, twin in zip(kept.clips, whole.to_layout(get_layout("kp90")).clips, strict=True):
         np.testing.assert_array_equal(np.asarray(clip.landmarks), np.asarray(twin.landmarks))
+    assert isinstance(kept.clips[0].landmarks, MappedLandmarks)
+    with pytest.raises(ConfigError, match="unknown landmark layout 'kp91'; known: .*kp90"):
+        main(["pack", str(tmp_path / "whole.npz"), str(tmp_path / "x.npz"), "--layout", "kp91"])
     # From the mapped form to the other, and to fewer landmarks.
     assert main(["pack", str(out), str(tmp_path / "again.npz")]) == 0
-    assert read_clips(tmp_path / "again.npz").fingerprint() == kept.fingerprint()
+    again = read_clips(tmp_path / "again.npz")
+    assert again.fingerprint() == kept.fingerprint()
+    assert isinstance(again.clips[0].landmarks, np.ndarray)
     with pytest.raises(ClipError, match=r"whole\.npz\[0\]: found 543 keypoints.*'kinect20' has 20"):
         read_clips(tmp_path / "whole.npz", only=get_layout("kinect20"))
     names = get_layout("kp75").names[:40]
