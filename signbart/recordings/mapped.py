@@ -33,13 +33,15 @@ def map_stored(path: Path, name: str) -> np.memmap | None:
     The bytes are compared with their checksum, and the sizes with the file's, before any is used.
 
     Raises:
-        ClipError: The array is not as large as it says.
+        ClipError: The array is not as large as it says, or larger than the file.
         Exception: One of `arrays.UNREADABLE`: the file is cut or damaged.
     """
     with zipfile.ZipFile(path) as archive, path.open("rb") as file:
         member = archive.getinfo(f"{name}.npy")
         if member.compress_type != zipfile.ZIP_STORED:
             return None
+        if member.file_size > path.stat().st_size:
+            raise ClipError(f"{path}: array '{name}' is cut off; copy or write it again")
         blocks = range(0, member.file_size + 1, _BLOCK)
         with archive.open(member) as content:  # raises at the end where the checksum is another
             for _ in track(blocks, f"checking {path.name}"):
@@ -56,7 +58,7 @@ def map_stored(path: Path, name: str) -> np.memmap | None:
         size = member.file_size - (file.tell() - start)
         if fortran or dtype.kind not in "iuf" or not size:
             return None
-        if math.prod(shape) * dtype.itemsize != size or size > path.stat().st_size - file.tell():
+        if math.prod(shape) * dtype.itemsize != size:
             raise ClipError(
                 f"{path}: array '{name}' should be {dtype} of shape {shape}, but has {size} bytes; "
                 "copy or write it again"

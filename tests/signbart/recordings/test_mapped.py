@@ -131,7 +131,7 @@ def test_packing_keeps_one_layout_and_says_what_it_lacks(tmp_path, capsys):
     for clip, twin in zip(kept.clips, whole.to_layout(get_layout("kp90")).clips, strict=True):
         np.testing.assert_array_equal(np.asarray(clip.landmarks), np.asarray(twin.landmarks))
     assert isinstance(kept.clips[0].landmarks, MappedLandmarks)
-    with pytest.raises(ConfigError, match="unknown landmark layout 'kp91'; known: .*kp90"):
+    with pytest.raises(ConfigError, match=r"layout 'kp91'; known: .*kp90"):
         main(["pack", str(tmp_path / "whole.npz"), str(tmp_path / "x.npz"), "--layout", "kp91"])
     # From the mapped form to the other, and to fewer landmarks.
     assert main(["pack", str(out), str(tmp_path / "again.npz")]) == 0
@@ -177,7 +177,7 @@ def damaged(path: Path, name: str) -> None:
     else:  # the directory says that the member is longer than the file
         at = content.rindex(b"kp_q.npy") - 46
         assert content[at : at + 4] == b"PK\1\2"
-        longer = (member.file_size + 10**6).to_bytes(4, "little")
+        longer = (member.file_size + 10**9).to_bytes(4, "little")
         content[at + 20 : at + 28] = longer * 2
         path.write_bytes(content)
 
