@@ -7,13 +7,14 @@ Legend: N clips, B batch, T frames, K keypoints.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 
 import numpy as np
 
 from signbart.augmentations import augment
 from signbart.configuration.schema import RunConfig
+from signbart.console import track
 from signbart.preprocessing import as_model_input, normalize, pad, prepare
 from signbart.recordings.clip import ClipSet
 
@@ -21,18 +22,36 @@ from signbart.recordings.clip import ClipSet
 # enough that a batch's clips are about equally long, small enough to stay random and in cache.
 CHUNK_BATCHES = 8
 
+# Bytes of prepared clips that are kept; more are prepared again in every epoch, which takes a
+# small part of the time that augmenting them does.
+_KEPT = 256 << 20
+
+
+@dataclass(frozen=True)
+class _PreparedWhenTaken:
+    """`PreparedClips.points` of clips that are too many to keep prepared."""
+
+    clips: ClipSet
+    config: RunConfig
+    longest: int
+
+    def __getitem__(self, rows: Iterable[int]) -> np.ndarray:
+        prepared = [prepare(self.clips.clips[row].landmarks, self.config) for row in rows]
+        return pad(prepared, self.longest)[0]
+
 
 @dataclass(frozen=True)
 class PreparedClips:
     """Clips after the steps that are the same in every epoch.
 
     Attributes:
-        points: (N, T, K, 2) float32, zeros behind each clip.
+        points: (N, T, K, 2) float32, zeros behind each clip. Of large sets they are prepared anew
+            whenever some are taken.
         lengths: (N,) valid frames.
         labels: (N,) int64.
     """
 
-    points: np.ndarray
+    points: np.ndarray | _PreparedWhenTaken
     lengths: np.ndarray
     labels: np.ndarray
 
@@ -82,12 +101,14 @@ def prepare_clips(clips: ClipSet, config: RunConfig) -> PreparedClips:
         ClipError: The recordings do not fit `config.data.layout`.
     """
     clips = clips.to_layout(config.data.landmark_layout)
-    prepared = [prepare(clip.landmarks, config) for clip in clips.clips]
-    if not prepared:
+    if not len(clips):
         shape = (0, 1, config.num_keypoints, config.coordinates)
         return PreparedClips(np.zeros(shape, np.float32), np.zeros(0, int), np.zeros(0, int))
-    points, mask = pad(prepared)
-    return PreparedClips(points, mask.sum(axis=1).astype(np.int64), clips.labels)
+    lengths = np.minimum([len(clip.landmarks) for clip in clips.clips], config.data.max_frames)
+    taken = _PreparedWhenTaken(clips, config, int(lengths.max()))
+    size = len(clips) * taken.longest * config.num_keypoints * config.coordinates * 4
+    points = taken if size > _KEPT else taken[track(range(len(clips)), "preparing")]
+    return PreparedClips(points, lengths.astype(np.int64), clips.labels)
 
 
 def training_rows(

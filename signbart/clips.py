@@ -21,7 +21,7 @@ from signbart.recordings.options import (
     read_examined,
     reading_options,
 )
-from signbart.recordings.packed import packing_step, write_packed
+from signbart.recordings.packed import write_packed
 from signbart.recordings.pictures import draw_clip
 from signbart.recordings.reading import CLIP_FORMS, CLIP_OF_SET, read_clips, read_single_clip
 from signbart.recordings.tree_writing import write_tree
@@ -78,8 +78,7 @@ def _pack(arguments: argparse.Namespace) -> None:
     if target.exists() and not arguments.force:
         raise ClipError(f"{target}: exists already; pass --force to replace it")
     clip_set = read_data(arguments)
-    write_packed(clip_set, target)
-    step = packing_step([clip.landmarks for clip in clip_set.clips])
+    step = write_packed(clip_set, target, mapped=arguments.only_layout is not None)
     _print_summary(clip_set)
     _print_skipped(clip_set)
     print(f"wrote      {target}, {target.stat().st_size} bytes")
@@ -90,8 +89,6 @@ def _pack(arguments: argparse.Namespace) -> None:
 
 def _unpack(arguments: argparse.Namespace) -> None:
     clip_set, target = read_data(arguments), Path(arguments.out)
-    if arguments.layout:
-        clip_set = clip_set.to_layout(get_layout(arguments.layout))
     write_tree(clip_set, target)
     _print_summary(clip_set)
     _print_skipped(clip_set)
@@ -141,11 +138,25 @@ def main(argv: Sequence[str] | None = None) -> int:
     add_reading_arguments(source)
     pack = commands.add_parser("pack", parents=[source], help="write a packed .npz")
     pack.add_argument("out", help="the .npz to write")
+    pack.add_argument(
+        "--layout",
+        dest="only_layout",
+        type=get_layout,
+        metavar="NAME",
+        help="for large sets: keep only this layout's landmarks, uncompressed, so that the file is "
+        f"mapped and not loaded: {', '.join(LAYOUTS)} (default: all, compressed)",
+    )
     pack.add_argument("--force", action="store_true", help="replace an existing file")
     pack.set_defaults(run=_pack)
     unpack = commands.add_parser("unpack", parents=[source], help="write a tree of pickles")
     unpack.add_argument("out", help="the folder to write")
-    unpack.add_argument("--layout", choices=LAYOUTS, help="the landmarks of this layout alone")
+    unpack.add_argument(
+        "--layout",
+        dest="only_layout",
+        type=get_layout,
+        metavar="NAME",
+        help=f"this layout's landmarks alone: {', '.join(LAYOUTS)} (default: all)",
+    )
     unpack.set_defaults(run=_unpack)
     info = commands.add_parser("info", parents=[source], help="classes, signers, frames, keypoints")
     info.set_defaults(run=_info)

@@ -90,15 +90,17 @@ def preprocess(landmarks: np.ndarray, config: RunConfig) -> np.ndarray:
 
 def prepare(landmarks: np.ndarray, config: RunConfig) -> np.ndarray:
     """The steps that come before augmentation: plane, joints, length. (T', K, D) float32."""
+    landmarks = np.asarray(landmarks)
     layout = config.data.landmark_layout
     joints = np.asarray(config.joint_idx)
     frames = frame_indices(len(landmarks), config.data.max_frames)
     if layout.unit == "metres":
-        points = body_centred(landmarks, layout, config.coordinates)[frames][:, joints]
+        points = body_centred(landmarks, layout, config.coordinates)[frames].take(joints, axis=1)
     elif config.data.normalization == "gaps_filled":
-        points = np.clip(fill_gaps(landmarks[:, joints, :2]), 0.0, 1.0)[frames]
+        points = np.clip(fill_gaps(landmarks[..., :2].take(joints, axis=1)), 0.0, 1.0)[frames]
     else:
-        points = np.clip(landmarks[frames][:, joints, :2], 0.0, 1.0)
+        # `take` needs a tenth of the time of an index on two axes.
+        points = np.clip(landmarks[frames][..., :2].take(joints, axis=1), 0.0, 1.0)
     return np.ascontiguousarray(points, dtype=np.float32)
 
 

@@ -10,12 +10,15 @@ import hashlib
 import re
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 
 import numpy as np
 
+from signbart.console import track
 from signbart.errors import ClipError
 from signbart.landmarks.layouts import LAYOUTS, Layout
 from signbart.landmarks.source import LARGEST_USUAL
+from signbart.recordings.mapped import MappedLandmarks
 
 _LISTED = 8  # names that a message lists
 
@@ -28,7 +31,8 @@ class Clip:
     """One recording of one sign.
 
     Attributes:
-        landmarks: (T, K, D) float32, finite; D 2 (image x, y) or 3 (metres x, y, z).
+        landmarks: (T, K, D) float32, finite; D 2 (image x, y) or 3 (metres x, y, z). They may be
+            left in their file: `np.asarray` makes an array of either.
         label: Index into the set's class names.
         signer: Who signs; ``unknown`` where nothing says.
         repetition: Which of the signer's repetitions; 0 where nothing says.
@@ -36,7 +40,7 @@ class Clip:
         split: ``train``, ``val`` or ``test`` where the recordings come divided, otherwise ``all``.
     """
 
-    landmarks: np.ndarray
+    landmarks: np.ndarray | MappedLandmarks
     label: int
     signer: str
     repetition: int
@@ -89,7 +93,7 @@ class ClipSet:
         digest = hashlib.sha256(repr(self.class_names).encode())
         if self.landmark_names is not None and _layout_of(self.landmark_names) is None:
             digest.update(repr(self.landmark_names).encode())
-        for clip in self.clips:
+        for clip in track(self.clips, "identifying"):
             about = (clip.landmarks.shape, clip.label, clip.signer, clip.split)
             digest.update(repr(about).encode())
             digest.update(np.ascontiguousarray(clip.landmarks).tobytes())
@@ -137,8 +141,8 @@ class ClipSet:
             ClipError: A clip has landmarks that do not give this layout.
         """
         clips = tuple(
-            dataclasses.replace(clip, landmarks=_landmarks_in(clip, layout, self.landmark_names))
-            for clip in self.clips
+            dataclasses.replace(clip, landmarks=landmarks_in(clip, layout, self.landmark_names))
+            for clip in track(self.clips, "selecting")
         )
         return dataclasses.replace(self, clips=clips, landmark_names=None)
 
@@ -169,12 +173,18 @@ def _layout_of(names: tuple[str, ...]) -> Layout | None:
     return next((layout for layout in LAYOUTS.values() if layout.names == names), None)
 
 
-def _landmarks_in(clip: Clip, layout: Layout, names: tuple[str, ...] | None) -> np.ndarray:
+def landmarks_in(
+    clip: Clip, layout: Layout, names: tuple[str, ...] | None
+) -> np.ndarray | MappedLandmarks:
+    """A clip's landmarks and coordinates of `layout`; see `ClipSet.to_layout`."""
     landmarks = _select(clip, layout, names)
     coordinates = landmarks.shape[-1]
     if layout.unit == "image":
-        landmarks = landmarks[..., :2]
-        detected = np.abs(landmarks[landmarks != 0.0])
+        mapped = isinstance(landmarks, MappedLandmarks)
+        # A view would keep the third coordinate in memory, and all that was not selected.
+        landmarks = landmarks.cut(2) if mapped else np.ascontiguousarray(landmarks[..., :2])
+        points = np.asarray(landmarks)
+        detected = np.abs(points[points != 0.0])
         if detected.size and np.median(detected) > LARGEST_USUAL:
             raise ClipError(
                 f"{clip.source}: landmarks are about {np.median(detected):.0f} in size and look "
@@ -191,7 +201,9 @@ def _landmarks_in(clip: Clip, layout: Layout, names: tuple[str, ...] | None) -> 
     return landmarks
 
 
-def _select(clip: Clip, layout: Layout, names: tuple[str, ...] | None) -> np.ndarray:
+def _select(
+    clip: Clip, layout: Layout, names: tuple[str, ...] | None
+) -> np.ndarray | MappedLandmarks:
     """The landmarks of `layout` by name, as the clip has them; 0 for those that it lacks."""
     found = clip.landmarks.shape[1]
     if names is None:
@@ -209,19 +221,27 @@ def _select(clip: Clip, layout: Layout, names: tuple[str, ...] | None) -> np.nda
         names = own.names
     if names == layout.names:
         return clip.landmarks
-    index = {name: at for at, name in enumerate(names)}
-    there = [at for at, name in enumerate(layout.names) if name in index]
+    there, chosen = _places(names, layout.names)
     if not there:
         raise ClipError(
             f"{clip.source}: has none of the landmarks of layout '{layout.name}'; the first ones "
             f"are {', '.join(names[:_LISTED])}; set data.layout to one that fits"
         )
-    chosen = [index[layout.names[at]] for at in there]
     if len(there) == layout.num_keypoints:
+        if isinstance(clip.landmarks, MappedLandmarks):
+            return clip.landmarks.take(chosen)
         return clip.landmarks[:, chosen]
     landmarks = np.zeros((len(clip.landmarks), layout.num_keypoints, clip.landmarks.shape[2]))
     landmarks[:, there] = clip.landmarks[:, chosen]
     return landmarks.astype(np.float32)
+
+
+@lru_cache(maxsize=8)
+def _places(names: tuple[str, ...], wanted: tuple[str, ...]) -> tuple[list[int], list[int]]:
+    """Which of the wanted landmarks are there, and where among `names`."""
+    index = {name: at for at, name in enumerate(names)}
+    there = [at for at, name in enumerate(wanted) if name in index]
+    return there, [index[wanted[at]] for at in there]
 
 
 def find_fault(clip: Clip) -> str | None:

@@ -7,12 +7,13 @@ from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 
+from signbart.console import track
 from signbart.errors import ClipError
 from signbart.recordings.folders import Folder, ignored_note, list_folder
 from signbart.recordings.forms import form_of, is_packed, read_file
 from signbart.recordings.indexes import find_index, read_indexed
 from signbart.recordings.labels import LABEL_FILES, read_class_names
-from signbart.recordings.packed import read_packed
+from signbart.recordings.packed_reading import read_packed
 from signbart.recordings.recording import Contents, Recording
 from signbart.recordings.tree import is_tree, read_tree
 
@@ -59,7 +60,8 @@ def _contents_of(folder: Folder, split: str) -> Contents:
     if any(inner.files or inner.folders for inner in folder.folders.values()):
         return read_tree(folder, split, read_file)
     files = [path / name for name in folder.files]
-    readable = [file for file in files if form_of(file) is not None]
+    looked_at = track(files, "looking at files")
+    readable = [file for file in looked_at if form_of(file) is not None]
     # Beside data of another form JSON only describes them.
     others = [file for file in readable if file.suffix.lower() != ".json"]
     readable = others or readable

@@ -41,6 +41,7 @@ class DataSource:
         *,
         split: str = "all",
         skip_bad: bool = False,
+        only: Layout | None = None,
         layout: Layout | None = None,
         quiet: bool = False,
     ) -> tuple[ClipSet, Report]:
@@ -49,6 +50,7 @@ class DataSource:
         Args:
             split: One of train, val, test, all.
             skip_bad: Leave bad clips out.
+            only: Keep the landmarks of this layout alone; see `reading.read_clips`.
             layout: The model layout that will be asked of them, to say what they lack of it.
             quiet: Say nothing.
 
@@ -60,6 +62,7 @@ class DataSource:
             self.path,
             split=split,
             skip_bad=skip_bad,
+            only=only,
             source_layout=self.source_layout,
             signer_pattern=self.signer_pattern,
             image_size=self.image_size,

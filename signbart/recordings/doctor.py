@@ -11,6 +11,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from signbart.console import track
 from signbart.landmarks.layouts import LAYOUTS
 from signbart.recordings.clip import Clip, ClipSet
 from signbart.recordings.folders import some
@@ -201,7 +202,7 @@ def _of_classes(clips: ClipSet) -> list[Finding]:
 def _of_duplicates(clips: ClipSet, facts: dict[str, str]) -> list[Finding]:
     seen: dict[bytes, Clip] = {}
     twice: list[tuple[Clip, Clip]] = []
-    for clip in clips.clips:
+    for clip in track(clips.clips, "comparing"):
         digest = hashlib.sha256(np.ascontiguousarray(clip.landmarks).tobytes()).digest()
         first = seen.setdefault(digest, clip)
         if first is not clip:

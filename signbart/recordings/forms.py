@@ -13,7 +13,7 @@ from signbart.recordings.arrays import read_npy, read_npz
 from signbart.recordings.hdf5 import MAGIC as HDF5
 from signbart.recordings.hdf5 import read_hdf5
 from signbart.recordings.json_landmarks import read_json
-from signbart.recordings.packed import read_packed
+from signbart.recordings.packed_reading import read_packed
 from signbart.recordings.pickles import read_pickled
 from signbart.recordings.pose_files import VERSIONS, read_pose
 from signbart.recordings.recording import Contents

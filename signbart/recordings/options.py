@@ -87,6 +87,7 @@ def read_examined(
     return data_source(options, options.data).read(
         split=getattr(options, "split", "all"),
         skip_bad=options.skip_bad,
+        only=getattr(options, "only_layout", None),
         layout=layout,
         quiet=quiet,
     )

@@ -53,7 +53,7 @@ def _drawable(
     clips: ClipSet, index: int
 ) -> tuple[np.ndarray, tuple[str, ...], tuple[tuple[int, int], ...]]:
     """(T, K, 2) in the unit square with y down, the landmarks' names, and which are joined."""
-    landmarks = clips.clips[index].landmarks
+    landmarks = np.asarray(clips.clips[index].landmarks)
     count = landmarks.shape[1]
     own = next((layout for layout in LAYOUTS.values() if layout.num_keypoints == count), None)
     names = clips.landmark_names or (own.names if own else tuple(map(str, range(count))))

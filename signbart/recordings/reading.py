@@ -8,12 +8,14 @@ from __future__ import annotations
 import dataclasses
 import re
 from collections import Counter
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 
+from signbart.console import track
 from signbart.errors import ClipError, ConfigError
+from signbart.landmarks.layouts import Layout
 from signbart.landmarks.source_layouts import get_source_layout
-from signbart.recordings.clip import Clip, ClipSet, find_fault
+from signbart.recordings.clip import Clip, ClipSet, find_fault, landmarks_in
 from signbart.recordings.data_set import DATA_SET_FORMS, open_data_set
 from signbart.recordings.folders import list_folder, naturally
 from signbart.recordings.forms import FORMS, form_of, read_file
@@ -37,6 +39,8 @@ CLIP_FORMS = (
 )
 NO_CHANGES = Changes()
 CLIP_OF_SET = re.compile(r"(.+)\[(\d+)\]")  # as messages name the clips of a set
+# What clips of one set have in common: landmarks, coordinates, and the landmarks' names.
+Kind = tuple[tuple[int, ...], tuple[str, ...] | None]
 _SIZE = re.compile(r"(\d{1,5})[x×](\d{1,5})")
 
 
@@ -100,6 +104,7 @@ def read_clips(
     signer_pattern: str | None = None,
     image_size: str | None = None,
     changes: Changes = NO_CHANGES,
+    only: Layout | None = None,
 ) -> ClipSet:
     """Reads a data set in any form.
 
@@ -116,6 +121,7 @@ def read_clips(
             ``signer``. By default all of those.
         image_size: ``640x480``, width and height of the pictures, for landmarks in pixels.
         changes: What is to be put right about every recording.
+        only: Of each clip only this layout's landmarks are kept, as `ClipSet.to_layout` finds them.
 
     Raises:
         ClipError: Nothing readable is there, a file is malformed, a clip is bad, or none is left.
@@ -130,7 +136,7 @@ def read_clips(
     if not path.exists():
         raise ClipError(f"{path}: no such file or folder; expected {DATA_SET_FORMS}")
     contents = open_data_set(path, split)
-    return _to_set(contents, reading, patterns, split, where, skip_bad)
+    return _to_set(contents, reading, patterns, split, where, skip_bad, only)
 
 
 def _reading(source_layout: str | None, image_size: str | None, changes: Changes) -> Reading:
@@ -172,9 +178,10 @@ def _to_set(
     split: str,
     where: str,
     skip_bad: bool,
+    only: Layout | None,
 ) -> ClipSet:
     """The set of the good clips; the others are skipped, or the first of them is raised."""
-    found: list[tuple[Clip, tuple[str, ...] | None, str]] = []
+    found: list[tuple[Clip, Kind, str]] = []
     skipped: list[str] = []
 
     def refuse(fault: str) -> None:
@@ -185,7 +192,7 @@ def _to_set(
         skipped.append(fault)
 
     _check_names(contents.class_names or (), where)
-    for outcome in _shown(contents.recordings, contents.total):
+    for outcome in track(contents.recordings, "reading", contents.total):
         try:
             if isinstance(outcome, ClipError):
                 raise outcome
@@ -200,11 +207,14 @@ def _to_set(
             fault = find_fault(clip)
             if fault:
                 raise ClipError(fault)
+            kind = (clip.landmarks.shape[1:], names)
+            if only is not None:
+                clip = dataclasses.replace(clip, landmarks=landmarks_in(clip, only, names))
         except ClipError as error:
             refuse(str(error))
             continue
-        found.append((clip, names, outcome.class_name))
-    kinds = Counter((clip.landmarks.shape[1:], names) for clip, names, _ in found)
+        found.append((clip, kind, outcome.class_name))
+    kinds = Counter(kind for _, kind, _ in found)
     usual = max(kinds, key=kinds.__getitem__, default=None)
     good = []
     class_names = contents.class_names
@@ -212,9 +222,9 @@ def _to_set(
         class_names = sorted({looks(name) for *_, name in found}, key=naturally)
         _check_names(class_names, where)
     index = label_index(class_names)
-    for clip, names, class_name in found:
-        shape = clip.landmarks.shape[1:]
-        if (shape, names) != usual:
+    for clip, kind, class_name in found:
+        if kind != usual:
+            shape = kind[0]
             refuse(
                 f"{clip.source}: {shape[0]} keypoints of {shape[1]} coordinates, but most clips "
                 f"({kinds[usual]} of {len(found)}) have {usual[0][0]} of {usual[0][1]}"
@@ -227,12 +237,12 @@ def _to_set(
     if not good:
         reason = f"all {len(skipped)} are bad, first {skipped[0]}" if skipped else "none found"
         raise ClipError(f"{where}: no clips: {reason}; expected {DATA_SET_FORMS}")
+    notes, names = list(contents.notes), usual[1]
+    if only is not None:
+        lacking = ClipSet((), (), landmark_names=names).lacking(only)
+        notes, names = [*notes, *([lacking] if lacking else [])], None
     return ClipSet(
-        tuple(good),
-        tuple(class_names),
-        tuple(skipped),
-        landmark_names=usual[1],
-        notes=tuple(contents.notes),
+        tuple(good), tuple(class_names), tuple(skipped), landmark_names=names, notes=tuple(notes)
     )
 
 
@@ -242,18 +252,3 @@ def _check_names(class_names: Sequence[str], where: str) -> None:
             raise ClipError(
                 f"{where}: class {name!r} is empty or has control characters; rename it"
             )
-
-
-def _shown(recordings: Iterable, total: int | None) -> Iterator:
-    """The recordings, with a progress bar on a terminal, where Rich is installed."""
-    from signbart.console import console
-
-    try:
-        out = console()
-        from rich.progress import track
-    except ModuleNotFoundError:  # recordings are read by the base, too
-        out = None
-    if out is None or not out.is_terminal:
-        yield from recordings
-        return
-    yield from track(recordings, "reading", total=total, console=out, transient=True)

@@ -194,17 +194,24 @@ def test_info_says_what_was_not_read_and_who_is_not_known(tmp_path, capsys):
     assert "note: " in printed.err and "pictures" in printed.err
 
 
-@pytest.mark.parametrize("terminal", [True, False])
-def test_progress_is_shown_on_a_terminal_only(tmp_path, monkeypatch, terminal):
+@pytest.mark.parametrize(("terminal", "short"), [(True, -1.0), (False, -1.0), (True, 60.0)])
+def test_progress_is_shown_on_a_terminal_only(tmp_path, monkeypatch, terminal, short):
     from io import StringIO
 
     from rich.console import Console
+    from rich.progress import Progress
 
     for at in range(5):
         write(tmp_path / "hello" / f"{at}.npy")
     shown = StringIO()
     console = Console(file=shown, force_terminal=terminal, width=80)
     monkeypatch.setattr("signbart.console.console", lambda: console)
+    monkeypatch.setattr("signbart.console._SHORT", short)
     assert len(read_clips(tmp_path)) == 5
-    assert ("reading" in shown.getvalue()) == terminal
-    assert "100%" in shown.getvalue() or not terminal
+    expected = terminal and short < 0  # what is done at once needs no bar
+    assert ("reading" in shown.getvalue()) == expected
+    assert "100%" in shown.getvalue() or not expected
+    shown.truncate(0)
+    with Progress(console=console):  # two bars at once would write over each other
+        read_clips(tmp_path)
+    assert "reading" not in shown.getvalue()

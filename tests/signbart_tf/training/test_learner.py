@@ -20,6 +20,7 @@ import yaml
 from torch.nn import functional as F
 
 from bridge.weights.port import build_original, build_twin
+from signbart import batches
 from signbart.batches import prepare_clips, training_batches
 from signbart.configuration.reading import load_config
 from signbart.configuration.schema import RunConfig
@@ -131,6 +132,17 @@ def assert_same_run(one: Path, other: Path) -> None:
         assert len(bits(one / name)) > 40
         assert bits(one / name) == bits(other / name)
     assert history(one) == history(other)
+
+
+def test_a_mapped_set_trains_to_the_same_bits(fit, tiny_config, tiny_clips, tmp_path, monkeypatch):
+    config = changed(tiny_config, epochs=2)
+    wanted, loaded = fit("in memory", config)
+    write_packed(tiny_clips, tmp_path / "mapped.npz", mapped=True)
+    # As of a set that is too large to be kept prepared.
+    monkeypatch.setattr(batches, "_KEPT", 0)
+    results, mapped = fit("on disk", config, clips=read_clips(tmp_path / "mapped.npz"))
+    assert results == wanted
+    assert_same_run(loaded, mapped)
 
 
 class Killed(BaseException):

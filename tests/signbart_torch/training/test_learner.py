@@ -20,6 +20,7 @@ import pytest
 import torch
 import yaml
 
+from signbart import batches
 from signbart.batches import prepare_clips
 from signbart.configuration.reading import load_config
 from signbart.configuration.schema import TrainConfig
@@ -103,6 +104,18 @@ def test_the_same_run_twice_gives_the_same_bits(fit, whole, with_train):
     assert first == second
     _, seeded = fit("seeded", with_train(seed=1))
     assert bits(seeded / "best.safetensors") != bits(one / "best.safetensors")
+
+
+def test_a_mapped_set_trains_to_the_same_bits(fit, with_train, tiny_clips, tmp_path, monkeypatch):
+    config = with_train(epochs=2)
+    for name in ("loaded", "mapped"):
+        write_packed(tiny_clips, tmp_path / f"{name}.npz", mapped=name == "mapped")
+    wanted, loaded = fit("in memory", config, clips=read_clips(tmp_path / "loaded.npz"))
+    # As of a set that is too large to be kept prepared.
+    monkeypatch.setattr(batches, "_KEPT", 0)
+    results, mapped = fit("on disk", config, clips=read_clips(tmp_path / "mapped.npz"))
+    assert results == wanted
+    assert_same_run(loaded, mapped)
 
 
 class Killed(BaseException):
