@@ -47,7 +47,12 @@ class Landmarker:
         )
         try:
             self._landmarker = vision.HolisticLandmarker.create_from_options(options)
-        except (RuntimeError, ValueError, FileNotFoundError) as error:
+        except OSError as error:
+            raise SignBartError(
+                f"MediaPipe's library cannot be loaded: {error}; on Debian: apt install libegl1 "
+                "libgles2"
+            ) from None
+        except (RuntimeError, ValueError) as error:
             reason = " ".join(str(error).split())[:200]
             raise SignBartError(f"{task}: MediaPipe does not take it: {reason}") from None
 
