@@ -19,6 +19,8 @@ FRAMEWORKS = {
         "h5py",
         "pyarrow",
         "PIL",
+        "mediapipe",
+        "cv2",
         "matplotlib",
         "litert_torch",
         "ai_edge_torch",
@@ -29,7 +31,13 @@ FRAMEWORKS = {
 # The table of the architecture: package -> what its modules may import when they are loaded, and
 # what besides inside functions and under TYPE_CHECKING (None: anything).
 RULES: dict[str, tuple[set[str], set[str] | None]] = {
-    "signbart": ({"numpy", "yaml"}, {"sklearn", "matplotlib", "rich", "h5py", "pyarrow", "PIL"}),
+    "signbart": (
+        {"numpy", "yaml"},
+        {
+            *("sklearn", "matplotlib", "rich", "h5py", "pyarrow", "PIL"),
+            *("mediapipe", "cv2", "flatbuffers", "ai_edge_litert"),  # in signbart/video
+        },
+    ),
     "signbart_torch": (
         {"signbart", "torch", "torchao", "tensorboard", "safetensors", "numpy", "yaml"},
         {"rich"},
