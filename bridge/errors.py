@@ -11,9 +11,5 @@ class ArtifactError(BridgeError):
     """An artifact cannot be read, or lacks what it has to carry."""
 
 
-class WeightMapError(BridgeError):
-    """The weight map does not pair a PyTorch model and a Keras model completely."""
-
-
 class ConversionError(BridgeError):
     """A route could not make its artifact."""

@@ -14,9 +14,10 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from bridge.errors import WeightMapError
-from bridge.weights.port import audit, build_original, build_twin, keras_variables, torch_arrays
+from bridge.weights.port import build_original, build_twin, torch_arrays
 from signbart.console import print_table, program_name, run_command
+from signbart.errors import WeightMapError
+from signbart.weights.port import audit, keras_variables
 
 if TYPE_CHECKING:
     from torch import nn
@@ -93,7 +94,7 @@ def _convert_to_torch(source: str, target: str) -> int:
 
 
 def _print_map(model: nn.Module) -> None:
-    from bridge.weights.rules import rules_of
+    from signbart.weights.rules import rules_of
     from signbart_tf.models import new_model
 
     rules, arrays = rules_of(model.config), torch_arrays(model)

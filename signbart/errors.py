@@ -17,5 +17,9 @@ class CheckpointError(SignBartError):
     """A checkpoint cannot be read, or does not fit the model it is loaded into."""
 
 
+class WeightMapError(SignBartError):
+    """The weight map does not pair a PyTorch model and a Keras model completely."""
+
+
 class RuntimeInputError(SignBartError):
     """Arrays do not fit what a model takes: names, shapes, dtypes, or the mask's contents."""

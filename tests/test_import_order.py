@@ -17,6 +17,7 @@ ORDER = {
         "landmarks",
         "models",
         "configuration",
+        "weights",
         "recordings",
         "synthetic preprocessing",
         "augmentations",
@@ -180,7 +181,7 @@ def test_there_is_no_circle():
 @pytest.mark.parametrize(
     ("module", "other"),
     [
-        ("bridge.weights.rules", "bridge.routes"),
+        ("bridge.weights.port", "bridge.routes"),
         ("bridge.routes.via_onnx", "bridge.quantization.schemes"),
         ("bridge.verification.compare", "bridge.options"),
         ("bridge.conversion.pipeline", "bridge.parity"),

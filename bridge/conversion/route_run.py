@@ -18,7 +18,7 @@ from bridge.artifact.metadata import build_metadata, embed_metadata, tensors_of
 from bridge.artifact.runtimes import open_runtime
 from bridge.conversion.artifact_record import Artifact
 from bridge.conversion.evidence import Evidence
-from bridge.errors import BridgeError, ConversionError
+from bridge.errors import ConversionError
 from bridge.quantization.quantizer import quantize
 from bridge.quantization.schemes import FLOAT, SCHEMES, Scheme
 from bridge.routes import Route
@@ -27,6 +27,7 @@ from bridge.verification.compare import diagnose
 from bridge.verification.verdict import FAILED, NOT_VERIFIED, Verdict
 from bridge.weights.source import Source
 from signbart.console import redirect_output
+from signbart.errors import SignBartError
 from signbart.models import io_spec
 from signbart.training.calibration import Calibration
 
@@ -200,7 +201,7 @@ class RouteRun:
         with redirect_output(self.log, self.verbose):
             try:
                 return step(), ""
-            except BridgeError as error:
+            except SignBartError as error:
                 return None, str(error)
             # Converters, and what reads their files, fail with every kind of exception.
             except Exception as error:

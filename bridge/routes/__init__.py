@@ -15,9 +15,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from bridge.errors import BridgeError, ConversionError
-from bridge.weights.rules import has_twin
+from signbart.errors import SignBartError
 from signbart.extras import install_command
 from signbart.models import kind_of
+from signbart.weights.rules import has_twin
 
 if TYPE_CHECKING:
     from torch import nn
@@ -79,7 +80,7 @@ class Route:
             )
         try:
             importlib.import_module(self.module).export(model, spec, paths)
-        except BridgeError:
+        except SignBartError:
             raise
         # Converters fail with every kind of exception, and onnx2tf by leaving the process; all of
         # them mean the same to the user.

@@ -1,1 +1,1 @@
-"""Checkpoints, and the map between PyTorch's and Keras's weights."""
+"""Checkpoints opened as models, and models built from each other by the weight map."""

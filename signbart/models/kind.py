@@ -40,7 +40,7 @@ class ModelKind:
 
     ``signbart_torch.models.<name>`` has ``Network`` and ``for_export``, and may have ``for_onnx``
     and ``read_published``; ``signbart_tf.models.<name>``, where there is a Keras twin, has
-    ``Network`` and ``for_export``, and ``bridge.weights.<name>`` then ``rules``.
+    ``Network`` and ``for_export``, and ``signbart.weights.<name>`` then ``rules``.
 
     Attributes:
         name: ``model.kind`` in configurations.

@@ -18,7 +18,7 @@ from bridge.artifact.opened import open_model
 from bridge.artifact.runtimes import KerasRuntime, TorchRuntime
 from bridge.conversion.evidence import QuantizationOptions
 from bridge.conversion.pipeline import convert
-from bridge.errors import ConversionError, WeightMapError
+from bridge.errors import ConversionError
 from bridge.quantization import quantizer
 from bridge.quantization.schemes import FLOAT, SCHEMES
 from bridge.routes import ROUTES, routes_of
@@ -27,23 +27,18 @@ from bridge.verification.compare import compare
 from bridge.verification.limits import Limits
 from bridge.verification.samples import make_samples, open_samples
 from bridge.verification.verdict import FAILED, PASS, WRONG
-from bridge.weights.port import (
-    audit,
-    build_original,
-    build_twin,
-    keras_variables,
-    torch_arrays,
-    torch_to_keras,
-)
-from bridge.weights.rules import IDENTITY, TRANSPOSE, Rule, rules_of
+from bridge.weights.port import build_original, build_twin, torch_arrays
 from signbart.configuration.reading import from_dict
 from signbart.configuration.schema import RunConfig
+from signbart.errors import WeightMapError
 from signbart.landmarks.layouts import get_layout
 from signbart.models import MODEL_KINDS, io_spec, kind_of
 from signbart.models.io_spec import ATTENTION_MASK, KEYPOINTS
 from signbart.preprocessing import model_inputs
 from signbart.recordings.clip import Clip, ClipSet
 from signbart.recordings.packed import write_packed
+from signbart.weights.port import audit, keras_variables, torch_to_keras
+from signbart.weights.rules import IDENTITY, TRANSPOSE, Rule, rules_of
 from signbart_torch import train
 from signbart_torch.models import new_model
 from signbart_torch.training.checkpoint import Checkpoint, load_checkpoint, save_checkpoint
@@ -98,9 +93,10 @@ def further_kind():
     """Adds the files and the one row."""
     packages = [
         import_module(name)
-        for name in ("signbart.models", "signbart_torch.models", "signbart_tf.models")
-    ]
-    packages.append(import_module("bridge.weights"))
+        for name in (
+            "signbart.models", "signbart_torch.models", "signbart_tf.models", "signbart.weights"
+        )
+    ]  # fmt: skip
     for package in packages:
         package.__path__.append(str(FILES / package.__name__.replace(".", "/")))
     MODEL_KINDS[FURTHER] = import_module(f"signbart.models.{FURTHER}").KIND

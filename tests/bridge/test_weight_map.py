@@ -10,25 +10,18 @@ import torch
 import yaml
 
 from bridge.artifact.runtimes import KerasRuntime
-from bridge.errors import WeightMapError
 from bridge.verification.compare import compare, diagnose
 from bridge.verification.limits import Limits
 from bridge.verification.samples import make_samples
 from bridge.verification.verdict import WRONG
 from bridge.weight_map import main
-from bridge.weights.port import (
-    audit,
-    build_original,
-    build_twin,
-    keras_to_torch,
-    keras_variables,
-    torch_arrays,
-    torch_to_keras,
-)
-from bridge.weights.rules import IDENTITY, TRANSPOSE, Rule
-from bridge.weights.signbart import rules as signbart_rules
+from bridge.weights.port import build_original, build_twin, torch_arrays
 from signbart.configuration.reading import load_config
 from signbart.console import run_command
+from signbart.errors import WeightMapError
+from signbart.weights.port import audit, keras_to_torch, keras_variables, torch_to_keras
+from signbart.weights.rules import IDENTITY, TRANSPOSE, Rule
+from signbart.weights.signbart import rules as signbart_rules
 from signbart_tf.models.signbart.model import SignBart as KerasSignBart
 from signbart_tf.training.checkpoint import load_model as load_keras
 from signbart_tf.training.checkpoint import save_checkpoint as save_keras

@@ -7,13 +7,14 @@ import numpy as np
 import pytest
 import torch
 
-from bridge.errors import WeightMapError
-from bridge.weights.mediapipe_gru import rules as mediapipe_gru_rules
-from bridge.weights.port import audit, keras_to_torch, keras_variables, torch_arrays, torch_to_keras
-from bridge.weights.rules import TRANSPOSE
-from bridge.weights.sign_transformer import rules as sign_transformer_rules
+from bridge.weights.port import torch_arrays
+from signbart.errors import WeightMapError
 from signbart.models.mediapipe_gru import MediapipeGruConfig
 from signbart.models.sign_transformer import SignTransformerConfig
+from signbart.weights.mediapipe_gru import rules as mediapipe_gru_rules
+from signbart.weights.port import audit, keras_to_torch, keras_variables, torch_to_keras
+from signbart.weights.rules import TRANSPOSE
+from signbart.weights.sign_transformer import rules as sign_transformer_rules
 from signbart_tf.models import export_graph as keras_export_graph
 from signbart_tf.models.mediapipe_gru import model as keras_gru
 from signbart_tf.models.sign_transformer import model as keras_transformer

@@ -10,13 +10,14 @@ import tensorflow as tf
 import torch
 from torch.nn import functional as F
 
-from bridge.weights.port import build_original, build_twin, keras_variables
-from bridge.weights.signbart import rules as signbart_rules
+from bridge.weights.port import build_original, build_twin
 from signbart.batches import Batch
 from signbart.configuration.schema import TrainConfig
 from signbart.models.signbart import SignBartConfig
 from signbart.training.metrics import cross_entropy
 from signbart.training.schedule import Plateau
+from signbart.weights.port import keras_variables
+from signbart.weights.signbart import rules as signbart_rules
 from signbart_tf.training.loops import SmoothedCrossEntropy, TapeLoop
 from signbart_tf.training.optimizer import AdamW, clip_by_norm
 from signbart_torch.models.signbart.model import SignBart

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from bridge.weights.rules import IDENTITY, Rule, layer_norm, linear
 from signbart.models.sign_transformer import SignTransformerConfig
+from signbart.weights.rules import IDENTITY, Rule, layer_norm, linear
 
 _NORM = ("gamma", "beta")  # the published modules name these as Keras does
 

@@ -13,7 +13,7 @@ from typing import Any
 
 import numpy as np
 
-from bridge.errors import WeightMapError
+from signbart.errors import WeightMapError
 from signbart.models import kind_of
 from signbart.models.kind import ModelKind
 
@@ -106,4 +106,4 @@ def rules_of(config: Any) -> list[Rule]:
         raise WeightMapError(
             f"{kind.title} has no Keras twin; convert it by the routes that need none"
         )
-    return importlib.import_module(f"bridge.weights.{kind.name}").rules(config)
+    return importlib.import_module(f"signbart.weights.{kind.name}").rules(config)

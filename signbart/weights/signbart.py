@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from bridge.weights.rules import IDENTITY, Rule, layer_norm, linear
 from signbart.models.signbart import SignBartConfig
+from signbart.weights.rules import IDENTITY, Rule, layer_norm, linear
 
 
 def rules(config: SignBartConfig) -> list[Rule]:

@@ -6,8 +6,8 @@ both sides, and the map its own inverse.
 
 from __future__ import annotations
 
-from bridge.weights.rules import IDENTITY, TRANSPOSE, Rule, linear
 from signbart.models.mediapipe_gru import MediapipeGruConfig
+from signbart.weights.rules import IDENTITY, TRANSPOSE, Rule, linear
 
 
 def rules(config: MediapipeGruConfig) -> list[Rule]:

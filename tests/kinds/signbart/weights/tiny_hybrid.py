@@ -1,4 +1,4 @@
-from bridge.weights.rules import Rule, batch_norm, convolution, linear
+from signbart.weights.rules import Rule, batch_norm, convolution, linear
 
 
 def rules(config) -> list[Rule]:
