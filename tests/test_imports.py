@@ -29,7 +29,10 @@ FRAMEWORKS = {
 # The table of the architecture: package -> what its modules may import when they are loaded, and
 # what besides inside functions and under TYPE_CHECKING (None: anything).
 RULES: dict[str, tuple[set[str], set[str] | None]] = {
-    "signbart": ({"numpy", "yaml"}, {"sklearn", "matplotlib", "rich", "h5py", "pyarrow", "PIL"}),
+    "signbart": (
+        {"numpy", "yaml"},
+        {"sklearn", "matplotlib", "rich", "h5py", "pyarrow", "PIL", "safetensors"},
+    ),
     "signbart_torch": (
         {"signbart", "torch", "torchao", "tensorboard", "safetensors", "numpy", "yaml"},
         {"rich"},
