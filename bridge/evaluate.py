@@ -11,7 +11,6 @@ from bridge.errors import BridgeError
 from bridge.options import add_published_arguments
 from signbart.console import print_table, program_name, run_command
 from signbart.recordings.options import add_reading_arguments
-from signbart.training.frameworks import PUBLISHED
 from signbart.training.predictions import SCORE_COLUMNS, per_class_csv, per_class_rows, score_row
 
 if TYPE_CHECKING:
@@ -37,16 +36,16 @@ def evaluate_files(
     """
     from bridge.artifact.opened import open_model
     from bridge.evaluation.predict import evaluate
-    from bridge.weights.source import read_labels
+    from bridge.weights.source import lacks_header, read_labels
     from signbart.configuration.reading import load_config
 
-    if (config or overrides or labels) and not any(path.suffix in PUBLISHED for path in paths):
+    if (config or overrides or labels) and not any(lacks_header(path) for path in paths):
         raise BridgeError(
             "--config, --set and --labels are for a published .pth; other models carry theirs"
         )
     found = {}
     for path, name in zip(paths, _short_names(paths), strict=True):
-        published = path.suffix in PUBLISHED
+        published = lacks_header(path)
         model = open_model(
             path,
             load_config(config, overrides) if published and config else None,
@@ -89,9 +88,9 @@ def seen_in_training(path: Path, clips: ClipSet, chosen: ClipSet) -> str:
 
     Only checkpoints know it, and only of the very recordings that they were trained with.
     """
-    from bridge.weights.source import test_signers
+    from bridge.weights.source import lacks_header, test_signers
 
-    if path.suffix in (".tflite", ".onnx", *PUBLISHED):
+    if path.suffix in (".tflite", ".onnx") or lacks_header(path):
         return ""
     tested = test_signers(path, clips)
     others = sorted(set(chosen.signer_names).difference(tested or ()))

@@ -11,7 +11,6 @@ import numpy as np
 
 from bridge.errors import BridgeError
 from signbart.models.io_spec import ATTENTION_MASK, KEYPOINTS, class_output
-from signbart.training.frameworks import PUBLISHED
 
 if TYPE_CHECKING:
     from bridge.artifact.runtimes import Runtime
@@ -75,22 +74,22 @@ class OpenedModel:
 def open_model(
     path: str | Path, config: RunConfig | None = None, class_names: Sequence[str] = ()
 ) -> OpenedModel:
-    """Opens a .safetensors, .pth, .keras, .weights.h5, .onnx or .tflite in its own runtime.
+    """Opens a .tflite, an .onnx or a checkpoint in its own runtime.
 
     Args:
         path: The file.
-        config: For a .pth or .pt, the configuration it was trained with; refused for others, which
-            carry their own.
-        class_names: For a .pth or .pt, its C labels.
+        config: For a checkpoint of another program, the configuration it was trained with; refused
+            for others, which carry their own.
+        class_names: For such a checkpoint, its C labels.
 
     Raises:
         SignBartError: The file is missing, damaged, of another kind, or carries no metadata.
     """
     from bridge.artifact.runtimes import FloatView, KerasRuntime, TorchRuntime, open_runtime
-    from bridge.weights.source import is_keras, load_twin
+    from bridge.weights.source import is_keras, lacks_header, load_twin
 
     path = Path(path)
-    if path.suffix not in PUBLISHED and (config is not None or class_names):
+    if not lacks_header(path) and (config is not None or class_names):
         raise BridgeError(f"{path} carries its own configuration and labels; give none beside it")
     if path.suffix in (".tflite", ".onnx"):
         from bridge.artifact.metadata import carried_config, read_metadata
@@ -104,11 +103,6 @@ def open_model(
     if is_keras(path):
         twin, config, class_names = load_twin(path)
         return OpenedModel(KerasRuntime(twin, config, path.name), config, class_names)
-    if path.suffix not in (".safetensors", *PUBLISHED):
-        raise BridgeError(
-            f"{path}: expected a model, one of .safetensors, .pth, .keras, .weights.h5, .onnx or "
-            ".tflite"
-        )
     from signbart_torch.training.checkpoint import load_model
 
     model, config, class_names = load_model(path, config, class_names)

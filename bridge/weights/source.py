@@ -24,6 +24,7 @@ from signbart.errors import CheckpointError
 from signbart.files import file_sha256
 from signbart.models import kind_of
 from signbart.models.kind import ModelKind
+from signbart.weights.stored import form_of, has_header
 
 if TYPE_CHECKING:
     import keras
@@ -237,8 +238,15 @@ def load_progress(path: str | Path) -> dict:
 
 
 def is_keras(path: str | Path) -> bool:
-    """Whether a path ends as Keras checkpoints do."""
-    return Path(path).name.endswith(KERAS_SUFFIXES)
+    """Whether a file is a Keras checkpoint of this project; of none that is there, by its ending."""
+    if not Path(path).is_file():
+        return Path(path).name.endswith(KERAS_SUFFIXES)
+    return has_header(path) and form_of(path) == "keras"
+
+
+def lacks_header(path: str | Path) -> bool:
+    """Whether a checkpoint, and no artifact, needs configuration and labels beside it."""
+    return Path(path).suffix not in (".tflite", ".onnx") and not has_header(path)
 
 
 def read_labels(path: str | Path | None) -> tuple[str, ...]:

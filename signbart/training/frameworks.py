@@ -54,8 +54,6 @@ KERAS = Framework(
     precisions=("float32",),
     keeps_memory=True,
 )
-# Weights alone, as others publish them: the only files that need a configuration beside them.
-PUBLISHED = (".pth", ".pt")
 FRAMEWORKS = {framework.name: framework for framework in (TORCH, KERAS)}
 
 

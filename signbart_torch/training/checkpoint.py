@@ -1,32 +1,28 @@
-"""Checkpoints: .safetensors whose header carries configuration and labels, and published .pth.
+"""Checkpoints: .safetensors whose header carries configuration and labels, and other programs'.
 
 A .safetensors file holds the model's tensors under their published names and, where training is to
-go on, the optimizer's under ``optimizer/``. Its header holds JSON texts. Neither kind of file can
+go on, the optimizer's under ``optimizer/``. Its header holds JSON texts. No kind of file can
 execute code when it is read.
 """
 
 from __future__ import annotations
 
 import json
+import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors import SafetensorError, safe_open
 from safetensors.torch import save as serialize
 from torch import Tensor, nn
 
-from signbart.configuration.reading import from_dict
 from signbart.configuration.schema import RunConfig
-from signbart.errors import CheckpointError, ConfigError
+from signbart.errors import CheckpointError
 from signbart.files import atomic_write, make_folder
-from signbart.training.frameworks import PUBLISHED
+from signbart.weights.stored import FORMAT, OPTIMIZER_PREFIX, read_stored
 from signbart_torch.models import new_model
-
-_FORMAT = "signbart-1"
-_OPTIMIZER_PREFIX = "optimizer/"
 
 
 @dataclass(frozen=True)
@@ -35,8 +31,8 @@ class Checkpoint:
 
     Attributes:
         tensors: The model's state dict.
-        config: The run's configuration; None for a published .pth, which has none.
-        class_names: C labels; empty for a published .pth.
+        config: The run's configuration; None of another program's, which has none.
+        class_names: C labels; empty of another program's.
         progress: Whatever the trainer needs to go on; JSON containers.
         optimizer: Flat optimizer tensors, empty in checkpoints that are not meant to be resumed.
     """
@@ -53,9 +49,9 @@ def save_checkpoint(checkpoint: Checkpoint, path: Path) -> None:
     tensors = {
         name: tensor.detach().cpu().contiguous() for name, tensor in checkpoint.tensors.items()
     }
-    tensors |= {_OPTIMIZER_PREFIX + name: t.cpu() for name, t in checkpoint.optimizer.items()}
+    tensors |= {OPTIMIZER_PREFIX + name: t.cpu() for name, t in checkpoint.optimizer.items()}
     header = {
-        "format": _FORMAT,
+        "format": FORMAT,
         "config": json.dumps(checkpoint.config.to_dict()),
         "class_names": json.dumps(list(checkpoint.class_names), ensure_ascii=False),
         "progress": json.dumps(checkpoint.progress),
@@ -66,74 +62,23 @@ def save_checkpoint(checkpoint: Checkpoint, path: Path) -> None:
 
 
 def load_checkpoint(path: str | Path) -> Checkpoint:
-    """Reads a .safetensors checkpoint, or a published .pth.
+    """Reads a checkpoint of this project, or of any program: see `signbart.weights.stored`.
 
-    A .pth may be a bare state dict or ``{"model", "optimizer", "epoch"}``; it is read with
-    ``weights_only=True``, so that nothing in it is executed.
+    What was cast, chosen or ignored of another program's is warned of.
 
     Raises:
-        CheckpointError: The file is missing, damaged, or of another kind.
+        CheckpointError: The file is missing, cut, damaged, or no checkpoint.
     """
-    path = Path(path)
-    if not path.is_file():
-        raise CheckpointError(f"no checkpoint at {path}")
-    if path.suffix == ".safetensors":
-        return _load_safetensors(path)
-    if path.suffix in PUBLISHED:
-        return _load_pth(path)
-    raise CheckpointError(f"{path}: expected a .safetensors or .pth checkpoint")
-
-
-def _load_safetensors(path: Path) -> Checkpoint:
-    try:
-        with safe_open(path, framework="pt") as file:
-            header = file.metadata() or {}
-            tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
-    except (SafetensorError, OSError) as error:
-        raise CheckpointError(f"{path} is not a readable .safetensors file: {error}") from None
-    if header.get("format") != _FORMAT:
-        raise CheckpointError(
-            f"{path} carries no SignBART header (format {header.get('format')!r}, expected "
-            f"{_FORMAT!r}); it was not written by signbart_torch.train"
-        )
-    try:
-        config = from_dict(json.loads(header["config"]), source=f"{path} (header)")
-        class_names = tuple(json.loads(header["class_names"]))
-        progress = json.loads(header["progress"])
-        if len(class_names) != config.model.num_labels or not isinstance(progress, dict):
-            raise ValueError(f"{len(class_names)} labels, {config.model.num_labels} classes")
-    except (KeyError, ValueError, TypeError, ConfigError) as error:
-        raise CheckpointError(f"{path}: damaged header: {error}") from None
+    stored = read_stored(path)
+    if stored.notes:
+        print(f"warning: {path}: {'; '.join(stored.notes)}", file=sys.stderr)
     return Checkpoint(
-        tensors={n: t for n, t in tensors.items() if not n.startswith(_OPTIMIZER_PREFIX)},
-        config=config,
-        class_names=class_names,
-        progress=progress,
-        optimizer={
-            name.removeprefix(_OPTIMIZER_PREFIX): tensor
-            for name, tensor in tensors.items()
-            if name.startswith(_OPTIMIZER_PREFIX)
-        },
+        {name: torch.from_numpy(array) for name, array in stored.tensors.items()},
+        stored.config,
+        stored.class_names,
+        stored.progress,
+        {name: torch.from_numpy(array) for name, array in stored.optimizer.items()},
     )
-
-
-def _load_pth(path: Path) -> Checkpoint:
-    try:
-        content = torch.load(path, map_location="cpu", weights_only=True)
-    # On damaged bytes the unpickler fails with every kind: KeyError, UnicodeError, struct.error.
-    except Exception as error:
-        reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
-        raise CheckpointError(
-            f"{path} is not a checkpoint of plain tensors (nothing in it was executed): {reason}"
-        ) from None
-    if isinstance(content, dict) and isinstance(content.get("model"), dict):
-        content = content["model"]
-    if not isinstance(content, dict) or not all(isinstance(t, Tensor) for t in content.values()):
-        raise CheckpointError(
-            f"{path}: expected a state dict, or a dict with one under 'model'; "
-            f"found {type(content).__name__}"
-        )
-    return Checkpoint(tensors=content)
 
 
 def build_model(checkpoint: Checkpoint, config: RunConfig, source: str | Path) -> nn.Module:
@@ -141,7 +86,7 @@ def build_model(checkpoint: Checkpoint, config: RunConfig, source: str | Path) -
 
     Args:
         checkpoint: What `load_checkpoint` returned.
-        config: `checkpoint.config`, or the one that a published .pth was trained with.
+        config: `checkpoint.config`, or the one that another program's was trained with.
         source: The checkpoint's path, for messages.
 
     Raises:
@@ -163,9 +108,12 @@ def build_model(checkpoint: Checkpoint, config: RunConfig, source: str | Path) -
                 f"dtype of {name}: {found[name].dtype}, expected {expected[name].dtype}"
             )
     if problems:
-        shown = "\n  ".join(sorted(problems)[:8])
-        more = f"\n  … and {len(problems) - 8} more" if len(problems) > 8 else ""
-        raise CheckpointError(f"{source} does not fit the model:\n  {shown}{more}")
+        # Some of each kind: a stranger's hundred missing names must not hide what it has instead.
+        kinds = ("missing", "unexpected", "shape", "dtype")
+        shown = [p for kind in kinds for p in [q for q in problems if q.startswith(kind)][:4]]
+        more = f"\n  … and {len(problems) - len(shown)} more" if len(problems) > len(shown) else ""
+        rest = "\n  ".join(shown)
+        raise CheckpointError(f"{source} does not fit the model:\n  {rest}{more}")
     model.load_state_dict(found, strict=True)
     return model.eval()
 
@@ -173,13 +121,12 @@ def build_model(checkpoint: Checkpoint, config: RunConfig, source: str | Path) -
 def load_model(
     path: str | Path, config: RunConfig | None = None, class_names: Sequence[str] = ()
 ) -> tuple[nn.Module, RunConfig, tuple[str, ...]]:
-    """Reads a checkpoint of either kind into a model, its configuration and its labels.
+    """Reads any checkpoint into a model, its configuration and its labels.
 
     Args:
-        path: .safetensors, or a published .pth.
-        config: For a .pth, the configuration it was trained with; refused for .safetensors, which
-            carries its own.
-        class_names: For a .pth, its C labels; by default ``0`` … ``C-1``.
+        path: The file.
+        config: The configuration that it was trained with; refused where the file carries its own.
+        class_names: Likewise its C labels; by default ``0`` … ``C-1``.
 
     Raises:
         CheckpointError: See `load_checkpoint` and `build_model`.

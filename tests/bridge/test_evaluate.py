@@ -221,7 +221,7 @@ def test_bad_models_are_named(performances_file, tmp_path):
         with pytest.raises(error, match=rf"{tmp_path}/{name}"):
             evaluate.main([str(tmp_path / name), "--data", str(performances_file)])
     (tmp_path / "notes.txt").write_text("")
-    with pytest.raises(BridgeError, match=r"notes\.txt: expected a model, one of \.safetensors"):
+    with pytest.raises(CheckpointError, match=r"notes\.txt is no checkpoint: neither PyTorch"):
         evaluate.main([str(tmp_path / "notes.txt"), "--data", str(performances_file)])
     plain = tmp_path / "plain.tflite"
     plain.write_bytes(b"nothing")

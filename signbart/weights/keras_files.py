@@ -1,0 +1,106 @@
+"""Keras checkpoints read without Keras: arrays by the path of the layer that owns them.
+
+Three layouts: .weights.h5 (alone, or inside a .keras), where a layer's variables are numbered; the
+.h5 of Keras 2, a whole model or its weights, where they are named. SignBART's paths become
+PyTorch's names through the weight map.
+"""
+
+from __future__ import annotations
+
+import io
+import json
+import re
+import zipfile
+from collections import defaultdict
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from signbart.errors import CheckpointError
+from signbart.models.signbart import SignBartConfig
+from signbart.weights.rules import ABSENT, Rule
+from signbart.weights.signbart import rules
+from signbart.weights.state_dicts import without_prefix
+
+HEADER = "signbart.json"
+_WEIGHTS = "model.weights.h5"
+# Groups of a file that hold no weights of the model.
+_OTHERS = ("optimizer_weights/", "optimizer/", "_metrics/", "metrics/", "loss_tracker/")
+_LAYER = re.compile(r"(?:\w*layers/)?(?:encoder|decoder)_layer(?:_(\d+))?(?=/)")
+_POSITIONS = re.compile(r"embed_positions/(?:\w*embedding/)?(?:embeddings|vars/0)$")
+
+
+def read_keras_file(path: Path) -> tuple[dict[str, np.ndarray], dict[str, Any] | None]:
+    """The arrays of a .keras, .weights.h5 or .h5 by path, and this project's header if it has one.
+
+    Raises:
+        CheckpointError: The file is cut or damaged.
+    """
+    import h5py
+
+    try:
+        header, content = None, path
+        if zipfile.is_zipfile(path):
+            with zipfile.ZipFile(path) as archive:
+                content = io.BytesIO(archive.read(_WEIGHTS))
+                if HEADER in archive.namelist():
+                    header = archive.read(HEADER)
+        arrays: dict[str, np.ndarray] = {}
+
+        def visit(name: str, node: Any) -> None:
+            if isinstance(node, h5py.Dataset) and not name.startswith(_OTHERS):
+                arrays[name] = node[()]
+
+        with h5py.File(content, "r") as file:
+            file.visititems(visit)
+            header = file.attrs.get(HEADER, header)
+        return arrays, None if header is None else json.loads(header)
+    except (KeyError, OSError, ValueError, RuntimeError, zipfile.BadZipFile) as error:
+        raise CheckpointError(
+            f"{path} is cut or damaged, or no Keras checkpoint ({error}); get it again"
+        ) from None
+
+
+def by_torch_name(arrays: Mapping[str, np.ndarray]) -> tuple[dict[str, np.ndarray], list[str]]:
+    """A SignBART's arrays under PyTorch's names, by the weight map.
+
+    What the map does not know keeps its path: the model that it is given to then names it.
+
+    Returns:
+        The arrays, and what else is to be said.
+    """
+    paths = {_canonical(path): array for path, array in arrays.items()}
+    layers = defaultdict(int)
+    for path in paths:
+        if found := re.search(r"(encoder|decoder)/layers/(\d+)/", path):
+            layers[found[1]] = max(layers[found[1]], int(found[2]) + 1)
+    # Only the numbers of layers change what the map pairs.
+    sized = SignBartConfig(
+        encoder_layers=layers["encoder"] or 1, decoder_layers=layers["decoder"] or 1
+    )
+    of_path: dict[str, Rule] = {}
+    owned: dict[str, int] = defaultdict(int)
+    for rule in (rule for rule in rules(sized) if rule.transform != ABSENT):
+        layer = rule.keras_path.rpartition("/")[0]
+        # Keras numbers a layer's variables in the order in which the map has them.
+        for path in (rule.keras_path, f"{layer}/vars/{owned[layer]}"):
+            of_path[path] = rule
+        owned[layer] += 1
+    paths, notes = without_prefix(paths, frozenset(of_path), "/")
+    return {
+        of_path[path].torch_key if path in of_path else path: (
+            of_path[path].to_torch(array) if path in of_path else array
+        )
+        for path, array in paths.items()
+    }, notes
+
+
+def _canonical(path: str) -> str:
+    """A path of any of the three layouts as the weight map has it, variables still numbered."""
+    path = path.removesuffix(":0").removeprefix("model_weights/")
+    path = re.sub(r"^(?:_layer_checkpoint_dependencies|layers)/", "", path)
+    path = re.sub(r"^([^/]+)/\1/", r"\1/", path)  # Keras 2 groups by layer, and repeats its name
+    path = _LAYER.sub(lambda found: f"layers/{int(found[1] or 0)}", path)
+    return _POSITIONS.sub("embed_positions/embeddings", path)

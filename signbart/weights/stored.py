@@ -1,0 +1,186 @@
+"""Any checkpoint, of whatever program, as arrays by PyTorch's names.
+
+What kind of file it is tell its first bytes, and not its ending. No framework is needed, and
+nothing that a file holds is executed.
+"""
+
+from __future__ import annotations
+
+import json
+import struct
+import zipfile
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from signbart.configuration.reading import from_dict
+from signbart.configuration.schema import RunConfig
+from signbart.errors import CheckpointError, ConfigError
+from signbart.weights.keras_files import by_torch_name, read_keras_file
+from signbart.weights.state_dicts import cast, find_state_dict, known_names, without_prefix
+from signbart.weights.torch_pickles import BFLOAT16, read_torch_file
+
+FORMAT = "signbart-1"
+OPTIMIZER_PREFIX = "optimizer/"
+_SAFETENSORS = {
+    **{"F64": "f8", "F32": "f4", "F16": "f2", "BF16": BFLOAT16, "BOOL": "?"},
+    **{"I64": "i8", "I32": "i4", "I16": "i2", "I8": "i1", "U8": "u1"},
+}
+
+
+@dataclass(frozen=True)
+class Stored:
+    """What a checkpoint holds.
+
+    Attributes:
+        tensors: The model's, by PyTorch's names, floating-point ones in float32.
+        form: What kind of file it is, in words.
+        config: The run's configuration; None where the file has no header of this project.
+        class_names: C labels; empty without a header.
+        progress: What training noted; JSON containers.
+        optimizer: Tensors of a PyTorch run that can be resumed.
+        notes: What was cast, chosen or ignored.
+    """
+
+    tensors: Mapping[str, np.ndarray]
+    form: str
+    config: RunConfig | None = None
+    class_names: tuple[str, ...] = ()
+    progress: Mapping[str, Any] = field(default_factory=dict)
+    optimizer: Mapping[str, np.ndarray] = field(default_factory=dict)
+    notes: tuple[str, ...] = ()
+
+
+def form_of(path: str | Path) -> str:
+    """``safetensors``, ``keras`` or ``torch``, by a file's first bytes and not by its ending.
+
+    Raises:
+        CheckpointError: There is no such file, or it is none of them.
+    """
+    path = Path(path)
+    if not path.is_file():
+        raise CheckpointError(f"no checkpoint at {path}")
+    with path.open("rb") as file:
+        start = file.read(9)
+    if start.startswith(b"\x89HDF\r\n"):
+        return "keras"
+    if start.startswith(b"PK"):
+        if not zipfile.is_zipfile(path):
+            raise CheckpointError(f"{path} is cut: the end of its archive is missing; get it again")
+        with zipfile.ZipFile(path) as archive:
+            names = archive.namelist()
+        if "model.weights.h5" in names:
+            return "keras"
+        if any(name.split("/", 1)[1:] == ["data.pkl"] for name in names):
+            return "torch"
+    elif len(start) == 9 and start[8:] == b"{":
+        return "safetensors"
+    elif start[:1] == b"\x80":
+        return "torch"
+    raise CheckpointError(
+        f"{path} is no checkpoint: neither PyTorch's, nor a .safetensors, nor Keras's, by its "
+        f"first bytes{'' if start else ' (it is empty)'}"
+    )
+
+
+def has_header(path: str | Path) -> bool:
+    """Whether a checkpoint is this project's, with configuration and labels; False of others."""
+    try:
+        form = form_of(path)
+        if form == "safetensors":
+            return _safetensors_metadata(Path(path)).get("format") == FORMAT
+        return form == "keras" and read_keras_file(Path(path))[1] is not None
+    except CheckpointError:
+        return False
+
+
+def read_stored(path: str | Path) -> Stored:
+    """Reads a checkpoint of this project or of any other program.
+
+    Raises:
+        CheckpointError: It is missing, cut, damaged, or no checkpoint; says which.
+    """
+    path = Path(path)
+    form = form_of(path)
+    if form == "safetensors":
+        arrays, metadata = _read_safetensors(path)
+        if metadata.get("format") == FORMAT:
+            return _ours(path, arrays, metadata)
+        tensors, found = find_state_dict(arrays)
+        form = "a .safetensors"
+    elif form == "keras":
+        arrays, header = read_keras_file(path)
+        tensors, notes = by_torch_name(arrays)
+        tensors, casts = cast(tensors)
+        given = _parse(path, header) if header is not None else ()
+        return Stored(tensors, "a Keras checkpoint", *given, notes=(*notes, *casts))
+    else:
+        content = read_torch_file(path)
+        try:
+            tensors, found = find_state_dict(content)
+        except CheckpointError as error:
+            raise CheckpointError(f"{path}: {error}") from None
+        form = "a PyTorch checkpoint"
+    tensors, notes = without_prefix(tensors, known_names())
+    tensors, casts = cast(tensors)
+    return Stored(tensors, form, notes=(*found, *notes, *casts))
+
+
+def _ours(path: Path, arrays: Mapping[str, np.ndarray], metadata: Mapping[str, str]) -> Stored:
+    try:
+        header = {key: json.loads(metadata[key]) for key in ("config", "class_names", "progress")}
+    except (KeyError, ValueError) as error:
+        raise CheckpointError(f"{path}: damaged header: {error}") from None
+    model = {n: t for n, t in arrays.items() if not n.startswith(OPTIMIZER_PREFIX)}
+    optimizer = {n.removeprefix(OPTIMIZER_PREFIX): t for n, t in arrays.items() if n not in model}
+    return Stored(model, "a checkpoint of this project", *_parse(path, header), optimizer)
+
+
+def _parse(path: Path, header: Any) -> tuple[RunConfig, tuple[str, ...], Mapping[str, Any]]:
+    """Configuration, labels and progress, as both frameworks write them."""
+    try:
+        config = from_dict(header["config"], source=f"{path} (header)")
+        class_names = tuple(header["class_names"])
+        progress = header.get("progress", {})
+        if len(class_names) != config.model.num_labels:
+            raise ValueError(f"{len(class_names)} labels, {config.model.num_labels} classes")
+        if not isinstance(progress, dict):
+            raise ValueError("its progress holds no keys")
+    except (KeyError, ValueError, TypeError, AttributeError, ConfigError) as error:
+        raise CheckpointError(f"{path}: damaged header: {error}") from None
+    return config, class_names, progress
+
+
+def _safetensors_metadata(path: Path) -> dict[str, str]:
+    with path.open("rb") as file:
+        (length,) = struct.unpack("<Q", file.read(8))
+        if length > path.stat().st_size:
+            raise CheckpointError(f"{path} is cut, or not a readable .safetensors file")
+        try:
+            found = json.loads(file.read(length)).get("__metadata__") or {}
+        except (ValueError, AttributeError, RecursionError):
+            raise CheckpointError(f"{path} is not a readable .safetensors file") from None
+    return found if isinstance(found, dict) else {}
+
+
+def _read_safetensors(path: Path) -> tuple[dict[str, np.ndarray], dict[str, str]]:
+    from safetensors import SafetensorError, deserialize
+
+    metadata = _safetensors_metadata(path)
+    try:
+        arrays = {
+            name: np.frombuffer(bytearray(one["data"]), _SAFETENSORS[one["dtype"]]).reshape(
+                one["shape"]
+            )
+            for name, one in deserialize(path.read_bytes())
+        }
+    except KeyError as error:
+        raise CheckpointError(f"{path} has tensors of dtype {error}, which no model has") from None
+    except (SafetensorError, OSError, ValueError) as error:
+        raise CheckpointError(
+            f"{path} is cut, or not a readable .safetensors file: {error}"
+        ) from None
+    return arrays, metadata
