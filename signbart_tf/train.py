@@ -9,7 +9,7 @@ from functools import partial
 from signbart.console import program_name, run_command
 from signbart.training.commands import train_one
 from signbart.training.frameworks import KERAS
-from signbart.training.options import add_run_arguments, add_split_arguments
+from signbart.training.options import add_init_arguments, add_run_arguments, add_split_arguments
 from signbart_tf import train_model
 from signbart_tf.training.options import add_loop_argument
 
@@ -22,6 +22,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     )
     add_run_arguments(parser)
     add_split_arguments(parser)
+    add_init_arguments(parser)
     add_loop_argument(parser)
     options = parser.parse_args(arguments)
     train_one(options, KERAS, train=partial(train_model, loop=options.loop))

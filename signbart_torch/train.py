@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from signbart.console import program_name, run_command
 from signbart.training.commands import train_one
 from signbart.training.frameworks import TORCH
-from signbart.training.options import add_run_arguments, add_split_arguments
+from signbart.training.options import add_init_arguments, add_run_arguments, add_split_arguments
 from signbart_torch import is_main_process, train_model
 
 
@@ -21,6 +21,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     )
     add_run_arguments(parser)
     add_split_arguments(parser)
+    add_init_arguments(parser)
     options = parser.parse_args(arguments)
     train_one(options, TORCH, train=train_model, is_main=is_main_process())
     return 0

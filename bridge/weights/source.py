@@ -238,7 +238,7 @@ def load_progress(path: str | Path) -> dict:
 
 
 def is_keras(path: str | Path) -> bool:
-    """Whether a file is a Keras checkpoint of this project; of none that is there, by its ending."""
+    """Whether a file is a Keras checkpoint of this project; a missing one goes by its ending."""
     if not Path(path).is_file():
         return Path(path).name.endswith(KERAS_SUFFIXES)
     return has_header(path) and form_of(path) == "keras"

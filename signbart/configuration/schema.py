@@ -88,6 +88,8 @@ class TrainConfig:
         seed: The run's only source of randomness.
         batch_size: Clips a step, over all processes.
         lr: Peak learning rate of AdamW.
+        body_lr_scale: The rate of all but the heads is the rate times this, for models that start
+            from trained weights.
         warmup_epochs: Epochs of linear warm-up; whole ones for ``plateau``.
         scheduler: One of `SCHEDULERS`, after the warm-up.
         plateau_factor: ``plateau`` multiplies the rate by this …
@@ -105,6 +107,7 @@ class TrainConfig:
     epochs: int = field(default=60, metadata=positive())
     batch_size: int = field(default=64, metadata=positive())
     lr: float = field(default=1e-3, metadata=NOT_NEGATIVE)
+    body_lr_scale: float = field(default=1.0, metadata=NOT_NEGATIVE)
     weight_decay: float = field(default=0.01, metadata=NOT_NEGATIVE)
     warmup_epochs: float = field(default=3.0, metadata=NOT_NEGATIVE)
     scheduler: str = field(default="cosine", metadata={"choices": SCHEDULERS})

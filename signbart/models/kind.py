@@ -35,6 +35,25 @@ class Published:
 
 
 @dataclass(frozen=True)
+class Axes:
+    """Tensors of a network, by PyTorch's names, with an axis whose length the data decide.
+
+    Attributes:
+        classes: The layer whose weight and bias have a row a class.
+        categories: Likewise for categories; empty where there are none.
+        heads: Modules that score; all others are the body.
+        landmarks: Weights (out, in) whose columns run over the landmarks that the model sees.
+        positions: Tables whose axis before the last runs over positions.
+    """
+
+    classes: str
+    heads: tuple[str, ...]
+    landmarks: tuple[str, ...]
+    positions: tuple[str, ...] = ()
+    categories: str = ""
+
+
+@dataclass(frozen=True)
 class ModelKind:
     """One kind of model; its name is the address of its files in all packages.
 
@@ -60,6 +79,8 @@ class ModelKind:
         fake_quantized: Whether quantization-aware training knows its layers.
         ignored_keys: Keys of published configurations that nothing reads, there or here.
         published: Other people's checkpoints of it, where there are any.
+        axes: What of a trained model can be taken into one for other data; without them, whatever
+            has the same name and shape.
     """
 
     name: str
@@ -77,6 +98,7 @@ class ModelKind:
     fake_quantized: bool = False
     ignored_keys: tuple[str, ...] = ()
     published: Published | None = None
+    axes: Axes | None = None
 
 
 def check_joints(config: Any, layout: Layout, source: str) -> Any:

@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 
 from signbart.models.fields import PROBABILITY, positive
 from signbart.models.io_spec import classifier_spec
-from signbart.models.kind import FEATURES, ModelKind, Published, check_features
+from signbart.models.kind import FEATURES, Axes, ModelKind, Published, check_features
 
 # Added to a GRU's update gate where a frame is padding. sigmoid(100 + anything that a gate reaches)
 # is 1 in float32, and a gate of 1 keeps the state. Finite, for what it is added to gets multiplied.
@@ -55,4 +55,10 @@ KIND = ModelKind(
     frame=FEATURES,
     default_route="keras",
     published=Published(option="gru", file="GRU.pt"),
+    axes=Axes(
+        classes="gloss_head",
+        heads=("gloss_head", "category_head"),
+        landmarks=("input_projection.weight", "gru1.weight_ih_l0", "gru1.weight_ih_l0_reverse"),
+        categories="category_head",
+    ),
 )

@@ -12,7 +12,7 @@ import numpy as np
 
 from signbart.models.fields import PROBABILITY, positive
 from signbart.models.io_spec import classifier_spec
-from signbart.models.kind import FEATURES, ModelKind, Published, check_features
+from signbart.models.kind import FEATURES, Axes, ModelKind, Published, check_features
 
 POOLINGS = ("mean", "max", "cls")
 
@@ -72,5 +72,12 @@ KIND = ModelKind(
         option="transformer",
         file="Transformer.pt",
         asks=("attention_heads", "pooling", "max_frames"),
+    ),
+    axes=Axes(
+        classes="gloss_head.3",
+        heads=("gloss_head", "category_head"),
+        landmarks=("embedding.weight",),
+        positions=("pos_encoder.pe",),
+        categories="category_head.3",
     ),
 )

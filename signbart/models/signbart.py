@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from signbart.errors import ConfigError
 from signbart.models.fields import PROBABILITY, positive
 from signbart.models.io_spec import ATTENTION_MASK, KEYPOINTS, LOGITS, IOSpec, TensorSpec
-from signbart.models.kind import ModelKind, check_joints
+from signbart.models.kind import Axes, ModelKind, check_joints
 
 # What both implementations of the model agree on.
 #
@@ -92,4 +92,10 @@ KIND = ModelKind(
     fake_quantized=True,
     # BART's layer drop is never applied.
     ignored_keys=("encoder_layerdrop", "decoder_layerdrop"),
+    axes=Axes(
+        classes="classification_head.out_proj",
+        heads=("classification_head",),
+        landmarks=("projection.proj_x1.weight", "projection.proj_y1.weight"),
+        positions=("encoder.embed_positions.weight", "decoder.embed_positions.weight"),
+    ),
 )

@@ -48,6 +48,15 @@ def read_class_names(root: Path) -> tuple[str, ...] | None:
     return None
 
 
+def read_label_file(path: Path) -> tuple[str, ...]:
+    """The classes of one label file in the order of their labels.
+
+    Raises:
+        ClipError: It is missing or malformed.
+    """
+    return _from_numbers(path) if path.name == NAME_FILE else _from_names(path)
+
+
 def label_index(class_names: Sequence[str]) -> dict[str, int]:
     """Class -> label, by the names as they look.
 

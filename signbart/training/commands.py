@@ -10,6 +10,7 @@ from signbart.console import next_command, print_table
 from signbart.recordings.options import add_reading_arguments
 from signbart.training.options import (
     EpochReport,
+    init_of,
     print_next_steps,
     print_results,
     print_skipped,
@@ -30,7 +31,7 @@ def train_one(
     """Trains one model, and prints its epochs and its scores.
 
     Args:
-        options: Of `options.add_run_arguments` and `options.add_split_arguments`.
+        options: Of `options.add_run_arguments`, `add_split_arguments` and `add_init_arguments`.
         framework: Trains.
         train: Its ``learner.train``.
         is_main: Whether this process prints, among those that train together.
@@ -39,9 +40,12 @@ def train_one(
     from signbart.recordings.options import read_data
 
     config = load_config(options.config, options.overrides)
+    init = init_of(options)
     clips = read_data(options, layout=config.data.landmark_layout, quiet=not is_main)
     with EpochReport(config.train.epochs, quiet=not is_main) as report:
-        results = train(clips, config, options.output, report=report, **_run_options(options))
+        results = train(
+            clips, config, options.output, init=init, report=report, **_run_options(options)
+        )
     if is_main:
         print_results(results, clips.skipped)
         print(f"wrote {options.output}/{framework.best}")

@@ -104,18 +104,20 @@ class Start:
     """A trained model to go on from; the model as it starts is a candidate for the best epoch.
 
     Attributes:
-        checkpoint: The model.
+        checkpoint: The model, of the run's own sizes.
         source: The checkpoint's path, for messages.
         identity: What tells this start from others, in JSON containers: a run is resumed only from
             the same one, and its checkpoints carry it.
         preparation: Changes what the model computes while it trains, validates and is tested, but
             not what its checkpoints hold; what it is, the framework's learner says.
+        notes: Lines about how it starts.
     """
 
     checkpoint: Any
     source: str | Path
     identity: Mapping[str, Any]
-    preparation: Any
+    preparation: Any = None
+    notes: Sequence[str] = ()
 
 
 def mixed_seed(*parts: int) -> int:

@@ -141,7 +141,8 @@ class _Run:
             parameters=self.learner.parameters,
             where=self.learner.where,
         )
-        return "\n".join([text, *self.learner.notes])
+        notes = self.start.notes if self.start else ()
+        return "\n".join([text, *self.learner.notes, *notes])
 
     def fit(self, report: Callable[[Mapping[str, Any]], None]) -> None:
         """Trains until the last epoch or until nothing has improved for `patience` epochs."""
@@ -176,8 +177,8 @@ class _Run:
     def results(self, load: Callable[[Path], Any]) -> dict[str, Any]:
         """Scores of the best checkpoint, and who was trained, validated and tested on.
 
-        With a start also those of the model it started from: ``prepared`` as trained, ``plain``
-        as it came.
+        With a start also those of the model it started from: ``plain`` as it came, and where it is
+        prepared for training also ``prepared``.
         """
         self.learner.wait_for_others()  # the main process may still be writing
         best = self.output / self.framework.best
@@ -195,8 +196,9 @@ class _Run:
             outcome["start"] = {
                 **self.start.identity,
                 "plain": self._scores(self.learner.evaluator_of(*before)),
-                "prepared": self._prepared_scores(*before),
             }
+            if self.start.preparation is not None:
+                outcome["start"]["prepared"] = self._prepared_scores(*before)
         return outcome
 
     def _prepared_scores(self, checkpoint: Any, source: str | Path) -> dict[str, Any]:

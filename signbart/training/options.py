@@ -4,9 +4,14 @@ from __future__ import annotations
 
 import argparse
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
+from signbart.errors import ConfigError
 from signbart.recordings.options import add_reading_arguments
+
+if TYPE_CHECKING:
+    from signbart.training.warm_start import Init
 
 
 def add_run_arguments(
@@ -56,6 +61,55 @@ def add_machine_arguments(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument(
         "--device", default="auto", choices=("auto", "cpu", "cuda"), help="default: %(default)s"
+    )
+
+
+def add_init_arguments(parser: argparse.ArgumentParser) -> None:
+    """What training starts from."""
+    parser.add_argument(
+        "--init",
+        metavar="CHECKPOINT",
+        help="start from these weights: a checkpoint of either framework or of another program; "
+        "classes and landmarks are taken by name",
+    )
+    parser.add_argument(
+        "--freeze",
+        nargs="+",
+        default=[],
+        metavar="PART",
+        help="parts that keep the weights of --init: body (all but the head), or modules by name, "
+        "such as encoder",
+    )
+    parser.add_argument(
+        "--init-config",
+        metavar="YAML",
+        help="what the --init of another program was trained with",
+    )
+    parser.add_argument(
+        "--init-labels", metavar="JSON", help="the label2id.json of such a checkpoint"
+    )
+
+
+def init_of(options: argparse.Namespace) -> Init | None:
+    """What the options of `add_init_arguments` ask for; None for random weights.
+
+    Raises:
+        ConfigError: The others are given without ``--init``.
+        SignBartError: A file cannot be read.
+    """
+    from signbart.configuration.reading import load_config
+    from signbart.recordings.labels import read_label_file
+    from signbart.training.warm_start import Init
+
+    if not options.init:
+        if options.freeze or options.init_config or options.init_labels:
+            raise ConfigError("--freeze, --init-config and --init-labels go with --init CHECKPOINT")
+        return None
+    return Init(
+        options.init,
+        tuple(options.freeze),
+        load_config(options.init_config) if options.init_config else None,
+        read_label_file(Path(options.init_labels)) if options.init_labels else (),
     )
 
 

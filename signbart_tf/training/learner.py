@@ -22,6 +22,7 @@ from signbart.training import lifecycle
 from signbart.training.frameworks import KERAS
 from signbart.training.learner import Evaluation, Learner, mixed_seed
 from signbart.training.metrics import cross_entropy
+from signbart.training.warm_start import Init
 from signbart_tf.models import layers_of, new_model
 from signbart_tf.training.checkpoint import (
     Checkpoint,
@@ -33,6 +34,7 @@ from signbart_tf.training.data import evaluation_dataset, input_signature, train
 from signbart_tf.training.loops import LOOPS
 from signbart_tf.training.optimizer import AdamW
 from signbart_tf.training.tensorboard_log import EventWriter
+from signbart_tf.training.warm_start import body_variables, freeze_parts, start_of
 
 
 class Preparation(Protocol):
@@ -52,6 +54,7 @@ def train(
     *,
     device: str = "auto",
     loop: str = "fit",
+    init: Init | None = None,
     **options: Any,
 ) -> dict[str, Any]:
     """`lifecycle.train` in Keras; see there for what is not listed.
@@ -65,23 +68,27 @@ def train(
         output: Run folder.
         device: ``auto``, ``cpu`` or ``cuda``.
         loop: One of `LOOPS`; both end with the same weights.
+        init: The weights that training starts from; by default random ones.
         options: `lifecycle.train`'s.
 
     Raises:
         ConfigError: There is no such device.
+        CheckpointError: See `signbart.training.warm_start.fit`.
     """
     gpus = tf.config.list_physical_devices("GPU")
     if device == "cuda" and not gpus:
         raise ConfigError("--device cuda: this TensorFlow sees no CUDA device; use --device cpu")
     place = "/GPU:0" if gpus and device != "cpu" else "/CPU:0"
     with tf.device(place):
+        if init is not None:
+            options["start"] = start_of(init, config, clips)
         return lifecycle.train(
             clips,
             config,
             output,
             framework=KERAS,
             load=load_checkpoint,
-            make_learner=partial(KerasLearner, loop, place),
+            make_learner=partial(KerasLearner, loop, place, freeze=init.freeze if init else ()),
             **options,
         )
 
@@ -95,6 +102,7 @@ class KerasLearner(Learner):
         config: The run's configuration.
         class_names: C labels.
         preparation: Makes the model that trains, validates and is tested.
+        freeze: Parts that are not trained; see `signbart.training.warm_start.frozen_of`.
     """
 
     def __init__(
@@ -104,13 +112,17 @@ class KerasLearner(Learner):
         config: RunConfig,
         class_names: Sequence[str],
         preparation: Preparation | None,
+        freeze: Sequence[str] = (),
     ):
         self.config, self.class_names, self.preparation = config, class_names, preparation
         make_deterministic(config.train.seed)
         self.model = (new_model if preparation is None else preparation.build)(config.model)
         # What checkpoints are written from: an ordinary model in any case.
         self.saved = new_model(config.model)
-        self.optimizer = AdamW(config.train)
+        self.weights = self.model.trainable_variables  # whether frozen or not
+        freeze_parts(self.model, config, freeze)
+        slow = body_variables(self.model, config) if config.train.body_lr_scale != 1 else []
+        self.optimizer = AdamW(config.train, slow)
         self.optimizer.build(self.model.trainable_variables)
         self.loop = LOOPS[loop](self.model, self.optimizer, config)
         self.predictor = Predictor(self.model, config)
@@ -119,7 +131,7 @@ class KerasLearner(Learner):
 
     def load(self, checkpoint: Checkpoint, source: str | Path) -> None:
         """See `Learner.load`."""
-        copy_weights(checkpoint.model, self.model)
+        copy_weights(checkpoint.model.trainable_variables, self.weights)
 
     def restore(self, checkpoint: Checkpoint, source: str | Path) -> None:
         """See `Learner.restore`."""
@@ -158,7 +170,7 @@ class KerasLearner(Learner):
 
     def save(self, path: Path, progress: Mapping[str, Any], *, resumable: bool) -> None:
         """See `Learner.save`."""
-        copy_weights(self.model, self.saved)
+        copy_weights(self.weights, self.saved.trainable_variables)
         save_checkpoint(
             self.saved,
             self.config,
@@ -196,9 +208,9 @@ class Predictor:
         return logits
 
 
-def copy_weights(source: keras.Model, target: keras.Model) -> None:
-    """Gives `target` the weights of `source`; what else either keeps is left alone."""
-    for one, other in zip(source.trainable_variables, target.trainable_variables, strict=True):
+def copy_weights(source: Sequence[keras.Variable], target: Sequence[keras.Variable]) -> None:
+    """Gives each variable of `target` the value of its partner in `source`."""
+    for one, other in zip(source, target, strict=True):
         other.assign(one)
 
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import keras
 import tensorflow as tf
 from keras import ops
@@ -18,9 +20,13 @@ class AdamW(keras.optimizers.AdamW):
 
     Keras adds its epsilon to sqrt(v) before the bias is corrected, which at the first step makes it
     31 times larger. Weight decay is decoupled and falls on every variable in both.
+
+    Args:
+        config: Of the run.
+        slow: Variables whose rate is the rate times ``body_lr_scale``.
     """
 
-    def __init__(self, config: TrainConfig):
+    def __init__(self, config: TrainConfig, slow: Sequence[keras.Variable] = ()):
         super().__init__(
             learning_rate=config.lr,
             weight_decay=config.weight_decay,
@@ -29,6 +35,7 @@ class AdamW(keras.optimizers.AdamW):
             epsilon=EPSILON,
         )
         self.max_norm = config.grad_clip
+        self._scales = dict.fromkeys(map(self._var_key, slow), config.body_lr_scale)
 
     def apply(self, grads, trainable_variables=None):
         """Clips the gradients by their common norm, then updates the variables."""
@@ -36,8 +43,23 @@ class AdamW(keras.optimizers.AdamW):
             grads = clip_by_norm(grads, self.max_norm)
         super().apply(grads, trainable_variables)
 
+    def _apply_weight_decay(self, variables):
+        """Shrinks each variable by its own rate, as PyTorch's groups do; Keras has one for all."""
+        if not self._scales:
+            super()._apply_weight_decay(variables)
+            return
+        for variable in variables:
+            rate = self._scaled(ops.cast(self.learning_rate, variable.dtype), variable)
+            decay = ops.cast(self.weight_decay, variable.dtype)
+            variable.assign(variable - variable * decay * rate)
+
+    def _scaled(self, rate, variable):
+        scale = self._scales.get(self._var_key(variable))
+        return rate if scale is None else rate * scale
+
     def update_step(self, gradient, variable, learning_rate):
         """Updates one variable and its moments."""
+        learning_rate = self._scaled(learning_rate, variable)
         index = self._get_variable_index(variable)
         momentum, velocity = self._momentums[index], self._velocities[index]
         # In float64, as PyTorch has it: in float32 1 - 0.999 is wrong in its fifth digit.

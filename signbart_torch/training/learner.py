@@ -21,6 +21,7 @@ from signbart.recordings.clip import ClipSet
 from signbart.training import lifecycle
 from signbart.training.frameworks import TORCH
 from signbart.training.learner import Evaluation, Learner, mixed_seed
+from signbart.training.warm_start import Init, body_of, frozen_of
 from signbart_torch.models import class_scores, new_model, num_parameters
 from signbart_torch.training.checkpoint import (
     Checkpoint,
@@ -32,6 +33,7 @@ from signbart_torch.training.data import evaluation_batches, training_batches
 from signbart_torch.training.memory import keep_freed_memory
 from signbart_torch.training.objective import Objective, leave_out_unused
 from signbart_torch.training.tensorboard_log import EventWriter
+from signbart_torch.training.warm_start import start_of
 from signbart_torch.training.workers import Workers, check_precision, start_workers
 
 
@@ -46,7 +48,13 @@ class Preparation(Protocol):
 
 
 def train(
-    clips: ClipSet, config: RunConfig, output: str | Path, *, device: str = "auto", **options: Any
+    clips: ClipSet,
+    config: RunConfig,
+    output: str | Path,
+    *,
+    device: str = "auto",
+    init: Init | None = None,
+    **options: Any,
 ) -> dict[str, Any]:
     """`lifecycle.train` in PyTorch; see there for what is not listed.
 
@@ -57,22 +65,26 @@ def train(
         config: The run's configuration.
         output: Run folder.
         device: ``auto``, ``cpu`` or ``cuda``.
+        init: The weights that training starts from; by default random ones.
         options: `lifecycle.train`'s.
 
     Raises:
         ConfigError: There is no such device, or it lacks the precision.
+        CheckpointError: See `warm_start.fit`.
     """
     keep_freed_memory()
     workers = start_workers(device)
     try:
         check_precision(config.train.precision, workers.device)
+        if init is not None:
+            options["start"] = start_of(init, config, clips)
         return lifecycle.train(
             clips,
             config,
             output,
             framework=TORCH,
             load=load_checkpoint,
-            make_learner=partial(TorchLearner, workers),
+            make_learner=partial(TorchLearner, workers, freeze=init.freeze if init else ()),
             **options,
         )
     finally:
@@ -88,6 +100,7 @@ class TorchLearner(Learner):
         config: The run's configuration.
         class_names: C labels.
         preparation: Applied to the model that trains, validates and is tested.
+        freeze: Parts that are not trained; see `warm_start.frozen_of`.
     """
 
     def __init__(
@@ -96,6 +109,7 @@ class TorchLearner(Learner):
         config: RunConfig,
         class_names: Sequence[str],
         preparation: Preparation | None,
+        freeze: Sequence[str] = (),
     ):
         self.config, self.class_names, self.workers = config, tuple(class_names), workers
         self.preparation = preparation
@@ -108,8 +122,11 @@ class TorchLearner(Learner):
         unused = leave_out_unused(
             self.model, self.objective, torch.from_numpy(example).to(workers.device)
         )
+        frozen = frozen_of(config, [name for name, _ in self._trained()], freeze)
+        for name, parameter in self._trained():
+            parameter.requires_grad_(name not in frozen)
         self.optimizer = torch.optim.AdamW(
-            [parameter for _, parameter in self._trained()],
+            self._groups(),
             lr=config.train.lr,
             weight_decay=config.train.weight_decay,
             fused=True,
@@ -166,8 +183,9 @@ class TorchLearner(Learner):
         )
         sizes = torch.zeros((), device=workers.device)
         for step, batch in enumerate(batches):
+            rate = rate_of(step)
             for group in self.optimizer.param_groups:
-                group["lr"] = rate_of(step)
+                group["lr"] = rate * group["scale"]
             labels = batch.labels.to(workers.device)
             sizes.fill_(len(labels))
             if workers.world_size > 1:
@@ -243,8 +261,20 @@ class TorchLearner(Learner):
             dist.barrier()
 
     def _trained(self) -> list[tuple[str, nn.Parameter]]:
-        """The parameters that are trained, by name."""
-        return [(name, p) for name, p in self.model.named_parameters() if p.requires_grad]
+        """The parameters that are trained, by name, in the optimizer's order: the body first."""
+        trained = [(name, p) for name, p in self.model.named_parameters() if p.requires_grad]
+        body = body_of(self.config, [name for name, _ in trained])
+        return sorted(trained, key=lambda pair: pair[0] not in body)
+
+    def _groups(self) -> list[dict[str, Any]]:
+        """The optimizer's groups: body and heads, which may have rates of their own."""
+        trained, scale = self._trained(), self.config.train.body_lr_scale
+        body = body_of(self.config, [name for name, _ in trained])
+        parts = {
+            scale: [parameter for name, parameter in trained if name in body],
+            1.0: [parameter for name, parameter in trained if name not in body or scale == 1.0],
+        }
+        return [{"params": part, "scale": of} for of, part in parts.items() if part]
 
 
 @torch.no_grad()

@@ -150,7 +150,7 @@ def quantization(request, calibration) -> FakeQuantization:
 
 def test_a_whole_model_computes_what_pytorchs_computes(quantization, twin, config, make_inputs):
     model = quantization.build(config.model)
-    copy_weights(twin, model)
+    copy_weights(twin.trainable_variables, model.trainable_variables)
     quantization.refresh(model)
     original = build_original(twin)
     other = theirs.FakeQuantization(quantization.calibration)
@@ -194,7 +194,7 @@ def test_a_dense_that_was_missed_is_an_error(config):
 def test_ranges_follow_the_weights(twin, config, calibration):
     quantization = FakeQuantization(calibration)
     model = quantization.build(config.model)
-    copy_weights(twin, model)
+    copy_weights(twin.trainable_variables, model.trainable_variables)
 
     def ranges():
         quantization.refresh(model)
@@ -211,7 +211,7 @@ def test_ranges_follow_the_weights(twin, config, calibration):
 
 def test_every_weight_gets_a_gradient(quantization, twin, config, make_inputs):
     model = quantization.build(config.model)
-    copy_weights(twin, model)
+    copy_weights(twin.trainable_variables, model.trainable_variables)
     quantization.refresh(model)
     inputs = make_inputs(6, 11)
     inputs["keypoints"] = np.nan_to_num(inputs["keypoints"])
