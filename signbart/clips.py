@@ -8,7 +8,7 @@ from pathlib import Path
 
 import numpy as np
 
-from signbart.console import next_command, print_table, program_name, run_command
+from signbart.console import at_least, next_command, print_table, program_name, run_command
 from signbart.errors import ClipError
 from signbart.landmarks.layouts import LAYOUTS, get_layout
 from signbart.recordings.clip import Clip, ClipSet
@@ -17,6 +17,7 @@ from signbart.recordings.doctor import counts_by_split
 from signbart.recordings.names import SPLITS, UNKNOWN_SIGNER
 from signbart.recordings.options import (
     add_reading_arguments,
+    data_source,
     read_data,
     read_examined,
     reading_options,
@@ -24,6 +25,7 @@ from signbart.recordings.options import (
 from signbart.recordings.packed import write_packed
 from signbart.recordings.pictures import draw_clip
 from signbart.recordings.reading import CLIP_FORMS, CLIP_OF_SET, read_clips, read_single_clip
+from signbart.recordings.subsets import cap_clips, merge_sets, select_classes, select_signers
 from signbart.recordings.tree_writing import write_tree
 
 # Longer listings on the screen end in a count.
@@ -77,7 +79,7 @@ def _pack(arguments: argparse.Namespace) -> None:
     target = Path(arguments.out)
     if target.exists() and not arguments.force:
         raise ClipError(f"{target}: exists already; pass --force to replace it")
-    clip_set = read_data(arguments)
+    clip_set = _shaped(read_data(arguments), arguments)
     step = write_packed(clip_set, target, mapped=arguments.only_layout is not None)
     _print_summary(clip_set)
     _print_skipped(clip_set)
@@ -87,8 +89,29 @@ def _pack(arguments: argparse.Namespace) -> None:
     print(f"next       {next_command('signbart.clips')} info {target}")
 
 
+def _shaped(clip_set: ClipSet, arguments: argparse.Namespace) -> ClipSet:
+    """The set with others, and the part of it that was asked for."""
+    sources = [arguments.data, *arguments.merge]
+    if arguments.merge:
+        others = [
+            data_source(arguments, path).read(
+                split=arguments.split, skip_bad=arguments.skip_bad, only=arguments.only_layout
+            )[0]
+            for path in arguments.merge
+        ]
+        clip_set = merge_sets([clip_set, *others], sources)
+    if arguments.classes:
+        clip_set = select_classes(clip_set, arguments.classes, arguments.data)
+    if arguments.signers:
+        chosen = select_signers(clip_set.signers, arguments.signers, arguments.data)
+        clip_set = clip_set.select(chosen)
+    if arguments.max_clips:
+        clip_set = cap_clips(clip_set, arguments.max_clips, arguments.seed)
+    return clip_set
+
+
 def _unpack(arguments: argparse.Namespace) -> None:
-    clip_set, target = read_data(arguments), Path(arguments.out)
+    clip_set, target = _shaped(read_data(arguments), arguments), Path(arguments.out)
     write_tree(clip_set, target)
     _print_summary(clip_set)
     _print_skipped(clip_set)
@@ -136,7 +159,22 @@ def main(argv: Sequence[str] | None = None) -> int:
     source.add_argument("--split", choices=SPLITS, default="all", help="default: %(default)s")
     source.add_argument("--skip-bad", action="store_true", help="leave bad clips out, say which")
     add_reading_arguments(source)
-    pack = commands.add_parser("pack", parents=[source], help="write a packed .npz")
+    part = argparse.ArgumentParser(add_help=False)
+    part.add_argument(
+        "--merge", nargs="+", default=[], metavar="PATH", help="put these sets behind it"
+    )
+    part.add_argument(
+        "--classes", nargs="+", metavar="CLASS", help="these alone, numbered in this order"
+    )
+    part.add_argument("--signers", nargs="+", metavar="SIGNER", help="clips of these alone")
+    part.add_argument(
+        "--max-clips",
+        type=at_least(1),
+        metavar="N",
+        help="at most N clips of each class by each signer, chosen by --seed",
+    )
+    part.add_argument("--seed", type=at_least(0), default=0, help="default: %(default)s")
+    pack = commands.add_parser("pack", parents=[source, part], help="write a packed .npz")
     pack.add_argument("out", help="the .npz to write")
     pack.add_argument(
         "--layout",
@@ -148,7 +186,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     )
     pack.add_argument("--force", action="store_true", help="replace an existing file")
     pack.set_defaults(run=_pack)
-    unpack = commands.add_parser("unpack", parents=[source], help="write a tree of pickles")
+    unpack = commands.add_parser("unpack", parents=[source, part], help="write a tree of pickles")
     unpack.add_argument("out", help="the folder to write")
     unpack.add_argument(
         "--layout",
