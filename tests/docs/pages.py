@@ -14,7 +14,8 @@ from pathlib import Path
 REPOSITORY = Path(__file__).resolve().parents[2]
 # In the order in which a reader meets them; later ones use what earlier ones made.
 PAGES = (
-    "README.md", "docs/installation.md", "docs/data.md", "docs/migration.md", "docs/deployment.md",
+    "README.md", "docs/installation.md", "docs/data.md", "docs/training.md", "docs/migration.md",
+    "docs/deployment.md",
     "docs/quantization.md", "docs/performance.md", "docs/other_models.md",
     "docs/troubleshooting.md",
 )  # fmt: skip

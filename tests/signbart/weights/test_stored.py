@@ -1,0 +1,251 @@
+"""Checkpoints as the libraries write them: each reads as the model it came from, none runs code."""
+
+import argparse
+import dataclasses
+import os
+import pickle
+
+import numpy as np
+import pytest
+import torch
+from safetensors.torch import save_file, save_model
+from torch import nn
+
+from signbart.errors import CheckpointError
+from signbart.models.signbart import SignBartConfig
+from signbart.weights.stored import form_of, read_stored
+from signbart_torch.models.signbart.model import SignBart
+from signbart_torch.training.checkpoint import load_model
+
+pytestmark = pytest.mark.filterwarnings("ignore")
+
+SIZES = SignBartConfig(
+    joint_idx=(0, 1, 2, 3), d_model=16, encoder_layers=2, decoder_layers=1,
+    encoder_attention_heads=2, decoder_attention_heads=2, encoder_ffn_dim=24, decoder_ffn_dim=20,
+    max_position_embeddings=20, num_labels=3,
+)  # fmt: skip
+
+
+@pytest.fixture(scope="module")
+def network() -> SignBart:
+    torch.manual_seed(3)
+    model = SignBart(SIZES).eval()
+    with torch.no_grad():
+        for parameter in model.parameters():
+            parameter.add_(0.05 * torch.randn_like(parameter))
+    return model
+
+
+class Trainer(nn.Module):
+    """As PyTorch Lightning's modules hold a network."""
+
+    def __init__(self, model):
+        super().__init__()
+        self.model = model
+        self.metric = nn.Linear(2, 2)
+
+
+def lightning(model, path):
+    """The keys of a PyTorch Lightning 2 .ckpt; the library itself is not installed here."""
+    torch.save(
+        {
+            "epoch": 3, "global_step": 100, "pytorch-lightning_version": "2.4.0",
+            "state_dict": Trainer(model).state_dict(),
+            "optimizer_states": [torch.optim.AdamW(model.parameters()).state_dict()],
+            "lr_schedulers": [], "callbacks": {"ModelCheckpoint{'monitor': None}": {"best": 0.5}},
+            "hyper_parameters": argparse.Namespace(lr=1e-3, layers=[1, 2]),
+        },
+        path,
+    )  # fmt: skip
+
+
+def training_loop(model, path):
+    optimizer = torch.optim.AdamW(model.parameters())
+    torch.save(
+        {"model_state_dict": model.state_dict(), "optimizer_state_dict": optimizer.state_dict(),
+         "args": argparse.Namespace(x=1), "epoch": 7},
+        path,
+    )  # fmt: skip
+
+
+def averaged(model, path):
+    """torch.optim.swa_utils: behind ``module.``, with a counter beside."""
+    torch.save(torch.optim.swa_utils.AveragedModel(model).state_dict(), path)
+
+
+def timm(model, path):
+    """The keys of timm's CheckpointSaver; of the plain weights nothing may be taken."""
+    other = {name: tensor + 1 for name, tensor in model.state_dict().items()}
+    torch.save({"arch": "x", "state_dict": other, "state_dict_ema": model.state_dict()}, path)
+
+
+def tensors_only(model, path):
+    save_file({name: t.contiguous() for name, t in model.state_dict().items()}, path)
+
+
+def legacy(model, path):
+    torch.save(model.state_dict(), path, _use_new_zipfile_serialization=False)
+
+
+FORMS = {
+    "bare.pth": lambda m, p: torch.save(m.state_dict(), p),
+    "model.pt": lambda m, p: torch.save({"model": m.state_dict()}, p),
+    "state_dict.bin": lambda m, p: torch.save({"state_dict": m.state_dict()}, p),
+    "loop.tar": training_loop,
+    "lightning.ckpt": lightning,
+    "parallel.pth": lambda m, p: torch.save(nn.DataParallel(m).state_dict(), p),
+    "compiled.pth": lambda m, p: torch.save(torch.compile(m).state_dict(), p),
+    "both.pth": lambda m, p: torch.save({"net": nn.DataParallel(torch.compile(m)).state_dict()}, p),
+    "averaged.pth": averaged,
+    "timm.pth.tar": timm,
+    "whole_module": lambda m, p: torch.save(m, p),
+    "legacy.pth": legacy,
+    "bare.safetensors": tensors_only,
+    "model.safetensors": lambda m, p: save_model(m, str(p)),
+    "no_ending": lambda m, p: torch.save(m.state_dict(), p),
+}
+
+
+@pytest.mark.parametrize("name", FORMS)
+def test_every_form_reads_as_the_model_it_came_from(tmp_path, network, name):
+    FORMS[name](network, tmp_path / name)
+    stored = read_stored(tmp_path / name)
+    expected = network.state_dict()
+    assert stored.tensors.keys() == expected.keys() and stored.config is None
+    for key, tensor in expected.items():
+        np.testing.assert_array_equal(stored.tensors[key], tensor.numpy())
+        assert stored.tensors[key].dtype == tensor.numpy().dtype
+
+
+@pytest.mark.parametrize(
+    ("dtype", "what"),
+    [(torch.float16, "float16"), (torch.bfloat16, "bfloat16"), (torch.float64, "float64")],
+)
+@pytest.mark.parametrize("ending", ["pth", "safetensors"])
+def test_other_precisions_are_cast_and_said(tmp_path, network, dtype, what, ending):
+    state = {name: tensor.to(dtype) for name, tensor in network.state_dict().items()}
+    path = tmp_path / f"x.{ending}"
+    (save_file if ending == "safetensors" else torch.save)(state, path)
+    stored = read_stored(path)
+    assert f"{len(state)} tensors cast from {what} to float32" in stored.notes
+    for name, tensor in state.items():
+        np.testing.assert_array_equal(stored.tensors[name], tensor.float().numpy())
+
+
+class Hostile:
+    """Makes a folder when it is unpickled."""
+
+    def __init__(self, marker):
+        self.marker = str(marker)
+
+    def __reduce__(self):
+        return os.mkdir, (self.marker,)
+
+
+@pytest.mark.parametrize("legacy_form", [False, True])
+def test_what_stands_beside_the_weights_is_not_run(tmp_path, network, legacy_form):
+    content = {"model": network.state_dict(), "callback": Hostile(tmp_path / "executed")}
+    path = tmp_path / "x.pth"
+    torch.save(content, path, _use_new_zipfile_serialization=not legacy_form)
+    with pytest.raises(pickle.UnpicklingError):
+        torch.load(path, weights_only=True)  # the attack is one
+    stored = read_stored(path)
+    assert not (tmp_path / "executed").exists()
+    np.testing.assert_array_equal(
+        stored.tensors["encoder.layers.0.fc1.bias"],
+        network.state_dict()["encoder.layers.0.fc1.bias"].numpy(),
+    )
+    torch.load(path, weights_only=False)
+    assert (tmp_path / "executed").exists(), "an attack that does nothing proves nothing"
+
+
+@pytest.mark.parametrize("name", ["bare.pth", "legacy.pth", "bare.safetensors", "whole_module"])
+def test_cut_anywhere_it_is_an_error_that_says_so(tmp_path, network, name):
+    FORMS[name](network, tmp_path / name)
+    content = (tmp_path / name).read_bytes()
+    for share in (0.0, 0.001, 0.1, 0.5, 0.9, 0.999):
+        cut = tmp_path / "cut"
+        cut.write_bytes(content[: int(share * len(content))])
+        with pytest.raises(CheckpointError, match=r"cut.*(is cut|is no checkpoint|damaged|not )"):
+            read_stored(cut)
+
+
+OTHERS = {
+    "text": (b"hello\n", "is no checkpoint: neither"),
+    "picture": (b"\x89PNG\r\n\x1a\n" + bytes(64), "is no checkpoint"),
+    "empty": (b"", "it is empty"),
+    "numbers": (
+        pickle.dumps([1, 2, 3]),
+        "a pickle, but none of torch.save; nothing in it was executed",
+    ),
+    "zip": (b"PK\x05\x06" + bytes(18), "is no checkpoint"),
+}
+
+
+@pytest.mark.parametrize("name", OTHERS)
+def test_what_is_no_checkpoint_is_called_so(tmp_path, name):
+    content, message = OTHERS[name]
+    (tmp_path / "x").write_bytes(content)
+    with pytest.raises(CheckpointError, match=message):
+        read_stored(tmp_path / "x")
+    with pytest.raises(CheckpointError, match="no checkpoint at"):
+        form_of(tmp_path / "nowhere")
+
+
+def test_another_models_checkpoint_is_named_with_what_is_missing_and_what_is_not_expected(
+    tmp_path, tiny_config
+):
+    torch.save(nn.Sequential(nn.Linear(3, 4), nn.Linear(4, 2)).state_dict(), tmp_path / "x.pth")
+    config = dataclasses.replace(
+        tiny_config, model=dataclasses.replace(tiny_config.model, num_labels=3)
+    )
+    with pytest.raises(CheckpointError) as error:
+        load_model(tmp_path / "x.pth", config, ("a", "b", "c"))
+    text = str(error.value)
+    assert "x.pth" in text and "0.weight" in text and "projection.proj_x1.weight" in text
+
+
+# Keras 2
+
+
+@pytest.fixture(scope="module")
+def keras2(tmp_path_factory):
+    """The functional model with random weights, its files, and inputs with its own logits."""
+    pytest.importorskip("tf_keras", reason="Keras 2 comes with the extra onnx")
+    from tests.signbart.weights.keras2 import functional
+
+    folder = tmp_path_factory.mktemp("keras2")
+    config = SignBartConfig(joint_idx=tuple(range(90)), num_labels=10)
+    model = functional(config)
+    rng = np.random.default_rng(5)
+    model.set_weights([w + rng.normal(0, 0.05, w.shape) for w in model.get_weights()])
+    model.save(folder / "final_model.h5")
+    model.save_weights(folder / "last.weights.h5")
+    model.save_weights(folder / "weights.h5", save_format="h5")
+    keypoints = rng.random((3, 20, 90, 2)).astype(np.float32)
+    mask = (np.arange(20) < np.array([20, 7, 1])[:, None]).astype(np.float32)
+    logits = model({"keypoints": keypoints, "attention_mask": mask}).numpy()
+    weights = sum(w.size for w in model.get_weights()), len(model.get_weights())
+    return folder, config, keypoints, mask, logits, weights
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", ["final_model.h5", "last.weights.h5", "weights.h5"])
+def test_keras_2s_functional_model_computes_the_same_here(keras2, name):
+    folder, config, keypoints, mask, logits, weights = keras2
+    assert weights == (773_578, 96)
+    stored = read_stored(folder / name)
+    model = SignBart(config).eval()
+    model.load_state_dict({k: torch.from_numpy(v) for k, v in stored.tensors.items()})
+    with torch.no_grad():
+        found = model(torch.from_numpy(keypoints), torch.from_numpy(mask).int())
+    np.testing.assert_allclose(found.numpy(), logits, atol=2e-5)
+    assert np.ptp(logits) > 0.1
+    # One square matrix untransposed is another model.
+    wrong = dict(stored.tensors)
+    key = "encoder.layers.0.self_attn.q_proj.weight"
+    wrong[key] = wrong[key].T
+    model.load_state_dict({k: torch.from_numpy(np.ascontiguousarray(v)) for k, v in wrong.items()})
+    with torch.no_grad():
+        other = model(torch.from_numpy(keypoints), torch.from_numpy(mask).int())
+    assert np.abs(other.numpy() - logits).max() > 1e-3
