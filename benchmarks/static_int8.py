@@ -130,7 +130,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     from signbart.console import redirect_output
     from signbart.models import io_spec
     from signbart.models.io_spec import ATTENTION_MASK, KEYPOINTS, LOGITS
-    from signbart.recordings.reading import read_recordings
+    from signbart.recordings.data_source import read_recordings
     from signbart.training.calibration import Calibration, calibrate_on, calibrate_on_noise
 
     source = read_source(options.checkpoint)
