@@ -7,8 +7,9 @@ from collections.abc import Sequence
 from functools import partial
 
 from signbart.console import program_name, run_command
-from signbart.training.folds import add_fold_arguments, train_folds
+from signbart.training.folds import add_fold_arguments
 from signbart.training.frameworks import KERAS
+from signbart.training.seeds import add_seed_argument
 from signbart_tf import load_checkpoint, train_model
 from signbart_tf.training.options import add_loop_argument
 
@@ -21,9 +22,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
         "signer. With --resume it goes on past finished folds.",
     )
     add_fold_arguments(parser)
+    add_seed_argument(parser)
     add_loop_argument(parser)
     options = parser.parse_args(arguments)
-    train_folds(options, KERAS, train=partial(train_model, loop=options.loop), load=load_checkpoint)
+    train_seeds(options, KERAS, train=partial(train_model, loop=options.loop), load=load_checkpoint)
     return 0
 
 

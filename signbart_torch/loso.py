@@ -6,8 +6,9 @@ import argparse
 from collections.abc import Sequence
 
 from signbart.console import program_name, run_command
-from signbart.training.folds import add_fold_arguments, train_folds
+from signbart.training.folds import add_fold_arguments
 from signbart.training.frameworks import TORCH
+from signbart.training.seeds import add_seed_argument, train_seeds
 from signbart_torch import load_checkpoint, train_model
 
 
@@ -19,7 +20,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         "--resume it goes on past finished folds.",
     )
     add_fold_arguments(parser)
-    train_folds(parser.parse_args(arguments), TORCH, train=train_model, load=load_checkpoint)
+    add_seed_argument(parser)
+    train_seeds(parser.parse_args(arguments), TORCH, train=train_model, load=load_checkpoint)
     return 0
 
 
