@@ -9,7 +9,7 @@ from functools import partial
 from signbart.console import program_name, run_command
 from signbart.training.folds import add_fold_arguments
 from signbart.training.frameworks import KERAS
-from signbart.training.seeds import add_seed_argument
+from signbart.training.seeds import add_seed_argument, train_seeds
 from signbart_tf import load_checkpoint, train_model
 from signbart_tf.training.options import add_loop_argument
 
