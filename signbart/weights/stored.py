@@ -175,7 +175,7 @@ def _read_safetensors(path: Path) -> tuple[dict[str, np.ndarray], dict[str, str]
             name: np.frombuffer(bytearray(one["data"]), _SAFETENSORS[one["dtype"]]).reshape(
                 one["shape"]
             )
-            for name, one in deserialize(path.read_bytes())
+            for name, one in sorted(deserialize(path.read_bytes()), key=lambda pair: pair[0])
         }
     except KeyError as error:
         raise CheckpointError(f"{path} has tensors of dtype {error}, which no model has") from None

@@ -364,7 +364,7 @@ def test_bad_input_is_one_line(
         "no checkpoint": (["--checkpoint", "/nowhere.safetensors"], "no checkpoint at /nowhere"),
         "two configs": (["--checkpoint", best, "--config", yaml_file], "carries its own config"),
         "no config": (["--checkpoint", tmp_path / "old.pth"], "give the YAML file of its run"),
-        "damaged": (["--checkpoint", tmp_path / "bad.safetensors"], "not a readable"),
+        "damaged": (["--checkpoint", tmp_path / "bad.safetensors"], "is no checkpoint"),
         "data": (["--checkpoint", best, "--data", "/nowhere.npz"], "/nowhere.npz"),
     }[case]
     arguments = ["qat", "--data", recordings, "--output", output, *options]
