@@ -5,6 +5,7 @@ Legend: N clips, T frames, K landmarks, D numbers a landmark, F numbers a frame.
 
 from __future__ import annotations
 
+import tokenize
 import zipfile
 import zlib
 from collections.abc import Iterator
@@ -24,7 +25,7 @@ _WHOLE = 64  # a scalar field that is longer than this is none
 # What reading a damaged .npz may raise.
 UNREADABLE = (
     ArithmeticError, EOFError, LookupError, MemoryError, NotImplementedError, OSError, RuntimeError,
-    SyntaxError, TypeError, ValueError, zipfile.BadZipFile, zlib.error,
+    SyntaxError, TypeError, ValueError, tokenize.TokenError, zipfile.BadZipFile, zlib.error,
 )  # fmt: skip
 
 
@@ -102,7 +103,9 @@ def _load(path: Path) -> tuple[dict[str, np.ndarray], str]:
                 except ValueError:  # an array of objects
                     unread.append(name)
                     continue
-                if array.dtype.kind in "fiub":
+                if not isinstance(array, np.ndarray):
+                    unread.append(name)  # bytes: another program's archive, such as a checkpoint
+                elif array.dtype.kind in "fiub":
                     arrays[name] = array if array.dtype.kind == "b" else _float32(array)
                 elif array.dtype.kind == "U":
                     arrays[name] = array

@@ -174,6 +174,12 @@ def start_from(
     notes = found.describe(init.checkpoint)
     if frozen:
         values = sum(fresh[name].size for name in frozen)
+        fresh_frozen = sorted(frozen & set(found.new))
+        if fresh_frozen:
+            notes.append(
+                f"warning: frozen, and not taken from the checkpoint: {shortened(fresh_frozen)}; "
+                "they stay as chance made them, so take them out of --freeze"
+            )
         notes.append(f"frozen: {', '.join(init.freeze)} ({len(frozen)} tensors, {values:,} values)")
     identity = {
         "checkpoint": file_sha256(init.checkpoint),

@@ -81,6 +81,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return _folder(source, task, output, drawn, options.jobs)
     if output.suffix != ".npy":
         raise ConfigError(f"--output {output}: must end in .npy, of one recording")
+    if drawn is not None and drawn.exists() and source.exists() and drawn.samefile(source):
+        raise ConfigError(f"--draw {drawn}: is the video itself; name another file")
     log = output.with_suffix(".log")
     make_folder(output.parent)
     if options.source.isdecimal() and not source.exists():

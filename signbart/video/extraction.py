@@ -93,6 +93,11 @@ class Job:
     target: Path
     drawn: Path | None = None
 
+    @property
+    def is_done(self) -> bool:
+        """Whether an earlier run made it."""
+        return self.target.is_file() and (self.drawn is None or self.drawn.is_file())
+
 
 @dataclass(frozen=True)
 class _Worker:
@@ -111,7 +116,7 @@ class _Worker:
         """Makes what is missing; (place, reason) of each video that failed."""
         failed = []
         for place, job in self.jobs:
-            if job.target.is_file():
+            if job.is_done:
                 continue
             with self.log.open("a", encoding="utf-8") as log:
                 log.write(f"{self._mark}{place}\n")
@@ -170,6 +175,9 @@ def plan(source: Path, output: Path, drawn: Path | None) -> tuple[list[Job], lis
     twice = [target for target, count in Counter(job.target for job in jobs).items() if count > 1]
     if twice:
         raise ClipError(f"{source}: two videos would both become {twice[0]}; rename one")
+    for beside, option in ((output, "--output"), (drawn, "--draw")):
+        if beside is not None and beside.resolve() == source.resolve():
+            raise ClipError(f"{option} {beside}: is the folder of the videos; name another")
     notes = [f"{len(others)} files are no videos: {some(others)}"] if others else []
     return jobs, [*notes, *ignored_note(ignored)]
 
@@ -224,8 +232,9 @@ def _check_same_maker(output: Path, task: Path) -> None:
     from importlib.metadata import version
 
     record = Path(f"{output}.json")
+    begun = any(output.rglob(f"[!.]*{_SUFFIX}"))
     maker = {"task_sha256": file_sha256(task), "mediapipe": version("mediapipe")}
-    if record.is_file():
+    if begun:
         try:
             made_by = json.loads(record.read_text(encoding="utf-8"))
         except (OSError, ValueError):
@@ -241,7 +250,7 @@ def _check_same_maker(output: Path, task: Path) -> None:
 def _run(jobs: Sequence[Job], task: Path, log: Path, processes: int) -> list[str]:
     """Does what is left; a video that kills its process is failed, and the others go on."""
     failed: dict[int, str] = {}
-    done = sum(job.target.is_file() for job in jobs)
+    done = sum(job.is_done for job in jobs)
     if done:
         _say(f"{done} of {len(jobs)} videos are done already")
     log.touch()
@@ -249,7 +258,7 @@ def _run(jobs: Sequence[Job], task: Path, log: Path, processes: int) -> list[str
         left = [
             (place, job)
             for place, job in enumerate(jobs)
-            if place not in failed and not job.target.is_file()
+            if place not in failed and not job.is_done
         ]
         if not left:
             return [reason for _, reason in sorted(failed.items())]

@@ -60,7 +60,7 @@ def check_task(path: Path) -> None:
             names = set(archive.namelist())
     except (OSError, zipfile.BadZipFile, ValueError):
         raise SignBartError(f"{path}: no task file, or a truncated one; {remedy}") from None
-    lacking = sorted(_NAMES - {_BLENDSHAPES} - names)
+    lacking = sorted(_NAMES - names)
     if lacking:
         raise SignBartError(
             f"{path}: not a HolisticLandmarker's task file: it lacks {', '.join(lacking)}; {remedy}"

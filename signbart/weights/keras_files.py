@@ -11,6 +11,7 @@ import io
 import json
 import re
 import zipfile
+import zlib
 from collections import defaultdict
 from collections.abc import Mapping
 from pathlib import Path
@@ -26,6 +27,7 @@ from signbart.weights.state_dicts import without_prefix
 
 HEADER = "signbart.json"
 _WEIGHTS = "model.weights.h5"
+_EXPANDED = 20  # times its bytes; weights hardly compress, and Keras does not try
 # Groups of a file that hold no weights of the model.
 _OTHERS = ("optimizer_weights/", "optimizer/", "_metrics/", "metrics/", "loss_tracker/")
 _LAYER = re.compile(r"(?:\w*layers/)?(?:encoder|decoder)_layer(?:_(\d+))?(?=/)")
@@ -44,20 +46,32 @@ def read_keras_file(path: Path) -> tuple[dict[str, np.ndarray], dict[str, Any] |
         header, content = None, path
         if zipfile.is_zipfile(path):
             with zipfile.ZipFile(path) as archive:
+                if archive.getinfo(_WEIGHTS).file_size > _EXPANDED * path.stat().st_size:
+                    raise ValueError("it unpacks to far more than it is")
                 content = io.BytesIO(archive.read(_WEIGHTS))
                 if HEADER in archive.namelist():
                     header = archive.read(HEADER)
         arrays: dict[str, np.ndarray] = {}
 
         def visit(name: str, node: Any) -> None:
-            if isinstance(node, h5py.Dataset) and not name.startswith(_OTHERS):
+            if not isinstance(node, h5py.Dataset) or name.startswith(_OTHERS):
+                return
+            # Numbers of this file, and no more of them than it can hold.
+            if node.external or node.is_virtual:
+                raise ValueError(f"{name} lies in another file")
+            if node.dtype.kind in "fiub" and node.shape is not None:
+                if node.nbytes > _EXPANDED * path.stat().st_size:
+                    raise ValueError(f"{name} is larger than the file")
                 arrays[name] = node[()]
 
         with h5py.File(content, "r") as file:
             file.visititems(visit)
             header = file.attrs.get(HEADER, header)
         return arrays, None if header is None else json.loads(header)
-    except (KeyError, OSError, ValueError, RuntimeError, zipfile.BadZipFile) as error:
+    except (
+        KeyError, OSError, TypeError, ValueError, RuntimeError, RecursionError, MemoryError,
+        NotImplementedError, zipfile.BadZipFile, zlib.error,
+    ) as error:  # fmt: skip
         raise CheckpointError(
             f"{path} is cut or damaged, or no Keras checkpoint ({error}); get it again"
         ) from None
@@ -74,11 +88,12 @@ def by_torch_name(arrays: Mapping[str, np.ndarray]) -> tuple[dict[str, np.ndarra
     paths = {_canonical(path): array for path, array in arrays.items()}
     layers = defaultdict(int)
     for path in paths:
-        if found := re.search(r"(encoder|decoder)/layers/(\d+)/", path):
+        if found := re.search(r"(encoder|decoder)/layers/(\d{1,4})/", path):
             layers[found[1]] = max(layers[found[1]], int(found[2]) + 1)
     # Only the numbers of layers change what the map pairs.
     sized = SignBartConfig(
-        encoder_layers=layers["encoder"] or 1, decoder_layers=layers["decoder"] or 1
+        encoder_layers=min(layers["encoder"], len(paths)) or 1,
+        decoder_layers=min(layers["decoder"], len(paths)) or 1,
     )
     of_path: dict[str, Rule] = {}
     owned: dict[str, int] = defaultdict(int)

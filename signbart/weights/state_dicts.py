@@ -36,7 +36,7 @@ def find_state_dict(content: Any) -> tuple[Mapping[str, np.ndarray], list[str]]:
     if isinstance(content, Inert):
         content = module_tensors(content) or content
     if isinstance(content, Mapping):
-        tensors = {str(k): v for k, v in content.items() if isinstance(v, np.ndarray)}
+        tensors = {str(k): v for k, v in content.items() if is_tensor(v)}
         inner = next((key for key in WRAPPERS if _holds_tensors(content.get(key))), None)
         if inner is not None:
             found, notes = find_state_dict(content[inner])
@@ -53,11 +53,16 @@ def find_state_dict(content: Any) -> tuple[Mapping[str, np.ndarray], list[str]]:
     )
 
 
+def is_tensor(value: Any) -> bool:
+    """Whether something is an array of numbers."""
+    return isinstance(value, np.ndarray) and (value.dtype.kind in "fiub" or value.dtype == BFLOAT16)
+
+
 def _holds_tensors(value: Any) -> bool:
     if isinstance(value, Inert):
         return bool(module_tensors(value))
     return isinstance(value, Mapping) and any(
-        isinstance(inner, np.ndarray) or (key in WRAPPERS and _holds_tensors(inner))
+        is_tensor(inner) or (key in WRAPPERS and _holds_tensors(inner))
         for key, inner in value.items()
     )
 

@@ -70,8 +70,11 @@ def form_of(path: str | Path) -> str:
     if start.startswith(b"PK"):
         if not zipfile.is_zipfile(path):
             raise CheckpointError(f"{path} is cut: the end of its archive is missing; get it again")
-        with zipfile.ZipFile(path) as archive:
-            names = archive.namelist()
+        try:
+            with zipfile.ZipFile(path) as archive:
+                names = archive.namelist()
+        except (OSError, ValueError, NotImplementedError, zipfile.BadZipFile) as error:
+            raise CheckpointError(f"{path} is a damaged archive ({error}); get it again") from None
         if "model.weights.h5" in names:
             return "keras"
         if any(name.split("/", 1)[1:] == ["data.pkl"] for name in names):
@@ -123,6 +126,9 @@ def read_stored(path: str | Path) -> Stored:
             tensors, found = find_state_dict(content)
         except CheckpointError as error:
             raise CheckpointError(f"{path}: {error}") from None
+        # What a pickle builds may hold itself, or answer with anything.
+        except (RecursionError, TypeError, AttributeError, ValueError) as error:
+            raise CheckpointError(f"{path} is damaged, or no checkpoint: {error}") from None
         form = "a PyTorch checkpoint"
     tensors, notes = without_prefix(tensors, known_names())
     tensors, casts = cast(tensors)
@@ -132,7 +138,7 @@ def read_stored(path: str | Path) -> Stored:
 def _ours(path: Path, arrays: Mapping[str, np.ndarray], metadata: Mapping[str, str]) -> Stored:
     try:
         header = {key: json.loads(metadata[key]) for key in ("config", "class_names", "progress")}
-    except (KeyError, ValueError) as error:
+    except (KeyError, ValueError, RecursionError) as error:
         raise CheckpointError(f"{path}: damaged header: {error}") from None
     model = {n: t for n, t in arrays.items() if not n.startswith(OPTIMIZER_PREFIX)}
     optimizer = {n.removeprefix(OPTIMIZER_PREFIX): t for n, t in arrays.items() if n not in model}

@@ -131,19 +131,28 @@ def _unpickle(file: BinaryIO, storage: Callable[[np.dtype, str, int], np.ndarray
     start = file.tell()
     for opcode, argument, _ in pickletools.genops(file):
         # Python's unpickler makes room for as many objects as the highest number says.
-        if opcode.name == "LONG_BINPUT" and argument > file.tell():
+        if opcode.name in ("PUT", "LONG_BINPUT") and argument > file.tell():
             raise CheckpointError("is damaged: it numbers more objects than it can hold")
     file.seek(start)
+
+    # A pickle gets numbers for storages and names for their kinds: it may set any object's state,
+    # and NumPy believes what it is told.
+    given: list[np.ndarray] = []
+
+    def rebuild(at: int, *rest: Any) -> np.ndarray:
+        return _view(given[at], *rest[:3])
 
     class Unpickler(pickle.Unpickler):
         def find_class(self, module: str, name: str) -> Any:
             if module in ("torch", "torch.storage") and name in _STORAGES:
-                return _STORAGES[name]
+                return name
             # Made anew for each file, which may write into what it is given.
             known = {
                 ("collections", "OrderedDict"): OrderedDict,
-                ("torch._utils", "_rebuild_tensor"): lambda *given: _view(*given[:4]),
-                ("torch._utils", "_rebuild_tensor_v2"): lambda *given: _view(*given[:4]),
+                ("torch._utils", "_rebuild_tensor"): lambda at, *rest: _view(given[at], *rest[:3]),
+                ("torch._utils", "_rebuild_tensor_v2"): lambda at, *rest: _view(
+                    given[at], *rest[:3]
+                ),
                 ("torch._utils", "_rebuild_parameter"): lambda data, *_: data,
                 ("torch._utils", "_rebuild_parameter_with_state"): lambda data, *_: data,
                 ("torch.nn.parameter", "Parameter"): lambda data, *_: data,
@@ -152,9 +161,10 @@ def _unpickle(file: BinaryIO, storage: Callable[[np.dtype, str, int], np.ndarray
 
         def persistent_load(self, pid: Any) -> Any:
             _, dtype, key, _, count, *_ = pid
-            if not isinstance(dtype, np.dtype):
-                raise CheckpointError(f"holds tensors of an unknown kind ({dtype.__name__})")
-            return storage(dtype, str(key), count)
+            if not isinstance(dtype, str) or dtype not in _STORAGES:
+                raise CheckpointError(f"holds tensors of an unknown kind ({str(dtype)[:80]})")
+            given.append(storage(_STORAGES[dtype], str(key), count))
+            return len(given) - 1
 
     return Unpickler(file).load()
 

@@ -11,7 +11,7 @@ from signbart.errors import CheckpointError, ConfigError
 from signbart.landmarks.layouts import get_layout
 from signbart.recordings.clip import Clip, ClipSet
 from signbart.training.frameworks import FRAMEWORKS
-from signbart.training.warm_start import Init, fit, frozen_of
+from signbart.training.warm_start import Init, fit, frozen_of, start_from
 from signbart.weights.stored import Stored, read_stored
 
 MODEL = {"d_model": 16, "encoder_layers": 1, "decoder_layers": 1, "encoder_attention_heads": 2,
@@ -113,6 +113,14 @@ def test_another_model_is_refused_with_both_names(before):
     text = str(error.value)
     assert "other.pth" in text and "almost nothing fits" in text
     assert "missing: " in text and "unexpected: " in text and "(14, 16), here (14, 32)" in text
+
+
+def test_freezing_what_was_not_taken_is_warned_of(before, monkeypatch):
+    init = Init("x", freeze=("classification_head",))
+    monkeypatch.setattr(Init, "read", lambda self: dataclasses.replace(before, class_names=()))
+    monkeypatch.setattr("signbart.training.warm_start.file_sha256", lambda path: "0")
+    start = start_from(init, run(), before.class_names, tensors(run(), 2), lambda made: made)
+    assert any("warning: frozen, and not taken" in note and HEAD in note for note in start.notes)
 
 
 def test_parts_to_freeze():

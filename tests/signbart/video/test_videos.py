@@ -189,10 +189,35 @@ def test_killed_it_goes_on_and_ends_as_if_nothing_had_been(tmp_path, portrait, t
 def test_landmarks_of_two_makers_are_not_mixed(tmp_path, still, portrait, task):
     root = folder_of(tmp_path, still, portrait)
     record = tmp_path / "out.json"
+    (tmp_path / "out" / "train").mkdir(parents=True)
+    (tmp_path / "out" / "train" / "made.npy").touch()
     record.write_text(json.dumps({"task_sha256": "0" * 64, "mediapipe": "0.10.33"}))
     with pytest.raises(SignBartError, match=r"out\.json: .*another task file.*another --output"):
         extract_folder(root, task, tmp_path / "out")
-    assert not [*(tmp_path / "out").rglob("*.npy")]
+    record.unlink()
+    with pytest.raises(SignBartError, match=r"out\.json"):
+        extract_folder(root, task, tmp_path / "out")
+    assert len([*(tmp_path / "out").rglob("*.npy")]) == 1
+
+
+def test_videos_are_not_written_over(tmp_path, still, portrait, task):
+    root = folder_of(tmp_path, still, portrait)
+    (tmp_path / "x.mp4").write_bytes(still.read_bytes())
+    with pytest.raises(ConfigError, match=r"--draw .*is the video itself"):
+        main([str(tmp_path / "x.mp4"), "--task", str(task), "--output", str(tmp_path / "x.npy"),
+              "--draw", str(tmp_path / "x.mp4")])  # fmt: skip
+    for options in (("--output", root), ("--output", tmp_path / "out", "--draw", root)):
+        with pytest.raises(ClipError, match="is the folder of the videos"):
+            main([str(root), "--task", str(task), *map(str, options)])
+    assert (tmp_path / "x.mp4").read_bytes() == still.read_bytes()
+
+
+def test_what_was_found_before_is_drawn_when_that_is_asked_for_later(tmp_path, portrait, task):
+    write_video(tmp_path / "videos" / "hello" / "a.mp4", portrait[:3])
+    arguments = [str(tmp_path / "videos"), "--task", str(task), "--output", str(tmp_path / "out")]
+    assert main(arguments) == 0
+    assert main([*arguments, "--draw", str(tmp_path / "drawn")]) == 0
+    assert (tmp_path / "drawn" / "hello" / "a.mp4").is_file()
 
 
 def test_folders_that_cannot_be_done(tmp_path, task):
@@ -276,7 +301,7 @@ def test_task_files_that_are_none(tmp_path, task):
         check_task(tmp_path / "x.task")
     with zipfile.ZipFile(tmp_path / "hand.task", "w") as archive:
         archive.writestr("hand_detector.tflite", b"x")
-    with pytest.raises(SignBartError, match=r"hand\.task: not a Holistic.*lacks face_detector"):
+    with pytest.raises(SignBartError, match=r"hand\.task: not a Holistic.*lacks .*face_detector"):
         check_task(tmp_path / "hand.task")
     with zipfile.ZipFile(task) as whole, zipfile.ZipFile(tmp_path / "bad.task", "w") as archive:
         for name in whole.namelist():

@@ -4,6 +4,7 @@ import argparse
 import dataclasses
 import os
 import pickle
+import zipfile
 
 import numpy as np
 import pytest
@@ -157,6 +158,85 @@ def test_what_stands_beside_the_weights_is_not_run(tmp_path, network, legacy_for
     )
     torch.load(path, weights_only=False)
     assert (tmp_path / "executed").exists(), "an attack that does nothing proves nothing"
+
+
+# Pickles that reach for NumPy's own memory
+
+
+def crafted(path, body: bytes, length: int = 1000):
+    """An archive as torch.save's, with one storage of `length` sevens and this pickle."""
+    with zipfile.ZipFile(path, "w") as archive:
+        archive.writestr("x/data.pkl", b"\x80\x02" + body + b".")
+        archive.writestr("x/data/0", np.full(length, 7, np.float32).tobytes())
+    return path
+
+
+def text(value: str) -> bytes:
+    return b"X" + len(value).to_bytes(4, "little") + value.encode()
+
+
+def whole(*values: int) -> bytes:
+    return b"".join(b"J" + value.to_bytes(4, "little", signed=True) for value in values)
+
+
+def storage(length: int) -> bytes:
+    return (b"(" + text("storage") + b"ctorch\nFloatStorage\n" + text("0") + text("cpu")
+            + whole(length) + b"tQ")  # fmt: skip
+
+
+def tensor(of: bytes, offset: int, size: int, stride: int) -> bytes:
+    return (b"ctorch._utils\n_rebuild_tensor_v2\n(" + of + whole(offset) + b"(" + whole(size)
+            + b"t(" + whole(stride) + b"t\x89tR")  # fmt: skip
+
+
+def test_crafted_pickles_are_made_as_torch_reads_them(tmp_path):
+    body = b"}" + text("w") + tensor(storage(1000), 3, 500, 1) + b"s"
+    found = read_stored(crafted(tmp_path / "x.pt", body)).tensors["w"]
+    np.testing.assert_array_equal(found, np.full(500, 7))
+
+
+_STATE = b"(" + whole(1) + b"(" + whole(1) + b"tctorch\nFloatStorage\n\x89C\x04\0\0\0\0t"
+MEMORY = {
+    # A view of stride 0 as the storage of another, which would reach beyond the first one's memory.
+    "beyond": b"}" + text("w") + tensor(tensor(storage(1000), 999, 1000, 0), 0, 1000, 1) + b"s",
+    # The storage's memory is exchanged while a tensor looks at it.
+    "freed": b"}" + text("w") + b"ctorch._utils\n_rebuild_tensor_v2\n(" + storage(1000)
+    + b"q\x05" + whole(0) + b"(" + whole(1000) + b"t(" + whole(1) + b"t\x89tRs" + text("z")
+    + b"h\x05" + _STATE + b"bs",
+    # What all files share is changed.
+    "shared": b"}" + text("x") + b"ctorch\nBFloat16Storage\n(" + whole(3) + text("|")
+    + b"NNN" + whole(1000000) + whole(1) + whole(0) + b"tbs",
+    "numbered": b"}p300000000\n",
+    "itself": b"}q\x01" + text("model") + b"h\x01s",
+    "hollow": b"ccollections\nOrderedDict\n)R}" + text("items") + b"cx\nM\n)\x81sb",
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", MEMORY)
+def test_pickles_that_reach_for_memory_are_refused(tmp_path, name):
+    with pytest.raises(CheckpointError, match=r"x\.pt"):
+        read_stored(crafted(tmp_path / "x.pt", MEMORY[name]))
+    state = {"w": torch.arange(5, dtype=torch.bfloat16)}
+    torch.save(state, tmp_path / "sound.pt")
+    np.testing.assert_array_equal(read_stored(tmp_path / "sound.pt").tensors["w"], np.arange(5))
+
+
+def test_keras_files_that_lie_are_refused(tmp_path):
+    h5py = pytest.importorskip("h5py")
+    (tmp_path / "secret").write_bytes(bytes(200))
+    cases = {
+        "elsewhere": lambda f: f.create_dataset(
+            "w", (200,), "u1", external=[(str(tmp_path / "secret"), 0, 200)]
+        ),
+        "huge": lambda f: f.create_dataset("w", (10**11,), "f4", chunks=(1000,)),
+        "header": lambda f: f.attrs.__setitem__("signbart.json", 5),
+    }
+    for name, write in cases.items():
+        path = tmp_path / f"{name}.h5"
+        with h5py.File(path, "w") as file:
+            write(file)
+        with pytest.raises(CheckpointError, match=rf"{name}\.h5"):
+            read_stored(path)
 
 
 @pytest.mark.parametrize("name", ["bare.pth", "legacy.pth", "bare.safetensors", "whole_module"])
