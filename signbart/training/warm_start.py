@@ -174,12 +174,8 @@ def start_from(
     notes = found.describe(init.checkpoint)
     if frozen:
         values = sum(fresh[name].size for name in frozen)
-        fresh_frozen = sorted(frozen & set(found.new))
-        if fresh_frozen:
-            notes.append(
-                f"warning: frozen, and not taken from the checkpoint: {shortened(fresh_frozen)}; "
-                "they stay as chance made them, so take them out of --freeze"
-            )
+        if new := sorted(frozen & set(found.new)):
+            notes.append(f"warning: frozen, but new: {shortened(new)}; take them out of --freeze")
         notes.append(f"frozen: {', '.join(init.freeze)} ({len(frozen)} tensors, {values:,} values)")
     identity = {
         "checkpoint": file_sha256(init.checkpoint),
@@ -263,9 +259,8 @@ def _differences(before: RunConfig | None, config: RunConfig) -> list[str]:
     """What the weights were fed otherwise."""
     if before is None:
         return ["the checkpoint does not say what it was fed: that it was this is your word"]
-    key = "normalization"
-    old, new = getattr(before.data, key), getattr(config.data, key)
-    return [f"data.{key} was {old} there, and is {new} here"] if old != new else []
+    old, new = before.data.normalization, config.data.normalization
+    return [f"data.normalization was {old} there, and is {new} here"] if old != new else []
 
 
 def _in_heads(kind: ModelKind, name: str) -> bool:

@@ -120,7 +120,7 @@ def test_freezing_what_was_not_taken_is_warned_of(before, monkeypatch):
     monkeypatch.setattr(Init, "read", lambda self: dataclasses.replace(before, class_names=()))
     monkeypatch.setattr("signbart.training.warm_start.file_sha256", lambda path: "0")
     start = start_from(init, run(), before.class_names, tensors(run(), 2), lambda made: made)
-    assert any("warning: frozen, and not taken" in note and HEAD in note for note in start.notes)
+    assert any("warning: frozen, but new" in note and HEAD in note for note in start.notes)
 
 
 def test_parts_to_freeze():
