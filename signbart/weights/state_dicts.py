@@ -27,26 +27,32 @@ WRAPPERS = (
 )
 
 
-def find_state_dict(content: Any) -> tuple[Mapping[str, np.ndarray], list[str]]:
+# Dicts in dicts; where a pickle's hold themselves, there is no end to them.
+_DEEPEST = 3
+
+
+def find_state_dict(content: Any, depth: int = 0) -> tuple[Mapping[str, np.ndarray], list[str]]:
     """The weights in what a file holds, and what else is to be said.
 
     Raises:
         CheckpointError: There are none; says what there is.
     """
+    if depth > _DEEPEST:
+        raise CheckpointError("its dicts are nested too deep, or hold themselves")
     if isinstance(content, Inert):
         content = module_tensors(content) or content
     if isinstance(content, Mapping):
         tensors = {str(k): v for k, v in content.items() if is_tensor(v)}
         inner = next((key for key in WRAPPERS if _holds_tensors(content.get(key))), None)
         if inner is not None:
-            found, notes = find_state_dict(content[inner])
+            found, notes = find_state_dict(content[inner], depth + 1)
             average = [f"the moving average is taken ('{inner}')"] if "ema" in inner else []
             return found, [*average, *notes]
         if tensors:
             return tensors, []
         others = [key for key, value in content.items() if _holds_tensors(value)]
         if len(others) == 1:
-            return find_state_dict(content[others[0]])
+            return find_state_dict(content[others[0]], depth + 1)
     raise CheckpointError(
         f"expected a state dict, or a dict with one under one of: {', '.join(WRAPPERS)}; found "
         f"{_describe(content)} (nothing in it was executed)"
@@ -58,11 +64,13 @@ def is_tensor(value: Any) -> bool:
     return isinstance(value, np.ndarray) and (value.dtype.kind in "fiub" or value.dtype == BFLOAT16)
 
 
-def _holds_tensors(value: Any) -> bool:
+def _holds_tensors(value: Any, depth: int = 0) -> bool:
+    if depth > _DEEPEST:
+        return False
     if isinstance(value, Inert):
         return bool(module_tensors(value))
     return isinstance(value, Mapping) and any(
-        is_tensor(inner) or (key in WRAPPERS and _holds_tensors(inner))
+        is_tensor(inner) or (key in WRAPPERS and _holds_tensors(inner, depth + 1))
         for key, inner in value.items()
     )
 

@@ -14,7 +14,7 @@ import pickle
 import pickletools
 import zipfile
 from collections import OrderedDict
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any, BinaryIO
 
@@ -36,6 +36,7 @@ _STORAGES: dict[str, np.dtype] = {
     "ByteStorage": np.dtype("u1"),
     "BoolStorage": np.dtype("?"),
 }
+_MOST_MODULES = 5_000  # in a network
 # torch/serialization.py: what the old format begins with.
 _LEGACY_MAGIC = 0x1950A86A20F9469CFC6C
 
@@ -182,16 +183,26 @@ def _view(storage: np.ndarray, offset: int, size: tuple, stride: tuple) -> np.nd
 
 
 def module_tensors(module: Inert) -> dict[str, np.ndarray]:
-    """The state dict of a whole pickled module, which nobody had to build."""
+    """The state dict of a whole pickled module, which nobody had to build.
+
+    Raises:
+        CheckpointError: It has more modules in it than any network, since it holds itself.
+    """
     found: dict[str, np.ndarray] = {}
-    state = module.state if isinstance(module.state, Mapping) else {}
-    for group in ("_parameters", "_buffers"):
-        values = state.get(group)
-        for name, value in values.items() if isinstance(values, Mapping) else ():
-            if isinstance(value, np.ndarray):
-                found[str(name)] = value
-    children = state.get("_modules")
-    for name, child in children.items() if isinstance(children, Mapping) else ():
-        if isinstance(child, Inert):
-            found |= {f"{name}.{key}": value for key, value in module_tensors(child).items()}
+    left, visited = [("", module)], 0
+    while left:
+        prefix, one = left.pop()
+        visited += 1
+        if visited > _MOST_MODULES:
+            raise CheckpointError(f"more than {_MOST_MODULES} modules in one another")
+        state = one.state if isinstance(one.state, dict) else {}
+        for group in ("_parameters", "_buffers"):
+            values = state.get(group)
+            for name, value in dict.items(values) if isinstance(values, dict) else ():
+                if isinstance(value, np.ndarray):
+                    found[f"{prefix}{name}"] = value
+        children = state.get("_modules")
+        for name, child in dict.items(children) if isinstance(children, dict) else ():
+            if isinstance(child, Inert):
+                left.append((f"{prefix}{name}.", child))
     return found

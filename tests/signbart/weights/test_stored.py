@@ -208,6 +208,9 @@ MEMORY = {
     + b"NNN" + whole(1000000) + whole(1) + whole(0) + b"tbs",
     "numbered": b"}p300000000\n",
     "itself": b"}q\x01" + text("model") + b"h\x01s",
+    # A module that is its own child, twice.
+    "module": b"cx\nM\n)\x81q\x01}" + text("_modules") + b"}(" + text("a") + b"h\x01" + text("b")
+    + b"h\x01usb",
     "hollow": b"ccollections\nOrderedDict\n)R}" + text("items") + b"cx\nM\n)\x81sb",
 }  # fmt: skip
 
