@@ -25,7 +25,7 @@ from signbart.recordings.options import (
 from signbart.recordings.packed import write_packed
 from signbart.recordings.pictures import draw_clip
 from signbart.recordings.reading import CLIP_FORMS, CLIP_OF_SET, read_clips, read_single_clip
-from signbart.recordings.subsets import cap_clips, merge_sets, select_classes, select_signers
+from signbart.recordings.subsets import cap_clips, clips_by, merge_sets, select_classes
 from signbart.recordings.tree_writing import write_tree
 
 # Longer listings on the screen end in a count.
@@ -103,8 +103,7 @@ def _shaped(clip_set: ClipSet, arguments: argparse.Namespace) -> ClipSet:
     if arguments.classes:
         clip_set = select_classes(clip_set, arguments.classes, arguments.data)
     if arguments.signers:
-        chosen = select_signers(clip_set.signers, arguments.signers, arguments.data)
-        clip_set = clip_set.select(chosen)
+        clip_set = clips_by(clip_set, arguments.signers, arguments.data)
     if arguments.max_clips:
         clip_set = cap_clips(clip_set, arguments.max_clips, arguments.seed)
     return clip_set
@@ -161,6 +160,14 @@ def main(argv: Sequence[str] | None = None) -> int:
     add_reading_arguments(source)
     part = argparse.ArgumentParser(add_help=False)
     part.add_argument(
+        "--layout",
+        dest="only_layout",
+        type=get_layout,
+        metavar="NAME",
+        help="keep only this layout's landmarks; a packed file is then uncompressed, so that large "
+        f"sets are mapped and not loaded: {', '.join(LAYOUTS)} (default: all, compressed)",
+    )
+    part.add_argument(
         "--merge", nargs="+", default=[], metavar="PATH", help="put these sets behind it"
     )
     part.add_argument(
@@ -176,25 +183,10 @@ def main(argv: Sequence[str] | None = None) -> int:
     part.add_argument("--seed", type=at_least(0), default=0, help="default: %(default)s")
     pack = commands.add_parser("pack", parents=[source, part], help="write a packed .npz")
     pack.add_argument("out", help="the .npz to write")
-    pack.add_argument(
-        "--layout",
-        dest="only_layout",
-        type=get_layout,
-        metavar="NAME",
-        help="for large sets: keep only this layout's landmarks, uncompressed, so that the file is "
-        f"mapped and not loaded: {', '.join(LAYOUTS)} (default: all, compressed)",
-    )
     pack.add_argument("--force", action="store_true", help="replace an existing file")
     pack.set_defaults(run=_pack)
     unpack = commands.add_parser("unpack", parents=[source, part], help="write a tree of pickles")
     unpack.add_argument("out", help="the folder to write")
-    unpack.add_argument(
-        "--layout",
-        dest="only_layout",
-        type=get_layout,
-        metavar="NAME",
-        help=f"this layout's landmarks alone: {', '.join(LAYOUTS)} (default: all)",
-    )
     unpack.set_defaults(run=_unpack)
     info = commands.add_parser("info", parents=[source], help="classes, signers, frames, keypoints")
     info.set_defaults(run=_info)

@@ -44,18 +44,17 @@ def select_classes(clips: ClipSet, names: Sequence[str], source: str) -> ClipSet
     return dataclasses.replace(clips, clips=chosen, class_names=class_names)
 
 
-def select_signers(signers: Sequence[str], names: Sequence[str], source: str) -> list[int]:
-    """The places of the clips by some signers.
+def clips_by(clips: ClipSet, signers: Sequence[str], source: str) -> ClipSet:
+    """The clips by some signers; `source` is the set's path, for messages.
 
     Raises:
         ClipError: There is no such signer.
     """
-    unknown = [name for name in names if name not in signers]
+    unknown = [name for name in signers if name not in clips.signer_names]
     if unknown:
-        raise ClipError(
-            f"{source} has no clips by {some(unknown)}; the signers are {some(sorted({*signers}))}"
-        )
-    return [at for at, signer in enumerate(signers) if signer in names]
+        known = some([*clips.signer_names])
+        raise ClipError(f"{source} has no clips by {some(unknown)}; the signers are {known}")
+    return clips.select(at for at, signer in enumerate(clips.signers) if signer in signers)
 
 
 def cap_clips(clips: ClipSet, most: int, seed: int) -> ClipSet:

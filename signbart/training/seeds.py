@@ -13,7 +13,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from signbart.console import at_least, print_table
+from signbart.console import at_least, cell, print_table
 from signbart.errors import ConfigError
 from signbart.files import write_text
 from signbart.training.folds import train_folds
@@ -80,17 +80,13 @@ def spread(found: Mapping[int, Mapping[str, float]]) -> dict[str, float]:
     the population, as in `folds`.
     """
     signers = set.intersection(*(set(of_seed) for of_seed in found.values()))
-    by_seed = [_mean(of_seed[name] for name in signers) for of_seed in found.values()]
-    by_signer = [_mean(of_seed[name] for of_seed in found.values()) for name in signers]
+    by_seed = [statistics.fmean(of_seed[name] for name in signers) for of_seed in found.values()]
+    by_signer = [statistics.fmean(of_seed[name] for of_seed in found.values()) for name in signers]
     return {
-        "mean": _mean(by_seed),
+        "mean": statistics.fmean(by_seed),
         "deviation over seeds": statistics.pstdev(by_seed),
         "deviation over signers": statistics.pstdev(by_signer),
     }
-
-
-def _mean(values: Any) -> float:
-    return statistics.fmean(values)
 
 
 def summarise(output: Path) -> None:
@@ -106,7 +102,7 @@ def summarise(output: Path) -> None:
     print_table(
         f"Accuracy in percent, {len(found)} seeds",
         ["test signer", *(f"seed {seed}" for seed in found)],
-        [[row["signer"], *(_cell(row[f"seed {seed}"]) for seed in found)] for row in rows],
+        [[name, *(cell(found[seed].get(name)) for seed in found)] for name in signers],
     )
     every = [(value, seed, name) for seed in found for name, value in found[seed].items()]
     for what, (value, seed, name) in (("best", max(every)), ("worst", min(every))):
@@ -114,7 +110,3 @@ def summarise(output: Path) -> None:
     for what, value in facts.items():
         print(f"{what:<24}{value:.2f}")
     print(f"wrote {output / SUMMARY}")
-
-
-def _cell(value: Any) -> str:
-    return "not run" if value == "" else f"{value:.2f}"

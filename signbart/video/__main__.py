@@ -10,12 +10,13 @@ import numpy as np
 
 from signbart.console import at_least, next_command, program_name, run_command
 from signbart.errors import ConfigError
-from signbart.files import atomic_write, make_folder
+from signbart.files import make_folder
 from signbart.video.extraction import (
     default_processes,
     extract_folder,
     landmarks_of_video,
     stacked,
+    write_landmarks,
 )
 from signbart.video.frames import read_camera
 from signbart.video.holistic import Landmarker, describe_found, import_mediapipe, native_noise
@@ -91,11 +92,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         raise ConfigError(f"{source}: no such video, folder or camera")
     else:
         landmarks = landmarks_of_video(source, task, drawn=drawn, log=log, report=print)
-    with atomic_write(output) as beside:
-        np.save(beside, landmarks)
+    write_landmarks(landmarks, output, source)
     print(f"{source}: {describe_found(landmarks)}")
-    if not landmarks.any():
-        print(f"warning: {source}: nobody was found; look whether it shows a person")
     print(f"wrote      {output}; what MediaPipe said is in {log}")
     print(f"next       {next_command('signbart.clips')} show {output}")
     return 0

@@ -120,21 +120,17 @@ class _Worker:
                 continue
             with self.log.open("a", encoding="utf-8") as log:
                 log.write(f"{self._mark}{place}\n")
-            label = f"{place + 1} of {self.total}  {job.video}"
+            number = f"{place + 1} of {self.total}  "
             try:
                 landmarks = landmarks_of_video(
                     job.video, self.task, drawn=job.drawn, log=self.log, report=_say
                 )
-                make_folder(job.target.parent)
-                with atomic_write(job.target) as beside:
-                    np.save(beside, landmarks)
+                write_landmarks(landmarks, job.target, job.video)
             except SignBartError as error:
                 failed.append((place, str(error)))
-                _say(f"{place + 1} of {self.total}  failed: {error}")
+                _say(f"{number}failed: {error}")
                 continue
-            _say(f"{label}: {describe_found(landmarks)}")
-            if not landmarks.any():
-                _say(f"warning: {job.video}: nobody was found; look whether it shows a person")
+            _say(f"{number}{job.video}: {describe_found(landmarks)}")
         return failed
 
     @property
@@ -152,31 +148,47 @@ def _say(text: str) -> None:
     print(text, flush=True)
 
 
-def plan(source: Path, output: Path, drawn: Path | None) -> tuple[list[Job], list[str]]:
+def write_landmarks(landmarks: np.ndarray, target: Path, video: object) -> None:
+    """Writes the landmarks of a video, whole or not at all; says where nobody is in them."""
+    make_folder(target.parent)
+    with atomic_write(target) as beside:
+        np.save(beside, landmarks)
+    if not landmarks.any():
+        _say(f"warning: {video}: nobody was found; look whether it shows a person")
+
+
+def plan(
+    source: Folder, ignored: Counter[str], output: Path, drawn: Path | None
+) -> tuple[list[Job], list[str]]:
     """The videos of a folder, where their landmarks go, and notes about what else is there.
+
+    Args:
+        source: The folder.
+        ignored: What was left out of it as an operating system's.
+        output: Folder of the landmarks.
+        drawn: Folder of the drawn videos.
 
     Raises:
         ClipError: There is no video, or two would write one file.
     """
-    ignored: Counter[str] = Counter()
     jobs, others = [], []
-    for folder in list_folder(source, ignored).walk():
+    for folder in source.walk():
         for name in folder.files:
             path = folder.path / name
             if is_video(path):
-                place = path.relative_to(source)
+                place = path.relative_to(source.path)
                 target = output / place.with_suffix(_SUFFIX)
                 over = None if drawn is None else drawn / place.with_suffix(".mp4")
                 jobs.append(Job(path, target, over))
-            elif path.suffix.lower() not in _PAPERS:
+            elif not _is_paper(name):
                 others.append(str(path))
     if not jobs:
-        raise ClipError(f"{source}: holds no video; files are told by how they begin")
+        raise ClipError(f"{source.path}: holds no video; files are told by how they begin")
     twice = [target for target, count in Counter(job.target for job in jobs).items() if count > 1]
     if twice:
-        raise ClipError(f"{source}: two videos would both become {twice[0]}; rename one")
+        raise ClipError(f"{source.path}: two videos would both become {twice[0]}; rename one")
     for beside, option in ((output, "--output"), (drawn, "--draw")):
-        if beside is not None and beside.resolve() == source.resolve():
+        if beside is not None and beside.resolve() == source.path.resolve():
             raise ClipError(f"{option} {beside}: is the folder of the videos; name another")
     notes = [f"{len(others)} files are no videos: {some(others)}"] if others else []
     return jobs, [*notes, *ignored_note(ignored)]
@@ -204,16 +216,19 @@ def extract_folder(
     Raises:
         SignBartError: There is nothing to do, or `output` was made with another task file.
     """
-    jobs, notes = plan(source, output, drawn)
+    ignored: Counter[str] = Counter()
+    folder = list_folder(source, ignored)
+    jobs, notes = plan(folder, ignored, output, drawn)
     for note in notes:
         _say(f"note: {note}")
     make_folder(output)
     with folder_lock(output):
         _check_same_maker(output, task)
-        for folder in {job.target.parent for job in jobs}:
-            remove_left_overs(folder)
-        for name in _papers(list_folder(source)):
-            shutil.copyfile(source / name, output / name)
+        for place in {job.target.parent for job in jobs}:
+            remove_left_overs(place)
+        for name in folder.files:
+            if _is_paper(name):
+                shutil.copyfile(source / name, output / name)
         failed = _run(jobs, task, Path(f"{output}.log"), processes)
     listing = Path(f"{output}.failed.txt")
     if failed:
@@ -223,8 +238,8 @@ def extract_folder(
     return failed
 
 
-def _papers(folder: Folder) -> list[str]:
-    return [name for name in folder.files if Path(name).suffix.lower() in _PAPERS]
+def _is_paper(name: str) -> bool:
+    return Path(name).suffix.lower() in _PAPERS
 
 
 def _check_same_maker(output: Path, task: Path) -> None:

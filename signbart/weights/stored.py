@@ -118,7 +118,7 @@ def read_stored(path: str | Path) -> Stored:
         arrays, header = read_keras_file(path)
         tensors, notes = by_torch_name(arrays)
         tensors, casts = cast(tensors)
-        given = _parse(path, header) if header is not None else ()
+        given = parse_header(path, header) if header is not None else ()
         return Stored(tensors, "a Keras checkpoint", *given, notes=(*notes, *casts))
     else:
         content = read_torch_file(path)
@@ -142,17 +142,21 @@ def _ours(path: Path, arrays: Mapping[str, np.ndarray], metadata: Mapping[str, s
         raise CheckpointError(f"{path}: damaged header: {error}") from None
     model = {n: t for n, t in arrays.items() if not n.startswith(OPTIMIZER_PREFIX)}
     optimizer = {n.removeprefix(OPTIMIZER_PREFIX): t for n, t in arrays.items() if n not in model}
-    return Stored(model, "a checkpoint of this project", *_parse(path, header), optimizer)
+    return Stored(model, "a checkpoint of this project", *parse_header(path, header), optimizer)
 
 
-def _parse(path: Path, header: Any) -> tuple[RunConfig, tuple[str, ...], Mapping[str, Any]]:
-    """Configuration, labels and progress, as both frameworks write them."""
+def parse_header(path: Path, header: Any) -> tuple[RunConfig, tuple[str, ...], Mapping[str, Any]]:
+    """Configuration, labels and progress, as both frameworks write them; `path` is for messages.
+
+    Raises:
+        CheckpointError: Something is missing or malformed.
+    """
     try:
         config = from_dict(header["config"], source=f"{path} (header)")
         class_names = tuple(header["class_names"])
         progress = header.get("progress", {})
         if len(class_names) != config.model.num_labels:
-            raise ValueError(f"{len(class_names)} labels, {config.model.num_labels} classes")
+            raise ValueError(f"{len(class_names)} labels for {config.model.num_labels} classes")
         if not isinstance(progress, dict):
             raise ValueError("its progress holds no keys")
     except (KeyError, ValueError, TypeError, AttributeError, ConfigError) as error:

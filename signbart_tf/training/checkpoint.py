@@ -18,13 +18,13 @@ import h5py
 import keras
 import numpy as np
 
-from signbart.configuration.reading import from_dict
 from signbart.configuration.schema import RunConfig
-from signbart.errors import CheckpointError, ConfigError
+from signbart.errors import CheckpointError
 from signbart.files import atomic_write, make_folder
+from signbart.weights.keras_files import HEADER
+from signbart.weights.stored import parse_header
 from signbart_tf.models import new_model
 
-_HEADER = "signbart.json"
 _OPTIMIZER = "optimizer/vars"
 SUFFIXES = (".keras", ".weights.h5")
 
@@ -83,11 +83,11 @@ def save_checkpoint(
         if ending == ".keras":
             model.save(beside)
             with zipfile.ZipFile(beside, "a") as archive:
-                archive.writestr(_HEADER, header)
+                archive.writestr(HEADER, header)
         else:
             model.save_weights(beside)
             with h5py.File(beside, "a") as file:
-                file.attrs[_HEADER] = header
+                file.attrs[HEADER] = header
                 if optimizer is not None:
                     optimizer.save_own_variables(file.create_group(_OPTIMIZER))
 
@@ -116,19 +116,13 @@ def load_checkpoint(path: str | Path) -> Checkpoint:
     try:
         if ending == ".keras":
             with zipfile.ZipFile(path) as archive:
-                header = json.loads(archive.read(_HEADER))
+                header = json.loads(archive.read(HEADER))
         else:
             with h5py.File(path) as file:
-                header = json.loads(file.attrs[_HEADER])
+                header = json.loads(file.attrs[HEADER])
                 group = file.get(_OPTIMIZER, {})
                 optimizer = [group[str(index)][()] for index in range(len(group))]
-        config = from_dict(header["config"], source=f"{path} (header)")
-        class_names = tuple(header["class_names"])
-        progress = header.get("progress", {})
-        if len(class_names) != config.model.num_labels:
-            raise ValueError(f"{len(class_names)} labels for {config.model.num_labels} classes")
-        if not isinstance(progress, dict):
-            raise ValueError("its progress holds no keys")
+        config, class_names, progress = parse_header(path, header)
         model = new_model(config.model)
         if ending == ".keras":
             # Weights alone: nothing in the archive gets to say which classes are made.
@@ -136,7 +130,7 @@ def load_checkpoint(path: str | Path) -> Checkpoint:
                 _load_weights(model, archive.read("model.weights.h5"), path)
         else:
             model.load_weights(path)
-    except (KeyError, OSError, TypeError, ValueError, zipfile.BadZipFile, ConfigError) as error:
+    except (KeyError, OSError, TypeError, ValueError, zipfile.BadZipFile) as error:
         raise CheckpointError(
             f"{path} is no Keras checkpoint of this project, or damaged: {error}"
         ) from None
