@@ -63,6 +63,18 @@ class Predictions:
         )
 
 
+def predictions_of(model: str, clips: ClipSet, logits: np.ndarray) -> Predictions:
+    """What the file `model` said of N clips whose labels count its classes; logits (N, C)."""
+    return Predictions(
+        model=model,
+        class_names=clips.class_names,
+        clips=tuple(clip.source for clip in clips.clips),
+        signers=clips.signers,
+        labels=clips.labels,
+        logits=logits,
+    )
+
+
 def write_predictions(folder: Path, evaluation: Predictions, made_from: Mapping[str, Any]) -> None:
     """Writes ``predictions/<model>.csv`` and .npz, which `read_predictions` reads back.
 

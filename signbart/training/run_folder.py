@@ -1,8 +1,9 @@
 """A run folder: what stands in it, and who may write to it.
 
 ``config.yaml`` (resolved), ``last`` (a checkpoint with everything needed to go on), ``best`` (a
-checkpoint of the model alone), ``summary.csv`` (a row an epoch), ``results.json`` (written once, at
-the end) and ``tensorboard/``. Every file appears whole or not at all. The checkpoints' endings are
+checkpoint of the model alone), ``summary.csv`` (a row an epoch), ``evaluation/`` (what the best one
+says of each test clip; see `predictions`), ``results.json`` (written once, at the end) and
+``tensorboard/``. Every file appears whole or not at all. The checkpoints' endings are
 their framework's.
 """
 
@@ -23,7 +24,7 @@ from signbart.files import folder_lock, make_folder, remove_left_overs, write_te
 from signbart.models import DEFAULT_KIND
 from signbart.training.frameworks import FRAMEWORKS, Framework, framework_of
 
-RESULTS = "results.json"
+RESULTS, EVALUATION = "results.json", "evaluation"
 
 
 class Resumable(Protocol):

@@ -434,8 +434,8 @@ def test_a_loss_that_explodes_leaves_the_last_checkpoint(fit, whole, tmp_path, m
 def test_the_run_folder_says_what_was_done(fit, tiny_config, tiny_clips):
     results, folder = fit(data_name="where/it/is")
     assert sorted(os.listdir(folder)) == [
-        "best.safetensors", "config.yaml", "last.safetensors", "results.json", "summary.csv",
-        "tensorboard",
+        "best.safetensors", "config.yaml", "evaluation", "last.safetensors", "results.json",
+        "summary.csv", "tensorboard",
     ]  # fmt: skip
     model = dataclasses.replace(tiny_config.model, num_labels=3)
     used = dataclasses.replace(tiny_config, model=model)
