@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 from bridge.errors import BridgeError
 from bridge.options import add_published_arguments
 from signbart.console import print_table, program_name, run_command
-from signbart.recordings.options import add_reading_arguments
+from signbart.recordings.options import SignerNames, add_reading_arguments
 from signbart.training.predictions import SCORE_COLUMNS, per_class_csv, per_class_rows, score_row
 
 if TYPE_CHECKING:
@@ -120,7 +120,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
     add_reading_arguments(parser)
     which = parser.add_mutually_exclusive_group()
     which.add_argument(
-        "--signers", nargs="+", default=[], metavar="SIGNER", help="their clips only"
+        "--signers",
+        nargs="+",
+        action=SignerNames,
+        default=[],
+        metavar="SIGNER",
+        help="their clips only; @FILE names them a line each",
     )
     which.add_argument(
         "--split",

@@ -7,7 +7,7 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from signbart.console import next_command, print_table
-from signbart.recordings.options import add_reading_arguments
+from signbart.recordings.options import SignerNames, add_reading_arguments
 from signbart.training.options import (
     EpochReport,
     init_of,
@@ -145,8 +145,10 @@ def add_quantized_arguments(parser: argparse.ArgumentParser, *, checkpoint: str)
     add(
         "--test-signers",
         nargs="*",
+        action=SignerNames,
         metavar="SIGNER",
-        help="signers to test on, where the checkpoint does not say whom it was tested on",
+        help="signers to test on, where the checkpoint does not say whom it was tested on; @FILE "
+        "names them a line each",
     )
     add(
         "--split",

@@ -19,6 +19,7 @@ from signbart.console import print_table
 from signbart.engines import run_tasks
 from signbart.errors import ClipError, ConfigError
 from signbart.files import make_folder, write_text
+from signbart.recordings.options import SignerNames
 from signbart.training.options import add_run_arguments, print_skipped
 
 if TYPE_CHECKING:
@@ -34,7 +35,12 @@ def add_fold_arguments(parser: argparse.ArgumentParser) -> None:
     """The options of training, of which folds, and of how many at a time."""
     add_run_arguments(parser, output="receives a folder for each fold, for example runs/NAME")
     parser.add_argument(
-        "--signers", nargs="+", default=[], help="only these folds (default: every signer)"
+        "--signers",
+        nargs="+",
+        action=SignerNames,
+        default=[],
+        metavar="SIGNER",
+        help="only these folds; @FILE names them a line each (default: every signer)",
     )
     parser.add_argument(
         "--jobs",

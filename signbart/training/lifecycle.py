@@ -101,6 +101,8 @@ def train(
         learner.load(start.checkpoint, start.source)
     learner.refresh()
     progress = {**(state.progress if state else new_progress()), **identity}
+    if clips.made_from:
+        progress["made_from"] = list(clips.made_from)
     tested = clips.select(split.test)
     run = _Run(learner, config, split, data, tested, output, framework, progress, start)
     with run_lock(output, config) if learner.is_main else nullcontext():
@@ -186,6 +188,7 @@ class _Run:
         """
         self.learner.wait_for_others()  # the main process may still be writing
         best = self.output / self.framework.best
+        made_from = self.progress.get("made_from")
         evaluations = self._prepared_evaluations(load(best), best)
         prepared = self.start is not None and self.start.preparation is not None
         if self.learner.is_main and "test" in evaluations and not prepared:
@@ -193,6 +196,7 @@ class _Run:
             write_predictions(self.output / EVALUATION, said, identify(best, self.tested))
         outcome: dict[str, Any] = {
             "clips": {name: len(data) for name, data in self.data.items()},
+            **({"made_from": made_from} if made_from else {}),
             "val_signers": list(self.split.val_signers),
             "test_signers": list(self.split.test_signers),
             "epochs": self.progress["epoch"],
