@@ -149,6 +149,6 @@ def _refuse_doubles(sets: Sequence[ClipSet], sources: Sequence[str]) -> None:
             key = looks(one.class_names[clip.label]), clip.signer, sha256(numbers).digest()
             if seen.setdefault(key, at) != at:
                 raise ClipError(
-                    f"{sources[at]}: {clip.source} is in {sources[seen[key]]} too, of the same class "
-                    "and signer; merge sets without a clip in common, or it would count twice"
+                    f"{sources[at]}: {clip.source} is in {sources[seen[key]]} too, of the same "
+                    "class and signer; merge sets without a clip in common, or it would count twice"
                 )
