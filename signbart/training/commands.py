@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import sys
 from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
@@ -41,6 +42,12 @@ def train_one(
 
     config = load_config(options.config, options.overrides)
     init = init_of(options)
+    if init is None and config.train.body_lr_scale != 1.0 and is_main:
+        print(
+            "warning: train.body_lr_scale slows the learning of random weights down; it is for "
+            "models that start from trained ones: give --init, or leave it at 1",
+            file=sys.stderr,
+        )
     clips = read_data(options, layout=config.data.landmark_layout, quiet=not is_main)
     with EpochReport(config.train.epochs, quiet=not is_main) as report:
         results = train(
