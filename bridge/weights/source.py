@@ -8,8 +8,6 @@ from __future__ import annotations
 
 import dataclasses
 import json
-import sys
-import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -105,7 +103,6 @@ def read_published_source(
     classes: int | None = None,
     attention_heads: int | None = None,
     pooling: str | None = None,
-    trust_pickle: bool = False,
 ) -> Source:
     """Reads a checkpoint of one of `signbart.models.MODEL_KINDS`.
 
@@ -118,7 +115,6 @@ def read_published_source(
         classes: C that it must have.
         attention_heads: Of a .pt, whose tensors do not tell.
         pooling: Of a .pt, whose tensors do not tell.
-        trust_pickle: Read a whole pickled module, which executes code.
 
     Raises:
         SignBartError: It cannot be read, or is not what was asked for; says which.
@@ -139,7 +135,6 @@ def read_published_source(
             pooling=pooling,
             # The .onnx takes up to as many as positions are computed for.
             max_frames=wanted and max(wanted, DEFAULT_FRAMES),
-            trust_pickle=trust_pickle,
         )
     config = source.config
     heads = getattr(config.model, "attention_heads", None)
@@ -166,12 +161,7 @@ def read_published_source(
 def _published(kind: str, path: Path, **given: Any) -> Source:
     from signbart_torch.models import read_published
 
-    with warnings.catch_warnings(record=True) as caught:
-        warnings.simplefilter("always")
-        model = read_published(kind, path, **given)
-    for warning in caught:
-        if issubclass(warning.category, UserWarning):  # and none of the libraries' deprecations
-            print(f"warning: {warning.message}", file=sys.stderr)
+    model = read_published(kind, path, **given)
     labels = tuple(map(str, range(model.config.num_labels)))
     # What such models are fed where they were published; a checkpoint itself does not say.
     data = DataConfig(layout="kp89", max_frames=DEFAULT_FRAMES, normalization="gaps_filled")

@@ -25,8 +25,7 @@ class Published:
     Attributes:
         option: That names one, of ``bridge/export_models.py``.
         file: What is looked for where the option is not given.
-        asks: Keywords of the kind's ``read_published`` that tensors may not tell; ``trust_pickle``
-            is always one.
+        asks: Keywords of the kind's ``read_published`` that tensors may not tell.
     """
 
     option: str

@@ -59,7 +59,7 @@ def read_published(kind: str, path: Path, **given: Any) -> nn.Module:
         path: The file.
         given: What the user said; None, and what the kind does not ask for, is left out.
     """
-    asks = (*MODEL_KINDS[kind].published.asks, "trust_pickle")
+    asks = MODEL_KINDS[kind].published.asks
     said = {name: value for name, value in given.items() if value is not None and name in asks}
     return import_module(f"{__name__}.{kind}").read_published(path, **said)
 
