@@ -22,6 +22,7 @@ from signbart_tf.models.signbart.layers import (
     causal_bias,
     last_frame_selector,
     padding_bias,
+    sides,
 )
 from signbart_tf.models.signbart.model import SignBart
 
@@ -66,7 +67,8 @@ class _ExportGraph(keras.Model):
             raise ValueError(f"the graph for export takes one clip, and not {keypoints.shape[0]}")
         model, dtype = self.model, keypoints.dtype
         num_frames = attention_mask.shape[1]
-        x, y = _coordinates(keypoints, attention_mask)
+        axes, present = _coordinates(keypoints, attention_mask)
+        x, y = sides(axes, present, model.config.motion)
         # (1, keys, 1) and (1, keys, queries).
         padding = ops.reshape(padding_bias(attention_mask, dtype), (1, num_frames, 1))
         causal = padding + ops.transpose(causal_bias(num_frames, dtype))
@@ -145,15 +147,15 @@ def _product(joined: tuple[np.ndarray, np.ndarray], states):
 
 
 def _coordinates(keypoints, attention_mask):
-    """(1, T, K, 2) -> x and y, each (T, K), zero in padded frames."""
-    _, num_frames, num_keypoints, _ = keypoints.shape
-    frames = ops.reshape(keypoints, (num_frames, num_keypoints * 2))
+    """(1, T, K, 2 or 3) -> x, y and perhaps z, each (T, K), zero in padded frames; mask (T, 1)."""
+    _, num_frames, num_keypoints, coordinates = keypoints.shape
+    frames = ops.reshape(keypoints, (num_frames, num_keypoints * coordinates))
     # A select and not a product: NaN * 0 is NaN.
-    present = ops.reshape(attention_mask, (num_frames, 1)) > 0
-    frames = ops.where(present, frames, ops.zeros_like(frames))
-    frames = ops.transpose(ops.reshape(frames, (num_frames * num_keypoints, 2)))
-    frames = ops.reshape(frames, (2, num_frames, num_keypoints))
-    return tuple(ops.squeeze(part, axis=0) for part in ops.split(frames, 2))
+    present = ops.reshape(attention_mask, (num_frames, 1))
+    frames = ops.where(present > 0, frames, ops.zeros_like(frames))
+    frames = ops.transpose(ops.reshape(frames, (num_frames * num_keypoints, coordinates)))
+    frames = ops.reshape(frames, (coordinates, num_frames, num_keypoints))
+    return [ops.squeeze(part, axis=0) for part in ops.split(frames, coordinates)], present
 
 
 def _embed(embed_positions: PositionalEmbedding, projection: keras.layers.Dense, points):

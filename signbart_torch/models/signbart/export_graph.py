@@ -33,6 +33,7 @@ from signbart_torch.models.signbart.layers import (
     causal_bias,
     last_frame_selector,
     padding_bias,
+    sides,
 )
 from signbart_torch.models.signbart.model import SignBart
 
@@ -74,8 +75,9 @@ class _ExportGraph(nn.Module):
         if keypoints.shape[0] != 1:
             raise ValueError(f"the graph for export takes one clip, and not {keypoints.shape[0]}")
         model, dtype = self.model, keypoints.dtype
-        x, y = _coordinates(keypoints, attention_mask)
-        num_frames = x.shape[0]
+        axes, present = _coordinates(keypoints, attention_mask)
+        num_frames = len(present)
+        x, y = sides(axes, present, model.config.motion)
         # (1, keys, 1) and (1, keys, queries).
         padding = padding_bias(attention_mask, dtype).reshape(1, num_frames, 1)
         causal = padding + causal_bias(num_frames, dtype, keypoints.device).t()
@@ -152,16 +154,16 @@ def _join(attention: Attention, names: tuple[str, ...]) -> nn.Linear:
     return linear
 
 
-def _coordinates(keypoints: Tensor, attention_mask: Tensor) -> tuple[Tensor, Tensor]:
-    """(1, T, K, 2) -> x and y, each (T, K), zero in padded frames."""
-    _, num_frames, num_keypoints, _ = keypoints.shape
-    frames = keypoints.reshape(num_frames, num_keypoints * 2)
+def _coordinates(keypoints: Tensor, attention_mask: Tensor) -> tuple[list[Tensor], Tensor]:
+    """(1, T, K, 2 or 3) -> x, y and perhaps z, each (T, K), zero in padded frames; mask (T, 1)."""
+    _, num_frames, num_keypoints, coordinates = keypoints.shape
+    frames = keypoints.reshape(num_frames, num_keypoints * coordinates)
     # A select and not a product: NaN * 0 is NaN.
-    present = attention_mask.reshape(num_frames, 1) > 0
-    frames = torch.where(present, frames, torch.zeros_like(frames))
-    frames = frames.reshape(num_frames * num_keypoints, 2).t()
-    x, y = frames.reshape(2, num_frames, num_keypoints).split(1)
-    return x.squeeze(0), y.squeeze(0)
+    present = attention_mask.reshape(num_frames, 1)
+    frames = torch.where(present > 0, frames, torch.zeros_like(frames))
+    frames = frames.reshape(num_frames * num_keypoints, coordinates).t()
+    axes = frames.reshape(coordinates, num_frames, num_keypoints).split(1)
+    return [axis.squeeze(0) for axis in axes], present
 
 
 def _embed(embed_positions: PositionalEmbedding, projection: nn.Linear, points: Tensor) -> Tensor:
