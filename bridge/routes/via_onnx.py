@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import json
 import tempfile
+from collections import defaultdict
 from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -124,18 +125,21 @@ def _permutations(graph: onnx.GraphProto) -> dict[str, Any]:
     Left alone, onnx2tf guesses a permutation from the shapes of input and output, and takes that
     of a square matrix for none: as many frames as features would give NaN.
 
-    Those that bring channels last to a two-dimensional convolution and back become none, for
+    Those between channels that are last and a two-dimensional convolution become none, for
     TensorFlow's convolutions have them last. With them onnx2tf takes a depthwise convolution for a
-    grouped one, whose int8 XNNPACK does not run.
+    grouped CONV_2D.
     """
-    consumers = {name: node.op_type for node in graph.node for name in node.input}
     producers = {name: node.op_type for node in graph.node for name in node.output}
+    consumers = defaultdict(set)
+    for node in graph.node:
+        for name in node.input:
+            consumers[name].add(node.op_type)
     operations = []
     for node in graph.node:
         if node.op_type != "Transpose":
             continue
         (perm,) = (list(a.ints) for a in node.attribute if a.name == "perm")
-        into = perm == _CHANNELS_FIRST and consumers.get(node.output[0]) == "Conv"
+        into = perm == _CHANNELS_FIRST and consumers[node.output[0]] == {"Conv"}
         back = perm == _CHANNELS_LAST and producers.get(node.input[0]) == "Conv"
         operations.append(
             {

@@ -57,7 +57,7 @@ class _ExportGraph(keras.Model):
     def __init__(self, model: SignBart):
         super().__init__(name="export_graph")
         self.model = model
-        self.attentions = [_Attention(*joined) for joined in joined_projections(model)]
+        self.attentions = [JoinedAttention(*joined) for joined in joined_projections(model)]
         self.built = True
 
     def call(self, inputs, training=None):
@@ -76,12 +76,12 @@ class _ExportGraph(keras.Model):
         attentions = iter(self.attentions)  # as `joined_projections` has them
         encoder, decoder = model.encoder, model.decoder
         encoded = _embed(encoder.embed_positions, model.projection.proj_x1, x)
-        encoded = _layer_norm(encoder.layernorm_embedding, encoded)
+        encoded = layer_norm(encoder.layernorm_embedding, encoded)
         for layer in encoder.layers:
             encoded = _encoder_layer(layer, next(attentions), encoded, padding)
 
         states = _embed(decoder.embed_positions, model.projection.proj_y1, y)
-        states = _layer_norm(decoder.layernorm_embedding, states)
+        states = layer_norm(decoder.layernorm_embedding, states)
         *layers, last_layer = decoder.layers
         for layer in layers:
             states = _decoder_layer(layer, attentions, states, states, causal, encoded, padding)
@@ -96,7 +96,7 @@ class _ExportGraph(keras.Model):
         return {"logits": model.classification_head.out_proj(decoded)}
 
 
-class _Attention:
+class JoinedAttention:
     """`Attention.call` with joined projections and transposed scores.
 
     Args:
@@ -165,16 +165,16 @@ def _embed(embed_positions: PositionalEmbedding, projection: keras.layers.Dense,
     return ops.matmul(points, projection.kernel) + (positions + projection.bias)
 
 
-def _encoder_layer(layer: EncoderLayer, self_attn: _Attention, states, padding):
+def _encoder_layer(layer: EncoderLayer, self_attn: JoinedAttention, states, padding):
     """(T, D) -> (T, D)."""
     attended = self_attn.attend(states, states, padding)
-    states = _layer_norm(layer.self_attn_layer_norm, states + attended)
+    states = layer_norm(layer.self_attn_layer_norm, states + attended)
     return _feed_forward(layer, states)
 
 
 def _decoder_layer(
     layer: DecoderLayer,
-    attentions: Iterator[_Attention],
+    attentions: Iterator[JoinedAttention],
     queries,
     states,
     self_bias,
@@ -183,18 +183,18 @@ def _decoder_layer(
 ):
     """(Q, D), which attend to the decoder's (T, D) and the encoder's -> (Q, D)."""
     attended = next(attentions).attend(queries, states, self_bias)
-    queries = _layer_norm(layer.self_attn_layer_norm, queries + attended)
+    queries = layer_norm(layer.self_attn_layer_norm, queries + attended)
     attended = next(attentions).attend(queries, encoded, encoder_bias)
-    queries = _layer_norm(layer.encoder_attn_layer_norm, queries + attended)
+    queries = layer_norm(layer.encoder_attn_layer_norm, queries + attended)
     return _feed_forward(layer, queries)
 
 
 def _feed_forward(layer: EncoderLayer | DecoderLayer, states):
     fed = layer.fc2(ops.gelu(layer.fc1(states), approximate=False))
-    return _layer_norm(layer.final_layer_norm, states + fed)
+    return layer_norm(layer.final_layer_norm, states + fed)
 
 
-def _layer_norm(norm: keras.layers.LayerNormalization, states):
+def layer_norm(norm: keras.layers.LayerNormalization, states):
     centred = states - ops.mean(states, axis=-1, keepdims=True)
     variance = ops.mean(centred * centred, axis=-1, keepdims=True)
     # Of rank 2, so that no converter folds them into the FULLY_CONNECTED behind; see the mirror.
