@@ -139,9 +139,12 @@ class RunConfig:
     def to_dict(self) -> dict[str, Any]:
         """Plain containers, for YAML and checkpoint headers; `from_dict` reads them back."""
         tree = dataclasses.asdict(self)
+        fields = dataclasses.fields(self.model)
+        unwritten = {f.name: f.default for f in fields if "unwritten" in f.metadata}
         model = {
             key: list(value) if isinstance(value, tuple) else value
             for key, value in tree["model"].items()
+            if key not in unwritten or value != unwritten[key]
         }
         for key in ("landmarks", "flip_pairs"):
             if not tree["data"][key]:
@@ -163,7 +166,7 @@ class RunConfig:
     @property
     def coordinates(self) -> int:
         """Of each landmark that the model sees: 2 (x, y) or 3 (x, y, z)."""
-        return kind_of(self.model).coordinates
+        return kind_of(self.model).coordinates or self.model.coordinates
 
     @property
     def num_keypoints(self) -> int:
