@@ -80,8 +80,8 @@ def quantize(
     if scheme.arithmetic != "float32" and after[scheme.arithmetic] != weighted.total():
         raise ConversionError(
             f"{scheme.name}: {after[scheme.arithmetic]:,} of the {weighted.total():,} "
-            f"multiply-accumulates of {' and '.join(computed)} run in {scheme.arithmetic}; the quantizer left some "
-            "in float"
+            f"multiply-accumulates of {' and '.join(computed)} run in {scheme.arithmetic}; the "
+            "quantizer left some in float"
         )
     stored = stored_weights(target, operators)
     if set(stored) != {scheme.weights}:

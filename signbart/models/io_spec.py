@@ -1,7 +1,7 @@
 """What goes in and what comes out: one object that every route and runtime works by.
 
-Legend: B batch, T frames, K keypoints, D coordinates, F features a frame, C classes, G categories of
-classes.
+Legend: B batch, T frames, K keypoints, D coordinates, F features a frame, C classes, G categories
+of classes.
 """
 
 from __future__ import annotations

@@ -5,6 +5,7 @@ Batches, learning rates, the choice of the best epoch and the run folder are the
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from pathlib import Path
@@ -34,7 +35,12 @@ from signbart_tf.training.data import evaluation_dataset, input_signature, train
 from signbart_tf.training.loops import LOOPS
 from signbart_tf.training.optimizer import AdamW
 from signbart_tf.training.tensorboard_log import EventWriter
-from signbart_tf.training.warm_start import body_variables, freeze_parts, start_of
+from signbart_tf.training.warm_start import (
+    body_variables,
+    freeze_parts,
+    start_of,
+    stored_variables,
+)
 
 
 class Preparation(Protocol):
@@ -119,19 +125,19 @@ class KerasLearner(Learner):
         self.model = (new_model if preparation is None else preparation.build)(config.model)
         # What checkpoints are written from: an ordinary model in any case.
         self.saved = new_model(config.model)
-        self.weights = self.model.trainable_variables  # whether frozen or not
+        self.weights = stored_variables(self.model, config)
         freeze_parts(self.model, config, freeze)
         slow = body_variables(self.model, config) if config.train.body_lr_scale != 1 else []
         self.optimizer = AdamW(config.train, slow)
         self.optimizer.build(self.model.trainable_variables)
         self.loop = LOOPS[loop](self.model, self.optimizer, config)
         self.predictor = Predictor(self.model, config)
-        self.parameters = self.saved.count_params()
+        self.parameters = sum(math.prod(v.shape) for v in self.saved.trainable_variables)
         self.where = f"Keras on {place.strip('/').lower()}"
 
     def load(self, checkpoint: Checkpoint, source: str | Path) -> None:
         """See `Learner.load`."""
-        copy_weights(checkpoint.model.trainable_variables, self.weights)
+        copy_weights(stored_variables(checkpoint.model, self.config), self.weights)
 
     def restore(self, checkpoint: Checkpoint, source: str | Path) -> None:
         """See `Learner.restore`."""
@@ -170,7 +176,7 @@ class KerasLearner(Learner):
 
     def save(self, path: Path, progress: Mapping[str, Any], *, resumable: bool) -> None:
         """See `Learner.save`."""
-        copy_weights(self.weights, self.saved.trainable_variables)
+        copy_weights(self.weights, stored_variables(self.saved, self.config))
         save_checkpoint(
             self.saved,
             self.config,

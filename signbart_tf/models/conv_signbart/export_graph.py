@@ -95,9 +95,7 @@ class _Block:
     def compute(self, states, present):
         """(T, D) and (T, 1) -> (T, D)."""
         block = self.block
-        expanded = ops.gelu(
-            block.expand(layer_norm(block.layer_norm, states)), approximate=False
-        )
+        expanded = ops.gelu(block.expand(layer_norm(block.layer_norm, states)), approximate=False)
         maps = ops.expand_dims(expanded * present, axis=0)
         convolved = ops.squeeze(convolve(maps, self.kernel), axis=0) + self.bias
         return states + block.contract(ops.gelu(convolved, approximate=False))

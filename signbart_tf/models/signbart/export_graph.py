@@ -195,6 +195,7 @@ def _feed_forward(layer: EncoderLayer | DecoderLayer, states):
 
 
 def layer_norm(norm: keras.layers.LayerNormalization, states):
+    """`norm` of (T, D), spelt out."""
     centred = states - ops.mean(states, axis=-1, keepdims=True)
     variance = ops.mean(centred * centred, axis=-1, keepdims=True)
     # Of rank 2, so that no converter folds them into the FULLY_CONNECTED behind; see the mirror.

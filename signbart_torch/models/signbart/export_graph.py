@@ -68,7 +68,9 @@ class _ExportGraph(nn.Module):
     def __init__(self, model: SignBart):
         super().__init__()
         self.model = model
-        self.attentions = nn.ModuleList(JoinedAttention(*joined) for joined in joined_projections(model))
+        self.attentions = nn.ModuleList(
+            JoinedAttention(*joined) for joined in joined_projections(model)
+        )
 
     def forward(self, keypoints: Tensor, attention_mask: Tensor) -> Tensor:
         """(1, T, K, 2) and (1, T) -> logits (1, C); see `SignBart.forward`."""
@@ -206,6 +208,7 @@ def _feed_forward(layer: EncoderLayer | DecoderLayer, states: Tensor) -> Tensor:
 
 
 def layer_norm(norm: nn.LayerNorm, states: Tensor) -> Tensor:
+    """`norm` of (T, D), spelt out."""
     centred = states - states.mean(dim=-1, keepdim=True)
     variance = (centred * centred).mean(dim=-1, keepdim=True)
     # Of rank 2: converters fold factors of rank 1 into the FULLY_CONNECTED behind them, though the
