@@ -8,7 +8,9 @@ from math import ceil, cos, sin
 import numpy as np
 import pytest
 
-from signbart.augmentations import augment, flip, rotate, warp_frames
+from signbart.augmentations.batch import augment
+from signbart.augmentations.frames import warp_frames
+from signbart.augmentations.points import flip, rotations, transform
 from signbart.configuration.reading import from_dict
 from signbart.configuration.schema import RunConfig
 from signbart.landmarks.layouts import get_layout
@@ -102,7 +104,7 @@ def test_rotation_equals_a_loop_and_keeps_distances():
     rng = np.random.default_rng(0)
     points = rng.uniform(0, 1, (3, 4, 5, 2))
     angles, centres = rng.uniform(-3, 3, 3), rng.uniform(0, 1, (3, 2))
-    found = rotate(points, angles, centres)
+    found = transform(points, rotations(angles, (0, 1), 2), centres, centres)
     for b in range(3):
         for t in range(4):
             for k in range(5):
