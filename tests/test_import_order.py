@@ -14,7 +14,7 @@ ORDER = {
         "errors extras",
         "files console",
         "pictures timing",
-        "landmarks",
+        "landmarks resampling",
         "models",
         "configuration",
         "weights",

@@ -59,7 +59,7 @@ def build_metadata(
         scheme: Name of the quantization scheme.
         packages: Distributions whose versions are recorded.
     """
-    layout = config.data.landmark_layout
+    data, layout = config.data, config.data.landmark_layout
     return {
         "format": _FORMAT,
         "name": config.name,
@@ -77,13 +77,16 @@ def build_metadata(
             "joint_idx": list(config.joint_idx),
             "joint_names": [layout.names[joint] for joint in config.joint_idx],
             "groups": {name: list(members) for name, members in joint_groups(config).items()},
-            "max_frames": config.data.max_frames,
+            "max_frames": data.max_frames,
             "max_positions": io_spec(config).longest,
-            "normalization": config.data.normalization,
+            # Only where it is not the published one: artifacts from before it had a choice stay
+            # the same.
+            **({"resample": data.resample} if data.resample != "nearest" else {}),
+            "normalization": data.normalization,
             "box_margin": BOX_MARGIN,
             "steps": [
                 *describe_steps(config),
-                f"Put the T frames first in arrays of {config.data.max_frames}; attention_mask is "
+                f"Put the T frames first in arrays of {data.max_frames}; attention_mask is "
                 "1 for them and 0 behind.",
             ],
         },

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 
 from signbart.errors import ConfigError
-from signbart.models.fields import PROBABILITY, UNWRITTEN, in_range, positive
+from signbart.models.fields import PROBABILITY, in_range, positive, unless_default
 from signbart.models.io_spec import points_spec
 from signbart.models.kind import Axes, ModelKind, check_joints
 from signbart.models.motion import num_inputs
@@ -55,8 +55,8 @@ class SignBartConfig:
     attention_dropout: float = field(default=0.0, metadata=PROBABILITY)
     classifier_dropout: float = field(default=0.1, metadata=PROBABILITY)
     pe: str = field(default="learn", metadata={"choices": ("learn",)})
-    coordinates: int = field(default=2, metadata=in_range(2, 3) | UNWRITTEN)
-    motion: bool = field(default=False, metadata=UNWRITTEN)
+    coordinates: int = field(default=2, metadata=unless_default(in_range(2, 3)))
+    motion: bool = field(default=False, metadata=unless_default({}))
 
     def __post_init__(self):
         for side in ("encoder", "decoder"):

@@ -146,7 +146,12 @@ class _Run:
             parameters=self.learner.parameters,
             where=self.learner.where,
         )
-        notes = self.start.notes if self.start else ()
+        notes = [*(self.start.notes if self.start else ())]
+        if decay := self.config.train.ema:
+            notes.append(
+                f"weights are averaged (EMA, {decay:g}): the average is validated, tested and "
+                "saved, as best and as last; the plain weights are scored beside it"
+            )
         return "\n".join([text, *self.learner.notes, *notes])
 
     def fit(self, report: Callable[[Mapping[str, Any]], None]) -> None:
@@ -182,6 +187,7 @@ class _Run:
     def results(self, load: Callable[[Path], Any]) -> dict[str, Any]:
         """Scores of the best checkpoint, and who was trained, validated and tested on.
 
+        With averaged weights also ``last_plain``, those of the plain weights after the last epoch.
         With a start also those of the model it started from: ``plain`` as it came, and where it is
         prepared for training also ``prepared``. What the best one says of each test clip goes into
         ``evaluation/``, but for prepared ones: the checkpoint itself says something else.
@@ -189,6 +195,9 @@ class _Run:
         self.learner.wait_for_others()  # the main process may still be writing
         best = self.output / self.framework.best
         made_from = self.progress.get("made_from")
+        plain = {}
+        if self.config.train.ema:
+            plain["last_plain"] = self._percentages(self._evaluations(self.learner.evaluate_plain))
         evaluations = self._prepared_evaluations(load(best), best)
         prepared = self.start is not None and self.start.preparation is not None
         if self.learner.is_main and "test" in evaluations and not prepared:
@@ -203,6 +212,7 @@ class _Run:
             "best_epoch": self.progress["best"]["epoch"],
             "parameters": self.learner.parameters,
             **self._percentages(evaluations),
+            **plain,
         }
         if self.start is not None:
             before = self.start.checkpoint, self.start.source
@@ -259,12 +269,17 @@ class _Run:
             return {}
         evaluation = self.learner.evaluate(data)
         scores = score(evaluation.logits, data.labels)
-        return {
+        row = {
             "val_loss": evaluation.loss,
             "val_accuracy": 100 * scores.accuracy,
             "val_top5": 100 * scores.top5,
             **{f"val_{key}": value for key, value in evaluation.percentages.items()},
         }
+        if self.config.train.ema:
+            plain = self.learner.evaluate_plain(data)
+            row["plain_val_loss"] = plain.loss
+            row["plain_val_accuracy"] = 100 * score(plain.logits, data.labels).accuracy
+        return row
 
     def _record(self, row: dict[str, Any]) -> bool:
         """Adds a trained epoch to the progress; True where it is the best so far."""

@@ -38,11 +38,12 @@ def describe_run(
     how = ""
     if clips["val"]:
         how = f" ({', '.join(split.val_signers) or 'of the training signers'})"
+    frames = "resampled to" if config.data.resample == "linear" else "up to"
     tested = f" ({', '.join(split.test_signers)})" if split.test_signers else ""
     return (
         f"{config.name}: {parameters:,} parameters, "
         f"{config.model.num_labels} classes, {config.num_keypoints} keypoints of layout "
-        f"{config.data.layout}, up to {config.data.max_frames} frames, normalisation "
+        f"{config.data.layout}, {frames} {config.data.max_frames} frames, normalisation "
         f"{config.data.normalization}; seed {config.train.seed}, {where}\n"
         f"clips: {clips['train']} to train on, {clips['val']} to choose the "
         f"best epoch by{how}, {clips['test']} to test on{tested}"

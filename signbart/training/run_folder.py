@@ -10,6 +10,7 @@ their framework's.
 from __future__ import annotations
 
 import csv
+import dataclasses
 import io
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -18,10 +19,9 @@ from typing import Any, Protocol, TypeVar
 
 import yaml
 
-from signbart.configuration.schema import RunConfig
+from signbart.configuration.schema import SECTIONS, RunConfig
 from signbart.errors import ConfigError
 from signbart.files import folder_lock, make_folder, remove_left_overs, write_text
-from signbart.models import DEFAULT_KIND
 from signbart.training.frameworks import FRAMEWORKS, Framework, framework_of
 
 RESULTS, EVALUATION = "results.json", "evaluation"
@@ -98,7 +98,7 @@ def find_run(
     if begun:
         state = load(output / framework.last)
         if state.config != config:
-            differing = ", ".join(_differences(state.config.to_dict(), config.to_dict()))
+            differing = ", ".join(_differences(state.config, config))
             raise ConfigError(
                 f"{output} holds a run with another configuration: {differing}; {remedy}"
             )
@@ -142,18 +142,17 @@ def run_lock(output: Path, config: RunConfig) -> Iterator[None]:
         yield
 
 
-def _differences(old: Mapping[str, Any], new: Mapping[str, Any]) -> list[str]:
-    if old["name"] != new["name"]:
-        return [f"name is {old['name']!r} there and {new['name']!r} now"]
-    kinds = [tree["model"].get("kind", DEFAULT_KIND.name) for tree in (old, new)]
-    if kinds[0] != kinds[1]:
-        return [f"model.kind is {kinds[0]!r} there and {kinds[1]!r} now"]
+def _differences(old: RunConfig, new: RunConfig) -> list[str]:
+    if old.name != new.name:
+        return [f"name is {old.name!r} there and {new.name!r} now"]
+    if old.kind != new.kind:
+        return [f"model.kind is {old.kind!r} there and {new.kind!r} now"]
+    before, now = dataclasses.asdict(old), dataclasses.asdict(new)
     return [
-        f"{section}.{key} is {old[section][key]!r} there and {value!r} now"
-        for section, values in new.items()
-        if section != "name"
-        for key, value in values.items()
-        if old[section][key] != value
+        f"{section}.{key} is {before[section][key]!r} there and {value!r} now"
+        for section in SECTIONS
+        for key, value in now[section].items()
+        if before[section][key] != value
     ]
 
 

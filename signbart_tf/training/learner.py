@@ -6,7 +6,8 @@ Batches, learning rates, the choice of the best epoch and the run folder are the
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
 from typing import Any, Protocol
@@ -138,11 +139,14 @@ class KerasLearner(Learner):
     def load(self, checkpoint: Checkpoint, source: str | Path) -> None:
         """See `Learner.load`."""
         copy_weights(stored_variables(checkpoint.model, self.config), self.weights)
+        self.optimizer.restart_average()
 
     def restore(self, checkpoint: Checkpoint, source: str | Path) -> None:
         """See `Learner.restore`."""
         self.load(checkpoint, source)
         restore_optimizer(self.optimizer, checkpoint.optimizer, source)
+        # The file's model has the average, and the optimizer's variables the weights.
+        self.optimizer.exchange_average()
 
     def refresh(self) -> None:
         """See `Learner.refresh`."""
@@ -162,7 +166,26 @@ class KerasLearner(Learner):
 
     def evaluate(self, data: PreparedClips) -> Evaluation:
         """See `Learner.evaluate`."""
+        with self._averaged():
+            return self._evaluate(self.predictor, data)
+
+    def evaluate_plain(self, data: PreparedClips) -> Evaluation:
+        """See `Learner.evaluate_plain`."""
         return self._evaluate(self.predictor, data)
+
+    @contextmanager
+    def _averaged(self) -> Iterator[None]:
+        """Within it the model has the averaged weights, where there are any."""
+        if not self.config.train.ema:
+            yield
+            return
+        self.optimizer.exchange_average()
+        self.refresh()
+        try:
+            yield
+        finally:
+            self.optimizer.exchange_average()
+            self.refresh()
 
     def evaluator_of(
         self, checkpoint: Checkpoint, source: str | Path
@@ -176,15 +199,16 @@ class KerasLearner(Learner):
 
     def save(self, path: Path, progress: Mapping[str, Any], *, resumable: bool) -> None:
         """See `Learner.save`."""
-        copy_weights(self.weights, stored_variables(self.saved, self.config))
-        save_checkpoint(
-            self.saved,
-            self.config,
-            self.class_names,
-            path,
-            progress=progress,
-            optimizer=self.optimizer if resumable else None,
-        )
+        with self._averaged():
+            copy_weights(self.weights, stored_variables(self.saved, self.config))
+            save_checkpoint(
+                self.saved,
+                self.config,
+                self.class_names,
+                path,
+                progress=progress,
+                optimizer=self.optimizer if resumable else None,
+            )
 
     def open_event_writer(self, folder: Path, purge_step: int) -> EventWriter:
         """See `Learner.open_event_writer`."""
