@@ -59,6 +59,8 @@ def record_epoch(progress: dict[str, Any], row: Mapping[str, Any], config: Train
 
     Epoch 0, a trained model before it is trained on, can only be the best.
 
+    The best one's temperature is kept beside it; see `confidence`.
+
     Best is the highest validation accuracy, then the lowest loss; without validation clips, the
     latest. Training is finished after the last epoch, or when nothing has improved for
     `config.patience` epochs.
@@ -68,6 +70,7 @@ def record_epoch(progress: dict[str, Any], row: Mapping[str, Any], config: Train
     improved = best is None or key > best["key"]
     if improved:
         progress["best"] = best = {"epoch": row["epoch"], "key": key}
+        progress["temperature"] = row.get("val_temperature", 1.0)
     if row["epoch"] == 0:
         return improved
     progress["history"] = [*progress["history"], row]
@@ -80,7 +83,7 @@ def record_epoch(progress: dict[str, Any], row: Mapping[str, Any], config: Train
 
 def progress_of_best(progress: Mapping[str, Any]) -> dict[str, Any]:
     """What the best epoch's checkpoint says of the run."""
-    kept = ("epoch", "best", "recordings", "start")
+    kept = ("epoch", "best", "recordings", "start", "temperature")
     return {key: progress[key] for key in kept if key in progress}
 
 

@@ -2,8 +2,8 @@
 
 ``config.yaml`` (resolved), ``last`` (a checkpoint with everything needed to go on), ``best`` (a
 checkpoint of the model alone), ``summary.csv`` (a row an epoch), ``results.json`` (written once, at
-the end) and ``tensorboard/``. Every file appears whole or not at all. The checkpoints' endings are
-their framework's.
+the end), ``evaluation/`` (what the best said of the test clips) and ``tensorboard/``. Every file
+appears whole or not at all. The checkpoints' endings are their framework's.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ from signbart.files import folder_lock, make_folder, remove_left_overs, write_te
 from signbart.models import DEFAULT_KIND
 from signbart.training.frameworks import FRAMEWORKS, Framework, framework_of
 
-RESULTS = "results.json"
+RESULTS, EVALUATION = "results.json", "evaluation"
 
 
 class Resumable(Protocol):
@@ -157,9 +157,13 @@ def _differences(old: Mapping[str, Any], new: Mapping[str, Any]) -> list[str]:
 
 
 def csv_text(rows: Sequence[Mapping[str, Any]]) -> str:
-    """Rows of equal keys as CSV with a header."""
+    """Rows as CSV with a header; what a row lacks stays empty."""
     text = io.StringIO()
-    writer = csv.DictWriter(text, fieldnames=list(rows[0]), lineterminator="\n")
+    writer = csv.DictWriter(
+        text,
+        fieldnames=list(dict.fromkeys(key for row in rows for key in row)),
+        lineterminator="\n",
+    )
     writer.writeheader()
     writer.writerows(rows)
     return text.getvalue()
