@@ -46,6 +46,7 @@ def build_metadata(
     checkpoint_sha256: str,
     route: str,
     scheme: str,
+    temperature: float = 1.0,
     packages: Sequence[str] = PACKAGES,
 ) -> dict[str, Any]:
     """Everything that a program needs to feed the artifact and to read what it says.
@@ -57,6 +58,7 @@ def build_metadata(
         checkpoint_sha256: Hash of the checkpoint file.
         route: Name of the route that made it.
         scheme: Name of the quantization scheme.
+        temperature: Of the softmax that makes shares of the logits.
         packages: Distributions whose versions are recorded.
     """
     data, layout = config.data, config.data.landmark_layout
@@ -66,6 +68,7 @@ def build_metadata(
         "route": route,
         "scheme": scheme,
         "labels": list(class_names),
+        "temperature": temperature,
         **({"categories": list(names)} if (names := config.data.category_names) else {}),
         **tensors_of(spec),
         "signature": spec.signature,

@@ -26,11 +26,14 @@ class OpenedModel:
         runtime: Takes and gives real numbers, even where the file has integer inputs.
         config: The run's configuration, and with it the preprocessing.
         class_names: C labels, in the order of the logits.
+        temperature: Divides the logits before the softmax, so that scores are shares of hits; 1
+            where nothing was fitted. See `signbart.training.confidence`.
     """
 
     runtime: Runtime
     config: RunConfig
     class_names: tuple[str, ...]
+    temperature: float = 1.0
 
     def classify(
         self, clip: Clip | ClipSet | str | Path, **reading: Any
@@ -44,7 +47,7 @@ class OpenedModel:
                 that function, with a path alone.
 
         Returns:
-            Labels and scores: the softmax of the logits, which sums up to 1.
+            Labels and scores: the softmax of the logits over the temperature, which sums up to 1.
 
         Raises:
             SignBartError: The recording cannot be read, does not fit the model, or is not one.
@@ -52,6 +55,7 @@ class OpenedModel:
         from signbart.preprocessing import model_inputs
         from signbart.recordings.clip import Clip, ClipSet
         from signbart.recordings.reading import read_single_clip
+        from signbart.training.confidence import softmax
 
         if isinstance(clip, str | Path):
             clip = read_single_clip(str(clip), **reading)
@@ -65,8 +69,7 @@ class OpenedModel:
         keypoints, mask = model_inputs(clips, self.config)
         outputs = self.runtime({KEYPOINTS: keypoints, ATTENTION_MASK: mask})
         (logits,) = outputs[class_output(outputs)]
-        scores = np.exp(logits - logits.max(), dtype=np.float64)
-        scores /= scores.sum()
+        scores = softmax(logits, self.temperature)
         order = np.argsort(-logits, kind="stable")
         return [(self.class_names[at], float(scores[at])) for at in order]
 
@@ -86,7 +89,8 @@ def open_model(
         SignBartError: The file is missing, damaged, of another kind, or carries no metadata.
     """
     from bridge.artifact.runtimes import FloatView, KerasRuntime, TorchRuntime, open_runtime
-    from bridge.weights.source import is_keras, lacks_header, load_twin
+    from bridge.weights.source import is_keras, lacks_header, load_twin, read_temperature
+    from signbart.training.confidence import temperature_of
 
     path = Path(path)
     if not lacks_header(path) and (config is not None or class_names):
@@ -99,11 +103,14 @@ def open_model(
             FloatView(open_runtime(path)),
             carried_config(metadata, path),
             tuple(metadata["labels"]),
+            temperature_of(metadata, path),
         )
     if is_keras(path):
         twin, config, class_names = load_twin(path)
-        return OpenedModel(KerasRuntime(twin, config, path.name), config, class_names)
+        runtime = KerasRuntime(twin, config, path.name)
+        return OpenedModel(runtime, config, class_names, read_temperature(path))
     from signbart_torch.training.checkpoint import load_model
 
     model, config, class_names = load_model(path, config, class_names)
-    return OpenedModel(TorchRuntime(model, config, path.name), config, class_names)
+    runtime = TorchRuntime(model, config, path.name)
+    return OpenedModel(runtime, config, class_names, read_temperature(path))

@@ -59,6 +59,8 @@ def model_card(
             "never read. At least one frame must be 1. "
             f"The highest of `{metadata['outputs'][0]['name']}` is the class"
             + (", that of `category` its category." if "categories" in metadata else "."),
+            f"Probabilities are the softmax of the logits over {metadata['temperature']:g}, the "
+            f"temperature{'' if metadata['temperature'] != 1 else '; none was fitted'}.",
             "",
             "## Preprocessing",
             "",

@@ -41,6 +41,7 @@ from signbart.console import redirect_output
 from signbart.engines import run_tasks
 from signbart.files import make_folder
 from signbart.recordings.data_source import DataSource, read_recordings
+from signbart.training.confidence import checked_temperature
 from signbart.training.splits import divide
 
 LOG = "convert.log"
@@ -55,6 +56,7 @@ def convert(
     config: str | Path | None = None,
     overrides: Sequence[str] = (),
     labels: str | Path | None = None,
+    temperature: float | None = None,
     data: str | DataSource | None = None,
     samples: int = MIN_SAMPLES,
     seed: int = 0,
@@ -74,6 +76,7 @@ def convert(
         config: Configuration of a published .pth.
         overrides: ``section.key=value`` texts on top of it.
         labels: label2id.json of a published .pth.
+        temperature: Of the softmax over the logits; by default what the checkpoint says.
         data: Recordings to compare on.
         samples: Inputs per length; see `samples.make_samples`.
         seed: Of the comparison's inputs and of the choice of calibration clips.
@@ -89,6 +92,9 @@ def convert(
     output = Path(output)
     with staging_folder(output) as folder:
         source = read_source(checkpoint, config=config, overrides=overrides, labels=labels)
+        if temperature is not None:
+            checked = checked_temperature(temperature, "--temperature")
+            source = dataclasses.replace(source, temperature=checked)
         evidence = gather_evidence(
             source, schemes, quantization, data=data, samples=samples, seed=seed
         )

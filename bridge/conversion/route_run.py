@@ -218,6 +218,7 @@ def describe(source: Source, route: Route, scheme: str) -> dict[str, Any]:
         checkpoint_sha256=source.sha256,
         route=route.name,
         scheme=scheme,
+        temperature=source.temperature,
     )
     if not source.preprocessing_known:
         config = source.config.to_dict()

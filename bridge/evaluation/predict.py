@@ -9,7 +9,7 @@ import numpy as np
 from bridge.errors import BridgeError
 from bridge.verification.clips import predict
 from signbart.preprocessing import model_inputs
-from signbart.training.predictions import Predictions, predictions_of
+from signbart.training.predictions import Predictions
 
 if TYPE_CHECKING:
     from bridge.artifact.opened import OpenedModel
@@ -39,4 +39,4 @@ def evaluate(model: OpenedModel, clips: ClipSet, source: str) -> Predictions:
             f"{model.runtime.name} gives NaN or infinity on {len(broken)} of {len(clips)} clips, "
             f"first on {clips.clips[broken[0]].source}; bridge.parity says where it goes wrong"
         )
-    return predictions_of(model.runtime.name, clips, logits)
+    return Predictions.of(model.runtime.name, clips, logits, model.temperature)

@@ -20,10 +20,11 @@ from signbart.configuration.schema import RunConfig
 from signbart.errors import ConfigError
 from signbart.files import write_text
 from signbart.recordings.clip import ClipSet
+from signbart.training.confidence import fit_temperature, temperature_of
 from signbart.training.frameworks import Framework
 from signbart.training.learner import Evaluation, Learner, Start
 from signbart.training.metrics import score
-from signbart.training.predictions import identify, predictions_of, write_predictions
+from signbart.training.predictions import Predictions, identify, write_predictions
 from signbart.training.progress import (
     describe_run,
     identify_recordings,
@@ -70,7 +71,7 @@ def train(
         start: What to go on from; by default training begins with random weights.
 
     Returns:
-        What ``results.json`` holds: split, best epoch, scores in percent.
+        What ``results.json`` holds: split, best epoch, temperature, scores in percent.
 
     Raises:
         ConfigError: The folder holds another run, or the configuration does not fit the data or
@@ -146,12 +147,7 @@ class _Run:
             parameters=self.learner.parameters,
             where=self.learner.where,
         )
-        notes = [*(self.start.notes if self.start else ())]
-        if decay := self.config.train.ema:
-            notes.append(
-                f"weights are averaged (EMA, {decay:g}): the average is validated, tested and "
-                "saved, as best and as last; the plain weights are scored beside it"
-            )
+        notes = self.start.notes if self.start else ()
         return "\n".join([text, *self.learner.notes, *notes])
 
     def fit(self, report: Callable[[Mapping[str, Any]], None]) -> None:
@@ -190,19 +186,18 @@ class _Run:
         With averaged weights also ``last_plain``, those of the plain weights after the last epoch.
         With a start also those of the model it started from: ``plain`` as it came, and where it is
         prepared for training also ``prepared``. What the best one says of each test clip goes into
-        ``evaluation/``, but for prepared ones: the checkpoint itself says something else.
+        `EVALUATION`, but for prepared ones: the checkpoint itself says something else.
         """
         self.learner.wait_for_others()  # the main process may still be writing
         best = self.output / self.framework.best
-        made_from = self.progress.get("made_from")
         plain = {}
         if self.config.train.ema:
-            plain["last_plain"] = self._percentages(self._evaluations(self.learner.evaluate_plain))
-        evaluations = self._prepared_evaluations(load(best), best)
+            plain["last_plain"] = self._scores(self._evaluations(self.learner.evaluate_plain))
+        found = self._prepared_evaluations(load(best), best)
         prepared = self.start is not None and self.start.preparation is not None
-        if self.learner.is_main and "test" in evaluations and not prepared:
-            said = predictions_of(best.name, self.tested, evaluations["test"].logits)
-            write_predictions(self.output / EVALUATION, said, identify(best, self.tested))
+        if self.learner.is_main and "test" in found and not prepared:
+            self._keep(best, found["test"])
+        made_from = self.progress.get("made_from")
         outcome: dict[str, Any] = {
             "clips": {name: len(data) for name, data in self.data.items()},
             **({"made_from": made_from} if made_from else {}),
@@ -210,20 +205,20 @@ class _Run:
             "test_signers": list(self.split.test_signers),
             "epochs": self.progress["epoch"],
             "best_epoch": self.progress["best"]["epoch"],
+            "temperature": round(temperature_of(self.progress, best), 4),
             "parameters": self.learner.parameters,
-            **self._percentages(evaluations),
+            **self._scores(found),
             **plain,
         }
         if self.start is not None:
             before = self.start.checkpoint, self.start.source
             outcome["start"] = {
                 **self.start.identity,
-                "plain": self._percentages(self._evaluations(self.learner.evaluator_of(*before))),
+                "plain": self._scores(self._evaluations(self.learner.evaluator_of(*before))),
             }
             if prepared:
-                outcome["start"]["prepared"] = self._percentages(
-                    self._prepared_evaluations(*before)
-                )
+                found = self._prepared_evaluations(*before)
+                outcome["start"]["prepared"] = self._scores(found)
         return outcome
 
     def _prepared_evaluations(self, checkpoint: Any, source: str | Path) -> dict[str, Evaluation]:
@@ -234,15 +229,22 @@ class _Run:
     def _evaluations(
         self, evaluate: Callable[[PreparedClips], Evaluation]
     ) -> dict[str, Evaluation]:
-        """Of the validation and of the test clips, where there are any."""
+        """Of the validation and the test clips, where there are any."""
         return {name: evaluate(self.data[name]) for name in ("val", "test") if len(self.data[name])}
 
-    def _percentages(self, evaluations: Mapping[str, Evaluation]) -> dict[str, Any]:
+    def _scores(self, evaluations: Mapping[str, Evaluation]) -> dict[str, Any]:
+        """Percentages of the parts that were evaluated."""
         return {
             name: percentages(score(evaluation.logits, self.data[name].labels))
             | {key: round(value, 3) for key, value in evaluation.percentages.items()}
             for name, evaluation in evaluations.items()
         }
+
+    def _keep(self, best: Path, evaluation: Evaluation) -> None:
+        """Writes down what the best checkpoint says of the test clips."""
+        temperature = temperature_of(self.progress, best)
+        kept = Predictions.of(best.name, self.tested, evaluation.logits, temperature)
+        write_predictions(self.output / EVALUATION, kept, identify(best, self.tested))
 
     def _train_epoch(self, epoch: int) -> dict[str, float]:
         """One pass over the training clips; their mean loss, accuracy and final learning rate."""
@@ -273,6 +275,7 @@ class _Run:
             "val_loss": evaluation.loss,
             "val_accuracy": 100 * scores.accuracy,
             "val_top5": 100 * scores.top5,
+            "val_temperature": fit_temperature(evaluation.logits, data.labels),
             **{f"val_{key}": value for key, value in evaluation.percentages.items()},
         }
         if self.config.train.ema:

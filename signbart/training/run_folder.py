@@ -3,8 +3,8 @@
 ``config.yaml`` (resolved), ``last`` (a checkpoint with everything needed to go on), ``best`` (a
 checkpoint of the model alone), ``summary.csv`` (a row an epoch), ``evaluation/`` (what the best one
 says of each test clip; see `predictions`), ``results.json`` (written once, at the end) and
-``tensorboard/``. Every file appears whole or not at all. The checkpoints' endings are
-their framework's.
+``tensorboard/``. Every file appears whole or not at all. The checkpoints' endings are their
+framework's.
 """
 
 from __future__ import annotations
@@ -157,9 +157,13 @@ def _differences(old: RunConfig, new: RunConfig) -> list[str]:
 
 
 def csv_text(rows: Sequence[Mapping[str, Any]]) -> str:
-    """Rows of equal keys as CSV with a header."""
+    """Rows as CSV with a header; what a row lacks stays empty."""
     text = io.StringIO()
-    writer = csv.DictWriter(text, fieldnames=list(rows[0]), lineterminator="\n")
+    writer = csv.DictWriter(
+        text,
+        fieldnames=list(dict.fromkeys(key for row in rows for key in row)),
+        lineterminator="\n",
+    )
     writer.writeheader()
     writer.writerows(rows)
     return text.getvalue()

@@ -20,6 +20,7 @@ from bridge.evaluation.predict import evaluate as evaluate_model
 from signbart.console import NOT_RUN
 from signbart.errors import CheckpointError, ClipError, SignBartError
 from signbart.recordings.clip import ClipSet
+from signbart.training.confidence import expected_calibration_error, softmax
 from signbart.training.predictions import (
     Predictions,
     identify,
@@ -101,6 +102,18 @@ def test_classes_are_listed_with_what_they_are_taken_for():
     ]
 
 
+def test_how_sure_a_model_is_goes_by_its_temperature(tmp_path):
+    found = dataclasses.replace(evaluation(), temperature=2.0)
+    write_predictions(tmp_path, found, {"sha256": "1"})
+    back = read_predictions(tmp_path, "m.tflite")
+    assert back.temperature == 2.0
+    assert back.calibration_error == expected_calibration_error(LOGITS / 2, back.labels)
+    assert back.calibration_error != evaluation().calibration_error
+    with open(tmp_path / "predictions" / "m.tflite.csv", encoding="utf-8") as file:
+        scores = [float(row["score"]) for row in csv.DictReader(file)]
+    np.testing.assert_allclose(scores, softmax(LOGITS / 2).max(axis=1), atol=1e-4)
+
+
 def test_predictions_are_kept_with_what_they_were_made_from(tmp_path):
     made_from = {"sha256": "1", "recordings": "2"}
     write_predictions(tmp_path, evaluation(), made_from)
@@ -127,6 +140,10 @@ def test_predictions_are_kept_with_what_they_were_made_from(tmp_path):
 def test_folds_are_pooled_only_where_their_classes_are_the_same():
     both = pool([evaluation(), evaluation()], "all")
     assert both.scores.count == 8 and both.confusion.sum() == 8
+    # Each model's logits over its own temperature.
+    cooler = dataclasses.replace(evaluation(), temperature=2.0)
+    mixed = pool([evaluation(), cooler], "all")
+    np.testing.assert_array_equal(mixed.logits, np.concatenate([LOGITS, LOGITS / 2]))
     other = dataclasses.replace(evaluation(), class_names=("a", "c", "b"))
     with pytest.raises(SignBartError, match="different classes"):
         pool([evaluation(), other], "all")
@@ -141,9 +158,11 @@ def test_the_command_writes_scores_classes_predictions_and_pictures(
     assert "120 clips by a, c" in printed and "best.safetensors" in printed
     with open(tmp_path / "scores.csv", encoding="utf-8") as file:
         (row,) = csv.DictReader(file)
+    back = read_predictions(tmp_path, "best.safetensors")
     assert row == {
         "model": "best.safetensors", "clips": "120", "accuracy": "100.00", "top5": "100.00",
         "mean_class_accuracy": "100.00",
+        "calibration_error": f"{100 * back.calibration_error:.2f}",
     }  # fmt: skip
     with open(tmp_path / "per_class_accuracy.csv", encoding="utf-8") as file:
         rows = list(csv.DictReader(file))

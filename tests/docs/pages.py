@@ -15,7 +15,7 @@ REPOSITORY = Path(__file__).resolve().parents[2]
 # In the order in which a reader meets them; later ones use what earlier ones made.
 PAGES = (
     "README.md", "docs/installation.md", "docs/data.md", "docs/training.md", "docs/migration.md",
-    "docs/deployment.md",
+    "docs/deployment.md", "docs/streaming.md",
     "docs/quantization.md", "docs/performance.md", "docs/other_models.md",
     "docs/troubleshooting.md",
 )  # fmt: skip
@@ -61,6 +61,7 @@ SHORTENED: dict[str, tuple[tuple[str, str], ...]] = {
             "--schemes fp32'",
         ),
     ),
+    "python -m signbart.calibrate": (),
     "python -m signbart.clips": (),
     "python -m signbart.video": (),
     # Enough epochs for quantization to have something to keep.
