@@ -91,13 +91,17 @@ class Mixed:
     """What a batch's clips are mixed with, clip by clip.
 
     Attributes:
-        partners: The other clips.
+        clips: All that are shown, each once.
+        own: (B,) places among them of the batch's clips.
+        partners: (B,) likewise of what is mixed into them.
         shares: (B,) float32, from 1/2 to 1: a clip's own weight against its partner's.
         pieces: (B, 2) int64: from which frame to before which one the partner's are shown, and the
             clip's own elsewhere; where both are 0, every frame is the weighted sum.
     """
 
-    partners: Rows
+    clips: Rows
+    own: np.ndarray
+    partners: np.ndarray
     shares: np.ndarray
     pieces: np.ndarray
 
@@ -176,7 +180,8 @@ def training_rows(
             if config.train.mixes:
                 others = mixing[0].permutation(cut)
                 shares, pieces = _draw_mixing(lengths[cut], lengths[others], config, *mixing[1:])
-                mixed = Mixed(chunk.take(others[own]), shares[own], pieces[own])
+                shown, places = np.unique(np.stack([cut, others])[:, own], return_inverse=True)
+                mixed = Mixed(chunk.take(shown), *places, shares[own], pieces[own])
                 rows = replace(rows, mixed=mixed)
             yield rows
 
@@ -221,21 +226,22 @@ def make_batch(rows: Rows, config: RunConfig) -> Batch:
     mixed, lengths = rows.mixed, rows.lengths
     if mixed is not None:
         whole = (mixed.pieces[:, 1] == 0) & (mixed.shares < 1)
-        lengths = np.where(whole, np.maximum(lengths, mixed.partners.lengths), lengths)
+        others = mixed.clips.lengths[mixed.partners]
+        lengths = np.where(whole, np.maximum(lengths, others), lengths)
     longest = int(lengths.max(initial=1))
-    keypoints = _normalized(rows, longest, config)
+    keypoints = _normalized(rows if mixed is None else mixed.clips, longest, config)
     if mixed is not None:
         start, stop = mixed.pieces[:, :1], mixed.pieces[:, 1:]
         steps = np.arange(longest)
         own = np.where((steps >= start) & (steps < stop), 0, 1).astype(np.float32)
         own = np.where(whole[:, None], mixed.shares[:, None], own)[:, :, None, None]
-        keypoints = own * keypoints + (1 - own) * _normalized(mixed.partners, longest, config)
+        keypoints = own * keypoints[mixed.own] + (1 - own) * keypoints[mixed.partners]
     return Batch(
         keypoints=as_model_input(keypoints, config),
         attention_mask=(np.arange(longest) < lengths[:, None]).astype(np.int32),
         labels=rows.labels.astype(np.int64),
         indices=rows.indices,
-        partners=None if mixed is None else mixed.partners.labels.astype(np.int64),
+        partners=None if mixed is None else mixed.clips.labels[mixed.partners],
         shares=None if mixed is None else mixed.shares,
     )
 
