@@ -72,20 +72,38 @@ class Rows:
         lengths: (B,) int64 valid frames.
         labels: (B,) int64.
         indices: (B,) which of the prepared clips they are.
-        partners: What they are mixed with, if they are, clip by clip.
-        shares: (B,) float32, from 1/2 to 1: their own weight against their partner's.
+        mixed: What they are mixed with, if they are.
     """
 
     points: np.ndarray
     lengths: np.ndarray
     labels: np.ndarray
     indices: np.ndarray
-    partners: Rows | None = None
-    shares: np.ndarray | None = None
+    mixed: Mixed | None = None
 
     def take(self, at: np.ndarray) -> Rows:
         """Some of them, unmixed."""
         return Rows(self.points[at], self.lengths[at], self.labels[at], self.indices[at])
+
+
+@dataclass(frozen=True)
+class Mixed:
+    """What a batch's clips are mixed with, clip by clip.
+
+    Attributes:
+        clips: All that are shown, each once.
+        own: (B,) places among them of the batch's clips.
+        partners: (B,) likewise of what is mixed into them.
+        shares: (B,) float32, from 1/2 to 1: a clip's own weight against its partner's.
+        pieces: (B, 2) int64: from which frame to before which one the partner's are shown, and the
+            clip's own elsewhere; where both are 0, every frame is the weighted sum.
+    """
+
+    clips: Rows
+    own: np.ndarray
+    partners: np.ndarray
+    shares: np.ndarray
+    pieces: np.ndarray
 
 
 @dataclass(frozen=True)
@@ -147,7 +165,7 @@ def training_rows(
     """
     rng = np.random.default_rng([config.train.seed, epoch])
     # Of a generator of its own, so that mixing shifts no other number.
-    mixing = np.random.default_rng([config.train.seed, epoch, 1])
+    mixing = np.random.default_rng([config.train.seed, epoch, 1]).spawn(3)
     size = config.train.batch_size
     order = rng.permutation(len(prepared))
     for start in range(0, len(order), size * CHUNK_BATCHES):
@@ -159,12 +177,34 @@ def training_rows(
         for number in rng.permutation(len(cuts)):
             cut, own = cuts[number], slice(rank, None, world_size)
             rows = chunk.take(cut[own])
-            if config.train.mixup:
-                others = mixing.permutation(cut)[own]
-                shares = mixing.beta(config.train.mixup, config.train.mixup, len(cut))
-                shares = np.maximum(shares, 1 - shares).astype(np.float32)[own]
-                rows = replace(rows, partners=chunk.take(others), shares=shares)
+            if config.train.mixes:
+                others = mixing[0].permutation(cut)
+                shares, pieces = _draw_mixing(lengths[cut], lengths[others], config, *mixing[1:])
+                shown, places = np.unique(np.stack([cut, others])[:, own], return_inverse=True)
+                mixed = Mixed(chunk.take(shown), *places, shares[own], pieces[own])
+                rows = replace(rows, mixed=mixed)
             yield rows
+
+
+def _draw_mixing(
+    lengths: np.ndarray,
+    others: np.ndarray,
+    config: RunConfig,
+    mixing: np.random.Generator,
+    cutting: np.random.Generator,
+) -> tuple[np.ndarray, np.ndarray]:
+    """`Mixed.shares` and `Mixed.pieces` of clips of these lengths (B,) and their partners'."""
+    batch, mixup = len(lengths), config.train.mixup
+    shares = mixing.beta(mixup, mixup, batch) if mixup else np.ones(batch)
+    shares = np.maximum(shares, 1.0 - shares)
+    is_cut = cutting.random(batch) < config.train.cutmix
+    both = np.minimum(lengths, others)
+    count = np.floor(cutting.random(batch) * 0.5 * both + 0.5)
+    first = np.floor(cutting.random(batch) * (both - count + 1))
+    pieces = np.stack([first, first + count], axis=1).astype(np.int64)
+    # A piece of no frame is none, and leaves its clip alone.
+    shares = np.where(is_cut, 1.0 - count / lengths, shares).astype(np.float32)
+    return shares, np.where((is_cut & (count > 0))[:, None], pieces, 0)
 
 
 def evaluation_rows(prepared: PreparedClips, config: RunConfig) -> Iterator[Rows]:
@@ -178,27 +218,31 @@ def evaluation_rows(prepared: PreparedClips, config: RunConfig) -> Iterator[Rows
 def make_batch(rows: Rows, config: RunConfig) -> Batch:
     """Normalises, mixes, and cuts the padding down to the longest clip of the batch.
 
-    A clip and its partner are mixed as the model would see them, zeros behind the shorter one, and
-    are together as long as the longer one.
+    A clip and its partner are mixed as the model would see them, zeros behind the shorter one. Two
+    that are added up are as long as the longer one.
 
     Takes no random numbers: batches may be made in parallel.
     """
-    partners, shares = rows.partners, rows.shares
-    lengths = rows.lengths
-    if partners is not None:
-        lengths = np.maximum(lengths, partners.lengths)
+    mixed, lengths = rows.mixed, rows.lengths
+    if mixed is not None:
+        whole = (mixed.pieces[:, 1] == 0) & (mixed.shares < 1)
+        others = mixed.clips.lengths[mixed.partners]
+        lengths = np.where(whole, np.maximum(lengths, others), lengths)
     longest = int(lengths.max(initial=1))
-    keypoints = _normalized(rows, longest, config)
-    if partners is not None:
-        own = shares[:, None, None, None]
-        keypoints = own * keypoints + (1 - own) * _normalized(partners, longest, config)
+    keypoints = _normalized(rows if mixed is None else mixed.clips, longest, config)
+    if mixed is not None:
+        start, stop = mixed.pieces[:, :1], mixed.pieces[:, 1:]
+        steps = np.arange(longest)
+        own = np.where((steps >= start) & (steps < stop), 0, 1).astype(np.float32)
+        own = np.where(whole[:, None], mixed.shares[:, None], own)[:, :, None, None]
+        keypoints = own * keypoints[mixed.own] + (1 - own) * keypoints[mixed.partners]
     return Batch(
         keypoints=as_model_input(keypoints, config),
         attention_mask=(np.arange(longest) < lengths[:, None]).astype(np.int32),
         labels=rows.labels.astype(np.int64),
         indices=rows.indices,
-        partners=None if partners is None else partners.labels.astype(np.int64),
-        shares=shares,
+        partners=None if mixed is None else mixed.clips.labels[mixed.partners],
+        shares=None if mixed is None else mixed.shares,
     )
 
 

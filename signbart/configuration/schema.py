@@ -147,6 +147,8 @@ class TrainConfig:
         precision: ``float32`` or ``bf16`` (automatic mixed precision).
         mixup: Clips are mixed in pairs, by a share from Beta(this, this) (mixup, arXiv:1710.09412),
             inputs and losses; 0 switches it off.
+        cutmix: Instead of that, this share of the clips gets a piece of another one, up to half of
+            their frames (CutMix, arXiv:1905.04899, in time), and its loss by the piece's share.
         ema: Decay by step of a moving average of the weights, which is then what is validated,
             tested and saved; 0 switches it off.
     """
@@ -169,7 +171,13 @@ class TrainConfig:
     val_fraction: float = field(default=0.1, metadata=PROBABILITY)
     precision: str = field(default="float32", metadata={"choices": PRECISIONS})
     mixup: float = field(default=0.0, metadata=unless_default(NOT_NEGATIVE))
+    cutmix: float = field(default=0.0, metadata=unless_default(SHARE))
     ema: float = field(default=0.0, metadata=unless_default(PROBABILITY))
+
+    @property
+    def mixes(self) -> bool:
+        """Whether a clip may be of two classes in training."""
+        return self.mixup > 0 or self.cutmix > 0
 
 
 @dataclass(frozen=True)

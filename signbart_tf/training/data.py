@@ -41,7 +41,7 @@ def input_signature(config: RunConfig) -> dict[str, tf.TensorSpec]:
 
 def answers_signature(config: RunConfig) -> tf.TensorSpec:
     """What training's batches have to be answered with: labels, or of mixed clips targets."""
-    if config.train.mixup:
+    if config.train.mixes:
         return tf.TensorSpec((None, config.model.num_labels), tf.float32)
     return _WHOLE
 

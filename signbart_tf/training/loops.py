@@ -126,7 +126,7 @@ class TapeLoop(Loop):
 
 def _accuracy(config: RunConfig) -> keras.metrics.Metric:
     """Of mixed clips, how many are told to be of the class that they have more of."""
-    if config.train.mixup:
+    if config.train.mixes:
         return keras.metrics.CategoricalAccuracy(name="accuracy")
     return keras.metrics.SparseCategoricalAccuracy(name="accuracy")
 

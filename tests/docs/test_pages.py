@@ -1,5 +1,6 @@
 """The pages are whole: every command is known, links lead somewhere, snippets say what is so."""
 
+import dataclasses
 import importlib
 import re
 
@@ -224,9 +225,11 @@ CASES = [
 ]
 
 
+@pytest.mark.parametrize("resample", ["nearest", "linear"])
 @pytest.mark.parametrize(("layout", "normalization", "model"), CASES)
-def test_the_deployed_preprocessing_is_the_projects(layout, normalization, model):
+def test_the_deployed_preprocessing_is_the_projects(layout, normalization, model, resample):
     config = run_config(layout, normalization, **model)
+    config = dataclasses.replace(config, data=dataclasses.replace(config.data, resample=resample))
     program = snippet("docs/deployment.md")
     spec = metadata_of(config)["preprocessing"]
     rng = np.random.default_rng(3)

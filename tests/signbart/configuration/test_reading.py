@@ -363,7 +363,7 @@ def test_keys_that_came_later_are_written_only_where_they_are_used():
             "crop": 0.1, "time_curve": 0.1, "scale": 0.1, "shear": 0.1, "perspective": 0.1,
             "joint_offset": 0.1, "drop_hand": 0.1,
         },
-        "train": {"mixup": 0.2, "ema": 0.9, "warmup_share": 0.3},
+        "train": {"mixup": 0.2, "cutmix": 0.5, "ema": 0.9, "warmup_share": 0.3},
     }  # fmt: skip
     before = {
         "data": "layout max_frames normalization categories",

@@ -248,6 +248,45 @@ def test_mixed_batches_are_the_weighted_sums_of_the_plain_ones(prepared, config,
     assert mixed_at_all > 50
 
 
+def test_a_piece_of_up_to_half_a_clip_is_another_ones(prepared, config):
+    train = dataclasses.replace(config.train, cutmix=0.7)
+    cutting = dataclasses.replace(config, train=train)
+    cuts, clips, sizes = 0, 0, set()
+    for plain_batch, batch in zip(
+        training_batches(prepared, config, 3), training_batches(prepared, cutting, 3), strict=True
+    ):
+        assert torch.equal(batch.attention_mask, plain_batch.attention_mask), "lengths stay"
+        partners, shares = batch.mixed
+        for row, (share, label) in enumerate(zip(shares, partners, strict=True)):
+            length = int(batch.attention_mask[row].sum())
+            own = (batch.keypoints[row] == plain_batch.keypoints[row]).all(dim=(-1, -2))[:length]
+            clips, cuts = clips + 1, cuts + int(share < 1)
+            if own.all():
+                continue  # not cut, or a piece of itself
+            piece = torch.nonzero(~own)[:, 0]
+            assert len(piece) == piece[-1] - piece[0] + 1 <= length / 2 + 0.5, "one piece"
+            assert share == pytest.approx(1 - len(piece) / length) and share >= 0.5 - 0.5 / length
+            sizes.add(len(piece))
+            assert any(
+                torch.equal(batch.keypoints[row, piece], other[piece])
+                and label == plain_batch.labels[at]
+                for at, other in enumerate(plain_batch.keypoints)
+            )
+    assert 0.4 < cuts / clips < 0.8 and len(sizes) >= 3
+
+
+def test_mixing_and_cutting_do_not_shift_each_others_numbers(prepared, mixing):
+    train = dataclasses.replace(mixing.train, cutmix=0.5)
+    both = dataclasses.replace(mixing, train=train)
+    same_share = []
+    for one, other in zip(
+        training_batches(prepared, mixing, 2), training_batches(prepared, both, 2), strict=True
+    ):
+        assert torch.equal(one.mixed[0], other.mixed[0])
+        same_share += (one.mixed[1] == other.mixed[1]).tolist()
+    assert 0.3 < np.mean(same_share) < 0.7
+
+
 def test_shards_of_mixed_batches_are_those_of_one_process(prepared, mixing):
     whole = list(training_batches(prepared, mixing, 1))
     shards = [list(training_batches(prepared, mixing, 1, rank=r, world_size=2)) for r in (0, 1)]
