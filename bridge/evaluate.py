@@ -3,18 +3,22 @@
 from __future__ import annotations
 
 import argparse
+import dataclasses
+import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from bridge.errors import BridgeError
 from bridge.options import add_published_arguments
-from signbart.console import print_table, program_name, run_command
+from signbart.console import at_least, print_table, program_name, run_command
 from signbart.recordings.options import add_reading_arguments
+from signbart.streaming.options import add_rule_arguments, fps_of, rule_of
 from signbart.training.predictions import SCORE_COLUMNS, per_class_csv, per_class_rows, score_row
 
 if TYPE_CHECKING:
     from signbart.recordings.clip import ClipSet
+    from signbart.streaming.rule import StreamRule
     from signbart.training.predictions import Predictions
 
 
@@ -53,6 +57,37 @@ def evaluate_files(
         )
         found[path] = evaluate(model, clips, source).named(name)
     return found
+
+
+def _score_streams(
+    paths: Sequence[Path], clips: ClipSet, rule: StreamRule, options: argparse.Namespace
+) -> int:
+    """Prints a table a model, and writes all of them; the exit status."""
+    from bridge.artifact.opened import open_model
+    from bridge.evaluation.spotting import evaluate_streams
+    from signbart.files import make_folder, write_text
+    from signbart.streaming.scoring import COLUMNS
+
+    fps = fps_of(options)
+    record = {"rule": dataclasses.asdict(rule), "fps": fps, "seed": options.seed, "models": {}}
+    for path, name in zip(paths, _short_names(paths), strict=True):
+        scores = evaluate_streams(
+            open_model(path), clips, rule, fps=fps, seed=options.seed, source=options.data
+        )
+        minutes = scores.total.minutes
+        print_table(
+            f"{name}: signs in {minutes:.1f} minutes of {len(scores.by_signer)} stream(s) strung "
+            f"of {options.data}, {fps:g} frames a second",
+            COLUMNS,
+            scores.rows(),
+        )
+        record["models"][name] = scores.numbers()
+    if options.output:
+        make_folder(Path(options.output))
+        target = Path(options.output) / "spotting.json"
+        write_text(target, json.dumps(record, indent=2, ensure_ascii=False) + "\n")
+        print(f"wrote {target}")
+    return 0
 
 
 def _short_names(paths: Sequence[Path]) -> list[str]:
@@ -136,7 +171,18 @@ def main(arguments: Sequence[str] | None = None) -> int:
         metavar="FOLDER",
         help="receives scores.csv, per_class_accuracy.csv, predictions/ and confusion_matrices/",
     )
+    parser.add_argument(
+        "--stream",
+        action="store_true",
+        help="string each signer's clips together, with idle between them, and score how their "
+        "signs are found; --output receives spotting.json",
+    )
+    add_rule_arguments(parser)
+    parser.add_argument(
+        "--seed", type=at_least(0), default=0, help="of the streams (default: %(default)s)"
+    )
     options = parser.parse_args(arguments)
+    rule = rule_of(options)
 
     from signbart.files import make_folder
     from signbart.recordings.options import read_data
@@ -147,6 +193,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     clips = read_data(options)
     print_skipped(clips.skipped)
     chosen = select_clips(clips, options.signers, options.data)
+    if options.stream:
+        return _score_streams(paths, chosen, rule, options)
     if options.output:
         # Before the work: what cannot be written is said at once.
         make_folder(Path(options.output))
