@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import dataclasses
+import json
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from bridge.errors import BridgeError
 from bridge.evaluation.stream import window_probabilities
 from signbart.streaming.rule import StreamRule, spot
 from signbart.streaming.scoring import Spotting, score_stream, total
@@ -109,3 +112,26 @@ def evaluate_streams(
         events = spot(times, shares, rule, model.class_names)
         found[signer] = score_stream(stream.signs, events, stream.minutes)
     return StreamScores(model.runtime.name, found)
+
+
+def require_same_spotting(path: Path, made_from: Mapping[str, Any]) -> None:
+    """Refuses a file of scores that would be lost where others are written.
+
+    Args:
+        path: Need not exist.
+        made_from: What the new scores depend on, in JSON containers.
+
+    Raises:
+        BridgeError: It holds what was made from anything else.
+    """
+    try:
+        before = json.loads(path.read_text(encoding="utf-8"))["made_from"]
+    except FileNotFoundError:
+        return
+    except (OSError, ValueError, KeyError, TypeError):
+        before = None
+    if before != made_from:
+        raise BridgeError(
+            f"{path} holds the scores of other models, recordings or streams; choose another "
+            "--output, or remove that file"
+        )

@@ -17,7 +17,7 @@ from bridge import evaluate
 from bridge.artifact.opened import open_model
 from bridge.errors import ArtifactError, BridgeError
 from bridge.evaluation.predict import evaluate as evaluate_model
-from bridge.evaluation.spotting import evaluate_streams
+from bridge.evaluation.spotting import evaluate_streams, require_same_spotting
 from signbart.console import NOT_RUN
 from signbart.errors import CheckpointError, ClipError, SignBartError
 from signbart.recordings.clip import ClipSet
@@ -317,7 +317,14 @@ def test_signs_are_spotted_in_streams_of_their_clips(
     printed = capsys.readouterr().out
     assert "all, a" in printed and "2 stream(s)" in printed
     record = json.loads((tmp_path / "spotting.json").read_text(encoding="utf-8"))
-    assert record["fps"] == 12 and record["rule"]["stride"] == 0.25 and record["seed"] == 0
+    made_from = record["made_from"]
+    assert made_from["fps"] == 12 and made_from["rule"]["stride"] == 0.25
+    # The same may be written again, and nothing else over it.
+    before = (tmp_path / "spotting.json").read_bytes()
+    with pytest.raises(BridgeError, match=r"spotting\.json holds the scores of other"):
+        evaluate.main([*arguments, "--signers", "a", "--output", str(tmp_path)])
+    assert (tmp_path / "spotting.json").read_bytes() == before
+    require_same_spotting(tmp_path / "spotting.json", made_from)
     found = record["models"]["best.safetensors"]
     total = found["total"]
     assert total["signs"] == 120
