@@ -19,7 +19,7 @@ ORDER = {
         "configuration",
         "weights",
         "recordings",
-        "synthetic preprocessing",
+        "synthetic preprocessing streaming",
         "augmentations",
         "batches",
         "engines",

@@ -17,9 +17,11 @@ from bridge import evaluate
 from bridge.artifact.opened import open_model
 from bridge.errors import ArtifactError, BridgeError
 from bridge.evaluation.predict import evaluate as evaluate_model
+from bridge.evaluation.spotting import evaluate_streams, require_same_spotting
 from signbart.console import NOT_RUN
 from signbart.errors import CheckpointError, ClipError, SignBartError
 from signbart.recordings.clip import ClipSet
+from signbart.streaming.rule import StreamRule
 from signbart.training.confidence import expected_calibration_error, softmax
 from signbart.training.predictions import (
     Predictions,
@@ -304,3 +306,41 @@ def test_a_model_that_saw_the_clips_says_so(performances, tmp_path, config):
     assert evaluate.seen_in_training(path, performances, of_d) == ""
     note = evaluate.seen_in_training(path, performances, performances)
     assert "was trained on recordings of a, b, c" in note and "held out: d" in note
+
+
+def test_signs_are_spotted_in_streams_of_their_clips(
+    checkpoint, performances_file, performances, tmp_path, capsys
+):
+    rule = ("--fps", "12", "--window", "1", "--stride", "0.25", "--smoothing", "1")
+    arguments = [str(checkpoint), "--data", str(performances_file), "--stream", *rule]
+    assert evaluate.main([*arguments, "--signers", "a", "b", "--output", str(tmp_path)]) == 0
+    printed = capsys.readouterr().out
+    assert "all, a" in printed and "2 stream(s)" in printed
+    record = json.loads((tmp_path / "spotting.json").read_text(encoding="utf-8"))
+    made_from = record["made_from"]
+    assert made_from["fps"] == 12 and made_from["rule"]["stride"] == 0.25
+    # The same may be written again, and nothing else over it.
+    before = (tmp_path / "spotting.json").read_bytes()
+    with pytest.raises(BridgeError, match=r"spotting\.json holds the scores of other"):
+        evaluate.main([*arguments, "--signers", "a", "--output", str(tmp_path)])
+    assert (tmp_path / "spotting.json").read_bytes() == before
+    require_same_spotting(tmp_path / "spotting.json", made_from)
+    found = record["models"]["best.safetensors"]
+    total = found["total"]
+    assert total["signs"] == 120
+    assert total["hits"] + total["substitutions"] + total["misses"] == 120
+    assert sum(label["hits"] for label in found["labels"].values()) == total["hits"]
+    assert sum(one["minutes"] for one in found["signers"].values()) == pytest.approx(
+        total["minutes"], abs=0.01
+    )
+    # Under wrong labels fewer are hits.
+    model = open_model(checkpoint)
+    options = {"fps": 12, "seed": 0, "source": "here", "signers": ["a"]}
+    rule = StreamRule(window=1.0, stride=0.25, smoothing=1)
+    right, wrong = (
+        evaluate_streams(model, clips, rule, **options).total.hits
+        for clips in (performances, relabelled(performances, 1))
+    )
+    assert right > 2 * wrong
+    again = evaluate_streams(model, performances, rule, **options)
+    assert again.numbers()["total"] == found["signers"]["a"]

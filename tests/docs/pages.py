@@ -78,8 +78,9 @@ SHORTENED: dict[str, tuple[tuple[str, str], ...]] = {
     # tests/bridge converts by every route.
     "python bridge/convert.py": ((r"--route all", "--route litert"), (r"--samples 34", "")),
     "python bridge/export_models.py": (),
-    "python -m bridge.evaluate": (),
-    "python -m bridge.classify": (),
+    "python -m bridge.evaluate": ((r" --stream .*$", r"\g<0> --signers P01"),),
+    # A window in the few frames of a synthetic clip.
+    "python -m bridge.classify": ((r"--stream --fps \d+", "--stream --fps 5"),),
     "python -m bridge.loso": (
         (r" --qat", ""),
         (r"isl_kinect30 .*$", r"\g<0> --signers S01"),
