@@ -17,6 +17,10 @@ from signbart.errors import RuntimeInputError
 SIGNATURE = "serving_default"
 KEYPOINTS, ATTENTION_MASK, LOGITS = "keypoints", "attention_mask", "logits"
 GLOSS, CATEGORY = "gloss", "category"
+# The second signature of artifacts: from landmarks as they were recorded to probabilities.
+RAW_SIGNATURE = "landmarks"
+LANDMARKS, NUM_FRAMES = "landmarks", "num_frames"
+PROBABILITIES, FRAMES_USED = "probabilities", "num_frames_used"
 
 
 @dataclass(frozen=True)
