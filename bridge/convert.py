@@ -78,6 +78,13 @@ def main(arguments: Sequence[str] | None = None) -> int:
         help="routes at a time, in processes of their own if more than one (default: as many as "
         "there are cores)",
     )
+    parser.add_argument(
+        "--raw-frames",
+        type=at_least(0),
+        metavar="N",
+        help="most frames of the second signature, which takes landmarks as they were recorded; 0: "
+        "without it (default: 256, or data.max_frames where that is more)",
+    )
     parser.add_argument("-v", "--verbose", action="store_true", help="show the converters' output")
     options = parser.parse_args(arguments)
 
@@ -99,6 +106,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         seed=options.seed,
         verbose=options.verbose,
         jobs=options.jobs,
+        raw_frames=options.raw_frames,
     )
     preprocessing = conversions[0].preprocessing
     print(
@@ -113,7 +121,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         print(text)
     for scheme, inputs in {c.scheme == FLOAT: c.inputs for c in conversions}.items():
         print(f"{'compared' if scheme else 'quantized: judged'} on {inputs}")
-    print_parity([conversion.parity for conversion in conversions])
+    print_parity([verdict for conversion in conversions for verdict in conversion.verdicts])
     output = Path(options.output)
     failed = [conversion for conversion in conversions if not conversion.parity.passed]
     for conversion in failed:

@@ -10,14 +10,51 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from bridge.artifact.compaction import read_model, write_model
+from bridge.artifact.contents import graph_of
 from bridge.errors import ArtifactError, ConversionError
-from signbart.models.io_spec import RAW_SIGNATURE, SIGNATURE
+from signbart.models import io_spec, raw_spec
+from signbart.models.io_spec import RAW_SIGNATURE, SIGNATURE, IOSpec, class_output
 
+if TYPE_CHECKING:
+    from signbart.configuration.schema import RunConfig
+
+RAW_FRAMES = 256  # 8.5 s at 30 frames a second
 _PREFIX = b"around/"  # of the names of tensors around the model
+
+
+@dataclass(frozen=True)
+class RawSignature:
+    """What the second signature of a run's artifacts is.
+
+    Attributes:
+        config: The run's configuration.
+        frames: Most frames of a recording.
+        temperature: Scores are divided by it before the softmax that gives the probabilities.
+    """
+
+    config: RunConfig
+    frames: int
+    temperature: float = 1.0
+
+    @property
+    def spec(self) -> IOSpec:
+        """Its inputs and outputs."""
+        return raw_spec(self.config, self.frames)
+
+    @property
+    def around(self) -> IOSpec:
+        """Those of what stands around the model: it also gives what that takes, and the reverse."""
+        model, whole = io_spec(self.config), self.spec
+        scores = class_output(tensor.name for tensor in model.outputs)
+        return IOSpec(
+            inputs=(*whole.inputs, *(t for t in model.outputs if t.name == scores)),
+            outputs=(*model.inputs, *(t for t in whole.outputs if t not in model.outputs)),
+        )
 
 
 def add_raw_signature(path: Path, around: Path) -> None:
@@ -60,14 +97,6 @@ def split_raw_signature(path: Path, core: Path, around: Path) -> bool:
     return True
 
 
-def graph_of(model: Any, signature: str) -> int | None:
-    """Which of a model's graphs a signature is of; None where it has no such signature."""
-    for known in model.signatureDefs or ():
-        if known.signatureKey == _key(signature):
-            return known.subgraphIndex
-    return None
-
-
 def _key(signature: str) -> bytes:
     return signature.encode()
 
@@ -90,7 +119,10 @@ def _join(model: Any, added: Any) -> None:
     around = added.subgraphs[outer.subgraphIndex]
     given, made = _places(signature.inputs), _places(signature.outputs)
     needs, gives = _places(outer.inputs), _places(outer.outputs)
-    _check_fit(core, {**given, **made}, around, {**gives, **needs}, set(given))
+    missing = sorted(name.decode() for name in set(given) - set(gives))
+    if missing:
+        raise ConversionError(f"what stands around the model gives no {' and no '.join(missing)}")
+    _check_shapes(core, {**given, **made}, around, {**gives, **needs})
 
     # The model's tensors keep their places, so that its operators can be taken as they are.
     tensors = [copy.copy(tensor) for tensor in core.tensors]
@@ -168,16 +200,8 @@ def _taken_out(model: Any) -> Any:
     return model
 
 
-def _check_fit(
-    core: Any,
-    its: dict[bytes, int],
-    around: Any,
-    theirs: dict[bytes, int],
-    needed: set[bytes],
-) -> None:
-    """Refuses what lacks an input of the model, or has a tensor in another shape."""
-    for name in sorted(needed - set(theirs)):
-        raise ConversionError(f"what stands around the model gives no {name.decode()}")
+def _check_shapes(core: Any, its: dict[bytes, int], around: Any, theirs: dict[bytes, int]) -> None:
+    """Refuses tensors of one name and different shapes."""
     for name in sorted(set(its) & set(theirs)):
         shapes = [list(core.tensors[its[name]].shape), list(around.tensors[theirs[name]].shape)]
         if shapes[0] != shapes[1]:

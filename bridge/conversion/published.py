@@ -120,7 +120,7 @@ def export_models(
         written = [RESULTS, LOG]
         for source in sources:
             name = source.kind.name
-            golden = golden_json(source, made[name], evidence[name].reference, seed)
+            golden = golden_json(source, made[name], evidence[name], seed)
             if golden is not None:
                 written.append(f"{name}_{GOLDEN}")
                 (folder / written[-1]).write_text(golden, encoding="utf-8")
@@ -134,7 +134,7 @@ def export_models(
 
 def file_name(name: str, route: str, scheme: str, ending: str) -> str:
     """Of an artifact: by kind and scheme, whatever the route."""
-    return f"{name}{ending}" if ending == ".onnx" else f"{name}_{scheme}{ending}"
+    return f"{name}{ending}" if ending.endswith(".onnx") else f"{name}_{scheme}{ending}"
 
 
 def sequence_evidence(

@@ -142,6 +142,19 @@ class IOSpec:
                 )
 
 
+def raw_input(spec: IOSpec, landmarks: np.ndarray, behind: float = 0.0) -> dict[str, np.ndarray]:
+    """One recording as the signature of raw landmarks takes it.
+
+    Args:
+        spec: Of that signature, for S frames.
+        landmarks: (T, N, D) with T of at most S.
+        behind: What the S - T frames behind them hold; it is not read.
+    """
+    padded = np.full(spec.inputs[0].shape, behind, np.float32)
+    padded[0, : len(landmarks)] = landmarks
+    return {LANDMARKS: padded, NUM_FRAMES: np.array([len(landmarks)], np.int32)}
+
+
 def class_output(names: Iterable[str]) -> str:
     """Which of a model's outputs scores the classes that recordings are labelled with."""
     known = set(names)

@@ -181,7 +181,8 @@ class Around(nn.Module):
         super().__init__()
         self.preprocessing = Preprocessing(config, raw_frames)
         self.temperature = temperature
-        self.scores = class_output(tensor.name for tensor in io_spec(config).outputs)
+        self.outputs = [tensor.name for tensor in io_spec(config).outputs]
+        self.scores = class_output(self.outputs)
 
     def forward(self, **inputs: Tensor) -> dict[str, Tensor]:
         """Raw landmarks and their number, and the model's class scores -> everything else.
@@ -216,8 +217,9 @@ class RawGraph(nn.Module):
         outputs = self.model(keypoints=keypoints, attention_mask=mask)
         if isinstance(outputs, Tensor):
             outputs = {around.scores: outputs}
-        scores = outputs[around.scores] / around.temperature
-        return {**outputs, PROBABILITIES: scores.softmax(dim=-1), FRAMES_USED: used}
+        probabilities = (outputs[around.scores] / around.temperature).softmax(dim=-1)
+        ordered = {name: outputs[name] for name in around.outputs}  # as `raw_spec` has them
+        return {**ordered, PROBABILITIES: probabilities, FRAMES_USED: used}
 
 
 def _positions(indices) -> Tensor:
