@@ -18,6 +18,7 @@ from bridge.options import (
     add_comparison_arguments,
     add_published_arguments,
     add_quantization_arguments,
+    add_raw_frames_argument,
     add_test_signers_argument,
     quantization_options,
 )
@@ -78,13 +79,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         help="routes at a time, in processes of their own if more than one (default: as many as "
         "there are cores)",
     )
-    parser.add_argument(
-        "--raw-frames",
-        type=at_least(0),
-        metavar="N",
-        help="most frames of the second signature, which takes landmarks as they were recorded; 0: "
-        "without it (default: 256, or data.max_frames where that is more)",
-    )
+    add_raw_frames_argument(parser)
     parser.add_argument("-v", "--verbose", action="store_true", help="show the converters' output")
     options = parser.parse_args(arguments)
 

@@ -1,6 +1,7 @@
 """Preprocessing in both frameworks' graphs, held to `signbart.preprocessing`."""
 
 import dataclasses
+import importlib
 
 import numpy as np
 import pytest
@@ -9,6 +10,7 @@ import torch
 from signbart.configuration.reading import from_dict
 from signbart.configuration.schema import RunConfig
 from signbart.landmarks.layouts import LAYOUTS
+from signbart.models.io_spec import FRAMES_USED, LANDMARKS, LOGITS, NUM_FRAMES, PROBABILITIES
 from signbart.preprocessing import BODY_FRAME, as_model_input, pad, preprocess
 
 LONGEST, RAW = 12, 31  # T and S
@@ -148,3 +150,65 @@ def test_the_graph_prepares_as_numpy_does(framework, name):
             np.testing.assert_allclose(
                 keypoints[0, there], wanted[0, there], rtol=0, atol=limit, err_msg=f"{length}"
             )
+
+
+@every_framework
+@pytest.mark.parametrize(("given", "used"), [(0, 1), (-5, 1), (RAW + 1, RAW), (2**31 - 1, RAW)])
+@pytest.mark.parametrize("name", ["kp63 bbox", "kp63 gaps_filled", "kinect20"])
+def test_a_number_of_frames_that_cannot_be_is_cut_and_said(framework, name, given, used):
+    config = CONFIGS[name]
+    landmarks = recording(config, RAW, seed=3)
+    keypoints, mask, said = framework(config)(landmarks[None], given)
+    wanted, wanted_mask = expected(landmarks[:used], config)
+    np.testing.assert_array_equal(mask, wanted_mask)
+    there = mask[0] > 0
+    np.testing.assert_allclose(keypoints[0, there], wanted[0, there], rtol=0, atol=2e-6)
+    assert said.tolist() == [used]
+
+
+def one_frame_off(original):
+    return lambda points, used, max_frames: original(points, used - 1, max_frames)
+
+
+ALTERED = {
+    "margin": ("kp63 bbox", "BOX_MARGIN", lambda margin: 0.9 * margin),
+    "gap": ("kp63 gaps_filled", "LONGEST_GAP", lambda frames: frames - 1),
+    "frames": ("kp63 bbox_ignore_missing", "resample", one_frame_off),
+    "missing": ("kp63 bbox_ignore_missing", "_without_nan", lambda _: lambda points: points),
+    "joint": ("kinect20", "BODY_FRAME", lambda names: (*names[:2], *names[:1:-1])),
+    "centre": ("kinect20", "BODY_FRAME", lambda names: ("Head", *names[1:])),
+}
+
+
+@every_framework
+@pytest.mark.parametrize("what", ALTERED)
+def test_a_step_that_differs_is_found(framework, what, monkeypatch):
+    name, attribute, alter = ALTERED[what]
+    module = {
+        in_torch: "signbart_torch.models.preprocessing",
+        in_keras: "signbart_tf.models.preprocessing",
+    }[framework]
+    module = importlib.import_module(module)
+    monkeypatch.setattr(module, attribute, alter(getattr(module, attribute)))
+    config = CONFIGS[name]
+    landmarks = recording(config, RAW, seed=RAW)
+    wanted, _ = expected(landmarks, config)
+    keypoints, _, _ = framework(config)(as_given(landmarks, 0.0, True), RAW)
+    # NaN is a difference, too.
+    assert not (np.abs(keypoints - wanted) <= 1e-4).all()
+
+
+def test_probabilities_are_the_softmax_over_the_temperature():
+    from signbart_torch.models.preprocessing import Around
+
+    config = CONFIGS["kp63 bbox"]
+    scores = np.array([[2.0, -1.0, 0.5]], np.float32)
+    given = {
+        LANDMARKS: torch.from_numpy(recording(config, RAW)[None]),
+        NUM_FRAMES: torch.tensor([5], dtype=torch.int32),
+        LOGITS: torch.from_numpy(scores),
+    }
+    found = Around(config, RAW, temperature=2.0)(**given)
+    shares = np.exp(scores / 2) / np.exp(scores / 2).sum()
+    np.testing.assert_allclose(found[PROBABILITIES].numpy(), shares, rtol=1e-6)
+    assert found[FRAMES_USED].tolist() == [5]

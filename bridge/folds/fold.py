@@ -105,6 +105,8 @@ class Fold:
                 data=self.data,
                 seed=self.config.train.seed,
                 jobs=self.conversions,
+                # A fold's artifacts are measured; those of all recordings go into programs.
+                raw_frames=0 if self.test_signers else None,
             )
         self._evaluate([checkpoint, *artifacts(output)], checkpoint.parent / EVALUATION)
 

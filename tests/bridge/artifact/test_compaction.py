@@ -58,7 +58,7 @@ KINDS = [(route, scheme) for route in ROUTES for scheme in ("fp32", "dynamic_int
 
 
 @pytest.fixture(params=KINDS, ids=" ".join)
-def pair(request, converted, tmp_path, monkeypatch):
+def pair(request, converted, tmp_path, tmp_path_factory, monkeypatch):
     """A file before and after, of each route: a float one, and what the quantizer itself wrote.
 
     The float one has both signatures; the second is added to what is compacted already.
@@ -69,8 +69,9 @@ def pair(request, converted, tmp_path, monkeypatch):
     if scheme == "fp32":
         before.write_bytes(bloated(source.read_bytes()))
     else:
-        core = tmp_path / "core.tflite"
-        split_raw_signature(source, core, tmp_path / "around.tflite")
+        parts = tmp_path_factory.mktemp("parts")
+        core = parts / "core.tflite"
+        split_raw_signature(source, core, parts / "around.tflite")
         with monkeypatch.context() as patched:
             patched.setattr(compaction, "compact", lambda path: None)
             quantize(core, SCHEMES[scheme], before)

@@ -230,6 +230,7 @@ def test_an_artifact_whose_second_signature_is_wrong_is_held_back(
     assert [verdict.verdict for verdict in judged.verdicts] == [WRONG, WRONG]
     assert re.match("signature landmarks: .* samples are out of tolerance", judged.parity.reason)
     assert judged.parity.max_abs < 1e-5 < judged.raw_parity.max_abs
+    (tmp_path / "out").mkdir()
     assert move_by_verdict(fresh, tmp_path / "out", judged.parity).parent.name == "rejected"
     # The input that it is worst on can be tried alone.
     save_repro(checkpoint, fresh, judged.parity, judged.tried, tmp_path)

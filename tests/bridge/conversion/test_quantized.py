@@ -120,8 +120,10 @@ def test_the_artifacts_and_the_papers_say_the_same(only_quantized):
     assert "| small_litert_int8.tflite | 13.4% | 86.6% |" in card
     assert "Calibrated on 100 of 120 clips" in card and "2 signers, 1 to 12 of 12 frames" in card
     results = json.loads((only_quantized.folder / "parity.json").read_text())["results"]
-    assert [result["samples"] for result in results] == [120, 120]
-    assert all(result["accuracy"] > 99 for result in results)
+    first = [result for result in results if result["signature"] == "serving_default"]
+    assert [result["samples"] for result in first] == [120, 120]
+    assert all(result["accuracy"] > 99 for result in first)
+    assert [r["verdict"] for r in results if r not in first] == [PASS, PASS]
     assert "judged on clips" in (only_quantized.folder / "parity.md").read_text()
 
 
@@ -129,7 +131,7 @@ def test_the_artifacts_and_the_papers_say_the_same(only_quantized):
 def test_parity_judges_them_again(only_quantized, trained, performances_file, capsys):
     made = (f"small_litert_{scheme}.tflite" for scheme in ("int8", "dynamic_int8"))
     paths = [str(only_quantized.folder / name) for name in made]
-    data = ["--data", str(performances_file)]
+    data = ["--data", str(performances_file), "--seed", "3"]
     assert parity.main(["--reference", str(trained), *paths, *data, "--json"]) == 0
     again = json.loads(capsys.readouterr().out)
     first = json.loads((only_quantized.folder / "parity.json").read_text())
