@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from signbart.configuration.reading import from_dict
-from signbart.configuration.schema import RunConfig
+from signbart.configuration.schema import DataConfig, RunConfig
 from signbart.landmarks.layouts import LAYOUTS
 from signbart.models.io_spec import FRAMES_USED, LANDMARKS, LOGITS, NUM_FRAMES, PROBABILITIES
 from signbart.preprocessing import BODY_FRAME, as_model_input, pad, preprocess
@@ -42,12 +42,17 @@ IN_IMAGES = ("bbox", "bbox_ignore_missing", "gaps_filled")
 MIXED = [40, 2, 50, 20, 0, 30, 3, 60]
 OWN = {"elbow": "arm", "thumb": "hand", "nose": "face", "wrist": "arm", "index": "hand"}
 OWN_BODY = {name: "body" for name in (*reversed(BODY_FRAME), "Knee")}
+# Of a later contract, where there is one.
+LINEAR = {"resample": "linear"} if hasattr(DataConfig, "resample") else {}
 CONFIGS = {
     **{f"{name} {how}": make_config(name, how) for name in IMAGE for how in IN_IMAGES},
     # Out of order, groups in each other's midst.
     **{f"joints {how}": make_config("kp63", how, MIXED) for how in IN_IMAGES},
     **{f"own {how}": make_config("mine", how, landmarks=OWN) for how in IN_IMAGES},
     **{f"features {how}": features(how) for how in IN_IMAGES},
+    **{f"linear {how}": make_config("kp75", how, **LINEAR) for how in IN_IMAGES},
+    "linear metres": make_config("kinect20", "body_centred", **LINEAR),
+    "one frame linear": make_config("kp65", "bbox", max_frames=1, **LINEAR),
     "one frame": make_config("kp65", "bbox", max_frames=1),
     "kinect20": make_config("kinect20", "body_centred"),
     "kinect20 joints": make_config("kinect20", "body_centred", [8, 1, 5]),
@@ -166,14 +171,9 @@ def test_a_number_of_frames_that_cannot_be_is_cut_and_said(framework, name, give
     assert said.tolist() == [used]
 
 
-def one_frame_off(original):
-    return lambda points, used, max_frames: original(points, used - 1, max_frames)
-
-
 ALTERED = {
     "margin": ("kp63 bbox", "BOX_MARGIN", lambda margin: 0.9 * margin),
     "gap": ("kp63 gaps_filled", "LONGEST_GAP", lambda frames: frames - 1),
-    "frames": ("kp63 bbox_ignore_missing", "resample", one_frame_off),
     "missing": ("kp63 bbox_ignore_missing", "_without_nan", lambda _: lambda points: points),
     "joint": ("kinect20", "BODY_FRAME", lambda names: (*names[:2], *names[:1:-1])),
     "centre": ("kinect20", "BODY_FRAME", lambda names: ("Head", *names[1:])),
@@ -190,16 +190,29 @@ def test_a_step_that_differs_is_found(framework, what, monkeypatch):
     }[framework]
     module = importlib.import_module(module)
     monkeypatch.setattr(module, attribute, alter(getattr(module, attribute)))
-    config = CONFIGS[name]
+    assert is_off(framework, CONFIGS[name], CONFIGS[name])
+
+
+def is_off(framework, config, other, frames=RAW) -> bool:
+    """Whether a graph for one configuration does something else than NumPy for another."""
     landmarks = recording(config, RAW, seed=RAW)
-    wanted, _ = expected(landmarks, config)
-    keypoints, _, _ = framework(config)(as_given(landmarks, 0.0, True), RAW)
+    wanted, _ = expected(landmarks, other)
+    keypoints, _, _ = framework(config)(as_given(landmarks, 0.0, True), frames)
     # NaN is a difference, too.
-    assert not (np.abs(keypoints - wanted) <= 1e-4).all()
+    return not (np.abs(keypoints - wanted) <= 1e-4).all()
+
+
+@every_framework
+def test_another_contract_is_found(framework):
+    config = CONFIGS["kp63 bbox_ignore_missing"]
+    assert not is_off(framework, config, config)
+    assert is_off(framework, config, config, frames=RAW - 1)
+    for how in ("bbox", "gaps_filled"):
+        assert is_off(framework, config, CONFIGS[f"kp63 {how}"])
 
 
 def test_probabilities_are_the_softmax_over_the_temperature():
-    from signbart_torch.models.preprocessing import Around
+    from signbart_torch.models.raw_graph import Around
 
     config = CONFIGS["kp63 bbox"]
     scores = np.array([[2.0, -1.0, 0.5]], np.float32)

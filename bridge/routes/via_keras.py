@@ -28,7 +28,7 @@ def export_around(raw: RawSignature, path: Path) -> None:
     from signbart_tf.models.framework import import_tensorflow
 
     import_tensorflow()
-    from signbart_tf.models.preprocessing import Around
+    from signbart_tf.models.raw_graph import Around
 
     _export(Around(raw.config, raw.frames, raw.temperature), raw.around, path)
 

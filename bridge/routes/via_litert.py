@@ -15,7 +15,7 @@ from bridge.artifact.raw_signature import RawSignature
 from bridge.routes import while_loops
 from signbart.models.io_spec import IOSpec
 from signbart_torch.models import example_inputs, export_graph
-from signbart_torch.models.preprocessing import Around
+from signbart_torch.models.raw_graph import Around
 
 
 class _Named(nn.Module):

@@ -22,7 +22,7 @@ from bridge.routes import via_keras
 from signbart.models import kind_of
 from signbart.models.io_spec import IOSpec
 from signbart_torch.models import example_inputs, onnx_graph
-from signbart_torch.models.preprocessing import Around, RawGraph
+from signbart_torch.models.raw_graph import Around, RawGraph
 
 if TYPE_CHECKING:
     import onnx

@@ -16,16 +16,6 @@ import keras
 import numpy as np
 from keras import ops
 
-from signbart.models import io_spec
-from signbart.models.io_spec import (
-    ATTENTION_MASK,
-    FRAMES_USED,
-    KEYPOINTS,
-    LANDMARKS,
-    NUM_FRAMES,
-    PROBABILITIES,
-    class_output,
-)
 from signbart.preprocessing import (
     BODY_FRAME,
     BOX_MARGIN,
@@ -61,6 +51,7 @@ class Preprocessing(keras.layers.Layer):
         self.raw_frames, self.max_frames = raw_frames, config.data.max_frames
         self.num_landmarks = layout.num_keypoints
         self.in_metres = layout.unit == "metres"
+        self.linear = getattr(config.data, "resample", "nearest") == "linear"
         boxes = self.normalization.startswith("bbox")
         self.group_sizes = [len(members) for members in groups.values()] if boxes else []
         self.select = _positions([joints[at] for at in order] if boxes else joints)
@@ -76,22 +67,45 @@ class Preprocessing(keras.layers.Layer):
             landmarks, (self.raw_frames, self.num_landmarks, 3 if self.in_metres else 2)
         )
         if self.in_metres:
-            points = _body_centred(
-                self._take(resample(raw, used, self.max_frames)),
-                self._body(raw, used),
-                self.coordinates,
+            body = self._body(raw, used)
+            points = self._resample(
+                raw, used, lambda frames: _body_centred(self._take(frames), body, self.coordinates)
             )
         elif self.normalization == "gaps_filled":
             points = ops.clip(_fill_gaps(self._take(raw), used), 0.0, 1.0)
-            points = resample(points, used, self.max_frames)
+            points = self._resample(points, used, lambda frames: frames)
         else:
-            points = self._take(resample(raw, used, self.max_frames))
-            points = self._in_boxes(ops.clip(points, 0.0, 1.0))
+            points = self._resample(
+                raw, used, lambda frames: ops.clip(self._take(frames), 0.0, 1.0)
+            )
+            points = self._in_boxes(points)
         keypoints = ops.transpose(points, (0, 2, 1))
         if self.features:
             keypoints = ops.reshape(keypoints, (self.max_frames, -1))
-        mask = ops.cast(ops.arange(self.max_frames, dtype="int32") < used, "int32")
+        # Every one where frames are made between others.
+        frames = used + self.max_frames if self.linear else used
+        mask = ops.cast(ops.arange(self.max_frames, dtype="int32") < frames, "int32")
         return keypoints[None], mask[None], used
+
+    def _resample(self, source, used, prepare):
+        """As `signbart_torch.models.preprocessing.Preprocessing._resample`."""
+        last = used - 1
+        at = ops.arange(self.max_frames, dtype="int32")
+        steps = max(self.max_frames - 1, 1)
+        thinned = at * last // steps
+        if not self.linear:
+            chosen = ops.where(used > self.max_frames, thinned, ops.minimum(at, last))
+            return prepare(ops.take(source, chosen, axis=0))
+        before = prepare(ops.take(source, thinned, axis=0))
+        after = prepare(ops.take(source, ops.minimum(thinned + 1, last), axis=0))
+        rest = ops.reshape(at * last - thinned * steps, (-1, 1, 1))
+        points = before + ops.cast(rest, before.dtype) / steps * (after - before)
+        if self.in_metres:
+            return points
+        # Where one of both is missing there is no line: the nearer one's, missing or not.
+        there, there_after = (ops.any(p != 0, axis=1, keepdims=True) for p in (before, after))
+        nearer = ops.where(2 * rest > steps, after, before)
+        return ops.where(there == there_after, points, nearer)
 
     def _take(self, raw):
         """(…, N, D) -> the model's keypoints (…, D, K), missing ones 0."""
@@ -144,42 +158,6 @@ class Preprocessing(keras.layers.Layer):
         if self.reorder.tolist() != list(range(total)):
             scaled = ops.take(scaled, self.reorder, axis=2)
         return scaled
-
-
-def resample(points, used, max_frames: int):
-    """The step from a recording's frames to the model's; see `signbart_torch`'s."""
-    last = used - 1
-    at = ops.arange(max_frames, dtype="int32")
-    thinned = at * last // max(max_frames - 1, 1)
-    chosen = ops.where(used > max_frames, thinned, ops.minimum(at, last))
-    return ops.take(points, chosen, axis=0)
-
-
-class Around(keras.Model):
-    """What stands before and behind a model in a graph that takes raw landmarks.
-
-    Args:
-        config: The run's configuration.
-        raw_frames: S, the most frames that it takes.
-        temperature: Scores are divided by it before the softmax.
-    """
-
-    def __init__(self, config: RunConfig, raw_frames: int, temperature: float = 1.0):
-        super().__init__(name="around")
-        self.preprocessing = Preprocessing(config, raw_frames)
-        self.temperature = temperature
-        self.scores = class_output(tensor.name for tensor in io_spec(config).outputs)
-        self.built = True
-
-    def call(self, inputs, training=None):
-        """As `signbart_torch.models.preprocessing.Around.forward`, in dicts."""
-        keypoints, mask, used = self.preprocessing(inputs[LANDMARKS], inputs[NUM_FRAMES])
-        return {
-            KEYPOINTS: keypoints,
-            ATTENTION_MASK: mask,
-            FRAMES_USED: used,
-            PROBABILITIES: ops.softmax(inputs[self.scores] / self.temperature, axis=-1),
-        }
 
 
 def _positions(indices) -> np.ndarray:

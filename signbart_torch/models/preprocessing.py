@@ -10,21 +10,12 @@ groups.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor, nn
 
-from signbart.models import io_spec
-from signbart.models.io_spec import (
-    ATTENTION_MASK,
-    FRAMES_USED,
-    KEYPOINTS,
-    LANDMARKS,
-    NUM_FRAMES,
-    PROBABILITIES,
-    class_output,
-)
 from signbart.preprocessing import (
     BODY_FRAME,
     BOX_MARGIN,
@@ -59,6 +50,7 @@ class Preprocessing(nn.Module):
         self.coordinates, self.features = config.coordinates, config.takes_features
         self.raw_frames, self.max_frames = raw_frames, config.data.max_frames
         self.in_metres = layout.unit == "metres"
+        self.linear = getattr(config.data, "resample", "nearest") == "linear"
         boxes = self.normalization.startswith("bbox")
         self.group_sizes = [len(members) for members in groups.values()] if boxes else []
         self.select = _positions([joints[at] for at in order] if boxes else joints)
@@ -83,22 +75,55 @@ class Preprocessing(nn.Module):
         used = num_frames.clamp(1, self.raw_frames)
         raw = landmarks.reshape(landmarks.shape[1:])
         if self.in_metres:
-            points = _body_centred(
-                self._take(resample(raw, used, self.max_frames)),
-                self._body(raw, used),
-                self.coordinates,
+            body = self._body(raw, used)
+            points = self._resample(
+                raw, used, lambda frames: _body_centred(self._take(frames), body, self.coordinates)
             )
         elif self.normalization == "gaps_filled":
             points = _fill_gaps(self._take(raw), used).clamp(0.0, 1.0)
-            points = resample(points, used, self.max_frames)
+            points = self._resample(points, used, lambda frames: frames)
         else:
-            points = self._take(resample(raw, used, self.max_frames)).clamp(0.0, 1.0)
+            points = self._resample(raw, used, lambda frames: self._take(frames).clamp(0.0, 1.0))
             points = self._in_boxes(points)
         keypoints = points.permute(0, 2, 1)
         if self.features:
             keypoints = keypoints.reshape(len(keypoints), -1)
-        mask = (torch.arange(self.max_frames, dtype=torch.int32) < used).to(torch.int32)
+        # Every one where frames are made between others.
+        frames = used + self.max_frames if self.linear else used
+        mask = (torch.arange(self.max_frames, dtype=torch.int32) < frames).to(torch.int32)
         return keypoints.unsqueeze(0), mask.unsqueeze(0), used
+
+    def _resample(
+        self, source: Tensor, used: Tensor, prepare: Callable[[Tensor], Tensor]
+    ) -> Tensor:
+        """The step from a recording's frames to the model's.
+
+        Args:
+            source: (S, …).
+            used: (1,) int32, how many of them are the recording.
+            prepare: What has to be done to frames before; done to those that were chosen.
+
+        Returns:
+            (T, 2 or 3, K): of a recording of at most T frames every one, and the last one behind
+            them; of a longer one those that `frame_indices` chooses. Or what is between two.
+        """
+        last = used - 1
+        at = torch.arange(self.max_frames, dtype=torch.int32)
+        steps = max(self.max_frames - 1, 1)
+        thinned = torch.div(at * last, steps, rounding_mode="floor")
+        if not self.linear:
+            chosen = torch.where(used > self.max_frames, thinned, torch.minimum(at, last))
+            return prepare(_frames_at(source, chosen))
+        before = prepare(_frames_at(source, thinned))
+        after = prepare(_frames_at(source, torch.minimum(thinned + 1, last)))
+        rest = (at * last - thinned * steps).reshape(-1, 1, 1)
+        points = before + rest.to(before.dtype) / steps * (after - before)
+        if self.in_metres:
+            return points
+        # Where one of both is missing there is no line: the nearer one's, missing or not.
+        there, there_after = ((p != 0).any(dim=1, keepdim=True) for p in (before, after))
+        nearer = torch.where(2 * rest > steps, after, before)
+        return torch.where(there == there_after, points, nearer)
 
     def _take(self, raw: Tensor) -> Tensor:
         """(…, N, D) -> the model's keypoints (…, D, K), missing ones 0."""
@@ -149,81 +174,15 @@ class Preprocessing(nn.Module):
         return scaled
 
 
-def resample(points: Tensor, used: Tensor, max_frames: int) -> Tensor:
-    """The step from a recording's frames to the model's.
-
-    Args:
-        points: (S, …).
-        used: (1,) int32, how many of them are the recording.
-        max_frames: T.
-
-    Returns:
-        (T, …): every frame, where they are at most T, and the last one behind them; otherwise T of
-        them, as `signbart.preprocessing.frame_indices` chooses.
-    """
-    last = used - 1
-    at = torch.arange(max_frames, dtype=torch.int32)
-    thinned = torch.div(at * last, max(max_frames - 1, 1), rounding_mode="floor")
-    chosen = torch.where(used > max_frames, thinned, torch.minimum(at, last))
-    return points.reshape(len(points), -1).index_select(0, chosen).reshape(-1, *points.shape[1:])
-
-
-class Around(nn.Module):
-    """What stands before and behind a model in a graph that takes raw landmarks.
-
-    Args:
-        config: The run's configuration.
-        raw_frames: S, the most frames that it takes.
-        temperature: Scores are divided by it before the softmax.
-    """
-
-    def __init__(self, config: RunConfig, raw_frames: int, temperature: float = 1.0):
-        super().__init__()
-        self.preprocessing = Preprocessing(config, raw_frames)
-        self.temperature = temperature
-        self.outputs = [tensor.name for tensor in io_spec(config).outputs]
-        self.scores = class_output(self.outputs)
-
-    def forward(self, **inputs: Tensor) -> dict[str, Tensor]:
-        """Raw landmarks and their number, and the model's class scores -> everything else.
-
-        Both halves in one module, so that one conversion makes them; a model goes between.
-        """
-        keypoints, mask, used = self.preprocessing(inputs[LANDMARKS], inputs[NUM_FRAMES])
-        return {
-            KEYPOINTS: keypoints,
-            ATTENTION_MASK: mask,
-            FRAMES_USED: used,
-            PROBABILITIES: (inputs[self.scores] / self.temperature).softmax(dim=-1),
-        }
-
-
-class RawGraph(nn.Module):
-    """A model that takes raw landmarks: with `Around` around it.
-
-    Args:
-        model: The graph to run, for one clip of the configuration's length.
-        around: What stands around it.
-    """
-
-    def __init__(self, model: nn.Module, around: Around):
-        super().__init__()
-        self.model, self.around = model, around
-
-    def forward(self, landmarks: Tensor, num_frames: Tensor) -> dict[str, Tensor]:
-        """(1, S, N, 2 or 3) and (1,) int32 -> outputs by name; see `signbart.models.raw_spec`."""
-        around = self.around
-        keypoints, mask, used = around.preprocessing(landmarks, num_frames)
-        outputs = self.model(keypoints=keypoints, attention_mask=mask)
-        if isinstance(outputs, Tensor):
-            outputs = {around.scores: outputs}
-        probabilities = (outputs[around.scores] / around.temperature).softmax(dim=-1)
-        ordered = {name: outputs[name] for name in around.outputs}  # as `raw_spec` has them
-        return {**ordered, PROBABILITIES: probabilities, FRAMES_USED: used}
-
-
 def _positions(indices) -> Tensor:
     return torch.tensor(list(indices), dtype=torch.int32)
+
+
+def _frames_at(source: Tensor, chosen: Tensor) -> Tensor:
+    """(S, …) and (T,) indices -> (T, …)."""
+    # Rows: for more axes converters make a slower operator.
+    rows = source.reshape(len(source), -1).index_select(0, chosen)
+    return rows.reshape(-1, *source.shape[1:])
 
 
 def _is_present(frames: int, used: Tensor) -> Tensor:
