@@ -17,8 +17,9 @@ from typing import TYPE_CHECKING, Any
 from bridge.artifact.compaction import read_model, write_model
 from bridge.artifact.contents import graph_of
 from bridge.errors import ArtifactError, ConversionError
-from signbart.models import io_spec, raw_spec
+from signbart.models import io_spec
 from signbart.models.io_spec import RAW_SIGNATURE, SIGNATURE, IOSpec, class_output
+from signbart.models.raw_spec import raw_spec
 
 if TYPE_CHECKING:
     from signbart.configuration.schema import RunConfig

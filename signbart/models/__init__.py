@@ -11,16 +11,7 @@ from typing import Any
 
 from signbart.errors import ConfigError
 from signbart.models import mediapipe_gru, sign_transformer, signbart
-from signbart.models.io_spec import (
-    FRAMES_USED,
-    LANDMARKS,
-    NUM_FRAMES,
-    PROBABILITIES,
-    RAW_SIGNATURE,
-    IOSpec,
-    TensorSpec,
-    class_output,
-)
+from signbart.models.io_spec import IOSpec
 from signbart.models.kind import ModelKind
 
 MODEL_KINDS: dict[str, ModelKind] = {
@@ -53,32 +44,3 @@ def io_spec(config: Any, *, batch: int | None = 1, frames: int | None = -1) -> I
     """
     frames = config.data.max_frames if frames == -1 else frames
     return kind_of(config.model).io_spec(config.model, batch, frames)
-
-
-def raw_spec(config: Any, raw_frames: int) -> IOSpec:
-    """The inputs and outputs of a run's model in the signature of raw landmarks.
-
-    Args:
-        config: The run's configuration (a `RunConfig`), with `model.num_labels` set.
-        raw_frames: S, the most frames of a recording.
-
-    Returns:
-        Landmarks (1, S, N, 2 or 3) and their frames' number (1,) -> the model's own outputs, what
-        the classes' softmax is, and (1,) the number of frames that was used.
-    """
-    layout, outputs = config.data.landmark_layout, io_spec(config).outputs
-    coordinates = 3 if layout.unit == "metres" else 2
-    classes = class_output(tensor.name for tensor in outputs)
-    (scores,) = (tensor for tensor in outputs if tensor.name == classes)
-    return IOSpec(
-        inputs=(
-            TensorSpec(LANDMARKS, (1, raw_frames, layout.num_keypoints, coordinates), "float32"),
-            TensorSpec(NUM_FRAMES, (1,), "int32"),
-        ),
-        outputs=(
-            *outputs,
-            TensorSpec(PROBABILITIES, scores.shape, "float32"),
-            TensorSpec(FRAMES_USED, (1,), "int32"),
-        ),
-        signature=RAW_SIGNATURE,
-    )
