@@ -68,7 +68,7 @@ class RawGraph(nn.Module):
         self.model, self.around = model, around
 
     def forward(self, landmarks: Tensor, num_frames: Tensor) -> dict[str, Tensor]:
-        """(1, S, N, 2 or 3) and (1,) int32 -> outputs by name; see `signbart.models.raw_spec.raw_spec`."""
+        """(1, S, N, 2 or 3) and (1,) int32 -> outputs by name; see `raw_spec`."""
         around = self.around
         keypoints, mask, used = around.preprocessing(landmarks, num_frames)
         outputs = self.model(keypoints=keypoints, attention_mask=mask)
