@@ -17,6 +17,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from bridge.artifact.raw_signature import RawSignature
 from bridge.errors import ArtifactError
 from signbart import __version__
 from signbart.configuration.reading import from_dict
@@ -25,6 +26,7 @@ from signbart.models import DEFAULT_KIND, MODEL_KINDS, io_spec
 from signbart.models.io_spec import IOSpec
 from signbart.models.kind import ModelKind
 from signbart.preprocessing import BOX_MARGIN, describe_steps, joint_groups
+from signbart.training.confidence import temperature_of
 
 # Distributions whose versions artifacts carry.
 PACKAGES = (
@@ -47,6 +49,7 @@ def build_metadata(
     route: str,
     scheme: str,
     temperature: float = 1.0,
+    raw: RawSignature | None = None,
     packages: Sequence[str] = PACKAGES,
 ) -> dict[str, Any]:
     """Everything that a program needs to feed the artifact and to read what it says.
@@ -59,6 +62,7 @@ def build_metadata(
         route: Name of the route that made it.
         scheme: Name of the quantization scheme.
         temperature: Of the softmax that makes shares of the logits.
+        raw: The artifact's second signature, if it has one.
         packages: Distributions whose versions are recorded.
     """
     data, layout = config.data, config.data.landmark_layout
@@ -93,10 +97,31 @@ def build_metadata(
                 "1 for them and 0 behind.",
             ],
         },
+        **({"raw": describe_raw(raw)} if raw else {}),
         "config": config.to_dict(),
         "checkpoint_sha256": checkpoint_sha256,
         "versions": versions(packages),
     }
+
+
+def describe_raw(raw: RawSignature) -> dict[str, Any]:
+    """The second signature, for programs that bring landmarks as they were recorded."""
+    holistic = raw.config.data.landmark_layout.holistic
+    return {
+        "signature": raw.spec.signature,
+        "frames": raw.frames,
+        **tensors_of(raw.spec),
+        # Which of MediaPipe Holistic's landmarks to bring, where it is a selection from them.
+        "holistic": None if holistic is None else list(holistic),
+    }
+
+
+def carried_raw(metadata: dict[str, Any], config: RunConfig) -> RawSignature | None:
+    """The second signature that an artifact says it has; None where it has none."""
+    known = metadata.get("raw")
+    if not known:
+        return None
+    return RawSignature(config, known["frames"], temperature_of(metadata, config.name))
 
 
 # What `versions` adds of itself.
