@@ -7,6 +7,7 @@ import torch
 
 from bridge.weights.port import build_original, build_twin
 from signbart.batches import prepare_clips
+from signbart.weights.stored import read_stored
 from signbart_tf.models import export_graph, layers_of
 from signbart_tf.models.conv_signbart.layers import BatchNorm
 from signbart_tf.training.checkpoint import load_checkpoint
@@ -53,6 +54,11 @@ def test_checkpoints_keep_the_running_statistics(small_conv, made_clips, tmp_pat
     learner.save(tmp_path / "last.weights.h5", {}, resumable=True)
     expected = [norm.moving_mean.numpy() for norm in layers_of(learner.model, BatchNorm)]
     assert min(np.abs(mean).max() for mean in expected) > 1e-4
+    tensors = build_original(learner.saved).state_dict()
+    for file in ("best.keras", "last.weights.h5"):
+        stored = read_stored(tmp_path / file).tensors  # without Keras, by PyTorch's names
+        assert stored.keys() == tensors.keys()
+        assert all(np.array_equal(stored[name], tensors[name].numpy()) for name in tensors)
     other = KerasLearner("tape", "/CPU:0", small_conv, made_clips.class_names, None)
     other.restore(load_checkpoint(tmp_path / "last.weights.h5"), "last.weights.h5")
     for model in (load_checkpoint(tmp_path / "best.keras").model, other.model):
