@@ -101,7 +101,8 @@ SCHEMES_BY = {
 }
 # In an .onnx, padding is a weight of 100 beside a GRU's others, and int8 steps as wide as that.
 SCHEMES_OF = {
-    "mediapipe_gru": {**SCHEMES_BY, "onnx": "fp32", "keras": "fp32,weight_only_int8,int8,int16x8"}
+    IN_MOTION: {"litert": "fp32", "onnx": "fp32", "keras": "fp32,int8"},  # the rest is SignBART's
+    "mediapipe_gru": {**SCHEMES_BY, "onnx": "fp32", "keras": "fp32,weight_only_int8,int8,int16x8"},
 }
 
 
@@ -327,12 +328,12 @@ def recordings(model, config, tmp_path_factory) -> Path:
 @pytest.mark.slow
 @pytest.mark.parametrize("route", ROUTES)
 def test_every_route_carries_it_and_every_scheme_reaches_all_its_weights(
-    checkpoint, recordings, config, kind, tmp_path, route
+    checkpoint, recordings, config, case, kind, tmp_path, route
 ):
     row = MODEL_KINDS[kind]
     if route not in routes_of(row):
         pytest.skip(f"{kind} has no twin, and no route {route}")
-    asked = SCHEMES_OF.get(kind, SCHEMES_BY)[route]
+    asked = SCHEMES_OF.get(case, SCHEMES_BY)[route]
     made = convert(
         checkpoint,
         tmp_path,
@@ -357,6 +358,10 @@ def test_every_route_carries_it_and_every_scheme_reaches_all_its_weights(
                 (None, frames), (None, None)
             )  # fmt: skip
             continue
+        if kind == "conv_signbart":
+            # One each, and none that XNNPACK would run otherwise than a depthwise convolution.
+            assert artifact.operators["DEPTHWISE_CONV_2D"] == 3
+            assert "CONV_2D" not in artifact.operators
         weights = stored_weights(artifact.path, row.quantized_operators)
         assert set(weights) == {scheme.weights}
         computed = scheme.computed(row.quantized_operators)

@@ -67,7 +67,7 @@ SHORTENED: dict[str, tuple[tuple[str, str], ...]] = {
     # Enough epochs for quantization to have something to keep.
     "python -m signbart_torch.train": (
         (r"$", " --set train.epochs=12"),
-        (r"sign_transformer.*$", r"\g<0> --set train.epochs=1"),
+        (r"(sign_transformer|conv_signbart|model.motion).*$", r"\g<0> --set train.epochs=1"),
     ),
     "python -m signbart_torch.loso": ((r"$", " --signers P01 P02 --set train.epochs=1"),),
     "python -m signbart_tf.loso": ((r"$", " --signers P01 P02 --set train.epochs=1"),),
