@@ -88,7 +88,7 @@ def augment(
     leaning = rotations(angles[rows], (0, 1), points.shape[-1])
     changed = transform(some, leaning @ bodies[rows], centres, targets)
     if settings.perspective:
-        changed = lean(changed, slopes[rows] / 2, targets)
+        changed = lean(changed, slopes[rows] / 2, targets, some_detected)
     if settings.joint_offset:
         shift = offsets.normal(size=(batch, 1, *points.shape[2:]))
         changed += settings.joint_offset * shift[rows]
