@@ -36,8 +36,8 @@ def augment(
         New points of as many coordinates and T' frames, and lengths (B,) with 1 ≤ lengths ≤ T' ≤
         max_frames.
     """
-    settings = config.augment
-    batch, holes = len(points), config.data.landmark_layout.unit == "image"
+    settings, layout = config.augment, config.data.landmark_layout
+    batch, holes = len(points), layout.unit == "image"
     chosen = rng.random(batch) < settings.probability
     frames, new_lengths = warp_frames(
         lengths,
@@ -57,12 +57,7 @@ def augment(
         points = _stretched(points, frames, new_lengths, cuts, bends, chosen, holes=holes)
         new_lengths = lengths
     else:
-        if settings.crop or settings.time_curve:
-            counts = np.rint(new_lengths * (1.0 - cuts.sum(axis=1)))
-            counts = np.maximum(counts, 1).astype(np.int64)
-            moments = np.rint(bend_time(new_lengths, counts, cuts, bends))
-            frames = np.take_along_axis(frames, moments.astype(np.int64), axis=1)
-            new_lengths = counts
+        frames, new_lengths = _picked(frames, new_lengths, cuts, bends)
         points = points[np.arange(batch)[:, None], frames]
     valid = (np.arange(points.shape[1]) < new_lengths[:, None])[:, :, None]
     if holes:
@@ -88,7 +83,7 @@ def augment(
     leaning = rotations(angles[rows], (0, 1), points.shape[-1])
     changed = transform(some, leaning @ bodies[rows], centres, targets)
     if settings.perspective:
-        changed = lean(changed, slopes[rows] / 2, targets)
+        changed = lean(changed, slopes[rows] / 2, targets, some_detected)
     if settings.joint_offset:
         shift = offsets.normal(size=(batch, 1, *points.shape[2:]))
         changed += settings.joint_offset * shift[rows]
@@ -99,14 +94,23 @@ def augment(
     # The flip carries each landmark, missing or not, to its partner's place.
     some_detected[mirrored] = some_detected[mirrored][:, :, exchange]
     if settings.drop_hand:
-        groups = joint_groups(config)
-        members = [
-            groups[name] for name in hand_groups(config.data.landmark_layout) if name in groups
-        ]
+        members = [joint_groups(config).get(name) for name in hand_groups(layout)]
+        members = [joints for joints in members if joints]
         lost = lose_hands(new_lengths, points.shape[1:3], members, settings.drop_hand, hands)
         some_detected &= ~lost[rows]
     points[rows], detected[rows] = changed, some_detected
     return np.where(detected[..., None], points, np.float32(0.0)), new_lengths
+
+
+def _picked(
+    frames: np.ndarray, lengths: np.ndarray, cuts: np.ndarray, bends: np.ndarray
+) -> tuple[np.ndarray, np.ndarray]:
+    """Of `frames` those nearest to the moments that are left, and how many these are."""
+    if not cuts.any() and not bends.any():
+        return frames, lengths
+    counts = np.maximum(np.rint(lengths * (1.0 - cuts.sum(axis=1))), 1).astype(np.int64)
+    moments = np.rint(bend_time(lengths, counts, cuts, bends)).astype(np.int64)
+    return np.take_along_axis(frames, moments, axis=1), counts
 
 
 def _stretched(
