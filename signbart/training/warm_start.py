@@ -221,16 +221,18 @@ def _shared(
         )
     if axes and others and name in axes.landmarks and stored.config is not None:
         names, known = _landmarks(config), _landmarks(stored.config)
-        width = config.coordinates if config.takes_features else 1
+        width = config.coordinates if axes.interleaved else 1
+        times, rest = divmod(target.shape[1], width * len(names))
         if names == known and array.shape == target.shape:
             return (..., ...), ""
-        if (target.shape[1], *array.shape) != (width * len(names), len(target), width * len(known)):
+        if rest or array.shape != (len(target), times * width * len(known)):
             return None, ""
         here, there = _by_name(names, known)
         remark = f"landmarks: {len(here)} of {len(names)} by name"
-        spread = [
-            np.add.outer(np.array(at, int) * width, range(width)).ravel() for at in (here, there)
-        ]
+        spread = []
+        for at, of in ((here, names), (there, known)):
+            starts = np.arange(times)[:, None] * len(of) + np.array(at, int)
+            spread.append(np.add.outer(starts * width, range(width)).ravel())
         return ((slice(None), spread[0]), (slice(None), spread[1])), remark
     if axes and others and name in axes.positions and array.shape != target.shape:
         if array.shape[-1] != target.shape[-1] or array.shape[:-2] != target.shape[:-2]:

@@ -101,6 +101,7 @@ SHORTENED: dict[str, tuple[tuple[str, str], ...]] = {
     "python -m benchmarks.landmarks": ((r"$", " --rounds 1"),),
     "python -m benchmarks.startup": ((r"$", " --rounds 1"),),
     "python -m benchmarks.static_int8": ((r"$", ' --only "moving average"'),),
+    "python -m benchmarks.kinds": ((r"$", " --rounds 2"),),
     "python -m benchmarks.other_models": ((r"$", " --routes keras --rounds 2"),),
     "python -m benchmarks.large_set": ((r"$", " --clips 400 --small 400"),),
     "python -m zipfile": (),

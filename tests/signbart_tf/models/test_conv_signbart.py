@@ -6,7 +6,6 @@ import tensorflow as tf
 import torch
 
 from bridge.weights.port import build_original, build_twin
-from signbart.batches import prepare_clips
 from signbart.weights.stored import read_stored
 from signbart_tf.models import export_graph, layers_of
 from signbart_tf.models.conv_signbart.layers import BatchNorm
@@ -45,11 +44,11 @@ def test_the_graph_for_export_computes_the_same(conv_network, make_inputs):
     np.testing.assert_allclose(graph(inputs)["logits"].numpy(), expected, rtol=1e-5, atol=1e-5)
 
 
-def test_checkpoints_keep_the_running_statistics(small_conv, made_clips, tmp_path):
-    learner = KerasLearner("tape", "/CPU:0", small_conv, made_clips.class_names, None)
+def test_checkpoints_keep_the_running_statistics(small_conv, make_inputs, tmp_path):
+    names = ("left", "right", "both")
+    learner = KerasLearner("tape", "/CPU:0", small_conv, names, None)
     assert learner.parameters == sum(p.numel() for p in new_model(small_conv.model).parameters())
-    data = prepare_clips(made_clips.select(range(8)), small_conv)
-    learner.train_epoch(data, 0, lambda step: 1e-3)
+    learner.model(make_inputs(6), training=True)
     learner.save(tmp_path / "best.keras", {}, resumable=False)
     learner.save(tmp_path / "last.weights.h5", {}, resumable=True)
     expected = [norm.moving_mean.numpy() for norm in layers_of(learner.model, BatchNorm)]
@@ -59,7 +58,7 @@ def test_checkpoints_keep_the_running_statistics(small_conv, made_clips, tmp_pat
         stored = read_stored(tmp_path / file).tensors  # without Keras, by PyTorch's names
         assert stored.keys() == tensors.keys()
         assert all(np.array_equal(stored[name], tensors[name].numpy()) for name in tensors)
-    other = KerasLearner("tape", "/CPU:0", small_conv, made_clips.class_names, None)
+    other = KerasLearner("tape", "/CPU:0", small_conv, names, None)
     other.restore(load_checkpoint(tmp_path / "last.weights.h5"), "last.weights.h5")
     for model in (load_checkpoint(tmp_path / "best.keras").model, other.model):
         found = [norm.moving_mean.numpy() for norm in layers_of(model, BatchNorm)]
