@@ -65,7 +65,8 @@ def string_clips(clips: ClipSet, signer: str, *, fps: float, seed: int, idle: st
         clips: Labelled; landmarks of one layout.
         signer: Whose clips.
         fps: Frames a second of the clips.
-        seed: Of the order, and of how long idle lasts, `SHORTEST_IDLE` to `LONGEST_IDLE`.
+        seed: With the signer's name of the order, and of how long idle lasts, `SHORTEST_IDLE` to
+            `LONGEST_IDLE`.
         idle: The class that is no sign.
 
     Raises:
@@ -77,7 +78,7 @@ def string_clips(clips: ClipSet, signer: str, *, fps: float, seed: int, idle: st
     resting = [clip for clip in own if names[clip.label] == idle]
     if not signs:
         raise ClipError(f"no signs by signer '{signer}' to string together")
-    rng = np.random.default_rng(seed)
+    rng = np.random.default_rng([seed, *signer.encode()])
     parts: list[np.ndarray] = []
     made: list[Sign] = []
 
