@@ -21,7 +21,7 @@ from bridge.conversion.pipeline import convert
 from bridge.errors import ConversionError
 from bridge.quantization import quantizer
 from bridge.quantization.schemes import FLOAT, SCHEMES
-from bridge.routes import ROUTES, routes_of
+from bridge.routes import RAW_ONNX, ROUTES, routes_of
 from bridge.verification.clips import predict
 from bridge.verification.compare import compare
 from bridge.verification.limits import Limits
@@ -33,7 +33,7 @@ from signbart.configuration.schema import RunConfig
 from signbart.errors import WeightMapError
 from signbart.landmarks.layouts import get_layout
 from signbart.models import MODEL_KINDS, io_spec, kind_of
-from signbart.models.io_spec import ATTENTION_MASK, KEYPOINTS
+from signbart.models.io_spec import ATTENTION_MASK, KEYPOINTS, RAW_SIGNATURE
 from signbart.preprocessing import model_inputs
 from signbart.recordings.clip import Clip, ClipSet
 from signbart.recordings.packed import write_packed
@@ -352,6 +352,9 @@ def test_every_route_carries_it_and_every_scheme_reaches_all_its_weights(
         assert artifact.parity.verdict == PASS, artifact.parity.reason
         assert artifact.path.parent == tmp_path
         assert read_metadata(artifact.path)["labels"] == list(LABELS)
+        if artifact.path.name.endswith(RAW_ONNX):
+            assert artifact.parity.signature == RAW_SIGNATURE
+            continue
         if artifact.path.suffix == ".onnx":
             frames = None if row.open_length else config.data.max_frames
             assert open_model(artifact.path).runtime.spec.inputs[0].shape[:2] in (
@@ -362,6 +365,7 @@ def test_every_route_carries_it_and_every_scheme_reaches_all_its_weights(
             # One each, and none that XNNPACK would run otherwise than a depthwise convolution.
             assert artifact.operators["DEPTHWISE_CONV_2D"] == 3
             assert "CONV_2D" not in artifact.operators
+        assert artifact.raw_parity.verdict == PASS and artifact.raw_parity.samples >= 24
         weights = stored_weights(artifact.path, row.quantized_operators)
         assert set(weights) == {scheme.weights}
         computed = scheme.computed(row.quantized_operators)
