@@ -18,6 +18,7 @@ from bridge.options import (
     add_comparison_arguments,
     add_published_arguments,
     add_quantization_arguments,
+    add_raw_frames_argument,
     add_test_signers_argument,
     quantization_options,
 )
@@ -78,6 +79,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         help="routes at a time, in processes of their own if more than one (default: as many as "
         "there are cores)",
     )
+    add_raw_frames_argument(parser)
     parser.add_argument("-v", "--verbose", action="store_true", help="show the converters' output")
     options = parser.parse_args(arguments)
 
@@ -99,6 +101,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         seed=options.seed,
         verbose=options.verbose,
         jobs=options.jobs,
+        raw_frames=options.raw_frames,
     )
     preprocessing = conversions[0].preprocessing
     print(
@@ -113,7 +116,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         print(text)
     for scheme, inputs in {c.scheme == FLOAT: c.inputs for c in conversions}.items():
         print(f"{'compared' if scheme else 'quantized: judged'} on {inputs}")
-    print_parity([conversion.parity for conversion in conversions])
+    print_parity([verdict for conversion in conversions for verdict in conversion.verdicts])
     output = Path(options.output)
     failed = [conversion for conversion in conversions if not conversion.parity.passed]
     for conversion in failed:

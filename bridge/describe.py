@@ -94,6 +94,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
             f"layout {preprocessing['layout']}, {len(preprocessing['joint_idx'])} keypoints, up to "
             f"{preprocessing['max_frames']} frames, normalisation {preprocessing['normalization']}"
         )
+    raw = metadata.get("raw")
+    if raw:
+        print(
+            f"signature {raw['signature']}: landmarks as recorded, up to {raw['frames']} frames, "
+            f"probabilities at temperature {raw['temperature']:g}"
+        )
     print(f"checkpoint SHA-256 {metadata['checkpoint_sha256']}")
     calibration = metadata.get("quantization", {}).get("calibration")
     if calibration:

@@ -14,7 +14,7 @@ if not __package__:
     sys.path[0] = str(Path(__file__).resolve().parent.parent)
 
 from bridge.errors import BridgeError
-from bridge.options import add_quantization_arguments, quantization_options
+from bridge.options import add_quantization_arguments, add_raw_frames_argument, quantization_options
 from bridge.quantization.schemes import select_schemes
 from bridge.routes import ROUTES, get_route
 from signbart.console import (
@@ -74,6 +74,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         data=data_source(options, options.data),
         skipped=skipped,
         verbose=options.verbose,
+        raw_frames=options.raw_frames,
         report=lambda artifact: print(
             f"  {artifact.parity.artifact}: {artifact.parity.verdict}, {artifact.seconds:.1f} s",
             flush=True,
@@ -174,6 +175,7 @@ def _parser() -> argparse.ArgumentParser:
         help="read a .pt that holds a whole pickled module: THIS EXECUTES CODE FROM THE FILE",
     )
     add_quantization_arguments(parser)
+    add_raw_frames_argument(parser)
     parser.add_argument("-v", "--verbose", action="store_true", help="show the converters' output")
     return parser
 

@@ -92,6 +92,17 @@ def quantization_options(
     )
 
 
+def add_raw_frames_argument(parser: argparse.ArgumentParser) -> None:
+    """How long a recording the signature of raw landmarks takes."""
+    parser.add_argument(
+        "--raw-frames",
+        type=at_least(0),
+        metavar="N",
+        help="most frames of the second signature, which takes landmarks as they were recorded; 0: "
+        "without it (default: 256, or data.max_frames where that is more)",
+    )
+
+
 def add_test_signers_argument(parser: argparse.ArgumentParser) -> None:
     """Who was not trained on, where the checkpoint does not say."""
     parser.add_argument(

@@ -70,7 +70,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     folder = Path(options.output or "parity")
     repros = [
         save_repro(options.reference, path, verdict, tried, folder, [*source.options, *again])
-        for path, verdict, tried in zip(paths, found.verdicts, found.tried, strict=True)
+        for path, verdict, tried in zip(found.paths, found.verdicts, found.tried, strict=True)
         if verdict.verdict == WRONG
     ]
     if options.output:

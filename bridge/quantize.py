@@ -58,7 +58,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         seed=options.seed,
     )
     print(f"judged on {artifact.inputs}")
-    print_parity([artifact.parity])
+    print_parity(artifact.verdicts)
     if artifact.path is not None:
         print(f"{artifact.path}: {artifact.path.stat().st_size:,} bytes")
     return 0 if artifact.parity.passed else 1

@@ -23,7 +23,8 @@ BOX_MARGIN = 0.05  # published: 5 % of the longer side, on every side
 LONGEST_GAP = 5  # published: frames that are filled where a landmark is missing in between
 
 # Degenerate skeletons (every joint in one point) must not divide by zero; metres.
-_SHORTEST_TORSO = 1e-3
+SHORTEST_TORSO = 1e-3
+BODY_FRAME = ("Neck", "SpineBase", "ShoulderLeft", "ShoulderRight")  # Kinect's names
 
 _FLATTEN = (
     "Write each frame as one vector: x and y of the first landmark, of the second, and so on."
@@ -242,11 +243,8 @@ def body_centred(landmarks: np.ndarray, layout: Layout, coordinates: int = 2) ->
     Returns:
         (T, K, D) float32, in torso lengths: x and, where there is one, z turned with the body.
     """
-    neck, base, left, right = (
-        landmarks[:, layout.index(name)].mean(axis=0)
-        for name in ("Neck", "SpineBase", "ShoulderLeft", "ShoulderRight")
-    )
-    torso = max(float(np.linalg.norm(neck - base)), _SHORTEST_TORSO)
+    neck, base, left, right = (landmarks[:, layout.index(name)].mean(axis=0) for name in BODY_FRAME)
+    torso = max(float(np.linalg.norm(neck - base)), SHORTEST_TORSO)
     across = right - left
     width = float(np.hypot(across[0], across[2]))
     cosine, sine = (across[0] / width, across[2] / width) if width > 0 else (1.0, 0.0)

@@ -28,11 +28,7 @@ def compact(path: Path) -> None:
     Equal vectors are stored once, tensors between the inputs and outputs get short names that are
     still unique, and what says nothing (empty buffers and quantizations, observed ranges) goes.
     """
-    from ai_edge_litert import schema_py_generated as schema
-
-    content = path.read_bytes()
-    model = schema.ModelT.InitFromPackedBuf(content, 0)
-    _take_in_buffers(model, content)
+    model = read_model(path)
     for graph in model.subgraphs:
         outside = {*graph.inputs, *graph.outputs}
         inner = [tensor for at, tensor in enumerate(graph.tensors) if at not in outside]
@@ -41,7 +37,22 @@ def compact(path: Path) -> None:
             tensor.name = name
         for tensor in graph.tensors:
             _drop_what_says_nothing(tensor)
-    _share_the_empty_buffer(model)
+    write_model(model, path)
+
+
+def read_model(path: Path) -> Any:
+    """A .tflite's tables as objects, with all of its constants."""
+    from ai_edge_litert import schema_py_generated as schema
+
+    content = path.read_bytes()
+    model = schema.ModelT.InitFromPackedBuf(content, 0)
+    _take_in_buffers(model, content)
+    return model
+
+
+def write_model(model: Any, path: Path) -> None:
+    """Writes a .tflite: equal vectors once, and no constants that nothing reads."""
+    _keep_buffers_in_use(model)
     builder = _sharing_builder()
     builder.Finish(model.Pack(builder), file_identifier=b"TFL3")
     with atomic_write(path) as beside:
@@ -67,12 +78,14 @@ def _drop_what_says_nothing(tensor: Any) -> None:
         tensor.shapeSignature = None
 
 
-def _share_the_empty_buffer(model: Any) -> None:
+def _keep_buffers_in_use(model: Any) -> None:
     """Every tensor without constants refers to buffer 0, which the format reserves for that."""
+    used = {tensor.buffer for graph in model.subgraphs for tensor in graph.tensors}
+    used |= {entry.buffer for entry in model.metadata or ()}
     places = {}
     kept = [model.buffers[0]]
     for old, buffer in enumerate(model.buffers):
-        if old and buffer.data is not None and len(buffer.data):
+        if old in used and old and buffer.data is not None and len(buffer.data):
             places[old] = len(kept)
             kept.append(buffer)
     model.buffers = kept

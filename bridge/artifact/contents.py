@@ -1,4 +1,8 @@
-"""What is inside an artifact: its operators, and what its products and weights are made of."""
+"""What is inside an artifact: its operators, and what its products and weights are made of.
+
+Of a .tflite with two signatures it is about the first: the second runs the same operators on the
+same weights, with a few around them that multiply nothing.
+"""
 
 from __future__ import annotations
 
@@ -9,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from bridge.errors import ArtifactError
+from signbart.models.io_spec import RAW_SIGNATURE
 
 # Operators of this project's models that sum products; what works element by element is not
 # counted.
@@ -25,10 +30,14 @@ _FORMATS = {
 _CUSTOM = "custom "
 
 
-def operators(path: str | Path) -> Counter[str]:
+def operators(path: str | Path, *, every_signature: bool = False) -> Counter[str]:
     """How often each operator of a .tflite or .onnx occurs; others as ``custom FlexErf``, say.
 
     Read from the file itself: an interpreter refuses the files that this is most needed for.
+
+    Args:
+        path: The file.
+        every_signature: Count those of the signature of raw landmarks too.
 
     Raises:
         ArtifactError: The file is missing, or is neither.
@@ -37,14 +46,15 @@ def operators(path: str | Path) -> Counter[str]:
         return _onnx_operators(path)
     model = _read(path)
     names = _names_of(model)
-    return Counter(
-        names[operator.opcodeIndex] for graph in model.subgraphs for operator in graph.operators
-    )
+    graphs = model.subgraphs if every_signature else _first_signature(model)
+    return Counter(names[operator.opcodeIndex] for graph in graphs for operator in graph.operators)
 
 
 def foreign_operators(path: str | Path) -> list[str]:
     """Operators that plain LiteRT or ONNX lacks: TensorFlow's (Flex) and custom ones."""
-    return sorted(name for name in operators(path) if name.startswith(_CUSTOM))
+    return sorted(
+        name for name in operators(path, every_signature=True) if name.startswith(_CUSTOM)
+    )
 
 
 def multiply_accumulates(
@@ -99,7 +109,7 @@ def stored_weights(
 def _products(model: Any, operators: Sequence[str]) -> Iterator[tuple[Any, Any, str, Any]]:
     """Graph, operator, its name and the stored weights that it multiplies by, if any."""
     names = _names_of(model)
-    for graph in model.subgraphs:
+    for graph in _first_signature(model):
         widened = {
             operator.outputs[0]: operator.inputs[0]
             for operator in graph.operators
@@ -112,6 +122,20 @@ def _products(model: Any, operators: Sequence[str]) -> Iterator[tuple[Any, Any, 
                 buffer = model.buffers[graph.tensors[at].buffer]
                 constant = buffer.size or (buffer.data is not None and len(buffer.data))
                 yield graph, operator, name, graph.tensors[at] if constant else None
+
+
+def _first_signature(model: Any) -> list[Any]:
+    """Its graphs: all but that of the second signature, whose loops run the first one's."""
+    second = graph_of(model, RAW_SIGNATURE)
+    return [graph for at, graph in enumerate(model.subgraphs) if at != second]
+
+
+def graph_of(model: Any, signature: str) -> int | None:
+    """Which of a .tflite's graphs a signature is of; None where it has no such signature."""
+    for known in model.signatureDefs or ():
+        if known.signatureKey == signature.encode():
+            return known.subgraphIndex
+    return None
 
 
 def _read(path: str | Path) -> Any:

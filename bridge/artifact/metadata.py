@@ -17,6 +17,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from bridge.artifact.raw_signature import RawSignature
 from bridge.errors import ArtifactError
 from signbart import __version__
 from signbart.configuration.reading import from_dict
@@ -46,6 +47,7 @@ def build_metadata(
     checkpoint_sha256: str,
     route: str,
     scheme: str,
+    raw: RawSignature | None = None,
     packages: Sequence[str] = PACKAGES,
 ) -> dict[str, Any]:
     """Everything that a program needs to feed the artifact and to read what it says.
@@ -57,6 +59,7 @@ def build_metadata(
         checkpoint_sha256: Hash of the checkpoint file.
         route: Name of the route that made it.
         scheme: Name of the quantization scheme.
+        raw: The artifact's second signature, if it has one.
         packages: Distributions whose versions are recorded.
     """
     layout = config.data.landmark_layout
@@ -87,10 +90,30 @@ def build_metadata(
                 "1 for them and 0 behind.",
             ],
         },
+        **({"raw": describe_raw(raw)} if raw else {}),
         "config": config.to_dict(),
         "checkpoint_sha256": checkpoint_sha256,
         "versions": versions(packages),
     }
+
+
+def describe_raw(raw: RawSignature) -> dict[str, Any]:
+    """The second signature, for programs that bring landmarks as they were recorded."""
+    holistic = raw.config.data.landmark_layout.holistic
+    return {
+        "signature": raw.spec.signature,
+        "frames": raw.frames,
+        "temperature": raw.temperature,
+        **tensors_of(raw.spec),
+        # Which of MediaPipe Holistic's landmarks to bring, where it is a selection from them.
+        "holistic": None if holistic is None else list(holistic),
+    }
+
+
+def carried_raw(metadata: dict[str, Any], config: RunConfig) -> RawSignature | None:
+    """The second signature that an artifact says it has; None where it has none."""
+    known = metadata.get("raw")
+    return RawSignature(config, known["frames"], known["temperature"]) if known else None
 
 
 # What `versions` adds of itself.

@@ -10,7 +10,14 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from bridge.errors import BridgeError
-from signbart.models.io_spec import ATTENTION_MASK, KEYPOINTS, class_output
+from signbart.models.io_spec import (
+    ATTENTION_MASK,
+    KEYPOINTS,
+    RAW_SIGNATURE,
+    SIGNATURE,
+    class_output,
+    raw_input,
+)
 
 if TYPE_CHECKING:
     from bridge.artifact.runtimes import Runtime
@@ -26,16 +33,23 @@ class OpenedModel:
         runtime: Takes and gives real numbers, even where the file has integer inputs.
         config: The run's configuration, and with it the preprocessing.
         class_names: C labels, in the order of the logits.
+        raw: The same file by its signature of raw landmarks; None where it has none.
+        temperature: Scores are divided by it before the softmax.
     """
 
     runtime: Runtime
     config: RunConfig
     class_names: tuple[str, ...]
+    raw: Runtime | None = None
+    temperature: float = 1.0
 
     def classify(
         self, clip: Clip | ClipSet | str | Path, **reading: Any
     ) -> list[tuple[str, float]]:
         """Every class with its score, the likeliest first.
+
+        By the signature of raw landmarks, where the file has it and the recording is not too long
+        for it: what a program elsewhere runs is what runs here.
 
         Args:
             clip: The recording, a set of it alone, or what
@@ -44,12 +58,11 @@ class OpenedModel:
                 that function, with a path alone.
 
         Returns:
-            Labels and scores: the softmax of the logits, which sums up to 1.
+            Labels and scores: the softmax of the logits over the temperature, whose sum is 1.
 
         Raises:
             SignBartError: The recording cannot be read, does not fit the model, or is not one.
         """
-        from signbart.preprocessing import model_inputs
         from signbart.recordings.clip import Clip, ClipSet
         from signbart.recordings.reading import read_single_clip
 
@@ -62,13 +75,31 @@ class OpenedModel:
         clips = ClipSet((clip,), ("",)) if isinstance(clip, Clip) else clip
         if len(clips) != 1:
             raise BridgeError(f"expected one recording, found a set of {len(clips)}")
-        keypoints, mask = model_inputs(clips, self.config)
-        outputs = self.runtime({KEYPOINTS: keypoints, ATTENTION_MASK: mask})
+        outputs = self._run(clips)
         (logits,) = outputs[class_output(outputs)]
-        scores = np.exp(logits - logits.max(), dtype=np.float64)
+        scaled = logits.astype(np.float64) / self.temperature
+        scores = np.exp(scaled - scaled.max())
         scores /= scores.sum()
         order = np.argsort(-logits, kind="stable")
         return [(self.class_names[at], float(scores[at])) for at in order]
+
+    def _run(self, clips: ClipSet) -> dict[str, np.ndarray]:
+        """The outputs for one recording, from its raw landmarks or prepared by NumPy."""
+        from signbart.preprocessing import model_inputs
+
+        clips = clips.to_layout(self.config.data.landmark_layout)
+        landmarks = np.asarray(clips.clips[0].landmarks)
+        if self.raw is not None:
+            _, longest, _, coordinates = self.raw.spec.inputs[0].shape
+            if len(landmarks) <= longest:
+                return self.raw(raw_input(self.raw.spec, landmarks[..., :coordinates]))
+        if self.runtime.spec.signature == RAW_SIGNATURE:
+            raise BridgeError(
+                f"{clips.clips[0].source}: {len(landmarks)} frames, and {self.runtime.name} takes "
+                f"at most {longest}; take the file with the signature {SIGNATURE}"
+            )
+        keypoints, mask = model_inputs(clips, self.config)
+        return self.runtime({KEYPOINTS: keypoints, ATTENTION_MASK: mask})
 
 
 def open_model(
@@ -92,13 +123,20 @@ def open_model(
     if not lacks_header(path) and (config is not None or class_names):
         raise BridgeError(f"{path} carries its own configuration and labels; give none beside it")
     if path.suffix in (".tflite", ".onnx"):
-        from bridge.artifact.metadata import carried_config, read_metadata
+        from bridge.artifact.metadata import carried_config, carried_raw, read_metadata
 
         metadata = read_metadata(path)
+        config, runtime = carried_config(metadata, path), FloatView(open_runtime(path))
+        signature = carried_raw(metadata, config)
+        raw = None
+        if signature is not None:
+            raw = open_runtime(path, signature.spec.signature)
         return OpenedModel(
-            FloatView(open_runtime(path)),
-            carried_config(metadata, path),
+            runtime,
+            config,
             tuple(metadata["labels"]),
+            raw,
+            signature.temperature if signature else 1.0,
         )
     if is_keras(path):
         twin, config, class_names = load_twin(path)

@@ -14,7 +14,7 @@ import numpy as np
 
 from bridge.errors import ArtifactError
 from signbart.models import io_spec
-from signbart.models.io_spec import SIGNATURE, IOSpec, TensorSpec
+from signbart.models.io_spec import LANDMARKS, RAW_SIGNATURE, SIGNATURE, IOSpec, TensorSpec
 
 if TYPE_CHECKING:
     import keras
@@ -65,13 +65,14 @@ class TFLiteRuntime:
     Args:
         path: The file.
         num_threads: Threads of the interpreter.
+        signature: Which of its signatures.
 
     Raises:
         ArtifactError: The file is missing or damaged, needs operators that plain LiteRT does not
-            have, or has no named signature.
+            have, or has no signature of that name.
     """
 
-    def __init__(self, path: str | Path, num_threads: int = 1):
+    def __init__(self, path: str | Path, num_threads: int = 1, signature: str = SIGNATURE):
         from ai_edge_litert.interpreter import Interpreter
 
         self.name = Path(path).name
@@ -83,19 +84,20 @@ class TFLiteRuntime:
             signatures = self._interpreter.get_signature_list()
         except (ValueError, RuntimeError) as error:
             raise ArtifactError(f"{path} cannot be loaded by LiteRT: {error}") from None
-        if SIGNATURE not in signatures:
+        if signature not in signatures:
             found = ", ".join(signatures) or "none"
             raise ArtifactError(
-                f"{path} has no signature '{SIGNATURE}' (found: {found}), so its inputs cannot be "
+                f"{path} has no signature '{signature}' (found: {found}), so its inputs cannot be "
                 "told apart by name; convert it again"
             )
         try:
-            self._run = self._interpreter.get_signature_runner(SIGNATURE)
+            self._run = self._interpreter.get_signature_runner(signature)
         except (ValueError, RuntimeError) as error:
             raise ArtifactError(f"{path} cannot be run by LiteRT: {error}") from None
         self.spec = IOSpec(
             inputs=_tensor_specs(self._run.get_input_details()),
             outputs=_tensor_specs(self._run.get_output_details()),
+            signature=signature,
         )
 
     def __call__(self, inputs: Arrays) -> dict[str, np.ndarray]:
@@ -106,7 +108,10 @@ class TFLiteRuntime:
         return {name: np.array(array) for name, array in outputs.items()}
 
     def invocation(self, inputs: Arrays) -> Callable[[], None]:
-        """The bare inference with these inputs in place, for the clock: no Python around it."""
+        """The bare inference with these inputs in place, for the clock: no Python around it.
+
+        Of the first signature: that is what an interpreter runs without being asked for one.
+        """
         from ai_edge_litert.interpreter import Interpreter
 
         self.spec.check_inputs(inputs, self.name)
@@ -175,6 +180,8 @@ class OnnxRuntime:
             inputs=_onnx_specs(self._session.get_inputs()),
             outputs=_onnx_specs(self._session.get_outputs()),
         )
+        if LANDMARKS in {tensor.name for tensor in self.spec.inputs}:  # the file's only one
+            self.spec = dataclasses.replace(self.spec, signature=RAW_SIGNATURE)
 
     def __call__(self, inputs: Arrays) -> dict[str, np.ndarray]:
         """Runs the model; see `Runtime`."""
@@ -202,8 +209,10 @@ class KerasRuntime:
 _BY_SUFFIX = {".tflite": TFLiteRuntime, ".onnx": OnnxRuntime}
 
 
-def open_runtime(path: str | Path) -> Runtime:
+def open_runtime(path: str | Path, signature: str = SIGNATURE) -> Runtime:
     """The runtime that an artifact's ending calls for, its inputs and outputs as they are.
+
+    `signature` is which of a .tflite's is meant; other files have one alone.
 
     Raises:
         ArtifactError: The ending is none that a runtime exists for, or the file cannot be opened.
@@ -217,6 +226,8 @@ def open_runtime(path: str | Path) -> Runtime:
     if suffix not in _BY_SUFFIX:
         known = ", ".join((*_BY_SUFFIX, ".keras"))
         raise ArtifactError(f"{path}: no runtime for '{suffix}' files; known: {known}")
+    if suffix == ".tflite":
+        return TFLiteRuntime(path, signature=signature)
     return _BY_SUFFIX[suffix](path)
 
 

@@ -11,6 +11,7 @@ from bridge.book.results import CHECKPOINT, ONNX, Result, Run, read_json
 from bridge.errors import BridgeError
 from bridge.folds.layout import EVALUATION, EXPORTS, LATENCY, PLAIN, QAT, training_folder
 from bridge.quantization.schemes import FLOAT
+from bridge.routes import RAW_ONNX
 from signbart.configuration.reading import load_config
 from signbart.training.folds import ALL
 from signbart.training.frameworks import FRAMEWORKS, TORCH, Framework, framework_of
@@ -90,7 +91,10 @@ def _read_training(path: Path, training: str) -> tuple[list[Result], Mapping[str
         if framework != TORCH:  # so that both frameworks' runs can stand in one book
             data = f"{data} {framework.title}"
         found = [
-            _result(data, fold, training, entry, folder, times) for entry in manifest["artifacts"]
+            _result(data, fold, training, entry, folder, times)
+            for entry in manifest["artifacts"]
+            # What takes raw landmarks says what the .onnx beside it says.
+            if not entry.get("file", "").endswith(RAW_ONNX)
         ]
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise BridgeError(

@@ -21,7 +21,9 @@ class Artifact:
         scheme: Name of its quantization scheme; an .onnx is ``fp32``.
         path: The file; None where there is none. What does not agree with PyTorch is in
             ``rejected/``, so that it cannot be shipped by accident.
-        parity: The comparison with PyTorch.
+        parity: The comparison with PyTorch; its verdict is that of both signatures.
+        raw_parity: That of the signature of raw landmarks; None where the file has only that, or
+            none.
         seconds: Duration of the route's export, which may have made several artifacts, or of the
             quantization.
         operators: Operator -> count; empty where there is no file that could be read.
@@ -36,6 +38,7 @@ class Artifact:
     scheme: str
     path: Path | None
     parity: Verdict
+    raw_parity: Verdict | None = None
     seconds: float = 0.0
     operators: Mapping[str, int] = field(default_factory=dict)
     multiply_accumulates: Mapping[str, int] = field(default_factory=dict)
@@ -43,6 +46,11 @@ class Artifact:
     tried: Sequence[Sample] = field(default=(), repr=False, compare=False)
     preprocessing: Mapping[str, Any] = field(default_factory=dict, repr=False)
     repro: str = ""
+
+    @property
+    def verdicts(self) -> list[Verdict]:
+        """One a signature that was compared."""
+        return [self.parity, *([self.raw_parity] if self.raw_parity else [])]
 
     def file_facts(self) -> dict[str, int | str | None]:
         """Size and hash of the file, for manifests; None where there is none."""

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from bridge.artifact.raw_signature import RawSignature
 from bridge.artifact.runtimes import Runtime, TorchRuntime
 from bridge.errors import BridgeError
 from bridge.quantization.schemes import FLOAT, SCHEMES, Scheme
@@ -15,6 +16,7 @@ from bridge.verification import MIN_SAMPLES
 from bridge.verification.clips import JudgedClips, clips_to_judge, compare_on_clips
 from bridge.verification.compare import compare_artifact
 from bridge.verification.limits import Limits, load_limits
+from bridge.verification.raw import RawReference, compare_raw, make_raw_samples
 from bridge.verification.samples import Sample, describe_samples, make_samples, open_samples
 from bridge.verification.verdict import WRONG, Verdict
 from signbart.models.io_spec import IOSpec, with_integers
@@ -64,6 +66,8 @@ class Evidence:
         clips: Judge the schemes whose single numbers have no limit; None where there is none such.
         calibration: What quantizers are shown; None where none needs it.
         int8_io: Whether calibrated schemes get integer inputs and outputs.
+        raw: The .tflite's second signature; None: there is none.
+        raw_samples: Inputs for that.
     """
 
     reference: Runtime
@@ -74,6 +78,8 @@ class Evidence:
     clips: JudgedClips | None = None
     calibration: Calibration | None = None
     int8_io: bool = False
+    raw: RawSignature | None = None
+    raw_samples: Sequence[Sample] = ()
 
     def judge(self, path: Path, scheme: str) -> tuple[Verdict, Sequence[Sample]]:
         """Compares an artifact, by what its scheme has limits for.
@@ -93,6 +99,11 @@ class Evidence:
             reason = "calibrated on random numbers, and there are no recordings to judge it by"
             verdict = dataclasses.replace(verdict, verdict=WRONG, reason=reason)
         return verdict, self.clips.samples()
+
+    def judge_raw(self, path: Path, scheme: str) -> Verdict:
+        """Compares an artifact's second signature, by the limits of its scheme."""
+        reference = RawReference(self.reference, self.raw)
+        return compare_raw(reference, path, self.raw_samples, self.limits[scheme], scheme)
 
     def judged_on(self, scheme: str) -> str:
         """What the artifacts of a scheme are judged on, for reports."""
@@ -131,6 +142,7 @@ def gather_evidence(
     data: str | DataSource | None = None,
     samples: int = MIN_SAMPLES,
     seed: int = 0,
+    raw: RawSignature | None = None,
 ) -> Evidence:
     """Makes inputs, divides the recordings, calibrates on one part, asks PyTorch about the other.
 
@@ -141,6 +153,7 @@ def gather_evidence(
         data: Recordings to compare on, beside random inputs.
         samples: Inputs per length; see `samples.make_samples`.
         seed: Of the inputs, and of the choice of calibration clips.
+        raw: The second signature of the .tflite that are made; None: they have none.
 
     Raises:
         SignBartError: The recordings do not fit the model, there are too few, or there are none and
@@ -157,6 +170,8 @@ def gather_evidence(
         ),
         inputs=describe_samples(made, data),
         limits={FLOAT: load_limits(FLOAT)},
+        raw=raw,
+        raw_samples=make_raw_samples(raw, clips=recordings, seed=seed) if raw else (),
     )
     return with_clips(
         evidence, source, schemes, options, data=data, recordings=recordings, seed=seed

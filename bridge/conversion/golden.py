@@ -14,12 +14,22 @@ from typing import Any
 
 import numpy as np
 
+from bridge.artifact.raw_signature import RawSignature
 from bridge.artifact.runtimes import FloatView, Runtime, open_runtime
 from bridge.conversion.artifact_record import Artifact
+from bridge.conversion.evidence import Evidence
+from bridge.routes import RAW_ONNX
 from bridge.verification.clips import predict
 from bridge.weights.source import Source
 from signbart.configuration.schema import RunConfig
 from signbart.landmarks.layouts import Layout
+from signbart.models.io_spec import (
+    FRAMES_USED,
+    PROBABILITIES,
+    RAW_SIGNATURE,
+    class_output,
+    raw_input,
+)
 from signbart.preprocessing import as_model_input, pad, preprocess
 from signbart.synthetic.signs import synthetic_clips
 
@@ -31,31 +41,39 @@ _STEP = 0.01  # of a random walk, in the layout's unit: a little a frame, as bod
 
 
 def golden_json(
-    source: Source, artifacts: Sequence[Artifact], reference: Runtime, seed: int
+    source: Source, artifacts: Sequence[Artifact], evidence: Evidence, seed: int
 ) -> str | None:
     """The file's text; None where the checkpoint does not say how recordings are prepared.
 
     Args:
         source: The checkpoint.
         artifacts: Those that passed are asked.
-        reference: PyTorch.
+        evidence: What they were judged by: PyTorch, and the signature of raw landmarks.
         seed: Of the clips.
     """
     if not source.preprocessing_known:
         return None
     config = source.config
-    answering = {REFERENCE: reference} | {
-        artifact.path.name: FloatView(open_runtime(artifact.path))
-        for artifact in artifacts
-        if artifact.path is not None and artifact.parity.passed
+    passed = [a.path for a in artifacts if a.path is not None and a.parity.passed]
+    raw = evidence.raw
+    takes_raw = [path for path in passed if path.name.endswith(RAW_ONNX)]
+    answering = {REFERENCE: evidence.reference} | {
+        path.name: FloatView(open_runtime(path)) for path in passed if path not in takes_raw
+    }
+    raw_answering = {
+        path.name: open_runtime(path, RAW_SIGNATURE)
+        for path in passed
+        if raw and (path.suffix == ".tflite" or path in takes_raw)
     }
     layout = config.data.landmark_layout
     tree = {
         "checkpoint_sha256": source.sha256,
         "layout": layout.name,
         "labels": list(source.class_names),
+        **({"raw_frames": raw.frames} if raw else {}),
         "clips": [
             _clip(landmarks, config, answering, source.class_names)
+            | _raw_answers(landmarks, raw, raw_answering, source.class_names)
             for landmarks in _landmarks(layout, config.data.max_frames, seed)
         ],
     }
@@ -110,6 +128,28 @@ def _clip(
         "keypoints": _numbers(keypoints[0, : len(points)]),
         "answers": answers,
     }
+
+
+def _raw_answers(
+    landmarks: np.ndarray,
+    raw: RawSignature | None,
+    answering: Mapping[str, Runtime],
+    class_names: Sequence[str],
+) -> dict[str, Any]:
+    """What the signature of raw landmarks says of a clip that is not too long for it."""
+    if raw is None or len(landmarks) > raw.frames:
+        return {}
+    answers = {}
+    for name, runtime in answering.items():
+        outputs = runtime(raw_input(raw.spec, landmarks))
+        (logits,) = outputs[class_output(outputs)]
+        answers[name] = {
+            "label": class_names[int(logits.argmax())],
+            "logits": _numbers(logits),
+            "probabilities": _numbers(outputs[PROBABILITIES][0]),
+            "num_frames_used": int(outputs[FRAMES_USED][0]),
+        }
+    return {"num_frames": len(landmarks), "raw_answers": answers}
 
 
 def _numbers(array: np.ndarray) -> list:

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from bridge.artifact.metadata import versions
+from bridge.artifact.metadata import describe_raw, versions
 from bridge.conversion.artifact_record import Artifact
 from bridge.conversion.evidence import Evidence
 from bridge.conversion.golden import GOLDEN, golden_json
@@ -50,6 +50,7 @@ def write_records(
         "comparison": comparison,
         "checkpoint_sha256": source.sha256,
         "versions": versions(),
+        **({"raw": describe_raw(evidence.raw)} if evidence.raw else {}),
         **({"quantization": quantization} if quantization else {}),
         "artifacts": [_entry(artifact, output) for artifact in artifacts],
     }
@@ -58,9 +59,9 @@ def write_records(
         for artifact in artifacts
         if artifact.multiply_accumulates
     }
-    verdicts = [artifact.parity for artifact in artifacts]
+    verdicts = [verdict for artifact in artifacts for verdict in artifact.verdicts]
     card = model_card(
-        describe(source, get_route(artifacts[0].route), FLOAT),
+        describe(source, get_route(artifacts[0].route), FLOAT, evidence.raw),
         verdicts,
         products,
         quantization and quantization["calibration"],
@@ -68,7 +69,7 @@ def write_records(
     text = json.dumps(manifest, indent=2, ensure_ascii=False) + "\n"
     (folder / "manifest.json").write_text(text, encoding="utf-8")
     (folder / "MODEL_CARD.md").write_text(card, encoding="utf-8")
-    golden = golden_json(source, artifacts, evidence.reference, seed)
+    golden = golden_json(source, artifacts, evidence, seed)
     if golden is not None:
         (folder / GOLDEN).write_text(golden, encoding="utf-8")
     write_reports(verdicts, comparison, folder, limits.atol)
@@ -77,7 +78,7 @@ def write_records(
 
 
 def _entry(artifact: Artifact, output: Path) -> dict[str, Any]:
-    path, facts = artifact.path, artifact.file_facts()
+    path, facts, raw = artifact.path, artifact.file_facts(), artifact.raw_parity
     return {
         "route": artifact.route,
         "scheme": artifact.scheme,
@@ -88,5 +89,6 @@ def _entry(artifact: Artifact, output: Path) -> dict[str, Any]:
         "operators": artifact.operators,
         "multiply_accumulates": dict(artifact.multiply_accumulates),
         "parity": artifact.parity.numbers(),
+        **({"raw_parity": raw.numbers() | {"verdict": raw.verdict}} if raw else {}),
         **({"repro": artifact.repro} if artifact.repro else {}),
     }

@@ -27,11 +27,6 @@ def model_card(
     """
     preprocessing = metadata["preprocessing"]
     title = carried_kind(metadata).title
-    tensors = [
-        [tensor["name"], f"({', '.join(map(str, tensor['shape']))})", tensor["dtype"], role]
-        for role, name in (("input", "inputs"), ("output", "outputs"))
-        for tensor in metadata[name]
-    ]
     groups = ", ".join(f"{name} {len(joints)}" for name, joints in preprocessing["groups"].items())
     return "\n".join(
         [
@@ -54,12 +49,13 @@ def model_card(
             "",
             f"Signature `{metadata['signature']}`; take tensors by name, not by position.",
             "",
-            markdown_table(["tensor", "shape", "dtype", "role"], tensors),
+            _tensors(metadata),
             "`attention_mask` holds 1 for a frame and 0 for padding; what padded frames hold is "
             "never read. At least one frame must be 1. "
             f"The highest of `{metadata['outputs'][0]['name']}` is the class"
             + (", that of `category` its category." if "categories" in metadata else "."),
             "",
+            *_raw(metadata.get("raw")),
             "## Preprocessing",
             "",
             f"- layout `{preprocessing['layout']}`, {len(preprocessing['joint_idx'])} keypoints "
@@ -87,6 +83,32 @@ def model_card(
             "",
         ]
     )
+
+
+def _tensors(about: Mapping[str, Any]) -> str:
+    rows = [
+        [tensor["name"], f"({', '.join(map(str, tensor['shape']))})", tensor["dtype"], role]
+        for role, name in (("input", "inputs"), ("output", "outputs"))
+        for tensor in about[name]
+    ]
+    return markdown_table(["tensor", "shape", "dtype", "role"], rows)
+
+
+def _raw(raw: Mapping[str, Any] | None) -> list[str]:
+    """The second signature."""
+    if raw is None:
+        return []
+    return [
+        f"Signature `{raw['signature']}` of a .tflite does the preprocessing below by itself:",
+        "",
+        _tensors(raw),
+        "`landmarks` are the layout's as recorded, from the array's beginning; NaN or zeros are "
+        "missing ones, and what is behind the recording is not read. `num_frames` says how many "
+        f"frames it has. It is cut to 1 … {raw['frames']}: compare `num_frames_used` with it. "
+        "`probabilities` are the softmax of the class scores"
+        + (f" over {raw['temperature']:g}." if raw["temperature"] != 1 else "."),
+        "",
+    ]
 
 
 def _categories(names: Sequence[str]) -> list[str]:

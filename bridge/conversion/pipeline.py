@@ -11,10 +11,12 @@ from pathlib import Path
 from bridge.artifact.metadata import (
     carried_config,
     carried_kind,
+    carried_raw,
     embed_metadata,
     read_metadata,
     tensors_of,
 )
+from bridge.artifact.raw_signature import RAW_FRAMES, RawSignature
 from bridge.artifact.runtimes import open_runtime
 from bridge.conversion.artifact_record import Artifact
 from bridge.conversion.evidence import (
@@ -33,10 +35,11 @@ from bridge.routes import select_routes
 from bridge.verification import MIN_SAMPLES
 from bridge.verification.clips import clips_of_samples, judged_clips
 from bridge.verification.limits import load_limits
+from bridge.verification.raw import make_raw_samples
 from bridge.verification.report import save_repro
 from bridge.verification.samples import make_samples
 from bridge.verification.verdict import FAILED, WRONG, Verdict
-from bridge.weights.source import read_source
+from bridge.weights.source import Source, read_source
 from signbart.console import redirect_output
 from signbart.engines import run_tasks
 from signbart.files import make_folder
@@ -60,6 +63,8 @@ def convert(
     seed: int = 0,
     verbose: bool = False,
     jobs: int = 1,
+    raw_frames: int | None = None,
+    temperature: float = 1.0,
 ) -> list[Artifact]:
     """Converts a checkpoint by each route and compares every artifact with PyTorch.
 
@@ -79,6 +84,9 @@ def convert(
         seed: Of the comparison's inputs and of the choice of calibration clips.
         verbose: Show the converters' own output.
         jobs: Routes at a time, in processes of their own if more than one.
+        raw_frames: Most frames of the signature that takes raw landmarks; 0: there is none. None:
+            `RAW_FRAMES`, or the model's own number where that is higher.
+        temperature: What that signature divides scores by before its softmax.
 
     Raises:
         SignBartError: The input cannot be used. A failing route is no exception but a verdict.
@@ -90,7 +98,13 @@ def convert(
     with staging_folder(output) as folder:
         source = read_source(checkpoint, config=config, overrides=overrides, labels=labels)
         evidence = gather_evidence(
-            source, schemes, quantization, data=data, samples=samples, seed=seed
+            source,
+            schemes,
+            quantization,
+            data=data,
+            samples=samples,
+            seed=seed,
+            raw=raw_signature(source, raw_frames, temperature),
         )
         runs = [
             RouteRun(
@@ -112,9 +126,23 @@ def convert(
     return artifacts
 
 
+def raw_signature(
+    source: Source, raw_frames: int | None, temperature: float = 1.0
+) -> RawSignature | None:
+    """The second signature of a checkpoint's artifacts; None where it is not known or not wanted.
+
+    Arguments as for `convert`.
+    """
+    if raw_frames is None:
+        raw_frames = max(RAW_FRAMES, source.config.data.max_frames)
+    if raw_frames == 0 or not source.preprocessing_known:
+        return None
+    return RawSignature(source.config, raw_frames, temperature)
+
+
 def file_name(name: str, route: str, scheme: str, ending: str) -> str:
     """Of an artifact; an .onnx is the model's own, whatever is made from it."""
-    return f"{name}{ending}" if ending == ".onnx" else f"{name}_{route}_{scheme}{ending}"
+    return f"{name}{ending}" if ending.endswith(".onnx") else f"{name}_{route}_{scheme}{ending}"
 
 
 def make_artifacts(
@@ -223,8 +251,11 @@ def quantize_artifact(
         about = {"scheme": scheme.name, "quantization": record}
         embed_metadata(path, metadata | about | tensors_of(open_runtime(path).spec))
         verdict, _ = evidence.judge(path, scheme.name)
+        second = evidence.judge_raw(path, scheme.name) if evidence.raw else None
+        if verdict.passed and second and not second.passed:
+            verdict = verdict.spoilt_by(second)
         path = move_by_verdict(path, target.parent, verdict)
-        return Artifact(metadata["route"], scheme.name, path, verdict, inputs=inputs)
+        return Artifact(metadata["route"], scheme.name, path, verdict, second, inputs=inputs)
 
 
 def _evidence_of(
@@ -237,6 +268,7 @@ def _evidence_of(
 ) -> Evidence:
     """What a quantized file is judged by where its float form is the reference."""
     config, reference = carried_config(metadata, source), open_runtime(source)
+    raw = carried_raw(metadata, config)
     recordings = read_recordings(data or options.calibration_data)
     named = str(data or options.calibration_data)
     shared = data is None or same_file(data, options.calibration_data)
@@ -262,4 +294,6 @@ def _evidence_of(
         clips=clips,
         calibration=calibration,
         int8_io=options.int8_io,
+        raw=raw,
+        raw_samples=make_raw_samples(raw, clips=recordings, seed=seed) if raw else (),
     )

@@ -16,16 +16,18 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from bridge.artifact.metadata import versions
+from bridge.artifact.raw_signature import RawSignature
 from bridge.conversion.artifact_record import Artifact
 from bridge.conversion.evidence import Evidence, QuantizationOptions, with_clips
 from bridge.conversion.folder import set_others_aside, staging_folder
 from bridge.conversion.golden import GOLDEN, golden_json
-from bridge.conversion.pipeline import make_artifacts
+from bridge.conversion.pipeline import make_artifacts, raw_signature
 from bridge.conversion.route_run import RouteRun
 from bridge.errors import BridgeError
 from bridge.quantization.schemes import FLOAT, Scheme
 from bridge.routes import ROUTES, Route, routes_of
 from bridge.verification.limits import BY_VALUE, Limits, load_limits
+from bridge.verification.raw import make_raw_samples
 from bridge.verification.samples import describe_samples
 from bridge.verification.sequences import UnmaskedTorch, make_sequences
 from signbart.recordings.data_source import DataSource, read_recordings
@@ -51,6 +53,7 @@ def export_models(
     skipped: Mapping[str, str] | None = None,
     seed: int = 0,
     verbose: bool = False,
+    raw_frames: int | None = None,
     report: Callable[[Artifact], None] = lambda artifact: None,
 ) -> dict[str, list[Artifact]]:
     """Exports models and compares every file with PyTorch.
@@ -66,6 +69,8 @@ def export_models(
         skipped: Kind -> why it is not among the sources, for the results.
         seed: Of the comparison's sequences.
         verbose: Show the converters' own output.
+        raw_frames: As for `pipeline.convert`; where a checkpoint does not say how recordings are
+            prepared, there is no such signature.
         report: Called with each file.
 
     Returns:
@@ -81,7 +86,13 @@ def export_models(
     recordings = read_recordings(data)
     evidence = {  # before anything is written: what cannot be used is refused here
         source.kind.name: sequence_evidence(
-            source, schemes, quantization, data=data, recordings=recordings, seed=seed
+            source,
+            schemes,
+            quantization,
+            data=data,
+            recordings=recordings,
+            seed=seed,
+            raw=raw_signature(source, raw_frames),
         )
         for source in sources
     }
@@ -120,7 +131,7 @@ def export_models(
         written = [RESULTS, LOG]
         for source in sources:
             name = source.kind.name
-            golden = golden_json(source, made[name], evidence[name].reference, seed)
+            golden = golden_json(source, made[name], evidence[name], seed)
             if golden is not None:
                 written.append(f"{name}_{GOLDEN}")
                 (folder / written[-1]).write_text(golden, encoding="utf-8")
@@ -134,7 +145,7 @@ def export_models(
 
 def file_name(name: str, route: str, scheme: str, ending: str) -> str:
     """Of an artifact: by kind and scheme, whatever the route."""
-    return f"{name}{ending}" if ending == ".onnx" else f"{name}_{scheme}{ending}"
+    return f"{name}{ending}" if ending.endswith(".onnx") else f"{name}_{scheme}{ending}"
 
 
 def sequence_evidence(
@@ -145,6 +156,7 @@ def sequence_evidence(
     data: str | DataSource | None,
     recordings: ClipSet | None,
     seed: int,
+    raw: RawSignature | None = None,
 ) -> Evidence:
     """What artifacts of a sequence model are judged by; arguments as for `with_clips`.
 
@@ -161,6 +173,8 @@ def sequence_evidence(
         open_samples=any_length,
         inputs=describe_samples(fixed, data),
         limits={name: _limits(name) for name in _BY_SEQUENCE},
+        raw=raw,
+        raw_samples=make_raw_samples(raw, clips=recordings, seed=seed) if raw else (),
     )
     # A published file does not say what its classes are called: then nobody is recognised.
     labelled = recordings if source.preprocessing_known else None
@@ -212,6 +226,7 @@ def _about(
                 "cosine_similarity": artifact.parity.cosine,
                 "max_difference": artifact.parity.max_abs,
                 "outputs": {name: dict(v) for name, v in artifact.parity.outputs.items()},
+                "raw_max_difference": artifact.raw_parity and artifact.raw_parity.max_abs,
                 "operators": dict(artifact.operators),
             }
             for artifact in artifacts

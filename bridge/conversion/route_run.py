@@ -15,13 +15,14 @@ from typing import Any
 from bridge.artifact.compaction import compact
 from bridge.artifact.contents import foreign_operators, multiply_accumulates, operators
 from bridge.artifact.metadata import build_metadata, embed_metadata, tensors_of
+from bridge.artifact.raw_signature import RawSignature
 from bridge.artifact.runtimes import open_runtime
 from bridge.conversion.artifact_record import Artifact
 from bridge.conversion.evidence import Evidence
 from bridge.errors import ConversionError
 from bridge.quantization.quantizer import quantize
 from bridge.quantization.schemes import FLOAT, SCHEMES, Scheme
-from bridge.routes import Route
+from bridge.routes import RAW_ONNX, Route
 from bridge.verification.clips import with_scores
 from bridge.verification.compare import diagnose
 from bridge.verification.verdict import FAILED, NOT_VERIFIED, Verdict
@@ -29,6 +30,7 @@ from bridge.weights.source import Source
 from signbart.console import redirect_output
 from signbart.errors import SignBartError
 from signbart.models import io_spec
+from signbart.models.io_spec import RAW_SIGNATURE
 from signbart.training.calibration import Calibration
 
 
@@ -65,6 +67,12 @@ class RouteRun:
         return self.folder / self.name(self.route.name, scheme, ending)
 
     @property
+    def _made(self) -> tuple[str, ...]:
+        """Endings of all files that the route exports."""
+        raw_onnx = self.evidence.raw and ".onnx" in self.endings
+        return (*self.endings, RAW_ONNX) if raw_onnx else self.endings
+
+    @property
     def log(self) -> Path:
         """Receives the converters' output."""
         return self.folder / f"convert_{self.route.name}.log"
@@ -81,7 +89,7 @@ class RouteRun:
         seconds = time.perf_counter() - started
         made: list[Artifact] = []
         usable = Verdict(self.plain.name, FAILED, "the route makes no .tflite")
-        for ending in self.endings:
+        for ending in self._made:
             path = self.path(FLOAT, ending)
             if problem:
                 path.unlink(missing_ok=True)  # a converter may have stopped in the middle of it
@@ -108,7 +116,7 @@ class RouteRun:
 
     def crashed(self) -> list[Artifact]:
         """What a call gives where the converter did not even let it return."""
-        expected = [(FLOAT, ending) for ending in self.endings]
+        expected = [(FLOAT, ending) for ending in self._made]
         expected += [(s.name, ".tflite") for s in self.schemes if s.name != FLOAT]
         reason = "the converter ended its process; the log of the output folder has its last words"
         paths = [(scheme, self.path(scheme, ending)) for scheme, ending in expected]
@@ -120,8 +128,8 @@ class RouteRun:
         return Artifact(self.route.name, scheme, path, Verdict(path.name, FAILED, reason, scheme))
 
     def _export(self) -> None:
-        paths = {ending: self.path(FLOAT, ending) for ending in self.endings}
-        self.route.export(self.source.model, io_spec(self.source.config), paths)
+        paths = {ending: self.path(FLOAT, ending) for ending in self._made}
+        self.route.export(self.source.model, io_spec(self.source.config), paths, self.evidence.raw)
         if ".tflite" in paths:
             compact(paths[".tflite"])
             shutil.copyfile(paths[".tflite"], self.plain)
@@ -161,8 +169,11 @@ class RouteRun:
                 f"a plain runtime lacks {', '.join(foreign)}, which route '{self.route.name}' left "
                 "in the artifact; choose another --route"
             )
+        raw, takes_raw = self.evidence.raw, path.name.endswith(RAW_ONNX)
         promised = io_spec(self.source.config)
-        if path.suffix == ".onnx":  # of any batch and, if the model allows, any length
+        if takes_raw:
+            promised = raw.spec
+        elif path.suffix == ".onnx":  # of any batch and, if the model allows, any length
             open_frames = None if self.source.kind.open_length else -1
             promised = io_spec(self.source.config, batch=None, frames=open_frames)
         else:
@@ -173,9 +184,19 @@ class RouteRun:
                 f"the artifact takes and gives {found.describe()}; it had to be "
                 f"{promised.describe()}"
             )
+        if raw and path.suffix == ".tflite":
+            second = open_runtime(path, RAW_SIGNATURE).spec
+            if not second.keeps(raw.spec):
+                raise ConversionError(
+                    f"signature {RAW_SIGNATURE} takes and gives {second.describe()}; it had to be "
+                    f"{raw.spec.describe()}"
+                )
         # Scales and zero points are the file's own.
         tensors = tensors_of(promised if scheme.name == FLOAT else found)
-        metadata = describe(self.source, self.route, scheme.name) | tensors
+        metadata = describe(self.source, self.route, scheme.name, raw) | tensors
+        metadata["signature"] = promised.signature
+        if path.suffix == ".onnx" and not takes_raw:
+            metadata.pop("raw", None)
         embed_metadata(path, metadata | ({"quantization": record} if record else {}))
         products = multiply_accumulates(path) if path.suffix == ".tflite" else {}
         artifact = Artifact(
@@ -188,13 +209,21 @@ class RouteRun:
         )
         if not self.verify:
             return artifact
+        if takes_raw:
+            verdict, tried = self.evidence.judge_raw(path, scheme.name), self.evidence.raw_samples
+            return dataclasses.replace(artifact, parity=verdict, tried=tried)
         verdict, tried = self.evidence.judge(path, scheme.name)
         if self.evidence.limits[scheme.name].by_value:
             verdict = diagnose(self.source.model, path, verdict, tried)
         clips = self.evidence.clips
         if verdict.passed and clips and scheme.name == FLOAT and path.suffix == ".tflite":
             verdict = with_scores(verdict, path, clips)  # what quantized forms are seen beside
-        return dataclasses.replace(artifact, parity=verdict, tried=tried)
+        second = None
+        if raw and path.suffix == ".tflite":
+            second = self.evidence.judge_raw(path, scheme.name)
+            if verdict.passed and not second.passed:
+                verdict, tried = verdict.spoilt_by(second), self.evidence.raw_samples
+        return dataclasses.replace(artifact, parity=verdict, raw_parity=second, tried=tried)
 
     def _attempt(self, step: Callable[[], Any]) -> tuple[Any, str]:
         """Runs a step with its output in the log: its result, and why it failed, if it did."""
@@ -209,7 +238,9 @@ class RouteRun:
                 return None, f"{type(error).__name__}: {error}"
 
 
-def describe(source: Source, route: Route, scheme: str) -> dict[str, Any]:
+def describe(
+    source: Source, route: Route, scheme: str, raw: RawSignature | None = None
+) -> dict[str, Any]:
     """What an artifact of fixed sizes says of itself; see `artifact.metadata`."""
     metadata = build_metadata(
         source.config,
@@ -218,6 +249,7 @@ def describe(source: Source, route: Route, scheme: str) -> dict[str, Any]:
         checkpoint_sha256=source.sha256,
         route=route.name,
         scheme=scheme,
+        raw=raw,
     )
     if not source.preprocessing_known:
         config = source.config.to_dict()

@@ -8,6 +8,7 @@ import numpy as np
 
 from bridge.errors import BridgeError
 from bridge.verification.clips import predict
+from signbart.models.io_spec import SIGNATURE
 from signbart.preprocessing import model_inputs
 from signbart.training.predictions import Predictions
 
@@ -27,6 +28,11 @@ def evaluate(model: OpenedModel, clips: ClipSet, source: str) -> Predictions:
     Raises:
         SignBartError: The clips do not fit the model: classes, landmarks, or there are none.
     """
+    if model.runtime.spec.signature != SIGNATURE:
+        raise BridgeError(
+            f"{model.runtime.name} takes one recording's landmarks as they are; evaluate the file "
+            f"with the signature {SIGNATURE}, which answers the same"
+        )
     if not len(clips):
         raise BridgeError(f"{source}: there are no clips to evaluate on")
     clips = clips.relabel(model.class_names, source)

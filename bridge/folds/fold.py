@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 from bridge.folds.layout import EVALUATION, EXPORTS, QAT
 from bridge.quantization.schemes import select_schemes
-from bridge.routes import ROUTES, select_routes
+from bridge.routes import RAW_ONNX, ROUTES, select_routes
 from signbart.files import file_sha256
 from signbart.training.frameworks import Framework
 from signbart.training.run_folder import RESULTS
@@ -105,6 +105,8 @@ class Fold:
                 data=self.data,
                 seed=self.config.train.seed,
                 jobs=self.conversions,
+                # A fold's artifacts are measured; those of all recordings go into programs.
+                raw_frames=0 if self.test_signers else None,
             )
         self._evaluate([checkpoint, *artifacts(output)], checkpoint.parent / EVALUATION)
 
@@ -209,4 +211,6 @@ def artifacts(exports: Path, ending: str = "") -> list[Path]:
     """Every file with that ending that a conversion lists, those that it rejected among them."""
     manifest = json.loads((exports / "manifest.json").read_text(encoding="utf-8"))
     files = [entry["file"] for entry in manifest["artifacts"] if "file" in entry]
-    return [exports / file for file in files if file.endswith(ending)]
+    # What takes raw landmarks says what the file beside it says.
+    listed = [file for file in files if not file.endswith(RAW_ONNX)]
+    return [exports / file for file in listed if file.endswith(ending)]

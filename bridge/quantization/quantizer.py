@@ -9,6 +9,7 @@ measurements.
 
 from __future__ import annotations
 
+import tempfile
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -33,6 +34,9 @@ def quantize(
 ) -> None:
     """Writes `source` in another number format.
 
+    Its second signature, where it has one, gets the quantized model; what stands around that stays
+    float, and needs no calibration.
+
     Args:
         source: A float .tflite with the signature `io_spec.SIGNATURE`.
         scheme: Any but `FLOAT`.
@@ -52,6 +56,7 @@ def quantize(
 
     from bridge.artifact.compaction import compact
     from bridge.artifact.contents import multiply_accumulates, stored_weights
+    from bridge.artifact.raw_signature import add_raw_signature, split_raw_signature
 
     if scheme.name == FLOAT:
         raise BridgeError("fp32 is what is quantized, and no scheme to quantize to")
@@ -60,18 +65,24 @@ def quantize(
     if int8_io and not scheme.calibrated:
         raise BridgeError(f"integer inputs and outputs need int8 or int16x8, not {scheme.name}")
     manager = _recipe(scheme, operators, int8_io)
-    try:
-        observed = _observe(source, manager, calibration) if scheme.calibrated else None
-        made = quantizer.Quantizer(str(source), manager.get_quantization_recipe()).quantize(
-            observed, enable_progress_bar=False, enable_progress_report=False
-        )
-    # It raises ValueError, RuntimeError and whatever the interpreter below it does.
-    except Exception as error:
-        raise ConversionError(
-            f"ai-edge-quantizer refused {scheme.name}: {type(error).__name__}: {error}"
-        ) from error
-    target.write_bytes(made.quantized_model)
-    compact(target)
+    with tempfile.TemporaryDirectory() as folder:
+        core, around = Path(folder) / "core.tflite", Path(folder) / "around.tflite"
+        try:
+            is_split = split_raw_signature(source, core, around)
+            model = core if is_split else source
+            observed = _observe(model, manager, calibration) if scheme.calibrated else None
+            made = quantizer.Quantizer(str(model), manager.get_quantization_recipe()).quantize(
+                observed, enable_progress_bar=False, enable_progress_report=False
+            )
+        # It raises ValueError, RuntimeError and whatever the interpreter below it does.
+        except Exception as error:
+            raise ConversionError(
+                f"ai-edge-quantizer refused {scheme.name}: {type(error).__name__}: {error}"
+            ) from error
+        target.write_bytes(made.quantized_model)
+        compact(target)
+        if is_split:
+            add_raw_signature(target, around)
     named = " and ".join(operators)
     weighted, after = (
         multiply_accumulates(path, operators, weighted=True) for path in (source, target)

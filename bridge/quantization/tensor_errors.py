@@ -9,6 +9,7 @@ from pathlib import Path
 import numpy as np
 
 from bridge.errors import BridgeError
+from signbart.models.io_spec import SIGNATURE
 
 COLUMNS = ("tensor", "range of the integers", "computed in float32", "cut off", "rmse / rms")
 
@@ -72,7 +73,7 @@ def tensor_errors(
         interpreter = Interpreter(
             model_path=str(path), num_threads=1, experimental_preserve_all_tensors=True
         )
-        runners.append((interpreter, interpreter.get_signature_runner()))
+        runners.append((interpreter, interpreter.get_signature_runner(SIGNATURE)))
     floats = {
         detail["name"]: detail["index"]
         for detail in runners[0][0].get_tensor_details()

@@ -8,12 +8,14 @@ from __future__ import annotations
 
 import importlib
 import importlib.util
+import tempfile
 import traceback
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from bridge.artifact.raw_signature import RawSignature, add_raw_signature
 from bridge.errors import BridgeError, ConversionError
 from signbart.errors import SignBartError
 from signbart.extras import install_command
@@ -27,6 +29,9 @@ if TYPE_CHECKING:
     from signbart.models.kind import ModelKind
 
 
+RAW_ONNX = "_landmarks.onnx"  # ending of the .onnx that takes raw landmarks
+
+
 @dataclass(frozen=True)
 class Route:
     """One way to convert.
@@ -36,7 +41,8 @@ class Route:
         aliases: Other names that the command takes.
         description: One line for help texts.
         packages: Importable packages that it needs.
-        module: Where its ``export(model, spec, paths)`` lives.
+        module: Where its ``export(model, spec, paths)`` lives, its ``export_around(raw, path)``,
+            and where it makes an .onnx ``export_raw(model, raw, path)``.
         produces: Endings of the files that it writes; the float .tflite is always among them.
         needs_twin: Whether it starts from the model's Keras twin.
     """
@@ -53,7 +59,13 @@ class Route:
         """Those of `packages` that are not installed."""
         return [name for name in self.packages if importlib.util.find_spec(name) is None]
 
-    def export(self, model: nn.Module, spec: IOSpec, paths: Mapping[str, Path]) -> None:
+    def export(
+        self,
+        model: nn.Module,
+        spec: IOSpec,
+        paths: Mapping[str, Path],
+        raw: RawSignature | None = None,
+    ) -> None:
         """Writes the float .tflite, and whatever else the route produces.
 
         The ONNX route can be asked for its .onnx alone.
@@ -61,7 +73,8 @@ class Route:
         Args:
             model: A network of one of `signbart.models.MODEL_KINDS`, in inference mode.
             spec: Fixed shapes and the names that the artifact must have.
-            paths: For each ending in `produces`, the file to write.
+            paths: For each ending in `produces`, the file to write; and for `RAW_ONNX`.
+            raw: The .tflite's second signature; None: it has none.
 
         Raises:
             ConversionError: A package is missing, or the converter failed.
@@ -79,7 +92,15 @@ class Route:
                 f"installed: {install_command(self.name)}"
             )
         try:
-            importlib.import_module(self.module).export(model, spec, paths)
+            module = importlib.import_module(self.module)
+            module.export(model, spec, paths)
+            if raw is not None and ".tflite" in paths:
+                with tempfile.TemporaryDirectory() as folder:
+                    around = Path(folder) / "around.tflite"
+                    module.export_around(raw, around)
+                    add_raw_signature(paths[".tflite"], around)
+            if raw is not None and RAW_ONNX in paths:
+                module.export_raw(model, raw, paths[RAW_ONNX])
         except SignBartError:
             raise
         # Converters fail with every kind of exception, and onnx2tf by leaving the process; all of

@@ -11,9 +11,11 @@ from pathlib import Path
 
 from torch import Tensor, nn
 
+from bridge.artifact.raw_signature import RawSignature
 from bridge.routes import while_loops
 from signbart.models.io_spec import IOSpec
 from signbart_torch.models import example_inputs, export_graph
+from signbart_torch.models.raw_graph import Around
 
 
 class _Named(nn.Module):
@@ -33,3 +35,9 @@ def export(model: nn.Module, spec: IOSpec, paths: Mapping[str, Path]) -> None:
     """Writes the float .tflite; see `bridge.routes.Route.export`."""
     named = _Named(export_graph(model), spec.outputs[0].name).eval()
     while_loops.convert(named, example_inputs(spec), paths[".tflite"])
+
+
+def export_around(raw: RawSignature, path: Path) -> None:
+    """Writes what stands around the model in the second signature."""
+    around = Around(raw.config, raw.frames, raw.temperature).eval()
+    while_loops.convert(around, example_inputs(raw.around), path)

@@ -17,9 +17,12 @@ import torch
 from onnxscript import optimizer
 from torch import nn
 
+from bridge.artifact.raw_signature import RawSignature
+from bridge.routes import via_keras
 from signbart.models import kind_of
 from signbart.models.io_spec import IOSpec
 from signbart_torch.models import example_inputs, onnx_graph
+from signbart_torch.models.raw_graph import Around, RawGraph
 
 if TYPE_CHECKING:
     import onnx
@@ -43,6 +46,32 @@ def export(model: nn.Module, spec: IOSpec, paths: Mapping[str, Path]) -> None:
         fixed = Path(folder) / "fixed.onnx"
         _export_onnx(model, spec, fixed, dynamic=False)
         paths[".tflite"].write_bytes(_to_tflite(fixed, spec, Path(folder) / "saved_model"))
+
+
+def export_around(raw: RawSignature, path: Path) -> None:
+    """Writes what stands around the model in the .tflite's second signature.
+
+    From the Keras layer, which TensorFlow converts without onnx2tf's guesses about axes.
+    """
+    via_keras.export_around(raw, path)
+
+
+def export_raw(model: nn.Module, raw: RawSignature, path: Path) -> None:
+    """Writes the .onnx that takes raw landmarks: a graph of one clip, with weights of its own."""
+    import onnx
+
+    around = Around(raw.config, raw.frames, raw.temperature)
+    program = torch.onnx.export(
+        RawGraph(onnx_graph(model, dynamic=False), around).eval(),
+        kwargs=example_inputs(raw.spec),
+        dynamo=True,
+        opset_version=OPSET,
+        input_names=[tensor.name for tensor in raw.spec.inputs],
+        output_names=[tensor.name for tensor in raw.spec.outputs],
+        verbose=False,
+    )
+    program.save(str(path))
+    onnx.checker.check_model(str(path), full_check=True)
 
 
 def _export_onnx(model: nn.Module, spec: IOSpec, path: Path, *, dynamic: bool) -> None:

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from bridge.artifact.metadata import read_metadata
+from bridge.artifact.metadata import carried_raw, read_metadata
 from bridge.artifact.runtimes import TorchRuntime
 from bridge.errors import BridgeError
 from bridge.quantization.schemes import FLOAT
@@ -16,6 +16,7 @@ from bridge.verification import MIN_SAMPLES
 from bridge.verification.clips import JudgedClips, clips_to_judge, compare_on_clips
 from bridge.verification.compare import compare_artifact, diagnose
 from bridge.verification.limits import load_limits
+from bridge.verification.raw import RawReference, compare_raw, make_raw_samples
 from bridge.verification.samples import (
     Sample,
     describe_samples,
@@ -23,8 +24,9 @@ from bridge.verification.samples import (
     open_samples,
     read_sample,
 )
-from bridge.verification.verdict import Verdict
+from bridge.verification.verdict import FAILED, Verdict
 from bridge.weights.source import Source
+from signbart.models.io_spec import LANDMARKS, RAW_SIGNATURE
 from signbart.recordings.data_source import DataSource, read_recordings
 
 
@@ -33,13 +35,15 @@ class Comparison:
     """What came of it.
 
     Attributes:
-        verdicts: One an artifact.
+        verdicts: One an artifact and signature.
         tried: The inputs that each was compared on.
+        paths: The artifact that each is about.
         settings: How, for reports; ``atol`` is the absolute limit on float32's numbers.
     """
 
     verdicts: list[Verdict]
     tried: list[Sequence[Sample]]
+    paths: list[Path]
     settings: dict[str, Any]
 
 
@@ -61,7 +65,7 @@ def compare_artifacts(
         source: The checkpoint.
         paths: .tflite, .onnx or .keras files.
         data: Recordings to compare on, beside random inputs.
-        inputs: An .npz, whose arrays alone are compared on.
+        inputs: An .npz, whose arrays alone are compared on, by the signature that takes them.
         samples: Inputs per length; see `samples.make_samples`.
         seed: Of the inputs.
         test_signers: Signers of `data` that were not trained on; None: as the checkpoint says.
@@ -83,11 +87,26 @@ def compare_artifacts(
         made = make_samples(source.config, clips=recordings, samples=samples, seed=seed)
         longest = reference.spec.longest
         more = open_samples(made, longest, open_length=source.kind.open_length)
+    takes_raw = bool(inputs) and LANDMARKS in made[0].inputs
     judged_on: dict[tuple[int, int], JudgedClips] = {}
-    verdicts, tried = [], []
+    found: list[tuple[Verdict, Sequence[Sample], Path]] = []
     for path in paths:
         metadata = _carried(path)
         scheme = str(metadata.get("scheme", FLOAT))
+        seconds, only_raw = [], metadata.get("signature") == RAW_SIGNATURE
+        if (takes_raw and "raw" not in metadata) or (inputs and only_raw and not takes_raw):
+            reason = f"it has no signature that takes {' and '.join(made[0].inputs)}"
+            found.append((Verdict(path.name, FAILED, reason, scheme), made, path))
+            continue
+        if "raw" in metadata and (takes_raw or not inputs):
+            raw = carried_raw(metadata, source.config)
+            tried = made if inputs else make_raw_samples(raw, clips=recordings, seed=seed)
+            by = limits if given else load_limits(scheme)
+            judged = compare_raw(RawReference(reference, raw), path, tried, by, scheme)
+            seconds.append((judged, tried, path))
+        if only_raw or takes_raw:
+            found += seconds
+            continue
         if scheme != FLOAT and not given:
             shown = _calibration(metadata)
             if shown not in judged_on:
@@ -110,8 +129,7 @@ def compare_artifacts(
         if not verdict.passed and origin != source.sha256:
             other = f"it was made from another checkpoint (SHA-256 {origin[:12]}…)"
             verdict = dataclasses.replace(verdict, reason=f"{verdict.reason}; {other}")
-        verdicts.append(verdict)
-        tried.append(compared)
+        found += [(verdict, compared, path), *seconds]
     settings = {"atol": limits.atol, "rtol": limits.rtol, "inputs": len(made), "seed": seed}
     if judged_on:
         sources = dict.fromkeys(clips.source for clips in judged_on.values())
@@ -120,7 +138,8 @@ def compare_artifacts(
         "reference": str(source.checkpoint),
         "inputs from": describe_samples(made, data),
     }
-    return Comparison(verdicts, tried, settings)
+    verdicts, tried, compared_paths = (list(column) for column in zip(*found, strict=True))
+    return Comparison(verdicts, tried, compared_paths, settings)
 
 
 def _carried(path: Path) -> dict[str, Any]:

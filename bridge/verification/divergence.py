@@ -23,7 +23,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from signbart.models.io_spec import LOGITS
+from signbart.models.io_spec import LOGITS, SIGNATURE
 
 if TYPE_CHECKING:
     from torch import nn
@@ -114,7 +114,7 @@ def tflite_tensors(path: str | Path, inputs: Mapping[str, np.ndarray]) -> list[n
     from ai_edge_litert.interpreter import Interpreter
 
     interpreter = Interpreter(model_path=str(path), experimental_preserve_all_tensors=True)
-    runner = interpreter.get_signature_runner()
+    runner = interpreter.get_signature_runner(SIGNATURE)
     runner(**inputs)
     found = []
     for detail in interpreter.get_tensor_details():

@@ -15,6 +15,7 @@ from bridge.quantization.schemes import FLOAT
 from bridge.verification.verdict import Verdict
 from signbart.console import cell, markdown_table, print_table
 from signbart.files import atomic_write, make_folder, write_text
+from signbart.models.io_spec import SIGNATURE
 
 if TYPE_CHECKING:
     from bridge.verification.samples import Sample
@@ -46,7 +47,7 @@ def _tables(results: Sequence[Verdict]) -> list[tuple[str, Sequence[str], list[l
     ):
         rows = [
             [
-                *(result.artifact, result.verdict, str(result.samples)),
+                *(_row_name(result), result.verdict, str(result.samples)),
                 *(cell(getattr(result, name), form) for name, form in measures.values()),
             ]
             for result in results
@@ -57,13 +58,19 @@ def _tables(results: Sequence[Verdict]) -> list[tuple[str, Sequence[str], list[l
     return tables
 
 
+def _row_name(result: Verdict) -> str:
+    """What was compared: the artifact, by its first signature if no other is named."""
+    second = "" if result.signature == SIGNATURE else f" ({result.signature})"
+    return result.artifact + second
+
+
 def print_parity(results: Sequence[Verdict]) -> None:
     """Prints the tables, and a sentence for each artifact that did not pass."""
     for title, columns, rows in _tables(results):
         print_table(title, columns, rows)
     for parity in results:
         if not parity.passed:
-            print(f"{parity.artifact}: {parity.verdict}: {parity.reason}")
+            print(f"{_row_name(parity)}: {parity.verdict}: {parity.reason}")
 
 
 def parity_json(results: Sequence[Verdict], settings: Mapping[str, Any]) -> str:
@@ -86,7 +93,7 @@ def parity_markdown(results: Sequence[Verdict], settings: Mapping[str, Any]) -> 
     """The content of ``parity.md``."""
     lines = [
         parity_tables(results, level=1),
-        *(f"- **{r.artifact}**: {r.verdict}: {r.reason}" for r in results if not r.passed),
+        *(f"- **{_row_name(r)}**: {r.verdict}: {r.reason}" for r in results if not r.passed),
         "\nSettings: " + ", ".join(f"{key} {value}" for key, value in settings.items()) + ".",
     ]
     return "\n".join(lines) + "\n"
@@ -97,14 +104,16 @@ def write_reports(
 ) -> None:
     """Writes ``parity.json``, ``parity.md`` and ``parity_<artifact>.png`` into `folder`.
 
-    Pictures are drawn of float artifacts, with the absolute `limit` of their tolerance: quantized
-    ones have none for a single logit.
+    Pictures are drawn of float artifacts' first signature, with the absolute `limit` of their
+    tolerance: quantized ones have none for a single logit.
     """
     from signbart.pictures import draw_errors
 
     make_folder(folder)
     for result in results:
-        if result.errors is not None and result.scheme == FLOAT:
+        if result.errors is None or result.signature != SIGNATURE:
+            continue
+        if result.scheme == FLOAT:
             title = f"{result.artifact}: {result.verdict}, {result.samples} inputs"
             draw_errors(result.errors, limit, title, folder / f"parity_{result.artifact}.png")
     write_text(folder / "parity.json", parity_json(results, settings))
@@ -125,7 +134,8 @@ def save_repro(
     """
     worst = next(sample for sample in samples if sample.description == result.worst_sample)
     make_folder(folder)
-    inputs = folder / f"repro_{path.name}.npz"
+    second = "" if result.signature == SIGNATURE else f"_{result.signature}"
+    inputs = folder / f"repro_{path.name}{second}.npz"
     with atomic_write(inputs) as beside:
         np.savez_compressed(beside, **worst.inputs)
     command = ["python", "-m", "bridge.parity", "--reference", checkpoint, *options]

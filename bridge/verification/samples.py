@@ -12,7 +12,7 @@ import numpy as np
 
 from bridge.errors import ArtifactError, BridgeError
 from bridge.verification import MIN_SAMPLES
-from signbart.models.io_spec import ATTENTION_MASK, KEYPOINTS
+from signbart.models.io_spec import ATTENTION_MASK, KEYPOINTS, LANDMARKS, NUM_FRAMES
 
 if TYPE_CHECKING:
     from signbart.configuration.schema import RunConfig
@@ -127,14 +127,16 @@ def open_samples(
 
 
 def read_sample(path: str | Path) -> Sample:
-    """One input from an .npz whose arrays have the inputs' names.
+    """One input from an .npz whose arrays have the inputs' names, of either signature.
 
     Raises:
         ArtifactError: The file cannot be read, or lacks an input.
     """
     try:
         with np.load(path, allow_pickle=False) as arrays:
-            inputs = {name: arrays[name] for name in (KEYPOINTS, ATTENTION_MASK)}
+            raw = LANDMARKS in arrays
+            names = (LANDMARKS, NUM_FRAMES) if raw else (KEYPOINTS, ATTENTION_MASK)
+            inputs = {name: arrays[name] for name in names}
     except (OSError, KeyError, ValueError, zipfile.BadZipFile) as error:
         raise ArtifactError(
             f"{path} does not hold the arrays {KEYPOINTS} and {ATTENTION_MASK}: {error}"

@@ -14,7 +14,7 @@ import numpy as np
 
 from bridge.quantization.schemes import FLOAT
 from bridge.verification.limits import Limits
-from signbart.models.io_spec import LOGITS
+from signbart.models.io_spec import LOGITS, SIGNATURE
 from signbart.training.metrics import Measurement, measure
 
 PASS, WRONG, FAILED = "pass", "exported but wrong", "failed"
@@ -31,6 +31,7 @@ class Verdict(Measurement):
             `NOT_VERIFIED`.
         reason: One sentence; empty on a pass.
         scheme: The artifact's quantization scheme.
+        signature: Which of the artifact's signatures was compared.
         outputs: For a model with several: name -> its own `max_abs`, `rmse`, `cosine`,
             `argmax_agreement` and whether it `passed`.
     """
@@ -39,12 +40,22 @@ class Verdict(Measurement):
     verdict: str
     reason: str = ""
     scheme: str = FLOAT
+    signature: str = SIGNATURE
     outputs: Mapping[str, Mapping[str, Any]] = dataclasses.field(default_factory=dict)
 
     @property
     def passed(self) -> bool:
         """Whether the candidate may be shipped."""
         return self.verdict in (PASS, NOT_VERIFIED)
+
+    def spoilt_by(self, second: Verdict) -> Verdict:
+        """This verdict on an artifact whose other signature did not pass, with its worst input."""
+        return dataclasses.replace(
+            self,
+            verdict=second.verdict,
+            reason=f"signature {second.signature}: {second.reason}",
+            worst_sample=second.worst_sample,
+        )
 
 
 def judge(

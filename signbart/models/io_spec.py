@@ -17,6 +17,10 @@ from signbart.errors import RuntimeInputError
 SIGNATURE = "serving_default"
 KEYPOINTS, ATTENTION_MASK, LOGITS = "keypoints", "attention_mask", "logits"
 GLOSS, CATEGORY = "gloss", "category"
+# The second signature of artifacts: from landmarks as they were recorded to probabilities.
+RAW_SIGNATURE = "landmarks"
+LANDMARKS, NUM_FRAMES = "landmarks", "num_frames"
+PROBABILITIES, FRAMES_USED = "probabilities", "num_frames_used"
 
 
 @dataclass(frozen=True)
@@ -136,6 +140,19 @@ class IOSpec:
                     f"{where}: row {empty[0]} of {ATTENTION_MASK} has no frame; a clip needs at "
                     "least one"
                 )
+
+
+def raw_input(spec: IOSpec, landmarks: np.ndarray, behind: float = 0.0) -> dict[str, np.ndarray]:
+    """One recording as the signature of raw landmarks takes it.
+
+    Args:
+        spec: Of that signature, for S frames.
+        landmarks: (T, N, D) with T of at most S.
+        behind: What the S - T frames behind them hold; it is not read.
+    """
+    padded = np.full(spec.inputs[0].shape, behind, np.float32)
+    padded[0, : len(landmarks)] = landmarks
+    return {LANDMARKS: padded, NUM_FRAMES: np.array([len(landmarks)], np.int32)}
 
 
 def class_output(names: Iterable[str]) -> str:

@@ -18,6 +18,7 @@ import numpy as np
 import pytest
 import torch
 
+from bridge.artifact.raw_signature import split_raw_signature
 from bridge.artifact.runtimes import TorchRuntime
 from bridge.quantization.quantizer import quantize
 from bridge.quantization.schemes import SCHEMES
@@ -151,6 +152,13 @@ class Converted:
         with zipfile.ZipFile(self.artifact) as archive:
             start = min(info.header_offset for info in archive.infolist())
         return self.artifact.read_bytes()[:start]
+
+    def parts(self) -> tuple[bytes, bytes]:
+        """That before its second signature was added, and what was added."""
+        with tempfile.TemporaryDirectory() as folder:
+            parts = Path(folder) / "core.tflite", Path(folder) / "around.tflite"
+            assert split_raw_signature(self.artifact, *parts)
+            return tuple(part.read_bytes() for part in parts)
 
 
 @pytest.fixture(scope="session")

@@ -70,6 +70,7 @@ PAPERS = [
 def test_the_command_leaves_verified_artifacts_and_their_papers(converted, checkpoint):
     names = [f"small_{route}_fp32.tflite" for route in ROUTES] + ["small.onnx"]
     pictures = [f"parity_{name}.png" for name in names]
+    names.append("small_landmarks.onnx")
     assert sorted(os.listdir(converted.folder)) == sorted([*PAPERS, *names, *pictures])
     manifest = json.loads((converted.folder / "manifest.json").read_text())
     assert manifest["checkpoint_sha256"] == file_sha256(checkpoint)
@@ -90,12 +91,17 @@ def test_every_artifact_passes_and_the_papers_say_so(converted, artifact):
     assert read_metadata(artifact)["route"] == entry["route"]
 
     results = json.loads((converted.folder / "parity.json").read_text())["results"]
-    (result,) = (result for result in results if result["artifact"] == artifact.name)
+    result, *second = (result for result in results if result["artifact"] == artifact.name)
     # 8 inputs for each of the lengths 1, 2, 6, 11 and 12, and 8 with holes; where sizes are open
     # one batch of three and two other lengths.
     assert result["samples"] == 48 + (artifact.suffix == ".onnx") * 7
     assert result["verdict"] == PASS and result["argmax_agreement"] == 1
     assert 0 < result["max_abs"] < 1e-5 + 1e-5 * 10
+    if artifact.suffix == ".tflite":
+        (raw,) = second
+        assert (raw["signature"], raw["verdict"]) == ("landmarks", PASS)
+        assert raw["samples"] > 30 and 0 < raw["max_abs"] < 1e-5 + 1e-5 * 10
+        assert entry["raw_parity"]["max_abs"] == raw["max_abs"]
     rows = (converted.folder / "parity.md").read_text().splitlines()
     assert any(artifact.name in row and "pass" in row for row in rows)
 
@@ -269,7 +275,9 @@ def test_one_wrong_weight_in_the_file_is_found(
     wrong.write_bytes(with_one_wrong_weight(converted.artifact.read_bytes(), checkpoint))
     arguments = ["--reference", str(checkpoint), str(wrong), str(converted.artifact), "--json"]
     assert parity.main(arguments) == 1
-    bad, good = json.loads(capsys.readouterr().out)["results"]
+    bad, bad_raw, good, good_raw = json.loads(capsys.readouterr().out)["results"]
+    assert bad_raw["signature"] == good_raw["signature"] == "landmarks"
+    assert (bad_raw["verdict"], good_raw["verdict"]) == (WRONG, PASS)
     assert (bad["verdict"], good["verdict"]) == (WRONG, PASS)
     assert re.search(r"out of tolerance; worst logits\[\d\] is .* off by \d", bad["reason"])
     assert "first diverging layer: encoder.layers.1.fc2 (encoder.layers.1.fc1" in bad["reason"]
@@ -526,7 +534,7 @@ def test_all_goes_on_past_failing_routes_and_a_repro_reproduces(
     out = tmp_path / "out"
     options = published(checkpoint, config, tmp_path)
     # In this process: the ready-made routes exist in no other.
-    options += ["--route", "all", "--output", str(out), "--jobs", "1"]
+    options += ["--route", "all", "--output", str(out), "--jobs", "1", "--raw-frames", "0"]
     assert main(options) == 1
     manifest = json.loads((out / "manifest.json").read_text())
     verdicts = {entry["route"]: entry["verdict"] for entry in manifest["artifacts"]}
@@ -555,7 +563,7 @@ def test_all_goes_on_past_failing_routes_and_a_repro_reproduces(
 @pytest.mark.parametrize("content", [b"", b"no model at all", b"\x1c\0\0\0TFL3" + bytes(64)])
 def test_a_file_that_nobody_can_read_is_a_verdict_too(ready_made, checkpoint, tmp_path, content):
     ready_made(odd=content, other=content)
-    results = convert(checkpoint, tmp_path, routes=["all"])
+    results = convert(checkpoint, tmp_path, routes=["all"], raw_frames=0)
     assert [result.parity.verdict for result in results] == [FAILED, FAILED]
     assert all(result.parity.reason for result in results)
     assert not list(tmp_path.glob("*.tflite"))
@@ -565,7 +573,7 @@ def test_a_file_that_nobody_can_read_is_a_verdict_too(ready_made, checkpoint, tm
 def test_nothing_foreign_is_shipped(ready_made, converted, monkeypatch, checkpoint, tmp_path):
     ready_made(right=converted.plain())
     monkeypatch.setattr(route_run, "foreign_operators", lambda path: ["custom FlexErf"])
-    (result,) = convert(checkpoint, tmp_path, routes=["right"])
+    (result,) = convert(checkpoint, tmp_path, routes=["right"], raw_frames=0)
     assert result.parity.verdict == FAILED and "lacks custom FlexErf" in (result.parity.reason)
     assert not (tmp_path / "small_right_fp32.tflite").exists()
 

@@ -81,7 +81,7 @@ def linear_weights(path: Path) -> list[tuple]:
     from ai_edge_litert import schema_py_generated as schema
 
     model = schema.ModelT.InitFromPackedBuf(path.read_bytes(), 0)
-    (graph,) = model.subgraphs
+    graph = model.subgraphs[0]  # that of the first signature
     kinds = {value: name for name, value in vars(schema.TensorType).items() if name.isupper()}
 
     def builtin(operator):

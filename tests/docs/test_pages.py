@@ -7,11 +7,11 @@ import numpy as np
 import pytest
 
 from bridge.artifact.metadata import build_metadata
+from bridge.artifact.raw_signature import RawSignature
 from signbart.configuration.reading import from_dict
-from signbart.landmarks.layouts import LAYOUTS
 from signbart.models import io_spec
-from signbart.models.io_spec import ATTENTION_MASK, KEYPOINTS, LOGITS, SIGNATURE
-from signbart.preprocessing import pad, preprocess
+from signbart.models.io_spec import LANDMARKS, NUM_FRAMES, PROBABILITIES, RAW_SIGNATURE
+from signbart.models.raw_spec import raw_spec
 from tests.docs.pages import (
     LANGUAGES,
     NOT_RUN,
@@ -139,19 +139,19 @@ def test_the_readme_links_every_page_once():
 # How each language writes or reads each tensor, by dtype.
 TYPED = {
     "kotlin": {
-        (KEYPOINTS, "float32"): "keypoints.writeFloat(",
-        (ATTENTION_MASK, "int32"): "mask.writeInt(",
-        (LOGITS, "float32"): "logits.readFloat()",
+        (LANDMARKS, "float32"): "landmarks.writeFloat(",
+        (NUM_FRAMES, "int32"): "count.writeInt(",
+        (PROBABILITIES, "float32"): 'getValue("probabilities").readFloat()',
     },
     "swift": {
-        (KEYPOINTS, "float32"): "let keypoints = points + [Float32](",
-        (ATTENTION_MASK, "int32"): "Int32($0 < valid ? 1 : 0)",
-        (LOGITS, "float32"): "bindMemory(to: Float32.self)",
+        (LANDMARKS, "float32"): "let landmarks = points + [Float32](",
+        (NUM_FRAMES, "int32"): "let count = [Int32(given)]",
+        (PROBABILITIES, "float32"): "bindMemory(to: Float32.self)",
     },
     "javascript": {
-        (KEYPOINTS, "float32"): "new Float32Array(frames * landmarks * 2)",
-        (ATTENTION_MASK, "int32"): "new Int32Array(frames)",
-        (LOGITS, "float32"): "outputs['logits'].toTypedArray()",
+        (LANDMARKS, "float32"): "new Float32Array(frames * perFrame)",
+        (NUM_FRAMES, "int32"): "new Int32Array([given])",
+        (PROBABILITIES, "float32"): "outputs['probabilities'].toTypedArray()",
     },
 }
 
@@ -167,22 +167,24 @@ def run_config(layout: str, normalization: str, **model):
 def metadata_of(config):
     return build_metadata(
         config, ("a", "b", "c"), io_spec(config), checkpoint_sha256="", route="litert",
-        scheme="fp32", packages=(),
+        scheme="fp32", raw=RawSignature(config, 256), packages=(),
     )  # fmt: skip
 
 
 @pytest.mark.parametrize("language", TYPED)
 def test_other_languages_use_the_contract(language):
     (block,) = all_blocks(language)
-    spec = io_spec(run_config("kp90", "bbox"))
+    spec = raw_spec(run_config("kp90", "bbox"), 256)
     quote = "'" if language == "javascript" else '"'
-    for tensor in (*spec.inputs, *spec.outputs):
-        assert f"{quote}{tensor.name}{quote}" in block.text
-        assert TYPED[language][tensor.name, tensor.dtype] in block.text
-    assert f"{quote}{SIGNATURE}{quote}" in block.text
+    types = {tensor.name: tensor.dtype for tensor in (*spec.inputs, *spec.outputs)}
+    assert {tensor.name for tensor in spec.inputs} < {name for name, _ in TYPED[language]}
+    for (name, dtype), line in TYPED[language].items():
+        assert types[name] == dtype and line in block.text
+        assert f"{quote}{name}{quote}" in block.text
+    assert f"{quote}{RAW_SIGNATURE}{quote}" in block.text
     metadata = metadata_of(run_config("kp90", "bbox"))
-    for key in ("max_frames", "joint_idx"):
-        assert key in block.text and key in metadata["preprocessing"]
+    for key in ("inputs", "shape"):
+        assert key in block.text and key in str(metadata["raw"])
     assert "labels" in block.text and "labels" in metadata
 
 
@@ -194,6 +196,10 @@ def test_the_contract_tables_are_the_contract():
                 rf"^\| `{tensor.name}` \| \(1,[^|]*\| {tensor.dtype} \|", read_page(page), re.M
             )
             assert row, f"{page}: {tensor.describe()}"
+    raw = raw_spec(run_config("kp90", "bbox"), 256)
+    for tensor in (*raw.inputs, *raw.outputs):
+        row = rf"^\| `{tensor.name}` \| \(1,[^|]*\| {tensor.dtype} \|"
+        assert re.search(row, read_page("docs/deployment.md"), re.M), tensor.describe()
 
 
 def test_the_metadata_table_names_keys_that_exist():
@@ -215,54 +221,37 @@ def snippet(page: str) -> dict:
     return names
 
 
-CASES = [
-    ("kp89", "gaps_filled", {}),
-    ("kp90", "bbox", {}),
-    ("kp90", "bbox_ignore_missing", {}),
-    ("kp75", "bbox_ignore_missing", {"joint_idx": [16, 11, 40, 33, 60, 74]}),
-    ("kinect20", "body_centred", {"joint_idx": [9, 4, 6]}),
-]
-
-
-@pytest.mark.parametrize(("layout", "normalization", "model"), CASES)
-def test_the_deployed_preprocessing_is_the_projects(layout, normalization, model):
-    config = run_config(layout, normalization, **model)
-    program = snippet("docs/deployment.md")
-    spec = metadata_of(config)["preprocessing"]
-    rng = np.random.default_rng(3)
-    for frames in (2, 7, 12, 13, 30):
-        if layout == "kinect20":
-            landmarks = rng.normal(size=(frames, 20, 3)).astype(np.float32)
-        else:
-            shape = (frames, LAYOUTS[layout].num_keypoints, 2)
-            landmarks = rng.uniform(-0.1, 1.1, shape).astype(np.float32)
-            landmarks[rng.random(shape[:2]) < 0.3] = 0
-            landmarks[0] = 0
-        expected = pad([preprocess(landmarks, config)], config.data.max_frames)
-        found = program["preprocess"](landmarks, spec)
-        np.testing.assert_allclose(found[KEYPOINTS], expected[0], atol=1e-6)
-        np.testing.assert_array_equal(found[ATTENTION_MASK], expected[1])
-        assert found[ATTENTION_MASK].dtype == np.int32 and found[KEYPOINTS].dtype == np.float32
-
-
 REFUSED = {
     "the landmarks of another layout": (
         np.full((5, 75, 2), 0.5),
-        r"\(5, 75, 2\); expected \(frames, 90",
+        r"\(5, 75, 2\); expected \(frames, 90, 2\): layout kp90",
     ),
-    "rows": (np.full((5, 180), 0.5), r"\(5, 180\); expected \(frames, 90, 2 or 3\): layout kp90"),
+    "rows": (np.full((5, 180), 0.5), r"\(5, 180\); expected"),
     "visibility": (np.full((5, 90, 4), 0.5), "4 numbers a landmark; expected"),
-    "NaN": (np.full((5, 90, 2), np.nan), r"NaN.*a missing one is \(0, 0\)"),
+    "NaN alone": (np.full((5, 90, 2), np.nan), "nothing in any"),
     "pixels": (np.full((5, 90, 2), 320.0), "pixels; divide"),
     "no frames": (np.zeros((0, 90, 2)), "0 frames"),
     "nothing found": (np.zeros((5, 90, 2)), "nothing in any"),
-    "an hour": (np.full((5000, 90, 2), 0.5), "5000 frames are more than one sign"),
+    "an hour": (np.full((5000, 90, 2), 0.5), "5000 frames; a sign takes 2 to 256"),
 }
 
 
 @pytest.mark.parametrize("what", REFUSED)
 def test_the_deployed_program_refuses(what):
     landmarks, message = REFUSED[what]
-    spec = metadata_of(run_config("kp90", "bbox"))["preprocessing"]
+    metadata = metadata_of(run_config("kp90", "bbox"))
     with pytest.raises(ValueError, match=message):
-        snippet("docs/deployment.md")["preprocess"](landmarks, spec)
+        snippet("docs/deployment.md")["check"](landmarks, metadata)
+
+
+def test_the_deployed_program_takes_what_fits():
+    check, metadata = (
+        snippet("docs/deployment.md")["check"],
+        metadata_of(run_config("kp90", "bbox")),
+    )
+    landmarks = np.random.default_rng(3).uniform(-0.1, 1.1, (5, 90, 3))
+    landmarks[2, 7] = np.nan
+    landmarks[3] = 0
+    found = check(landmarks, metadata)
+    assert found.dtype == np.float32
+    np.testing.assert_array_equal(found, landmarks[..., :2].astype(np.float32))

@@ -5,6 +5,7 @@ import pytest
 
 from bridge.artifact import compaction
 from bridge.artifact.compaction import compact
+from bridge.artifact.raw_signature import split_raw_signature
 from bridge.artifact.runtimes import TFLiteRuntime
 from bridge.quantization.quantizer import quantize
 from bridge.quantization.schemes import SCHEMES
@@ -33,18 +34,18 @@ def bloated(content: bytes) -> bytes:
     from ai_edge_litert import schema_py_generated as schema
 
     model = parsed(content)
-    (graph,) = model.subgraphs
-    outside = {*graph.inputs, *graph.outputs}
-    for at, tensor in enumerate(graph.tensors):
-        if at not in outside:
-            tensor.name = f"{LONG}{tensor.name.decode()};{LONG}part".encode()
-        if tensor.quantization is None:
-            tensor.quantization = schema.QuantizationParametersT()
-        tensor.quantization.min = tensor.quantization.max = np.zeros(1, np.float32)
-        tensor.shapeSignature = tensor.shape
-        if not tensor.buffer:
-            model.buffers.append(schema.BufferT())
-            tensor.buffer = len(model.buffers) - 1
+    for graph in model.subgraphs:
+        outside = {*graph.inputs, *graph.outputs}
+        for at, tensor in enumerate(graph.tensors):
+            if at not in outside:
+                tensor.name = f"{LONG}{tensor.name.decode()};{LONG}part".encode()
+            if tensor.quantization is None:
+                tensor.quantization = schema.QuantizationParametersT()
+            tensor.quantization.min = tensor.quantization.max = np.zeros(1, np.float32)
+            tensor.shapeSignature = tensor.shape
+            if not tensor.buffer:
+                model.buffers.append(schema.BufferT())
+                tensor.buffer = len(model.buffers) - 1
     return packed(model)
 
 
@@ -57,17 +58,23 @@ KINDS = [(route, scheme) for route in ROUTES for scheme in ("fp32", "dynamic_int
 
 
 @pytest.fixture(params=KINDS, ids=" ".join)
-def pair(request, converted, tmp_path, monkeypatch):
-    """A file before and after, of each route: a float one, and what the quantizer itself wrote."""
+def pair(request, converted, tmp_path, tmp_path_factory, monkeypatch):
+    """A file before and after, of each route: a float one, and what the quantizer itself wrote.
+
+    The float one has both signatures; the second is added to what is compacted already.
+    """
     route, scheme = request.param
     before, after = tmp_path / "before.tflite", tmp_path / "after.tflite"
     source = converted.path(route, ".tflite")
     if scheme == "fp32":
         before.write_bytes(bloated(source.read_bytes()))
     else:
+        parts = tmp_path_factory.mktemp("parts")
+        core = parts / "core.tflite"
+        split_raw_signature(source, core, parts / "around.tflite")
         with monkeypatch.context() as patched:
             patched.setattr(compaction, "compact", lambda path: None)
-            quantize(source, SCHEMES[scheme], before)
+            quantize(core, SCHEMES[scheme], before)
     after.write_bytes(before.read_bytes())
     compact(after)
     return before, after
@@ -84,19 +91,25 @@ def test_it_computes_the_same_bits_and_is_smaller(pair, judged):
 @pytest.mark.slow
 def test_names_outside_stay_and_those_inside_are_short_and_unique(pair):
     old, new = (parsed(path.read_bytes()) for path in pair)
-    (before,), (after,) = old.subgraphs, new.subgraphs
+    keys = [signature.signatureKey for signature in old.signatureDefs]
+    assert keys == [b"serving_default", b"landmarks"][: len(old.subgraphs)]
+    for signature, kept in zip(old.signatureDefs, new.signatureDefs, strict=True):
+        assert kept.signatureKey == signature.signatureKey
+        for side in ("inputs", "outputs"):
+            told = [
+                [(entry.name, entry.tensorIndex) for entry in getattr(s, side)]
+                for s in (signature, kept)
+            ]
+            assert told[0] == told[1]
+    for before, after in zip(old.subgraphs, new.subgraphs, strict=True):
+        check_names(before, after)
+
+
+def check_names(before, after):
     for side in ("inputs", "outputs"):
         assert list(getattr(before, side)) == list(getattr(after, side))
         for at in getattr(before, side):
             assert before.tensors[at].name == after.tensors[at].name
-    (signature,), (kept,) = old.signatureDefs, new.signatureDefs
-    assert kept.signatureKey == signature.signatureKey == b"serving_default"
-    for side in ("inputs", "outputs"):
-        told = [
-            [(entry.name, entry.tensorIndex) for entry in getattr(s, side)]
-            for s in (signature, kept)
-        ]
-        assert told[0] == told[1]
     names = [tensor.name.decode() for tensor in after.tensors]
     assert len(set(names)) == len(names)
     outside = {*after.inputs, *after.outputs}

@@ -249,7 +249,7 @@ def test_an_artifact_without_a_signature_is_refused(tmp_path, converted):
     import flatbuffers
     from ai_edge_litert import schema_py_generated as schema
 
-    model = schema.ModelT.InitFromPackedBuf(converted.plain(), 0)
+    model = schema.ModelT.InitFromPackedBuf(converted.parts()[0], 0)
     path = tmp_path / "anonymous.tflite"
     for signatures, found in ((None, "none"), ([b"other"], "other")):
         if signatures:

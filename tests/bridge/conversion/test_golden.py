@@ -1,13 +1,16 @@
 """golden.json: clips that ports are tested on, and docs/deployment.md's program as the first."""
 
+import itertools
 import json
 from pathlib import Path
 
 import numpy as np
 import pytest
 
+from bridge.artifact.opened import open_model
 from bridge.conversion.golden import _landmarks
 from signbart.landmarks.layouts import LAYOUTS
+from signbart.preprocessing import preprocess
 
 REPOSITORY = Path(__file__).resolve().parents[3]
 
@@ -29,31 +32,39 @@ def program() -> dict:
 def test_the_pages_program_gives_what_golden_json_says(converted, golden, program):
     files = {path.name for path in converted.folder.glob("*.tflite")}
     assert len(files) == 3
-    spec = program["read_metadata"](converted.artifact)["preprocessing"]
-    for clip in golden["clips"]:
-        inputs = program["preprocess"](clip["landmarks"], spec)
-        frames = clip["frames"]
-        np.testing.assert_allclose(inputs["keypoints"][0, :frames], clip["keypoints"], atol=1e-6)
-        assert not inputs["keypoints"][0, frames:].any()
-        assert inputs["attention_mask"].sum() == frames
-        for name in files:
-            found = program["Recognizer"](converted.folder / name)
-            answer = clip["answers"][name]
-            logits = found.logits(clip["landmarks"])
-            np.testing.assert_allclose(logits, answer["logits"], atol=1e-5)
-            assert found.top(clip["landmarks"])[0][0] == answer["label"]
+    for clip, name in itertools.product(golden["clips"], files):
+        found, answer = program["Recognizer"](converted.folder / name), clip["raw_answers"][name]
+        assert clip["num_frames"] == len(clip["landmarks"]) == answer["num_frames_used"]
+        outputs = found.outputs(clip["landmarks"])
+        for output in ("logits", "probabilities"):
+            np.testing.assert_allclose(outputs[output][0], answer[output], atol=1e-5)
+        assert found.top(clip["landmarks"])[0][0] == answer["label"]
+        # Both signatures say the same, and NumPy's preprocessing is what is between them.
+        by_keypoints = clip["answers"][name]
+        np.testing.assert_allclose(answer["logits"], by_keypoints["logits"], atol=1e-5)
         # A port that goes wrong is told: the clips are not all alike to the model.
         mirrored = np.array(clip["landmarks"]) * (-1, 1) + (1, 0)
-        wrong = program["preprocess"](mirrored, spec)["keypoints"][0, :frames]
-        assert np.abs(wrong - clip["keypoints"]).max() > 1e-2
+        wrong = found.outputs(mirrored)["logits"][0]
+        assert np.abs(wrong - answer["logits"]).max() > 1e-3
+
+
+@pytest.mark.slow
+def test_its_keypoints_are_the_contracts(converted, golden):
+    config = open_model(converted.artifact).config
+    for clip in golden["clips"]:
+        keypoints = preprocess(np.array(clip["landmarks"], np.float32), config)
+        assert len(keypoints) == clip["frames"]
+        np.testing.assert_allclose(keypoints, clip["keypoints"], atol=1e-6)
 
 
 @pytest.mark.slow
 def test_every_artifact_answers_and_the_clips_need_every_step(converted, golden):
     first, second = golden["clips"]
-    assert {*first["answers"]} == {"pytorch", *(
-        path.name for ending in ("tflite", "onnx") for path in converted.folder.glob(f"*.{ending}")
-    )}  # fmt: skip
+    artifacts = {path.name for path in converted.folder.iterdir()}
+    artifacts = {name for name in artifacts if name.endswith((".tflite", ".onnx"))}
+    assert {*first["answers"]} == {"pytorch", *artifacts} - {"small_landmarks.onnx"}
+    assert {*first["raw_answers"]} == artifacts - {"small.onnx"}
+    assert golden["raw_frames"] == 256
     assert first["answers"]["pytorch"]["logits"] != second["answers"]["pytorch"]["logits"]
     assert first["frames"] == len(first["landmarks"]) and second["frames"] < len(
         second["landmarks"]

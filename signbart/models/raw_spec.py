@@ -1,0 +1,49 @@
+"""What goes into the signature of raw landmarks, and what comes out.
+
+Legend: S raw frames, N landmarks of the layout.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from signbart.models import io_spec
+from signbart.models.io_spec import (
+    FRAMES_USED,
+    LANDMARKS,
+    NUM_FRAMES,
+    PROBABILITIES,
+    RAW_SIGNATURE,
+    IOSpec,
+    TensorSpec,
+    class_output,
+)
+
+
+def raw_spec(config: Any, raw_frames: int) -> IOSpec:
+    """The inputs and outputs of a run's model in the signature of raw landmarks.
+
+    Args:
+        config: The run's configuration (a `RunConfig`), with `model.num_labels` set.
+        raw_frames: S, the most frames of a recording.
+
+    Returns:
+        Landmarks (1, S, N, 2 or 3) and their frames' number (1,) -> the model's own outputs, what
+        the classes' softmax is, and (1,) the number of frames that was used.
+    """
+    layout, outputs = config.data.landmark_layout, io_spec(config).outputs
+    coordinates = 3 if layout.unit == "metres" else 2
+    classes = class_output(tensor.name for tensor in outputs)
+    (scores,) = (tensor for tensor in outputs if tensor.name == classes)
+    return IOSpec(
+        inputs=(
+            TensorSpec(LANDMARKS, (1, raw_frames, layout.num_keypoints, coordinates), "float32"),
+            TensorSpec(NUM_FRAMES, (1,), "int32"),
+        ),
+        outputs=(
+            *outputs,
+            TensorSpec(PROBABILITIES, scores.shape, "float32"),
+            TensorSpec(FRAMES_USED, (1,), "int32"),
+        ),
+        signature=RAW_SIGNATURE,
+    )
