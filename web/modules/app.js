@@ -39,10 +39,11 @@ async function start() {
     view.showLoading('Loading the model', share),
   );
   view.showLoading('Starting the model');
-  recogniser = await Recogniser.open(model, beside('@litertjs/core', '../wasm/'));
+  recogniser = await Recogniser.open(model);
   view.showModel(recogniser.metadata, site.accuracy);
   const reason = noPictures();
   for (const id of ['camera', 'open-video']) element(id).disabled = Boolean(reason);
+  for (const id of ['open-clip', 'example']) element(id).disabled = false;
   element('collect').hidden = recogniser.skeleton !== HOLISTIC;
   if (reason) {
     element('welcome-text').textContent = reason;
@@ -75,27 +76,37 @@ async function keepForOffline() {
   }
 }
 
-async function openLandmarker() {
-  if (landmarker) return;
-  const task = await download(site.task, 'The landmark finder', (share) =>
-    view.showLoading('Loading the landmark finder', share),
-  );
-  view.showLoading('Starting the landmark finder');
-  const {Landmarker} = await import('./landmarker.js');
-  landmarker = await Landmarker.open(task, beside('@mediapipe/tasks-vision', 'wasm'));
-}
-
-/** A place beside a package's module. */
-function beside(name, path) {
-  return new URL(path, import.meta.resolve(name)).href;
+let opening;
+/** The landmark finder, loaded when it is first needed; `signal` ends the news about that. */
+async function openLandmarker(signal) {
+  const tell = (...news) => signal.aborted || view.showLoading(...news);
+  tell('Loading the landmark finder');
+  const load = async () => {
+    const task = await download(site.task, 'The landmark finder', (share) =>
+      tell('Loading the landmark finder', share),
+    );
+    tell('Starting the landmark finder');
+    const {Landmarker} = await import('./landmarker.js');
+    return Landmarker.open(task);
+  };
+  opening ??= load();
+  try {
+    landmarker = await opening;
+  } catch (error) {
+    opening = undefined;
+    throw error;
+  }
+  await landmarker.forget();
 }
 
 // Sources.
 
 async function runCamera() {
-  await run('camera', async () => {
-    await openLandmarker();
-    await sources.openCamera(video, page.facing);
+  await run('camera', async (signal) => {
+    // First, so that the browser asks at once whether it may.
+    await sources.openCamera(video, page.facing, signal);
+    await openLandmarker(signal);
+    if (signal.aborted) return {};
     const devices = await navigator.mediaDevices.enumerateDevices();
     element('turn').hidden = devices.filter(({kind}) => kind === 'videoinput').length < 2;
     const {facingMode} = video.srcObject.getVideoTracks()[0].getSettings();
@@ -105,9 +116,9 @@ async function runCamera() {
 }
 
 async function runVideo(file) {
-  await run('open-video', async () => {
-    await openLandmarker();
+  await run('open-video', async (signal) => {
     await sources.openVideo(video, file);
+    await openLandmarker(signal);
     const rate = Number(new URLSearchParams(location.search).get('rate')) || RATE;
     return {
       aspect: video.videoWidth / video.videoHeight,
@@ -134,7 +145,7 @@ async function run(source, open) {
   stop = new AbortController();
   const {signal} = stop;
   sources.closeVideo(video);
-  takes.end({label: '', signer: ''});
+  await endTake();
   gate.set(true);
   Object.assign(page, {source, counting: false, ended: undefined});
   element('picture').dataset.mirrored = 'false';
@@ -142,20 +153,22 @@ async function run(source, open) {
   view.showWhole('');
   update();
   try {
-    const {aspect, title, moments} = await open();
+    const {aspect, title, moments} = await open(signal);
     if (signal.aborted) return false;
     page.aspect = aspect;
     element('screen').style.setProperty('--aspect', aspect);
-    await landmarker?.forget();
     view.showState('running');
     const frames = await follow(
       moments(video, gate, signal),
-      {recogniser, landmarker, takes, skeleton: recogniser.skeleton, keepAll: Boolean(title)},
+      {recogniser, landmarker, takes, keepAll: Boolean(title)},
       signal,
     );
     if (signal.aborted) return false;
+    await endTake();
     if (title) await showWhole(title, frames);
   } catch (error) {
+    // MediaPipe that failed once fails ever after.
+    if (!(error instanceof Problem)) opening = undefined;
     if (!signal.aborted) report(error);
     return false;
   }
@@ -192,12 +205,12 @@ function about() {
 
 async function record() {
   if (page.counting) return;
-  const what = about();
-  if (!what) return;
   if (takes.recording) {
-    await kept(takes.end(what));
+    await endTake();
     return;
   }
+  const what = about();
+  if (!what) return;
   const {signal} = stop;
   if (page.source === 'camera') {
     page.counting = true;
@@ -208,8 +221,13 @@ async function record() {
     page.counting = false;
     view.showCount('');
   }
-  if (!signal.aborted) takes.begin();
+  if (!signal.aborted) takes.begin(what);
   update();
+}
+
+/** Ends a recording that runs, by the button or with its source. */
+async function endTake() {
+  if (takes.recording) await kept(takes.end());
 }
 
 async function keepEnded() {

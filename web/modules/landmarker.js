@@ -13,13 +13,12 @@ const PARTS = [
   ['rightHandLandmarks', HOLISTIC.parts.right_hand],
   ['faceLandmarks', HOLISTIC.parts.face],
 ];
+const WASM = new URL('wasm', import.meta.resolve('@mediapipe/tasks-vision')).href;
+const BETWEEN = 1000; // milliseconds between two videos
 
 export class Landmarker {
-  /**
-   * @param {Uint8Array} task holistic_landmarker.task.
-   * @param {string} wasmFolder Where MediaPipe's WebAssembly lies.
-   */
-  static async open(task, wasmFolder) {
+  /** @param {Uint8Array} task holistic_landmarker.task. */
+  static async open(task) {
     if (!document.createElement('canvas').getContext('webgl2')) {
       throw new Problem(
         'This browser has no WebGL 2',
@@ -28,7 +27,7 @@ export class Landmarker {
       );
     }
     try {
-      const fileset = await FilesetResolver.forVisionTasks(wasmFolder);
+      const fileset = await FilesetResolver.forVisionTasks(WASM);
       const options = {
         baseOptions: {modelAssetBuffer: task, delegate: 'CPU'},
         runningMode: 'VIDEO',
@@ -42,13 +41,12 @@ export class Landmarker {
   constructor(landmarker) {
     this.landmarker = landmarker;
     this.last = 0;
-    this.used = false;
   }
 
   /** Forgets the body that it followed: what comes is of another video. */
   async forget() {
-    if (this.used) await this.landmarker.setOptions({runningMode: 'VIDEO'});
-    this.used = false;
+    if (this.last) await this.landmarker.setOptions({runningMode: 'VIDEO'});
+    this.shift = undefined;
   }
 
   /**
@@ -59,9 +57,9 @@ export class Landmarker {
    * @returns {Float32Array} A frame of HOLISTIC.
    */
   find(picture, milliseconds) {
-    this.used = true;
-    // MediaPipe refuses a time that does not grow.
-    this.last = Math.max(milliseconds, this.last + 1);
+    // MediaPipe refuses a time that does not grow, that of another video too.
+    this.shift ??= this.last + BETWEEN - milliseconds;
+    this.last = Math.max(milliseconds + this.shift, this.last + 1);
     const found = this.landmarker.detectForVideo(picture, this.last);
     const frame = emptyFrame(HOLISTIC);
     for (const [part, places] of PARTS) {

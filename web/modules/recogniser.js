@@ -9,13 +9,12 @@ import {Problem} from './problems.js';
 import {AXES, emptyFrame, skeletonWith} from './skeletons.js';
 
 const SIGNATURE = 'landmarks';
+const WASM = new URL('../wasm/', import.meta.resolve('@litertjs/core')).href;
+let litert; // it may be loaded once only
 
 export class Recogniser {
-  /**
-   * @param {Uint8Array} bytes A .tflite.
-   * @param {string} wasmFolder Where LiteRT.js's WebAssembly lies.
-   */
-  static async open(bytes, wasmFolder) {
+  /** @param {Uint8Array} bytes A .tflite. */
+  static async open(bytes) {
     const metadata = await readMetadata(bytes);
     if (metadata.preprocessing === null) {
       throw new Problem(
@@ -23,7 +22,8 @@ export class Recogniser {
         'Its checkpoint was of another program. Convert one that this project trained.',
       );
     }
-    await loadLiteRt(wasmFolder);
+    litert ??= loadLiteRt(WASM);
+    await litert;
     // Without this a browser that has WebGPU may take that, which masked attention does not bear.
     const model = await loadAndCompile(bytes, {accelerator: 'wasm'});
     return new Recogniser(model, metadata);

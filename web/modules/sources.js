@@ -23,7 +23,7 @@ export class Gate {
 }
 
 /** Opens a camera into a video element. */
-export async function openCamera(video, facing) {
+export async function openCamera(video, facing, signal) {
   if (!navigator.mediaDevices?.getUserMedia) {
     throw new Problem(
       'This page may not use a camera',
@@ -35,6 +35,10 @@ export async function openCamera(video, facing) {
     stream = await navigator.mediaDevices.getUserMedia({video: {facingMode: facing}, audio: false});
   } catch (error) {
     throw cameraProblem(error);
+  }
+  if (signal.aborted) {
+    for (const track of stream.getTracks()) track.stop();
+    return;
   }
   video.srcObject = stream;
   await video.play();

@@ -9,36 +9,39 @@ export class Takes {
   constructor() {
     this.all = [];
     this.saved = true;
-    this.frames = undefined;
+    this.open = undefined;
   }
 
   get recording() {
-    return this.frames !== undefined;
+    return this.open !== undefined;
   }
 
-  begin() {
-    this.frames = [];
+  /** Begins a recording about {label, signer, aspect, skeleton}. */
+  begin(about) {
+    this.open = {about, frames: []};
   }
 
   add(seconds, frame) {
-    this.frames?.push({seconds, frame});
+    this.open?.frames.push({seconds, frame});
   }
 
-  /**
-   * Ends the recording and keeps it.
-   *
-   * @returns {object | undefined} The take; none where too little was recorded.
-   */
-  end(about) {
-    const frames = this.frames ?? [];
-    this.frames = undefined;
+  /** Ends the recording, and keeps it as `keep` does. */
+  end() {
+    const {frames, about} = this.open;
+    this.open = undefined;
     return this.keep(frames, about);
   }
 
-  /** Keeps frames, {seconds, frame} each, as a take of {label, signer, aspect, skeleton}. */
+  /**
+   * Keeps frames, {seconds, frame} each, as a take.
+   *
+   * @returns {object | undefined} The take; none of too few frames.
+   */
   keep(frames, {label, signer, aspect, skeleton}) {
     if (frames.length < SHORTEST) return undefined;
-    const seconds = frames.at(-1).seconds - frames[0].seconds;
+    const apart = frames.slice(1).map(({seconds}, at) => seconds - frames[at].seconds);
+    // In the middle, so that a pause does not count.
+    const middle = apart.toSorted((a, b) => a - b)[apart.length >> 1];
     const same = this.all.filter((one) => one.label === label && one.signer === signer);
     const seen = frames.map(({frame}) => partsSeen(frame, skeleton));
     const take = {
@@ -46,8 +49,8 @@ export class Takes {
       signer,
       aspect,
       take: Math.max(0, ...same.map((one) => one.take)) + 1,
-      fps: (frames.length - 1) / seconds,
-      seconds,
+      fps: 1 / middle,
+      seconds: apart.reduce((sum, one) => sum + one, 0),
       frames: frames.map(({frame}) => frame),
       hands: seen.filter((parts) => parts.left_hand || parts.right_hand).length,
     };

@@ -2,6 +2,8 @@
 
 const element = (id) => document.getElementById(id);
 const TOP = 5;
+const SIGNS = 20; // that are listed
+export const NOBODY = 'Nobody is seen';
 const PERCENT = new Intl.NumberFormat('en', {style: 'percent', maximumFractionDigits: 0});
 
 /** A share in words, such as 84%. */
@@ -81,12 +83,20 @@ export function showWhole(text, ...actions) {
   element('whole').replaceChildren(...(text ? [make('span', {textContent: text}), ...actions] : []));
 }
 
-let lastSpoken = '';
-/** For screen readers: a sign when it changes, and not each half second. */
+/** For screen readers: a sign when it begins; also the same one again. */
 export function speak(text) {
-  if (text === lastSpoken) return;
-  lastSpoken = text;
-  element('spoken').textContent = text;
+  element('spoken').replaceChildren(make('span', {textContent: text}));
+}
+
+/** The signs that were recognised so far, the last one last. */
+export function addSign(label) {
+  const list = element('so-far');
+  list.append(make('li', {textContent: label}));
+  if (list.children.length > SIGNS) list.firstChild.remove();
+}
+
+export function clearSigns() {
+  element('so-far').replaceChildren();
 }
 
 export function showCount(text) {
