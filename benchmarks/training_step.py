@@ -84,6 +84,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     )
     speeds = {name: count / np.median(seconds[name]) for name, count in flops.items()}
     print(f"share of the product's speed: {speeds['step'] / speeds['product']:.3f}")
+    # Of each round, whose step and batch met the same conditions.
+    shares = np.divide(seconds["batch"], seconds["step"])
+    print(f"making a batch, augmentation and all, to a step: {np.median(shares):.3f}")
     return 0
 
 
@@ -128,7 +131,9 @@ def _batches(config: RunConfig) -> Iterator[Batch]:
     size, frames = CHUNK_BATCHES * config.train.batch_size, config.data.max_frames
     rng = np.random.default_rng(0)
     clips = PreparedClips(
-        points=rng.random((size, frames, config.num_keypoints, 2), np.float32),
+        points=rng.random(
+            (size, frames, config.num_keypoints, config.augmented_coordinates), np.float32
+        ),
         lengths=np.full(size, frames),
         labels=rng.integers(config.model.num_labels or _CLASSES, size=size),
     )

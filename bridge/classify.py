@@ -1,4 +1,4 @@
-"""``python -m bridge.classify``: what one recording says, by any model.
+"""``python -m bridge.classify``: what one recording says, or a stream of signs, by any model.
 
 From a .tflite neither PyTorch nor TensorFlow is loaded: the answer is there within a second.
 """
@@ -6,13 +6,21 @@ From a .tflite neither PyTorch nor TensorFlow is loaded: the answer is there wit
 from __future__ import annotations
 
 import argparse
+import dataclasses
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
 
 from bridge.errors import BridgeError
 from signbart.console import at_least, program_name, run_command
 from signbart.recordings.options import add_reading_arguments, reading_options
+from signbart.streaming.options import add_rule_arguments, fps_of, rule_of
+
+if TYPE_CHECKING:
+    from bridge.artifact.opened import OpenedModel
 
 _SHOWN = 5
 
@@ -41,18 +49,19 @@ def main(arguments: Sequence[str] | None = None) -> int:
         "--camera",
         type=at_least(0),
         metavar="NUMBER",
-        help="instead of CLIP: the label of the last seconds before this camera, until Ctrl-C",
+        help="instead of CLIP: the signs that are made before this camera, until Ctrl-C",
     )
     parser.add_argument(
-        "--window", type=float, default=2.0, metavar="S", help="of the camera (default: 2 s)"
+        "--stream",
+        action="store_true",
+        help="CLIP is long: the signs in it, each with its beginning and its end",
     )
-    parser.add_argument(
-        "--every", type=float, default=0.5, metavar="S", help="of the camera (default: 0.5 s)"
-    )
-    parser.add_argument("--json", action="store_true", help="every class, as JSON")
+    add_rule_arguments(parser)
+    parser.add_argument("--json", action="store_true", help="every class, or every event, as JSON")
     options = parser.parse_args(arguments)
     if (options.clip is None) == (options.camera is None):
         raise BridgeError("name a CLIP, or with --camera the number of a camera")
+    rule = rule_of(options)
 
     from bridge.artifact.opened import open_model
     from signbart.video.frames import is_video
@@ -60,17 +69,21 @@ def main(arguments: Sequence[str] | None = None) -> int:
     model = open_model(options.model)
     reading = reading_options(options)
     if options.camera is not None:
+        from bridge.evaluation.stream import probabilities
+        from signbart.recordings.clip import ClipSet
         from signbart.video.running import follow_camera
 
         follow_camera(
             options.camera,
             options.task,
-            model.classify,
+            lambda clip: probabilities(model, ClipSet((clip,), ("",)))[0],
+            model.class_names,
             changes=reading["changes"],
-            window=options.window,
-            every=options.every,
+            rule=rule,
         )
         return 0
+    if options.stream:
+        return _print_events(model, options, reading)
     if is_video(Path(options.clip)):
         from signbart.video.clips import clip_of_video
 
@@ -85,6 +98,51 @@ def main(arguments: Sequence[str] | None = None) -> int:
     width = max(len(label) for label, _ in scores[:_SHOWN])
     for label, score in scores[:_SHOWN]:
         print(f"{label:<{width}}  {score:7.2%}")
+    return 0
+
+
+def _print_events(
+    model: OpenedModel, options: argparse.Namespace, reading: Mapping[str, Any]
+) -> int:
+    """The signs in a long recording; the exit status."""
+    from bridge.evaluation.stream import window_probabilities
+    from signbart.recordings.reading import read_single_clip
+    from signbart.streaming.rule import describe_event, spot
+    from signbart.video.clips import clip_of_video
+    from signbart.video.frames import Video, is_video
+
+    rule, names = rule_of(options), None
+    if is_video(Path(options.clip)):
+        if options.fps is not None:
+            raise BridgeError("--fps: a video has its own; leave it out")
+        clip, fps = clip_of_video(options.clip, options.task, **reading), Video(options.clip).fps
+    else:
+        clips = read_single_clip(options.clip, **reading)
+        (clip,), names, fps = clips.clips, clips.landmark_names, fps_of(options)
+    landmarks = np.asarray(clip.landmarks)
+    frames = [(at / fps, frame) for at, frame in enumerate(landmarks)]
+    times, found = window_probabilities(
+        model, frames, rule, source=options.clip, landmark_names=names
+    )
+    if not times:
+        raise BridgeError(
+            f"{options.clip}: {len(frames)} frames at {fps:g} a second are {len(frames) / fps:.1f} "
+            f"s, and no window of {rule.window:g} s; leave --stream out, or give --window or --fps"
+        )
+    events = spot(times, found, rule, model.class_names)
+    if options.json:
+        record = {
+            "model": options.model,
+            "clip": options.clip,
+            "rule": dataclasses.asdict(rule),
+            "events": [dataclasses.asdict(event) for event in events],
+        }
+        print(json.dumps(record, ensure_ascii=False, indent=2))
+        return 0
+    for event in events:
+        print(describe_event(event))
+    if not events:
+        print(f"no sign is seen in {len(frames) / fps:.1f} s")
     return 0
 
 

@@ -68,6 +68,13 @@ def main(arguments: Sequence[str] | None = None) -> int:
     )
     add_published_arguments(parser)
     parser.add_argument("--labels", metavar="JSON", help="label2id.json of a published .pth")
+    parser.add_argument(
+        "--temperature",
+        type=float,
+        metavar="T",
+        help="divides the logits before the softmax (default: what training fitted, else 1; "
+        "signbart calibrate fits it on signers left out)",
+    )
     add_comparison_arguments(parser)
     add_quantization_arguments(parser)
     add_test_signers_argument(parser)
@@ -96,6 +103,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         config=options.config,
         overrides=options.overrides,
         labels=options.labels,
+        temperature=options.temperature,
         data=data_source(options, options.data),
         samples=options.samples,
         seed=options.seed,

@@ -3,18 +3,23 @@
 from __future__ import annotations
 
 import argparse
-from collections.abc import Mapping, Sequence
+import dataclasses
+import json
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from bridge.errors import BridgeError
 from bridge.options import add_published_arguments
-from signbart.console import print_table, program_name, run_command
-from signbart.recordings.options import add_reading_arguments
+from signbart.console import at_least, print_table, program_name, run_command
+from signbart.recordings.options import SignerNames, add_reading_arguments
+from signbart.streaming.options import add_rule_arguments, fps_of, rule_of
 from signbart.training.predictions import SCORE_COLUMNS, per_class_csv, per_class_rows, score_row
 
 if TYPE_CHECKING:
+    from bridge.artifact.opened import OpenedModel
     from signbart.recordings.clip import ClipSet
+    from signbart.streaming.rule import StreamRule
     from signbart.training.predictions import Predictions
 
 
@@ -34,8 +39,17 @@ def evaluate_files(
     Raises:
         SignBartError: A file cannot be opened, or the clips do not fit it.
     """
-    from bridge.artifact.opened import open_model
     from bridge.evaluation.predict import evaluate
+
+    opened = _open_models(paths, config=config, overrides=overrides, labels=labels)
+    return {path: evaluate(model, clips, source).named(name) for path, name, model in opened}
+
+
+def _open_models(
+    paths: Sequence[Path], *, config: str | None, overrides: Sequence[str], labels: str | None
+) -> Iterator[tuple[Path, str, OpenedModel]]:
+    """Each with a short name, one after the other; see `evaluate_files`."""
+    from bridge.artifact.opened import open_model
     from bridge.weights.source import lacks_header, read_labels
     from signbart.configuration.reading import load_config
 
@@ -43,7 +57,6 @@ def evaluate_files(
         raise BridgeError(
             "--config, --set and --labels are for a published .pth; other models carry theirs"
         )
-    found = {}
     for path, name in zip(paths, _short_names(paths), strict=True):
         published = lacks_header(path)
         model = open_model(
@@ -51,8 +64,49 @@ def evaluate_files(
             load_config(config, overrides) if published and config else None,
             read_labels(labels) if published else (),
         )
-        found[path] = evaluate(model, clips, source).named(name)
-    return found
+        yield path, name, model
+
+
+def _score_streams(
+    paths: Sequence[Path], clips: ClipSet, rule: StreamRule, options: argparse.Namespace
+) -> None:
+    """Prints a table a model, and writes all of them."""
+    from bridge.evaluation.spotting import evaluate_streams, require_same_spotting
+    from signbart.files import file_sha256, make_folder, write_text
+    from signbart.streaming.scoring import COLUMNS
+
+    fps = fps_of(options)
+    made_from = {
+        "models": {
+            name: file_sha256(path) for path, name in zip(paths, _short_names(paths), strict=True)
+        },
+        "recordings": clips.fingerprint(),
+        "rule": dataclasses.asdict(rule),
+        "fps": fps,
+        "seed": options.seed,
+    }
+    target = Path(options.output) / "spotting.json" if options.output else None
+    if target:
+        make_folder(target.parent)
+        require_same_spotting(target, made_from)
+    found = {}
+    for _, name, model in _open_models(
+        paths, config=options.config, overrides=options.overrides, labels=options.labels
+    ):
+        scores = evaluate_streams(
+            model, clips, rule, fps=fps, seed=options.seed, source=options.data
+        )
+        print_table(
+            f"{name}: signs in {scores.total.minutes:.1f} minutes of {len(scores.by_signer)} "
+            f"stream(s) strung of {options.data}, {fps:g} frames a second",
+            COLUMNS,
+            scores.rows(),
+        )
+        found[name] = scores.numbers()
+    if target:
+        record = {"made_from": made_from, "models": found}
+        write_text(target, json.dumps(record, indent=2, ensure_ascii=False) + "\n")
+        print(f"wrote {target}")
 
 
 def _short_names(paths: Sequence[Path]) -> list[str]:
@@ -120,7 +174,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
     add_reading_arguments(parser)
     which = parser.add_mutually_exclusive_group()
     which.add_argument(
-        "--signers", nargs="+", default=[], metavar="SIGNER", help="their clips only"
+        "--signers",
+        nargs="+",
+        action=SignerNames,
+        default=[],
+        metavar="SIGNER",
+        help="their clips only; @FILE names them a line each",
     )
     which.add_argument(
         "--split",
@@ -136,7 +195,18 @@ def main(arguments: Sequence[str] | None = None) -> int:
         metavar="FOLDER",
         help="receives scores.csv, per_class_accuracy.csv, predictions/ and confusion_matrices/",
     )
+    parser.add_argument(
+        "--stream",
+        action="store_true",
+        help="string each signer's clips together, with idle between them, and score how their "
+        "signs are found; --output receives spotting.json",
+    )
+    add_rule_arguments(parser)
+    parser.add_argument(
+        "--seed", type=at_least(0), default=0, help="of the streams (default: %(default)s)"
+    )
     options = parser.parse_args(arguments)
+    rule = rule_of(options)
 
     from signbart.files import make_folder
     from signbart.recordings.options import read_data
@@ -147,6 +217,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
     clips = read_data(options)
     print_skipped(clips.skipped)
     chosen = select_clips(clips, options.signers, options.data)
+    if options.stream:
+        _score_streams(paths, chosen, rule, options)
+        _print_notes(paths, clips, chosen)
+        return 0
     if options.output:
         # Before the work: what cannot be written is said at once.
         make_folder(Path(options.output))
@@ -164,14 +238,18 @@ def main(arguments: Sequence[str] | None = None) -> int:
         labels=options.labels,
     )
     _print_scores(found, chosen, options.data)
-    for path in paths:
-        note = seen_in_training(path, clips, chosen)
-        if note:
-            print(f"note: {note}")
+    _print_notes(paths, clips, chosen)
     if options.output:
         _write(Path(options.output), found, chosen)
         print(f"wrote {options.output}")
     return 0
+
+
+def _print_notes(paths: Sequence[Path], clips: ClipSet, chosen: ClipSet) -> None:
+    for path in paths:
+        note = seen_in_training(path, clips, chosen)
+        if note:
+            print(f"note: {note}")
 
 
 def _print_scores(found: Mapping[Path, Predictions], clips: ClipSet, source: str) -> None:

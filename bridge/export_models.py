@@ -49,7 +49,6 @@ def main(arguments: Sequence[str] | None = None) -> int:
             classes=options.classes,
             attention_heads=options.attention_heads,
             pooling=options.pooling,
-            trust_pickle=options.trust_pickle,
         )
         for kind, path in chosen.items()
     ]
@@ -168,11 +167,6 @@ def _parser() -> argparse.ArgumentParser:
         choices=("mean", "max", "cls"),
         help="what a Transformer's .pt does to its frames, which its tensors do not tell (default: "
         "mean)",
-    )
-    parser.add_argument(
-        "--trust-pickle",
-        action="store_true",
-        help="read a .pt that holds a whole pickled module: THIS EXECUTES CODE FROM THE FILE",
     )
     add_quantization_arguments(parser)
     add_raw_frames_argument(parser)

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 from bridge.verification import MIN_SAMPLES
 from signbart.console import at_least
-from signbart.recordings.options import add_reading_arguments, data_source
+from signbart.recordings.options import SignerNames, add_reading_arguments, data_source
 from signbart.training.calibration import MIN_CLIPS as MIN_CALIBRATION_CLIPS
 
 if TYPE_CHECKING:
@@ -108,7 +108,8 @@ def add_test_signers_argument(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--test-signers",
         nargs="+",
+        action=SignerNames,
         metavar="SIGNER",
         help="signers of --data that were not trained on: they judge quantized artifacts, never "
-        "calibrate them (default: as the checkpoint says)",
+        "calibrate them; @FILE names them a line each (default: as the checkpoint says)",
     )

@@ -1,4 +1,4 @@
-"""``python -m bridge.report``: the results report over runs of `bridge.loso`."""
+"""``python -m bridge.report``: the results report over runs of `bridge.loso`, or two compared."""
 
 from __future__ import annotations
 
@@ -15,9 +15,16 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(
         prog=program_name("python -m bridge.report"),
         description="Print the tables over runs of bridge.loso; with --output write the results "
-        "report: report_<date>.md and .html, CSV tables, confusion matrices, training curves.",
+        "report: report_<date>.md and .html, CSV tables, confusion matrices, training curves. Of "
+        "two runs, also of train and of every loso, say whether they differ by more than chance on "
+        "the clips that both were tested on.",
     )
-    parser.add_argument("runs", nargs="+", metavar="RUN", help="output folders of bridge.loso")
+    parser.add_argument(
+        "runs",
+        nargs="+",
+        metavar="RUN",
+        help="output folders of bridge.loso; or two of train or of any loso",
+    )
     parser.add_argument("--output", metavar="FOLDER", help="receives the report")
     options = parser.parse_args(arguments)
     return report(

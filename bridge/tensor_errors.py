@@ -16,7 +16,7 @@ from bridge.errors import BridgeError
 from bridge.quantization.tensor_errors import COLUMNS, tensor_errors
 from signbart.console import at_least, print_table, program_name, run_command
 from signbart.models.io_spec import ATTENTION_MASK, KEYPOINTS
-from signbart.recordings.options import add_reading_arguments, data_source
+from signbart.recordings.options import SignerNames, add_reading_arguments, data_source
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -30,7 +30,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("quantized_model", metavar="QUANTIZED.tflite")
     parser.add_argument("--data", required=True, metavar="PATH", help="recordings")
     parser.add_argument(
-        "--signers", nargs="+", metavar="SIGNER", help="take their clips only (default: all)"
+        "--signers",
+        nargs="+",
+        action=SignerNames,
+        metavar="SIGNER",
+        help="take their clips only; @FILE names them a line each (default: all)",
     )
     parser.add_argument(
         "--clips", type=at_least(1), default=100, metavar="N", help="default: %(default)s"

@@ -67,9 +67,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
         if options.action is None:
             _print_map(model)
             return 0
+        from signbart.training.progress import progress_of_best
+        from signbart.weights.stored import read_progress
         from signbart_tf.training.checkpoint import save_checkpoint
 
-        save_checkpoint(build_twin(model), config, class_names, options.target)
+        progress = progress_of_best(read_progress(options.source))
+        save_checkpoint(build_twin(model), config, class_names, options.target, progress=progress)
         count = len(model.state_dict())
     print(f"wrote {options.target}: {count} tensors, each assigned once")
     return 0
@@ -77,6 +80,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 def _convert_to_torch(source: str, target: str) -> int:
     """How many tensors it wrote."""
+    from signbart.training.progress import progress_of_best
     from signbart_tf.training.checkpoint import load_checkpoint
     from signbart_torch.training.checkpoint import Checkpoint, save_checkpoint
 
@@ -86,8 +90,7 @@ def _convert_to_torch(source: str, target: str) -> int:
     model = build_original(trained.model)
     # Whom it was tested on, among others; but no state to train on from, whose optimizer stays
     # behind.
-    kept = ("epoch", "best", "recordings", "start")
-    progress = {key: trained.progress[key] for key in kept if key in trained.progress}
+    progress = progress_of_best(trained.progress)
     checkpoint = Checkpoint(model.state_dict(), trained.config, trained.class_names, progress)
     save_checkpoint(checkpoint, Path(target))
     return len(model.state_dict())

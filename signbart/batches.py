@@ -2,20 +2,21 @@
 
 Both frameworks train on these arrays, so the same seed shows both the very same numbers.
 
-Legend: N clips, B batch, T frames, K keypoints.
+Legend: N clips, B batch, T frames, K keypoints, D coordinates while clips are augmented, which are
+more than a model of x and y sees where bodies turn through their depth.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
-from signbart.augmentations import augment
+from signbart.augmentations.batch import augment
 from signbart.configuration.schema import RunConfig
 from signbart.console import track
-from signbart.preprocessing import as_model_input, normalize, pad, prepare
+from signbart.preprocessing import as_model_input, normalize, num_frames, pad, prepare
 from signbart.recordings.clip import ClipSet
 
 # A chunk of this many batches is augmented together, sorted by length and cut into batches: large
@@ -36,7 +37,10 @@ class _PreparedWhenTaken:
     longest: int
 
     def __getitem__(self, rows: Iterable[int]) -> np.ndarray:
-        prepared = [prepare(self.clips.clips[row].landmarks, self.config) for row in rows]
+        coordinates = self.config.augmented_coordinates
+        prepared = [
+            prepare(self.clips.clips[row].landmarks, self.config, coordinates) for row in rows
+        ]
         return pad(prepared, self.longest)[0]
 
 
@@ -45,7 +49,7 @@ class PreparedClips:
     """Clips after the steps that are the same in every epoch.
 
     Attributes:
-        points: (N, T, K, 2) float32, zeros behind each clip. Of large sets they are prepared anew
+        points: (N, T, K, D) float32, zeros behind each clip. Of large sets they are prepared anew
             whenever some are taken.
         lengths: (N,) valid frames.
         labels: (N,) int64.
@@ -64,16 +68,42 @@ class Rows:
     """A batch before `make_batch`: what is drawn in order, since it takes random numbers.
 
     Attributes:
-        points: (B, T, K, 2) float32, augmented, not yet normalised, zeros behind each clip.
+        points: (B, T, K, D) float32, augmented, not yet normalised, zeros behind each clip.
         lengths: (B,) int64 valid frames.
         labels: (B,) int64.
         indices: (B,) which of the prepared clips they are.
+        mixed: What they are mixed with, if they are.
     """
 
     points: np.ndarray
     lengths: np.ndarray
     labels: np.ndarray
     indices: np.ndarray
+    mixed: Mixed | None = None
+
+    def take(self, at: np.ndarray) -> Rows:
+        """Some of them, unmixed."""
+        return Rows(self.points[at], self.lengths[at], self.labels[at], self.indices[at])
+
+
+@dataclass(frozen=True)
+class Mixed:
+    """What a batch's clips are mixed with, clip by clip.
+
+    Attributes:
+        clips: All that are shown, each once.
+        own: (B,) places among them of the batch's clips.
+        partners: (B,) likewise of what is mixed into them.
+        shares: (B,) float32, from 1/2 to 1: a clip's own weight against its partner's.
+        pieces: (B, 2) int64: from which frame to before which one the partner's are shown, and the
+            clip's own elsewhere; where both are 0, every frame is the weighted sum.
+    """
+
+    clips: Rows
+    own: np.ndarray
+    partners: np.ndarray
+    shares: np.ndarray
+    pieces: np.ndarray
 
 
 @dataclass(frozen=True)
@@ -86,12 +116,26 @@ class Batch:
         attention_mask: (B, T) int32, from lengths and never from coordinates.
         labels: (B,) int64.
         indices: (B,) which of the prepared clips they are.
+        partners: (B,) int64 labels of what was mixed into each clip, if anything was.
+        shares: (B,) float32, from 1/2 to 1: the weight of `labels` against that of `partners`.
     """
 
     keypoints: np.ndarray
     attention_mask: np.ndarray
     labels: np.ndarray
     indices: np.ndarray
+    partners: np.ndarray | None = None
+    shares: np.ndarray | None = None
+
+    def targets(self, num_classes: int) -> np.ndarray:
+        """(B, C) float32: what each clip is of, and of a mixed one both."""
+        targets = np.zeros((len(self.labels), num_classes), np.float32)
+        rows = np.arange(len(self.labels))
+        shares = np.float32(1) if self.shares is None else self.shares
+        np.add.at(targets, (rows, self.labels), shares)
+        if self.partners is not None:
+            np.add.at(targets, (rows, self.partners), 1 - shares)
+        return targets
 
 
 def prepare_clips(clips: ClipSet, config: RunConfig) -> PreparedClips:
@@ -102,11 +146,11 @@ def prepare_clips(clips: ClipSet, config: RunConfig) -> PreparedClips:
     """
     clips = clips.to_layout(config.data.landmark_layout)
     if not len(clips):
-        shape = (0, 1, config.num_keypoints, config.coordinates)
+        shape = (0, 1, config.num_keypoints, config.augmented_coordinates)
         return PreparedClips(np.zeros(shape, np.float32), np.zeros(0, int), np.zeros(0, int))
-    lengths = np.minimum([len(clip.landmarks) for clip in clips.clips], config.data.max_frames)
+    lengths = np.array([num_frames(len(clip.landmarks), config) for clip in clips.clips])
     taken = _PreparedWhenTaken(clips, config, int(lengths.max()))
-    size = len(clips) * taken.longest * config.num_keypoints * config.coordinates * 4
+    size = len(clips) * taken.longest * config.num_keypoints * config.augmented_coordinates * 4
     points = taken if size > _KEPT else taken[track(range(len(clips)), "preparing")]
     return PreparedClips(points, lengths.astype(np.int64), clips.labels)
 
@@ -120,16 +164,47 @@ def training_rows(
     batches and keeps every `world_size`-th clip of each, so together they are those of one process.
     """
     rng = np.random.default_rng([config.train.seed, epoch])
+    # Of a generator of its own, so that mixing shifts no other number.
+    mixing = np.random.default_rng([config.train.seed, epoch, 1]).spawn(3)
     size = config.train.batch_size
     order = rng.permutation(len(prepared))
     for start in range(0, len(order), size * CHUNK_BATCHES):
-        chunk = order[start : start + size * CHUNK_BATCHES]
-        points, lengths = augment(prepared.points[chunk], prepared.lengths[chunk], config, rng)
+        clips = order[start : start + size * CHUNK_BATCHES]
+        points, lengths = augment(prepared.points[clips], prepared.lengths[clips], config, rng)
+        chunk = Rows(points, lengths, prepared.labels[clips], clips)
         by_length = lengths.argsort(kind="stable")
-        cuts = [by_length[at : at + size] for at in range(0, len(chunk), size)]
+        cuts = [by_length[at : at + size] for at in range(0, len(clips), size)]
         for number in rng.permutation(len(cuts)):
-            rows = cuts[number][rank::world_size]
-            yield Rows(points[rows], lengths[rows], prepared.labels[chunk[rows]], chunk[rows])
+            cut, own = cuts[number], slice(rank, None, world_size)
+            rows = chunk.take(cut[own])
+            if config.train.mixes:
+                others = mixing[0].permutation(cut)
+                shares, pieces = _draw_mixing(lengths[cut], lengths[others], config, *mixing[1:])
+                shown, places = np.unique(np.stack([cut, others])[:, own], return_inverse=True)
+                mixed = Mixed(chunk.take(shown), *places, shares[own], pieces[own])
+                rows = replace(rows, mixed=mixed)
+            yield rows
+
+
+def _draw_mixing(
+    lengths: np.ndarray,
+    others: np.ndarray,
+    config: RunConfig,
+    mixing: np.random.Generator,
+    cutting: np.random.Generator,
+) -> tuple[np.ndarray, np.ndarray]:
+    """`Mixed.shares` and `Mixed.pieces` of clips of these lengths (B,) and their partners'."""
+    batch, mixup = len(lengths), config.train.mixup
+    shares = mixing.beta(mixup, mixup, batch) if mixup else np.ones(batch)
+    shares = np.maximum(shares, 1.0 - shares)
+    is_cut = cutting.random(batch) < config.train.cutmix
+    both = np.minimum(lengths, others)
+    count = np.floor(cutting.random(batch) * 0.5 * both + 0.5)
+    first = np.floor(cutting.random(batch) * (both - count + 1))
+    pieces = np.stack([first, first + count], axis=1).astype(np.int64)
+    # A piece of no frame is none, and leaves its clip alone.
+    shares = np.where(is_cut, 1.0 - count / lengths, shares).astype(np.float32)
+    return shares, np.where((is_cut & (count > 0))[:, None], pieces, 0)
 
 
 def evaluation_rows(prepared: PreparedClips, config: RunConfig) -> Iterator[Rows]:
@@ -141,21 +216,41 @@ def evaluation_rows(prepared: PreparedClips, config: RunConfig) -> Iterator[Rows
 
 
 def make_batch(rows: Rows, config: RunConfig) -> Batch:
-    """Normalises and cuts the padding down to the longest clip of the batch.
+    """Normalises, mixes, and cuts the padding down to the longest clip of the batch.
+
+    A clip and its partner are mixed as the model would see them, zeros behind the shorter one. Two
+    that are added up are as long as the longer one.
 
     Takes no random numbers: batches may be made in parallel.
     """
-    longest = int(rows.lengths.max(initial=1))
-    mask = np.arange(longest) < rows.lengths[:, None]
-    keypoints = normalize(rows.points[:, :longest], config)
+    mixed, lengths = rows.mixed, rows.lengths
+    if mixed is not None:
+        whole = (mixed.pieces[:, 1] == 0) & (mixed.shares < 1)
+        others = mixed.clips.lengths[mixed.partners]
+        lengths = np.where(whole, np.maximum(lengths, others), lengths)
+    longest = int(lengths.max(initial=1))
+    keypoints = _normalized(rows if mixed is None else mixed.clips, longest, config)
+    if mixed is not None:
+        start, stop = mixed.pieces[:, :1], mixed.pieces[:, 1:]
+        steps = np.arange(longest)
+        own = np.where((steps >= start) & (steps < stop), 0, 1).astype(np.float32)
+        own = np.where(whole[:, None], mixed.shares[:, None], own)[:, :, None, None]
+        keypoints = own * keypoints[mixed.own] + (1 - own) * keypoints[mixed.partners]
     return Batch(
-        keypoints=as_model_input(
-            np.where(mask[:, :, None, None], keypoints, np.float32(0)), config
-        ),
-        attention_mask=mask.astype(np.int32),
+        keypoints=as_model_input(keypoints, config),
+        attention_mask=(np.arange(longest) < lengths[:, None]).astype(np.int32),
         labels=rows.labels.astype(np.int64),
         indices=rows.indices,
+        partners=None if mixed is None else mixed.clips.labels[mixed.partners],
+        shares=None if mixed is None else mixed.shares,
     )
+
+
+def _normalized(rows: Rows, longest: int, config: RunConfig) -> np.ndarray:
+    """(B, longest, K, 2 or 3) float32: points as the model sees them, zeros behind each clip."""
+    mask = np.arange(longest) < rows.lengths[:, None]
+    keypoints = normalize(rows.points[:, :longest, :, : config.coordinates], config)
+    return np.where(mask[:, :, None, None], keypoints, np.float32(0))
 
 
 def training_batches(

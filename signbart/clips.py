@@ -16,6 +16,7 @@ from signbart.recordings.data_set import DATA_SET_FORMS
 from signbart.recordings.doctor import counts_by_split
 from signbart.recordings.names import SPLITS, UNKNOWN_SIGNER
 from signbart.recordings.options import (
+    SignerNames,
     add_reading_arguments,
     data_source,
     read_data,
@@ -25,7 +26,14 @@ from signbart.recordings.options import (
 from signbart.recordings.packed import write_packed
 from signbart.recordings.pictures import draw_clip
 from signbart.recordings.reading import CLIP_FORMS, CLIP_OF_SET, read_clips, read_single_clip
-from signbart.recordings.subsets import cap_clips, clips_by, merge_sets, select_classes
+from signbart.recordings.subsets import (
+    cap_clips,
+    clips_by,
+    clips_not_by,
+    from_source,
+    merge_sets,
+    select_classes,
+)
 from signbart.recordings.tree_writing import write_tree
 
 # Longer listings on the screen end in a count.
@@ -90,20 +98,28 @@ def _pack(arguments: argparse.Namespace) -> None:
 
 
 def _shaped(clip_set: ClipSet, arguments: argparse.Namespace) -> ClipSet:
-    """The set with others, and the part of it that was asked for."""
-    sources = [arguments.data, *arguments.merge]
+    """The set with others, and the part of it that was asked for; what was done is noted in it."""
+    wanted = ("merge", "classes", "signers", "without_signers", "max_clips")
+    if not any(getattr(arguments, name) for name in wanted):
+        return clip_set
+    clip_set = from_source(clip_set, arguments.data)
     if arguments.merge:
         others = [
-            data_source(arguments, path).read(
-                split=arguments.split, skip_bad=arguments.skip_bad, only=arguments.only_layout
-            )[0]
+            from_source(
+                data_source(arguments, path).read(
+                    split=arguments.split, skip_bad=arguments.skip_bad, only=arguments.only_layout
+                )[0],
+                path,
+            )
             for path in arguments.merge
         ]
-        clip_set = merge_sets([clip_set, *others], sources)
+        clip_set = merge_sets([clip_set, *others], [arguments.data, *arguments.merge])
     if arguments.classes:
         clip_set = select_classes(clip_set, arguments.classes, arguments.data)
     if arguments.signers:
         clip_set = clips_by(clip_set, arguments.signers, arguments.data)
+    if arguments.without_signers:
+        clip_set = clips_not_by(clip_set, arguments.without_signers, arguments.data)
     if arguments.max_clips:
         clip_set = cap_clips(clip_set, arguments.max_clips, arguments.seed)
     return clip_set
@@ -121,6 +137,8 @@ def _unpack(arguments: argparse.Namespace) -> None:
 def _info(arguments: argparse.Namespace) -> None:
     clip_set, report = read_examined(arguments)
     _print_summary(clip_set)
+    for step in clip_set.made_from:
+        print(f"made from  {step}")
     for name, value in report.facts.items():
         print(f"{name:<10} {value}")
     _print_skipped(clip_set)
@@ -173,7 +191,18 @@ def main(argv: Sequence[str] | None = None) -> int:
     part.add_argument(
         "--classes", nargs="+", metavar="CLASS", help="these alone, numbered in this order"
     )
-    part.add_argument("--signers", nargs="+", metavar="SIGNER", help="clips of these alone")
+    whose = part.add_mutually_exclusive_group()
+    for option, what in (
+        ("--signers", "of these alone"),
+        ("--without-signers", "of all but these"),
+    ):
+        whose.add_argument(
+            option,
+            nargs="+",
+            action=SignerNames,
+            metavar="SIGNER",
+            help=f"clips {what}; @FILE names them a line each",
+        )
     part.add_argument(
         "--max-clips",
         type=at_least(1),

@@ -41,6 +41,10 @@ TASKS: dict[str, dict[str, tuple[tuple[str, ...], str]]] = {
     },
     "check": {
         "parity": (("bridge.parity",), "compare artifacts with the model they came from"),
+        "calibrate": (
+            ("signbart.calibrate",),
+            "how sure models are of signers left out; temperature",
+        ),
         "describe": (("bridge.describe",), "print what is inside an artifact"),
         "tensor-errors": (
             ("bridge.tensor_errors",),

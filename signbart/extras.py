@@ -31,6 +31,7 @@ PACKAGES: dict[str, tuple[str, str]] = {
     "ai_edge_quantizer": ("LiteRT's quantizer (ai-edge-quantizer)", "quantize"),
     "rich": ("Rich", "report"),
     "sklearn": ("scikit-learn", "report"),
+    "scipy": ("SciPy", "report"),
     "matplotlib": ("Matplotlib", "report"),
     "PIL": ("Pillow", "report"),
     "markdown": ("Python-Markdown", "report"),

@@ -1,7 +1,7 @@
 """From landmarks to model input: the contract that every checkpoint and artifact carries.
 
 In order: into the plane (image layouts: clip to [0, 1]; metres: body-centred; `gaps_filled`: fill
-short gaps first), select joints, resample to at most `max_frames`, [augment,] normalise each group,
+short gaps first), select joints, resample to `max_frames` or less, [augment,] normalise each group,
 pad, and for models that take one vector a frame flatten. The published order. As there, a landmark
 beyond both the left and the upper edge is clipped to (0, 0), which is missing.
 
@@ -17,10 +17,15 @@ import numpy as np
 from signbart.configuration.schema import RunConfig
 from signbart.landmarks.layouts import Layout
 from signbart.recordings.clip import ClipSet
+from signbart.resampling import (
+    LONGEST_GAP,
+    describe_resampling,
+    fill_gaps,
+    frame_indices,
+    resample_linear,
+)
 
 BOX_MARGIN = 0.05  # published: 5 % of the longer side, on every side
-
-LONGEST_GAP = 5  # published: frames that are filled where a landmark is missing in between
 
 # Degenerate skeletons (every joint in one point) must not divide by zero; metres.
 SHORTEST_TORSO = 1e-3
@@ -34,8 +39,11 @@ _FLATTEN = (
 def describe_steps(config: RunConfig) -> list[str]:
     """The preprocessing of a run in words, in order, exact enough to be written again elsewhere."""
     data = config.data
+    linear = data.resample == "linear"
     steps = [
-        f"Of a clip of T > {data.max_frames} frames keep those at floor(i (T - 1) / (n - 1)), "
+        describe_resampling(data.max_frames, holes=data.landmark_layout.unit == "image")
+        if linear
+        else f"Of a clip of T > {data.max_frames} frames keep those at floor(i (T - 1) / (n - 1)), "
         f"i = 0 … n - 1, n = {data.max_frames}; keep shorter clips whole."
     ]
     flatten = [_FLATTEN] if config.takes_features else []
@@ -84,25 +92,47 @@ def preprocess(landmarks: np.ndarray, config: RunConfig) -> np.ndarray:
         config: The run's configuration.
 
     Returns:
-        (T', K, D) float32 with T' = min(T, max_frames); D as the model takes, 2 (x, y) or 3.
+        (T', K, D) float32, T' as `num_frames` says; D as the model takes, 2 (x, y) or 3.
     """
     return normalize(prepare(landmarks, config), config)
 
 
-def prepare(landmarks: np.ndarray, config: RunConfig) -> np.ndarray:
-    """The steps that come before augmentation: plane, joints, length. (T', K, D) float32."""
+def num_frames(recorded: int, config: RunConfig) -> int:
+    """T', the frames that a clip of `recorded` frames has for a model."""
+    longest = config.data.max_frames
+    return longest if config.data.resample == "linear" else min(recorded, longest)
+
+
+def prepare(landmarks: np.ndarray, config: RunConfig, coordinates: int | None = None) -> np.ndarray:
+    """The steps that come before augmentation: plane, joints, length.
+
+    Args:
+        landmarks: (T, K_layout, D) finite.
+        config: The run's configuration.
+        coordinates: D of the result; as the model takes by default.
+
+    Returns:
+        (T', K, D) float32.
+    """
     landmarks = np.asarray(landmarks)
+    linear = config.data.resample == "linear"
     layout = config.data.landmark_layout
     joints = np.asarray(config.joint_idx)
-    frames = frame_indices(len(landmarks), config.data.max_frames)
+    coordinates = coordinates or config.coordinates
+    frames: slice | np.ndarray = (
+        slice(None) if linear else frame_indices(len(landmarks), config.data.max_frames)
+    )
     if layout.unit == "metres":
-        points = body_centred(landmarks, layout, config.coordinates)[frames].take(joints, axis=1)
+        points = body_centred(landmarks, layout, coordinates)[frames].take(joints, axis=1)
     elif config.data.normalization == "gaps_filled":
         points = np.clip(fill_gaps(landmarks[..., :2].take(joints, axis=1)), 0.0, 1.0)[frames]
     else:
         # `take` needs a tenth of the time of an index on two axes.
         points = np.clip(landmarks[frames][..., :2].take(joints, axis=1), 0.0, 1.0)
-    return np.ascontiguousarray(points, dtype=np.float32)
+    points = np.ascontiguousarray(points, dtype=np.float32)
+    if linear:
+        points = resample_linear(points, config.data.max_frames, holes=layout.unit == "image")
+    return points
 
 
 def normalize(points: np.ndarray, config: RunConfig) -> np.ndarray:
@@ -146,42 +176,6 @@ def joint_flip(config: RunConfig) -> np.ndarray:
     layout = config.data.landmark_layout
     position = {joint: at for at, joint in enumerate(config.joint_idx)}
     return np.array([position.get(layout.flip[joint], at) for joint, at in position.items()])
-
-
-def fill_gaps(points: np.ndarray, longest: int = LONGEST_GAP) -> np.ndarray:
-    """Fills short gaps, landmark by landmark, with the straight line between their ends.
-
-    Args:
-        points: (T, K, 2); (0, 0) is a missing point.
-        longest: Longer gaps stay, and so do those that a clip begins or ends with.
-
-    Returns:
-        A new array of the same shape, float32.
-    """
-    points = np.array(points, dtype=np.float32)
-    there = (points != 0).any(axis=-1)
-    time = np.arange(len(points))[:, None]
-    before = np.maximum.accumulate(np.where(there, time, -1), axis=0)
-    behind = np.minimum.accumulate(np.where(there, time, len(points))[::-1], axis=0)[::-1]
-    inside = ~there & (before >= 0) & (behind < len(points)) & (behind - before - 1 <= longest)
-    frame, landmark = np.nonzero(inside)
-    start, end = before[inside], behind[inside]
-    share = ((frame - start) / (end - start)).astype(np.float32)[:, None]
-    first, last = points[start, landmark], points[end, landmark]
-    points[frame, landmark] = first + share * (last - first)
-    return points
-
-
-def frame_indices(num_frames: int, max_frames: int) -> np.ndarray:
-    """Which frames of a clip are kept: all, or `max_frames` evenly spaced with both ends.
-
-    Whole-number arithmetic, so that every device picks the same frames: floor(i (T-1) / (n-1)). The
-    published code rounds the same numbers down in floating point, which at some lengths (154, 162,
-    178, …) falls one frame short of a whole number.
-    """
-    if num_frames <= max_frames:
-        return np.arange(num_frames)
-    return np.arange(max_frames) * (num_frames - 1) // max(max_frames - 1, 1)
 
 
 def normalize_boxes(

@@ -14,12 +14,12 @@ ORDER = {
         "errors extras",
         "files console",
         "pictures timing",
-        "landmarks",
+        "landmarks resampling",
         "models",
         "configuration",
         "weights",
         "recordings",
-        "synthetic preprocessing",
+        "synthetic preprocessing streaming",
         "augmentations",
         "batches",
         "engines",
@@ -41,7 +41,7 @@ ORDER = {
 }
 # Besides them and an __init__.py nothing stands at the top of a package.
 COMMANDS = {
-    "signbart": {"clips", "command_line"},
+    "signbart": {"calibrate", "clips", "command_line"},
     "signbart_torch": {"train", "loso", "qat"},
     "signbart_tf": {"train", "loso", "qat"},
     "bridge": {

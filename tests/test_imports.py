@@ -34,7 +34,7 @@ RULES: dict[str, tuple[set[str], set[str] | None]] = {
     "signbart": (
         {"numpy", "yaml"},
         {
-            *("sklearn", "matplotlib", "rich", "h5py", "pyarrow", "PIL", "safetensors"),
+            *("sklearn", "scipy", "matplotlib", "rich", "h5py", "pyarrow", "PIL", "safetensors"),
             *("mediapipe", "cv2", "flatbuffers", "ai_edge_litert"),  # in signbart/video
         },
     ),

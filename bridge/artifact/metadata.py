@@ -26,6 +26,7 @@ from signbart.models import DEFAULT_KIND, MODEL_KINDS, io_spec
 from signbart.models.io_spec import IOSpec
 from signbart.models.kind import ModelKind
 from signbart.preprocessing import BOX_MARGIN, describe_steps, joint_groups
+from signbart.training.confidence import temperature_of
 
 # Distributions whose versions artifacts carry.
 PACKAGES = (
@@ -47,6 +48,7 @@ def build_metadata(
     checkpoint_sha256: str,
     route: str,
     scheme: str,
+    temperature: float = 1.0,
     raw: RawSignature | None = None,
     packages: Sequence[str] = PACKAGES,
 ) -> dict[str, Any]:
@@ -59,16 +61,18 @@ def build_metadata(
         checkpoint_sha256: Hash of the checkpoint file.
         route: Name of the route that made it.
         scheme: Name of the quantization scheme.
+        temperature: Of the softmax that makes shares of the logits.
         raw: The artifact's second signature, if it has one.
         packages: Distributions whose versions are recorded.
     """
-    layout = config.data.landmark_layout
+    data, layout = config.data, config.data.landmark_layout
     return {
         "format": _FORMAT,
         "name": config.name,
         "route": route,
         "scheme": scheme,
         "labels": list(class_names),
+        "temperature": temperature,
         **({"categories": list(names)} if (names := config.data.category_names) else {}),
         **tensors_of(spec),
         "signature": spec.signature,
@@ -80,13 +84,16 @@ def build_metadata(
             "joint_idx": list(config.joint_idx),
             "joint_names": [layout.names[joint] for joint in config.joint_idx],
             "groups": {name: list(members) for name, members in joint_groups(config).items()},
-            "max_frames": config.data.max_frames,
+            "max_frames": data.max_frames,
             "max_positions": io_spec(config).longest,
-            "normalization": config.data.normalization,
+            # Only where it is not the published one: artifacts from before it had a choice stay
+            # the same.
+            **({"resample": data.resample} if data.resample != "nearest" else {}),
+            "normalization": data.normalization,
             "box_margin": BOX_MARGIN,
             "steps": [
                 *describe_steps(config),
-                f"Put the T frames first in arrays of {config.data.max_frames}; attention_mask is "
+                f"Put the T frames first in arrays of {data.max_frames}; attention_mask is "
                 "1 for them and 0 behind.",
             ],
         },
@@ -103,7 +110,6 @@ def describe_raw(raw: RawSignature) -> dict[str, Any]:
     return {
         "signature": raw.spec.signature,
         "frames": raw.frames,
-        "temperature": raw.temperature,
         **tensors_of(raw.spec),
         # Which of MediaPipe Holistic's landmarks to bring, where it is a selection from them.
         "holistic": None if holistic is None else list(holistic),
@@ -113,7 +119,9 @@ def describe_raw(raw: RawSignature) -> dict[str, Any]:
 def carried_raw(metadata: dict[str, Any], config: RunConfig) -> RawSignature | None:
     """The second signature that an artifact says it has; None where it has none."""
     known = metadata.get("raw")
-    return RawSignature(config, known["frames"], known["temperature"]) if known else None
+    if not known:
+        return None
+    return RawSignature(config, known["frames"], temperature_of(metadata, config.name))
 
 
 # What `versions` adds of itself.

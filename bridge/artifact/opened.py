@@ -34,7 +34,8 @@ class OpenedModel:
         config: The run's configuration, and with it the preprocessing.
         class_names: C labels, in the order of the logits.
         raw: The same file by its signature of raw landmarks; None where it has none.
-        temperature: Scores are divided by it before the softmax.
+        temperature: Divides the logits before the softmax, so that scores are shares of hits; 1
+            where nothing was fitted. See `signbart.training.confidence`.
     """
 
     runtime: Runtime
@@ -58,13 +59,14 @@ class OpenedModel:
                 that function, with a path alone.
 
         Returns:
-            Labels and scores: the softmax of the logits over the temperature, whose sum is 1.
+            Labels and scores: the softmax of the logits over the temperature, which sums up to 1.
 
         Raises:
             SignBartError: The recording cannot be read, does not fit the model, or is not one.
         """
         from signbart.recordings.clip import Clip, ClipSet
         from signbart.recordings.reading import read_single_clip
+        from signbart.training.confidence import softmax
 
         if isinstance(clip, str | Path):
             clip = read_single_clip(str(clip), **reading)
@@ -77,9 +79,7 @@ class OpenedModel:
             raise BridgeError(f"expected one recording, found a set of {len(clips)}")
         outputs = self._run(clips)
         (logits,) = outputs[class_output(outputs)]
-        scaled = logits.astype(np.float64) / self.temperature
-        scores = np.exp(scaled - scaled.max())
-        scores /= scores.sum()
+        scores = softmax(logits, self.temperature)
         order = np.argsort(-logits, kind="stable")
         return [(self.class_names[at], float(scores[at])) for at in order]
 
@@ -117,7 +117,8 @@ def open_model(
         SignBartError: The file is missing, damaged, of another kind, or carries no metadata.
     """
     from bridge.artifact.runtimes import FloatView, KerasRuntime, TorchRuntime, open_runtime
-    from bridge.weights.source import is_keras, lacks_header, load_twin
+    from bridge.weights.source import is_keras, lacks_header, load_twin, read_temperature
+    from signbart.training.confidence import temperature_of
 
     path = Path(path)
     if not lacks_header(path) and (config is not None or class_names):
@@ -136,12 +137,14 @@ def open_model(
             config,
             tuple(metadata["labels"]),
             raw,
-            signature.temperature if signature else 1.0,
+            temperature_of(metadata, path),
         )
     if is_keras(path):
         twin, config, class_names = load_twin(path)
-        return OpenedModel(KerasRuntime(twin, config, path.name), config, class_names)
+        runtime = KerasRuntime(twin, config, path.name)
+        return OpenedModel(runtime, config, class_names, read_temperature(path))
     from signbart_torch.training.checkpoint import load_model
 
     model, config, class_names = load_model(path, config, class_names)
-    return OpenedModel(TorchRuntime(model, config, path.name), config, class_names)
+    runtime = TorchRuntime(model, config, path.name)
+    return OpenedModel(runtime, config, class_names, read_temperature(path))

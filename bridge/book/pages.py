@@ -12,6 +12,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from bridge.book import tables as book_tables
+from bridge.book.confidence import confidence
 from bridge.book.csv_tables import as_csv, joined, parity_table, summary_table
 from bridge.book.results import Run, Variant
 from bridge.book.tables import Table
@@ -74,7 +75,7 @@ def _chapter(run: Run, output: Path) -> str:
     """One run: what it is, tables, pictures."""
     route = main_route(run)
     tables = [book_tables.summary(run, route), book_tables.per_signer(run, route)]
-    tables += [book_tables.by_route(run), book_tables.parity(run)]
+    tables += [book_tables.by_route(run), confidence(run, route), book_tables.parity(run)]
     rejected = book_tables.failures(run)
     tables += [rejected] if rejected.rows else []
     parts = [f"## {run.data}", "", _about(run, route), ""]

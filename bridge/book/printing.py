@@ -9,6 +9,8 @@ from typing import TYPE_CHECKING
 
 from bridge.errors import BridgeError
 from signbart.console import print_table
+from signbart.errors import SignBartError
+from signbart.training.comparison import compare, print_comparison
 
 if TYPE_CHECKING:
     from bridge.book.results import Run
@@ -17,27 +19,39 @@ if TYPE_CHECKING:
 def report(folders: Sequence[Path], output: Path | None) -> int:
     """Prints the main tables of `bridge.loso`'s folders; `output` receives their results report.
 
+    Two folders are also compared clip by clip. They may then be without artifacts, of trainings
+    alone.
+
     Returns:
         0 if every artifact agrees with PyTorch, otherwise 1.
 
     Raises:
-        BridgeError: A folder is no such run, or two of them would have one name.
+        BridgeError: A folder is no such run, or two of them would have one name in the report.
+        SignBartError: Two folders without artifacts can not be compared.
     """
     import datetime
 
     from bridge.book.pages import write_book
-    from bridge.book.reading import read_run
+    from bridge.book.reading import holds_exports, read_run
     from bridge.verification.verdict import PASS
 
+    if len(folders) == 2 and output is None and not any(map(holds_exports, folders)):
+        print_comparison(compare(*folders), *folders)
+        return 0
     runs = [read_run(folder) for folder in folders]
     twice = [name for name, count in Counter(run.data for run in runs).items() if count > 1]
-    if twice:
+    if twice and output is not None:
         raise BridgeError(
             f"two of the runs would both be called '{twice[0]}', so their rows could not be told "
             "apart; report on each by itself, or train one with --set name=OTHER"
         )
     for run in runs:
-        _print_run(run)
+        _print_run(run, str(run.folder) if run.data in twice else run.data)
+    if len(folders) == 2:
+        try:
+            print_comparison(compare(*folders), *folders)
+        except SignBartError as error:
+            print(f"not compared clip by clip: {error}")
     if output is not None:
         written = write_book(runs, output, datetime.date.today())
         print(f"wrote {' and '.join(map(str, written))}, with tables and pictures beside them")
@@ -47,10 +61,10 @@ def report(folders: Sequence[Path], output: Path | None) -> int:
     return 1 if wrong else 0
 
 
-def _print_run(run: Run) -> None:
+def _print_run(run: Run, name: str) -> None:
     from bridge.book.pages import main_route
     from bridge.book.tables import by_route, per_signer, summary
 
     route = main_route(run)
     for title, columns, rows in (summary(run, route), per_signer(run, route), by_route(run)):
-        print_table(f"{run.data}. {title}", columns, rows)
+        print_table(f"{name}. {title}", columns, rows)

@@ -9,13 +9,19 @@ from typing import Any
 
 from bridge.book.results import CHECKPOINT, ONNX, Result, Run, read_json
 from bridge.errors import BridgeError
-from bridge.folds.layout import EVALUATION, EXPORTS, LATENCY, PLAIN, QAT, training_folder
+from bridge.folds.layout import EXPORTS, LATENCY, PLAIN, QAT, training_folder
 from bridge.quantization.schemes import FLOAT
 from bridge.routes import RAW_ONNX
 from signbart.configuration.reading import load_config
 from signbart.training.folds import ALL
 from signbart.training.frameworks import FRAMEWORKS, TORCH, Framework, framework_of
 from signbart.training.predictions import Predictions, read_predictions
+from signbart.training.run_folder import EVALUATION
+
+
+def holds_exports(folder: Path) -> bool:
+    """Whether it is one of `bridge.loso`, with artifacts, or one fold of such."""
+    return any(folder.glob(f"{EXPORTS}/")) or any(folder.glob(f"*/{EXPORTS}/"))
 
 
 def read_run(folder: Path) -> Run:

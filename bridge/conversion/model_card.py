@@ -54,6 +54,8 @@ def model_card(
             "never read. At least one frame must be 1. "
             f"The highest of `{metadata['outputs'][0]['name']}` is the class"
             + (", that of `category` its category." if "categories" in metadata else "."),
+            f"Probabilities are the softmax of the logits over {metadata['temperature']:g}, the "
+            f"temperature{'' if metadata['temperature'] != 1 else '; none was fitted'}.",
             "",
             *_raw(metadata.get("raw")),
             "## Preprocessing",
@@ -105,8 +107,7 @@ def _raw(raw: Mapping[str, Any] | None) -> list[str]:
         "`landmarks` are the layout's as recorded, from the array's beginning; NaN or zeros are "
         "missing ones, and what is behind the recording is not read. `num_frames` says how many "
         f"frames it has. It is cut to 1 … {raw['frames']}: compare `num_frames_used` with it. "
-        "`probabilities` are the softmax of the class scores"
-        + (f" over {raw['temperature']:g}." if raw["temperature"] != 1 else "."),
+        "`probabilities` are the softmax of the class scores over the temperature.",
         "",
     ]
 

@@ -44,6 +44,7 @@ from signbart.console import redirect_output
 from signbart.engines import run_tasks
 from signbart.files import make_folder
 from signbart.recordings.data_source import DataSource, read_recordings
+from signbart.training.confidence import checked_temperature
 from signbart.training.splits import divide
 
 LOG = "convert.log"
@@ -58,13 +59,13 @@ def convert(
     config: str | Path | None = None,
     overrides: Sequence[str] = (),
     labels: str | Path | None = None,
+    temperature: float | None = None,
     data: str | DataSource | None = None,
     samples: int = MIN_SAMPLES,
     seed: int = 0,
     verbose: bool = False,
     jobs: int = 1,
     raw_frames: int | None = None,
-    temperature: float = 1.0,
 ) -> list[Artifact]:
     """Converts a checkpoint by each route and compares every artifact with PyTorch.
 
@@ -79,6 +80,7 @@ def convert(
         config: Configuration of a published .pth.
         overrides: ``section.key=value`` texts on top of it.
         labels: label2id.json of a published .pth.
+        temperature: Of the softmax over the logits; by default what the checkpoint says.
         data: Recordings to compare on.
         samples: Inputs per length; see `samples.make_samples`.
         seed: Of the comparison's inputs and of the choice of calibration clips.
@@ -86,7 +88,6 @@ def convert(
         jobs: Routes at a time, in processes of their own if more than one.
         raw_frames: Most frames of the signature that takes raw landmarks; 0: there is none. None:
             `RAW_FRAMES`, or the model's own number where that is higher.
-        temperature: What that signature divides scores by before its softmax.
 
     Raises:
         SignBartError: The input cannot be used. A failing route is no exception but a verdict.
@@ -97,6 +98,9 @@ def convert(
     output = Path(output)
     with staging_folder(output) as folder:
         source = read_source(checkpoint, config=config, overrides=overrides, labels=labels)
+        if temperature is not None:
+            checked = checked_temperature(temperature, "--temperature")
+            source = dataclasses.replace(source, temperature=checked)
         evidence = gather_evidence(
             source,
             schemes,
@@ -104,7 +108,7 @@ def convert(
             data=data,
             samples=samples,
             seed=seed,
-            raw=raw_signature(source, raw_frames, temperature),
+            raw=raw_signature(source, raw_frames),
         )
         runs = [
             RouteRun(
@@ -126,9 +130,7 @@ def convert(
     return artifacts
 
 
-def raw_signature(
-    source: Source, raw_frames: int | None, temperature: float = 1.0
-) -> RawSignature | None:
+def raw_signature(source: Source, raw_frames: int | None) -> RawSignature | None:
     """The second signature of a checkpoint's artifacts; None where it is not known or not wanted.
 
     Arguments as for `convert`.
@@ -137,7 +139,7 @@ def raw_signature(
         raw_frames = max(RAW_FRAMES, source.config.data.max_frames)
     if raw_frames == 0 or not source.preprocessing_known:
         return None
-    return RawSignature(source.config, raw_frames, temperature)
+    return RawSignature(source.config, raw_frames, source.temperature)
 
 
 def file_name(name: str, route: str, scheme: str, ending: str) -> str:

@@ -249,6 +249,7 @@ def describe(
         checkpoint_sha256=source.sha256,
         route=route.name,
         scheme=scheme,
+        temperature=source.temperature,
         raw=raw,
     )
     if not source.preprocessing_known:

@@ -45,11 +45,4 @@ def evaluate(model: OpenedModel, clips: ClipSet, source: str) -> Predictions:
             f"{model.runtime.name} gives NaN or infinity on {len(broken)} of {len(clips)} clips, "
             f"first on {clips.clips[broken[0]].source}; bridge.parity says where it goes wrong"
         )
-    return Predictions(
-        model=model.runtime.name,
-        class_names=model.class_names,
-        clips=tuple(clip.source for clip in clips.clips),
-        signers=clips.signers,
-        labels=clips.labels,
-        logits=logits,
-    )
+    return Predictions.of(model.runtime.name, clips, logits, model.temperature)

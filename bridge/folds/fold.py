@@ -12,12 +12,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from bridge.folds.layout import EVALUATION, EXPORTS, QAT
+from bridge.folds.layout import EXPORTS, QAT
 from bridge.quantization.schemes import select_schemes
 from bridge.routes import RAW_ONNX, ROUTES, select_routes
 from signbart.files import file_sha256
 from signbart.training.frameworks import Framework
-from signbart.training.run_folder import RESULTS
+from signbart.training.run_folder import EVALUATION, RESULTS
 
 if TYPE_CHECKING:
     from signbart.configuration.schema import RunConfig

@@ -8,7 +8,7 @@ PLAIN = "float32"  # training that knew nothing of quantization
 # Run folder inside a fold -> the scheme whose arithmetic it is trained for.
 QAT = {"qat_dynamic": "dynamic_int8", "qat_static": "int8"}
 # In the run folder of each training.
-EXPORTS, EVALUATION, LATENCY = "exports", "evaluation", "latency.json"
+EXPORTS, LATENCY = "exports", "latency.json"
 
 
 def training_folder(fold: Path, training: str) -> Path:

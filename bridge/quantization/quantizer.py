@@ -84,14 +84,15 @@ def quantize(
         if is_split:
             add_raw_signature(target, around)
     named = " and ".join(operators)
+    computed = scheme.computed(operators)
     weighted, after = (
-        multiply_accumulates(path, operators, weighted=True) for path in (source, target)
+        multiply_accumulates(path, computed, weighted=True) for path in (source, target)
     )
     if scheme.arithmetic != "float32" and after[scheme.arithmetic] != weighted.total():
         raise ConversionError(
             f"{scheme.name}: {after[scheme.arithmetic]:,} of the {weighted.total():,} "
-            f"multiply-accumulates of {named} run in {scheme.arithmetic}; the quantizer left some "
-            "in float"
+            f"multiply-accumulates of {' and '.join(computed)} run in {scheme.arithmetic}; the "
+            "quantizer left some in float"
         )
     stored = stored_weights(target, operators)
     if set(stored) != {scheme.weights}:
@@ -124,10 +125,10 @@ def _recipe(scheme: Scheme, operators: Sequence[str], int8_io: bool) -> Any:
             manager.add_quantization_config(
                 **where, op_config=halves, algorithm_key=AlgorithmName.FLOAT_CASTING
             )
+        elif scheme.name == "weight_only_int8" or name in scheme.stored_only:
+            manager.add_weight_only_config(**where, num_bits=8)
         elif scheme.name == "dynamic_int8":
             manager.add_dynamic_config(**where, num_bits=8)
-        elif scheme.name == "weight_only_int8":
-            manager.add_weight_only_config(**where, num_bits=8)
         else:
             manager.add_static_config(**where, **bits)
     for edge in (operation.INPUT, operation.OUTPUT) if scheme.calibrated else ():

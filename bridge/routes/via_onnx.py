@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import json
 import tempfile
+from collections import defaultdict
 from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -32,6 +33,7 @@ if TYPE_CHECKING:
 OPSET = 20
 _MANY = 2**16  # of what has no limit of its own
 _FOLDED = 2**24  # bytes of constants that are computed beforehand
+_CHANNELS_FIRST, _CHANNELS_LAST = [0, 3, 1, 2], [0, 2, 3, 1]  # NHWC -> NCHW, and back
 
 
 def export(model: nn.Module, spec: IOSpec, paths: Mapping[str, Path]) -> None:
@@ -151,17 +153,29 @@ def _permutations(graph: onnx.GraphProto) -> dict[str, Any]:
 
     Left alone, onnx2tf guesses a permutation from the shapes of input and output, and takes that
     of a square matrix for none: as many frames as features would give NaN.
+
+    Those between channels that are last and a two-dimensional convolution become none, for
+    TensorFlow's convolutions have them last. With them onnx2tf takes a depthwise convolution for a
+    grouped CONV_2D.
     """
-    operations = [
-        {
-            "op_name": node.name,
-            "param_target": "attributes",
-            "param_name": "perm",
-            "values": list(attribute.ints),
-        }
-        for node in graph.node
-        if node.op_type == "Transpose"
-        for attribute in node.attribute
-        if attribute.name == "perm"
-    ]
+    producers = {name: node.op_type for node in graph.node for name in node.output}
+    consumers = defaultdict(set)
+    for node in graph.node:
+        for name in node.input:
+            consumers[name].add(node.op_type)
+    operations = []
+    for node in graph.node:
+        if node.op_type != "Transpose":
+            continue
+        (perm,) = (list(a.ints) for a in node.attribute if a.name == "perm")
+        into = perm == _CHANNELS_FIRST and consumers[node.output[0]] == {"Conv"}
+        back = perm == _CHANNELS_LAST and producers.get(node.input[0]) == "Conv"
+        operations.append(
+            {
+                "op_name": node.name,
+                "param_target": "attributes",
+                "param_name": "perm",
+                "values": sorted(perm) if into or back else perm,
+            }
+        )
     return {"format_version": 1, "operations": operations}

@@ -31,6 +31,7 @@ from signbart.models.io_spec import (
     raw_input,
 )
 from signbart.preprocessing import as_model_input, pad, preprocess
+from signbart.training.confidence import softmax
 
 if TYPE_CHECKING:
     from signbart.recordings.clip import ClipSet
@@ -66,7 +67,7 @@ class RawReference:
         scores = outputs[class_output(outputs)]
         return {
             **outputs,
-            PROBABILITIES: softmax(scores, self.temperature),
+            PROBABILITIES: softmax(scores, self.temperature).astype(np.float32),
             FRAMES_USED: np.array([used], np.int32),
         }
 
@@ -76,13 +77,6 @@ def detected(landmarks: np.ndarray) -> np.ndarray:
     missing = np.isnan(landmarks[..., :2]).any(axis=-1, keepdims=True)
     known = np.where(missing, np.float32(0), landmarks)
     return np.where(np.isnan(known), np.float32(0), known)
-
-
-def softmax(scores: np.ndarray, temperature: float = 1.0) -> np.ndarray:
-    """(N, C) scores -> their shares, float32."""
-    scaled = scores.astype(np.float64) / temperature
-    shares = np.exp(scaled - scaled.max(axis=-1, keepdims=True))
-    return (shares / shares.sum(axis=-1, keepdims=True)).astype(np.float32)
 
 
 def make_raw_samples(

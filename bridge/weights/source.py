@@ -8,8 +8,6 @@ from __future__ import annotations
 
 import dataclasses
 import json
-import sys
-import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -24,7 +22,8 @@ from signbart.errors import CheckpointError
 from signbart.files import file_sha256
 from signbart.models import kind_of
 from signbart.models.kind import ModelKind
-from signbart.weights.stored import form_of, has_header
+from signbart.training.confidence import temperature_of
+from signbart.weights.stored import form_of, has_header, read_progress
 
 if TYPE_CHECKING:
     import keras
@@ -47,6 +46,7 @@ class Source:
         checkpoint: The file it was read from.
         preprocessing_known: Whether `config.data` is the checkpoint's own word, or its user's.
         options: What a command needs beside the checkpoint to read it again.
+        temperature: Of the softmax that makes shares of the logits; 1 where none was fitted.
     """
 
     model: nn.Module
@@ -55,6 +55,7 @@ class Source:
     checkpoint: Path
     preprocessing_known: bool = True
     options: tuple[str, ...] = ()
+    temperature: float = 1.0
 
     @property
     def kind(self) -> ModelKind:
@@ -93,7 +94,14 @@ def read_source(
     given = load_config(config, overrides) if config else None
     model, run_config, class_names = load_reference(checkpoint, given, read_labels(labels))
     options = published_options(config, overrides)
-    return Source(model, run_config, class_names, Path(checkpoint), options=tuple(options))
+    return Source(
+        model,
+        run_config,
+        class_names,
+        Path(checkpoint),
+        options=tuple(options),
+        temperature=read_temperature(checkpoint),
+    )
 
 
 def read_published_source(
@@ -105,7 +113,6 @@ def read_published_source(
     classes: int | None = None,
     attention_heads: int | None = None,
     pooling: str | None = None,
-    trust_pickle: bool = False,
 ) -> Source:
     """Reads a checkpoint of one of `signbart.models.MODEL_KINDS`.
 
@@ -118,7 +125,6 @@ def read_published_source(
         classes: C that it must have.
         attention_heads: Of a .pt, whose tensors do not tell.
         pooling: Of a .pt, whose tensors do not tell.
-        trust_pickle: Read a whole pickled module, which executes code.
 
     Raises:
         SignBartError: It cannot be read, or is not what was asked for; says which.
@@ -139,7 +145,6 @@ def read_published_source(
             pooling=pooling,
             # The .onnx takes up to as many as positions are computed for.
             max_frames=wanted and max(wanted, DEFAULT_FRAMES),
-            trust_pickle=trust_pickle,
         )
     config = source.config
     heads = getattr(config.model, "attention_heads", None)
@@ -166,12 +171,7 @@ def read_published_source(
 def _published(kind: str, path: Path, **given: Any) -> Source:
     from signbart_torch.models import read_published
 
-    with warnings.catch_warnings(record=True) as caught:
-        warnings.simplefilter("always")
-        model = read_published(kind, path, **given)
-    for warning in caught:
-        if issubclass(warning.category, UserWarning):  # and none of the libraries' deprecations
-            print(f"warning: {warning.message}", file=sys.stderr)
+    model = read_published(kind, path, **given)
     labels = tuple(map(str, range(model.config.num_labels)))
     # What such models are fed where they were published; a checkpoint itself does not say.
     data = DataConfig(layout="kp89", max_frames=DEFAULT_FRAMES, normalization="gaps_filled")
@@ -224,17 +224,17 @@ def load_twin(path: str | Path) -> tuple[keras.Model, RunConfig, tuple[str, ...]
 
 def test_signers(path: str | Path, recordings: ClipSet) -> Sequence[str] | None:
     """Whom a checkpoint was tested on; None where it does not say or knows other recordings."""
-    known = load_progress(path).get("recordings", {})
+    known = read_progress(path).get("recordings", {})
     return known["test_signers"] if known.get("fingerprint") == recordings.fingerprint() else None
 
 
-def load_progress(path: str | Path) -> dict:
-    """What a checkpoint of any kind says of its training, such as whom it was tested on."""
-    if is_keras(path):
-        from signbart_tf import load_checkpoint
-    else:
-        from signbart_torch.training.checkpoint import load_checkpoint
-    return dict(load_checkpoint(path).progress)
+def read_temperature(path: str | Path) -> float:
+    """What training fitted to a checkpoint; 1 where it did not, or is another program's.
+
+    Raises:
+        SignBartError: The checkpoint cannot be read, or says no positive number.
+    """
+    return temperature_of(read_progress(path), path)
 
 
 def is_keras(path: str | Path) -> bool:

@@ -24,6 +24,7 @@ from typing import Any
 
 import yaml
 
+from signbart.configuration.augmentation import check_augmentation
 from signbart.configuration.schema import SECTIONS, RunConfig
 from signbart.configuration.shipped import find_config
 from signbart.configuration.values import check_range, coerce, flatten
@@ -236,12 +237,14 @@ def _check_across(config: RunConfig, source: str) -> RunConfig:
             f"{source}: data.max_frames ({data.max_frames}) is more than {kind.length_key} "
             f"({limit})"
         )
-    if kind.coordinates == 3 and layout.unit != "metres":
+    if config.coordinates == 3 and layout.unit != "metres":
+        remedy = " or set model.coordinates to 2" if kind.coordinates is None else ""
         raise ConfigError(
             f"{source}: model '{kind.name}' sees x, y and z, but layout '{layout.name}' is in "
-            "image coordinates and has no depth; choose a data.layout in metres"
+            f"image coordinates and has no depth; choose a data.layout in metres{remedy}"
         )
     _check_categories(config, source)
+    check_augmentation(config, source)
     own_name = data.layout not in LAYOUTS and re.fullmatch(r"[\w.-]{1,64}", data.layout)
     if data.landmarks and not own_name:
         raise ConfigError(

@@ -9,7 +9,14 @@ from typing import Any
 from signbart.landmarks.layouts import Layout, get_layout
 from signbart.landmarks.own_layout import own_layout
 from signbart.models import DEFAULT_KIND, kind_of
-from signbart.models.fields import NOT_NEGATIVE, PROBABILITY, SHARE, in_range, positive
+from signbart.models.fields import (
+    NOT_NEGATIVE,
+    PROBABILITY,
+    SHARE,
+    in_range,
+    positive,
+    unless_default,
+)
 from signbart.models.kind import FEATURES
 
 NORMALIZATIONS = {
@@ -18,7 +25,11 @@ NORMALIZATIONS = {
     "gaps_filled": "shares of the image as they are, short gaps filled (published, 89 landmarks)",
     "body_centred": "3-D joints in metres: neck at the origin, facing the camera, torso length 1",
 }
-SCHEDULERS = ("cosine", "plateau", "constant")
+RESAMPLINGS = {
+    "nearest": "longer clips keep `max_frames` of their frames, shorter ones all (published)",
+    "linear": "every clip gets `max_frames` frames, between two of its own where need be",
+}
+SCHEDULERS = ("cosine", "plateau", "constant", "one_cycle")
 PRECISIONS = ("float32", "bf16")
 
 
@@ -31,6 +42,7 @@ class DataConfig:
             any where `landmarks` says what it is. In a file also the path of a YAML file, as for
             ``--source-layout``, which is read into the last two fields.
         max_frames: Longest clip T, in frames; longer clips are resampled uniformly.
+        resample: One of `RESAMPLINGS`.
         normalization: One of `NORMALIZATIONS`.
         categories: Class -> its category, for models that tell those too; every class, or none.
         landmarks: Landmark -> its group, in order, of a layout of one's own; else empty.
@@ -40,9 +52,14 @@ class DataConfig:
     layout: str = "kp90"
     max_frames: int = field(default=64, metadata=positive())
     normalization: str = field(default="bbox", metadata={"choices": tuple(NORMALIZATIONS)})
+    resample: str = field(
+        default="nearest", metadata=unless_default({"choices": tuple(RESAMPLINGS)})
+    )
     categories: dict[str, str] = field(default_factory=dict, hash=False)
-    landmarks: dict[str, str] = field(default_factory=dict, hash=False)
-    flip_pairs: dict[str, str] = field(default_factory=dict, hash=False)
+    landmarks: dict[str, str] = field(default_factory=dict, hash=False, metadata=unless_default({}))
+    flip_pairs: dict[str, str] = field(
+        default_factory=dict, hash=False, metadata=unless_default({})
+    )
 
     @property
     def landmark_layout(self) -> Layout:
@@ -64,12 +81,28 @@ class AugmentConfig:
 
     Attributes:
         probability: Share of clips that are changed at all; 0 switches augmentation off.
-        rotation_degrees: Rotation about the clip's centre, uniform in ± this many degrees.
+        rotation_degrees: Rotation about the clip's centre and the axis of view, uniform in ± this
+            many degrees.
         noise: Standard deviation of Gaussian noise on detected points, in the unit of the plane:
             image sizes, or torso lengths where bodies are centred.
-        drop_frames: Up to this share of a clip's frames is dropped; one frame always stays.
-        time_warp: Speed changes by a factor uniform in [1 - this, 1 + this].
+        drop_frames: Up to this share of a clip's frames is dropped; one frame always stays. Where
+            clips are resampled linearly, those that stay are stretched again.
+        time_warp: Speed changes by a factor uniform in [1 - this, 1 + this]. A clip of `max_frames`
+            does not get longer.
         flip: Share of the changed clips that are mirrored, left and right exchanged.
+        crop: Up to this share of a clip is cut off at either end.
+        time_curve: Time u in [0, 1] becomes u + w sin(πu), w uniform in ± this: the clip's
+            beginning plays faster and its end slower, or the other way round.
+        yaw_degrees: Rotation about the vertical, uniform in ± this; for layouts with a depth, which
+            need not be one that the model sees.
+        pitch_degrees: Likewise about the horizontal from left to right.
+        scale: Each axis is scaled by a factor of its own, uniform in [1 - this, 1 + this].
+        shear: x moves by y times a number uniform in ± this.
+        perspective: The image's plane leans, so that one end is up to 1 + this times as far away.
+        joint_offset: Standard deviation of an offset that each landmark keeps through a clip, as if
+            another body signed; in the unit of the plane.
+        drop_hand: One hand is missing for up to this share of a clip's frames, in one piece; for
+            layouts of images.
     """
 
     probability: float = field(default=0.4, metadata=SHARE)
@@ -78,6 +111,16 @@ class AugmentConfig:
     drop_frames: float = field(default=0.3, metadata=PROBABILITY)
     time_warp: float = field(default=0.3, metadata=PROBABILITY)
     flip: float = field(default=0.0, metadata=SHARE)
+    crop: float = field(default=0.0, metadata=unless_default(in_range(0.0, 0.4)))
+    # Beyond 1 / π time would run backwards.
+    time_curve: float = field(default=0.0, metadata=unless_default(in_range(0.0, 0.3)))
+    yaw_degrees: float = field(default=0.0, metadata=unless_default(in_range(0.0, 180.0)))
+    pitch_degrees: float = field(default=0.0, metadata=unless_default(in_range(0.0, 180.0)))
+    scale: float = field(default=0.0, metadata=unless_default(PROBABILITY))
+    shear: float = field(default=0.0, metadata=unless_default(PROBABILITY))
+    perspective: float = field(default=0.0, metadata=unless_default(in_range(0.0, 0.5)))
+    joint_offset: float = field(default=0.0, metadata=unless_default(NOT_NEGATIVE))
+    drop_hand: float = field(default=0.0, metadata=unless_default(PROBABILITY))
 
 
 @dataclass(frozen=True)
@@ -91,7 +134,8 @@ class TrainConfig:
         body_lr_scale: The rate of all but the heads is the rate times this, for models that start
             from trained weights.
         warmup_epochs: Epochs of linear warm-up; whole ones for ``plateau``.
-        scheduler: One of `SCHEDULERS`, after the warm-up.
+        scheduler: One of `SCHEDULERS`, after the warm-up; ``one_cycle`` has a warm-up of its own.
+        warmup_share: Share of the steps in which ``one_cycle`` warms up.
         plateau_factor: ``plateau`` multiplies the rate by this …
         plateau_patience: … after this many epochs without a lower validation loss.
         patience: Early stopping after this many epochs without improvement; 0 switches it off.
@@ -101,6 +145,12 @@ class TrainConfig:
         val_fraction: Share of training clips, stratified by class. With `val_signers` 0 and this 0
             nothing is held out: the last epoch is the best one.
         precision: ``float32`` or ``bf16`` (automatic mixed precision).
+        mixup: Clips are mixed in pairs, by a share from Beta(this, this) (mixup, arXiv:1710.09412),
+            inputs and losses; 0 switches it off.
+        cutmix: Instead of that, this share of the clips gets a piece of another one, up to half of
+            their frames (CutMix, arXiv:1905.04899, in time), and its loss by the piece's share.
+        ema: Decay by step of a moving average of the weights, which is then what is validated,
+            tested and saved; 0 switches it off.
     """
 
     seed: int = field(default=0, metadata=in_range(0, 2**32 - 1))
@@ -111,6 +161,7 @@ class TrainConfig:
     weight_decay: float = field(default=0.01, metadata=NOT_NEGATIVE)
     warmup_epochs: float = field(default=3.0, metadata=NOT_NEGATIVE)
     scheduler: str = field(default="cosine", metadata={"choices": SCHEDULERS})
+    warmup_share: float = field(default=0.15, metadata=unless_default(PROBABILITY))
     plateau_factor: float = field(default=0.1, metadata=in_range(0.0, 1.0, open_high=True))
     plateau_patience: int = field(default=5, metadata=in_range(0, float("inf")))
     label_smoothing: float = field(default=0.1, metadata=PROBABILITY)
@@ -119,6 +170,14 @@ class TrainConfig:
     val_signers: int = field(default=1, metadata=in_range(0, float("inf")))
     val_fraction: float = field(default=0.1, metadata=PROBABILITY)
     precision: str = field(default="float32", metadata={"choices": PRECISIONS})
+    mixup: float = field(default=0.0, metadata=unless_default(NOT_NEGATIVE))
+    cutmix: float = field(default=0.0, metadata=unless_default(SHARE))
+    ema: float = field(default=0.0, metadata=unless_default(PROBABILITY))
+
+    @property
+    def mixes(self) -> bool:
+        """Whether a clip may be of two classes in training."""
+        return self.mixup > 0 or self.cutmix > 0
 
 
 @dataclass(frozen=True)
@@ -139,13 +198,17 @@ class RunConfig:
     def to_dict(self) -> dict[str, Any]:
         """Plain containers, for YAML and checkpoint headers; `from_dict` reads them back."""
         tree = dataclasses.asdict(self)
+        for section in SECTIONS:
+            part = getattr(self, section)
+            default = dataclasses.asdict(type(part)())
+            for each in dataclasses.fields(part):
+                same = tree[section][each.name] == default[each.name]
+                if same and "unless_default" in each.metadata:
+                    del tree[section][each.name]
         model = {
             key: list(value) if isinstance(value, tuple) else value
             for key, value in tree["model"].items()
         }
-        for key in ("landmarks", "flip_pairs"):
-            if not tree["data"][key]:
-                del tree["data"][key]
         tree["model"] = model if self.kind == DEFAULT_KIND.name else {"kind": self.kind, **model}
         return tree
 
@@ -163,7 +226,12 @@ class RunConfig:
     @property
     def coordinates(self) -> int:
         """Of each landmark that the model sees: 2 (x, y) or 3 (x, y, z)."""
-        return kind_of(self.model).coordinates
+        return kind_of(self.model).coordinates or self.model.coordinates
+
+    @property
+    def augmented_coordinates(self) -> int:
+        """Of each landmark while it is augmented: 3 where depth is turned into the plane."""
+        return 3 if self.augment.yaw_degrees or self.augment.pitch_degrees else self.coordinates
 
     @property
     def num_keypoints(self) -> int:

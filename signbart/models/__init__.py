@@ -10,12 +10,13 @@ from __future__ import annotations
 from typing import Any
 
 from signbart.errors import ConfigError
-from signbart.models import mediapipe_gru, sign_transformer, signbart
+from signbart.models import conv_signbart, mediapipe_gru, sign_transformer, signbart
 from signbart.models.io_spec import IOSpec
 from signbart.models.kind import ModelKind
 
 MODEL_KINDS: dict[str, ModelKind] = {
-    kind.name: kind for kind in (signbart.KIND, sign_transformer.KIND, mediapipe_gru.KIND)
+    module.KIND.name: module.KIND
+    for module in (signbart, conv_signbart, sign_transformer, mediapipe_gru)
 }
 # Of a configuration that names none, and of the field's flat files.
 DEFAULT_KIND = signbart.KIND

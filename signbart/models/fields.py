@@ -15,6 +15,15 @@ def positive() -> dict[str, Any]:
     return in_range(1, float("inf"))
 
 
+def unless_default(limits: dict[str, Any]) -> dict[str, Any]:
+    """Metadata of a key that is written only where it differs from its default.
+
+    For keys that came later: the checkpoints of runs that do not use them stay the same, bit by
+    bit.
+    """
+    return {**limits, "unless_default": True}
+
+
 PROBABILITY = in_range(0.0, 1.0, open_high=True)
 SHARE = in_range(0.0, 1.0)
 NOT_NEGATIVE = in_range(0.0, float("inf"), open_high=True)

@@ -1,6 +1,7 @@
 """What goes in and what comes out: one object that every route and runtime works by.
 
-Legend: B batch, T frames, K keypoints, F features a frame, C classes, G categories of classes.
+Legend: B batch, T frames, K keypoints, D coordinates, F features a frame, C classes, G categories
+of classes.
 """
 
 from __future__ import annotations
@@ -171,6 +172,29 @@ def with_integers(spec: IOSpec, dtype: str) -> IOSpec:
         )
 
     return dataclasses.replace(spec, inputs=replaced(spec.inputs), outputs=replaced(spec.outputs))
+
+
+def points_spec(config: Any, batch: int | None, frames: int | None) -> IOSpec:
+    """Of kinds that take landmarks and score classes.
+
+    Args:
+        config: Has ``num_keypoints`` K, ``coordinates`` D, ``num_labels`` C and
+            ``max_position_embeddings``.
+        batch: B; None for any.
+        frames: T; None for any.
+
+    Returns:
+        Keypoints (B, T, K, D) and a mask (B, T) -> logits (B, C).
+    """
+    shape = (batch, frames, config.num_keypoints, config.coordinates)
+    return IOSpec(
+        inputs=(
+            TensorSpec(KEYPOINTS, shape, "float32"),
+            TensorSpec(ATTENTION_MASK, (batch, frames), "int32"),
+        ),
+        outputs=(TensorSpec(LOGITS, (batch, config.num_labels), "float32"),),
+        longest=config.max_position_embeddings,
+    )
 
 
 def classifier_spec(config: Any, batch: int | None, frames: int | None) -> IOSpec:

@@ -25,8 +25,7 @@ class Published:
     Attributes:
         option: That names one, of ``bridge/export_models.py``.
         file: What is looked for where the option is not given.
-        asks: Keywords of the kind's ``read_published`` that tensors may not tell; ``trust_pickle``
-            is always one.
+        asks: Keywords of the kind's ``read_published`` that tensors may not tell.
     """
 
     option: str
@@ -69,7 +68,7 @@ class ModelKind:
         check: (configuration, layout, source) -> the configuration, completed from the landmark
             layout; raises `ConfigError` where it does not fit that or itself.
         frame: `POINTS` or `FEATURES`.
-        coordinates: Of each landmark: 2 (x, y) or 3 (x, y, z).
+        coordinates: Of each landmark: 2 (x, y) or 3 (x, y, z); None: its configuration says.
         open_length: Whether its .onnx takes clips of any length.
         length_key: What limits the length of a clip, for messages.
         default_route: Of ``bridge/export_models.py``; docs/other_models.md has the measurements.
@@ -89,7 +88,7 @@ class ModelKind:
     io_spec: Callable[[Any, int | None, int | None], IOSpec]
     check: Callable[[Any, Layout, str], Any]
     frame: str = POINTS
-    coordinates: int = 2
+    coordinates: int | None = 2
     open_length: bool = True
     length_key: str = "the frames that the model has positions for"
     default_route: str = "litert"
@@ -102,13 +101,18 @@ class ModelKind:
 
 
 def check_joints(config: Any, layout: Layout, source: str) -> Any:
-    """`config` with ``joint_idx`` filled in: every landmark of the layout where it names none.
+    """`config` with ``joint_idx`` filled in, and ``coordinates`` where it has them.
+
+    That is every landmark of the layout where it names none, and its depth where there is one and
+    nothing is said of it.
 
     Raises:
         ConfigError: An index is beyond the layout.
     """
     if config.joint_idx is None:
         config = dataclasses.replace(config, joint_idx=tuple(range(layout.num_keypoints)))
+    if getattr(config, "coordinates", 0) is None:
+        config = dataclasses.replace(config, coordinates=3 if layout.unit == "metres" else 2)
     for index in config.joint_idx:
         if not 0 <= index < layout.num_keypoints:
             raise ConfigError(

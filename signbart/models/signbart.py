@@ -5,9 +5,10 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 
 from signbart.errors import ConfigError
-from signbart.models.fields import PROBABILITY, positive
-from signbart.models.io_spec import ATTENTION_MASK, KEYPOINTS, LOGITS, IOSpec, TensorSpec
+from signbart.models.fields import PROBABILITY, in_range, positive, unless_default
+from signbart.models.io_spec import points_spec
 from signbart.models.kind import Axes, ModelKind, check_joints
+from signbart.models.motion import num_inputs
 
 # What both implementations of the model agree on.
 #
@@ -34,6 +35,9 @@ class SignBartConfig:
             None in a file means every landmark of the layout.
         num_labels: Number of classes C. None means as many as the data set has.
         pe: Kind of position embedding; only ``learn`` exists.
+        coordinates: Of each landmark: 2 as published, x for the encoder and y for the decoder; or
+            3, where the layout has a depth z, which then goes to both.
+        motion: Whether each side also reads how its coordinates change; see `models.motion`.
     """
 
     joint_idx: tuple[int, ...] | None = None
@@ -51,6 +55,8 @@ class SignBartConfig:
     attention_dropout: float = field(default=0.0, metadata=PROBABILITY)
     classifier_dropout: float = field(default=0.1, metadata=PROBABILITY)
     pe: str = field(default="learn", metadata={"choices": ("learn",)})
+    coordinates: int = field(default=2, metadata=unless_default(in_range(2, 3)))
+    motion: bool = field(default=False, metadata=unless_default({}))
 
     def __post_init__(self):
         for side in ("encoder", "decoder"):
@@ -68,25 +74,19 @@ class SignBartConfig:
             raise ConfigError("model.joint_idx is not set: load the file with load_config()")
         return len(self.joint_idx)
 
-
-def _io_spec(config: SignBartConfig, batch: int | None, frames: int | None) -> IOSpec:
-    """Keypoints (B, T, K, 2) and a mask -> logits (B, C)."""
-    return IOSpec(
-        inputs=(
-            TensorSpec(KEYPOINTS, (batch, frames, config.num_keypoints, 2), "float32"),
-            TensorSpec(ATTENTION_MASK, (batch, frames), "int32"),
-        ),
-        outputs=(TensorSpec(LOGITS, (batch, config.num_labels), "float32"),),
-        longest=config.max_position_embeddings,
-    )
+    @property
+    def num_inputs(self) -> int:
+        """How many numbers a frame has for each side, encoder and decoder."""
+        return num_inputs(self.num_keypoints * (self.coordinates - 1), self.motion)
 
 
 KIND = ModelKind(
     name="signbart",
     title="SignBART",
     config=SignBartConfig,
-    io_spec=_io_spec,
+    io_spec=points_spec,
     check=check_joints,
+    coordinates=None,
     length_key="model.max_position_embeddings",
     trained_in=("torch", "keras"),
     fake_quantized=True,

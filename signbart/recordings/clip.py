@@ -59,6 +59,7 @@ class ClipSet:
         landmark_names: K names, where they are known and the number of landmarks does not say
             which model layout they are.
         notes: What was there and not read, or supposed when it was read; one line each.
+        made_from: What ``clips pack`` made it from and how, step by step; empty where it did not.
     """
 
     clips: tuple[Clip, ...]
@@ -66,6 +67,7 @@ class ClipSet:
     skipped: tuple[str, ...] = ()
     landmark_names: tuple[str, ...] | None = None
     notes: tuple[str, ...] = ()
+    made_from: tuple[str, ...] = ()
 
     def __len__(self) -> int:
         return len(self.clips)
@@ -103,6 +105,10 @@ class ClipSet:
         """The clips at `indices`, in that order, under the same class names."""
         clips = tuple(self.clips[index] for index in indices)
         return ClipSet(clips, self.class_names, landmark_names=self.landmark_names)
+
+    def after(self, step: str, whole: ClipSet) -> ClipSet:
+        """The same, made from `whole` by this step."""
+        return dataclasses.replace(self, made_from=(*whole.made_from, step))
 
     def relabel(self, class_names: Sequence[str], source: str) -> ClipSet:
         """The clips with labels that count a model's classes.

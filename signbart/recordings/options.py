@@ -3,13 +3,47 @@
 from __future__ import annotations
 
 import argparse
+from collections.abc import Sequence
+from pathlib import Path
 from typing import Any
 
+from signbart.errors import ClipError
 from signbart.landmarks.layouts import Layout
 from signbart.recordings.clip import ClipSet
 from signbart.recordings.data_source import DataSource
 from signbart.recordings.doctor import Report
 from signbart.recordings.recording import Changes
+from signbart.recordings.text_files import read_text
+
+
+class SignerNames(argparse.Action):
+    """Takes signers by name, or ``@FILE``, which names one a line: a division that stays fixed.
+
+    Raises `ClipError` where there is no such file, or it names nobody. Empty lines and what is
+    behind a ``#`` do not count.
+    """
+
+    def __call__(
+        self,
+        parser: argparse.ArgumentParser,
+        namespace: argparse.Namespace,
+        values: Sequence[str],
+        option_string: str | None = None,
+    ) -> None:
+        """Keeps the names, each once."""
+        names = []
+        for value in values:
+            named = _names_in(Path(value[1:])) if value.startswith("@") else [value]
+            names += [name for name in named if name not in names]
+        setattr(namespace, self.dest, names)
+
+
+def _names_in(path: Path) -> list[str]:
+    lines = [line.partition("#")[0].strip() for line in read_text(path).splitlines()]
+    names = [line for line in lines if line]
+    if not names:
+        raise ClipError(f"{path}: names no signer; write one a line")
+    return names
 
 
 def add_reading_arguments(parser: argparse.ArgumentParser, *, signers: bool = True) -> None:

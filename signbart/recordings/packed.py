@@ -11,6 +11,7 @@
 | class_names, signer_names | text; the latter optional | |
 | split | (N) text, optional | train, val, test or all |
 | landmark_names | (K) text, optional | where no model layout has these landmarks in this order |
+| made_from | text, optional | what ``clips pack`` made it from and how, a step each |
 
 Where a value is too large for int16, ``kp_q`` is int32 or float32. Where it is not compressed it is
 not loaded, but mapped (`mapped`); ``pack --layout`` writes it so. `packed_reading` reads both.
@@ -42,12 +43,12 @@ _INT32_MAX = 2**24  # what float32 tells apart
 # array's numbers to a multiple of 64 bytes behind the header of the member.
 _ALIGNING = struct.pack("<HHxx", 0xD935, 2)
 REQUIRED = ("kp_q", "scale", "label", "class_names")
-OPTIONAL = ("offsets", "signer", "rep", "signer_names", "split", "landmark_names")
+OPTIONAL = ("offsets", "signer", "rep", "signer_names", "split", "landmark_names", "made_from")
 
 
 @dataclass(frozen=True)
 class Packed:
-    """A packed file's columns: one entry a clip, but for `class_names` and `landmark_names`."""
+    """A packed file's columns: one entry a clip, but for the names and `made_from`."""
 
     landmarks: Sequence[np.ndarray | MappedLandmarks]
     labels: Sequence[int]
@@ -56,6 +57,7 @@ class Packed:
     class_names: Sequence[str]
     splits: Sequence[str] | None = None
     landmark_names: tuple[str, ...] | None = None
+    made_from: tuple[str, ...] = ()
 
 
 def packing_step(landmarks: Sequence[np.ndarray | MappedLandmarks], largest: float) -> float:
@@ -125,6 +127,8 @@ def save_packed(packed: Packed, path: Path, *, mapped: bool = False) -> float:
         arrays["split"] = np.array(packed.splits)
     if packed.landmark_names is not None:
         arrays["landmark_names"] = np.array(packed.landmark_names)
+    if packed.made_from:
+        arrays["made_from"] = np.array(packed.made_from)
     dtype = np.dtype(whole if step else np.float32)
     shape = (int(offsets[-1]), *shapes.pop())
     member = zipfile.ZipInfo("kp_q.npy")
@@ -182,5 +186,6 @@ def write_packed(clip_set: ClipSet, path: str | Path, *, mapped: bool = False) -
         if any(clip.split != "all" for clip in clip_set.clips)
         else None,
         landmark_names=clip_set.landmark_names,
+        made_from=clip_set.made_from,
     )
     return save_packed(columns, Path(path), mapped=mapped)

@@ -118,6 +118,7 @@ def load_packed(path: Path) -> Packed:
         class_names=class_names,
         splits=splits,
         landmark_names=names,
+        made_from=texts("made_from") if "made_from" in arrays else (),
     )
 
 
@@ -164,7 +165,9 @@ def read_packed(path: Path, split: str = "all") -> Contents:
             unit="metres",
             up=True,
         )
-    return Contents(_recordings(path, columns, layout), columns.class_names)
+    return Contents(
+        _recordings(path, columns, layout), columns.class_names, made_from=columns.made_from
+    )
 
 
 def _recordings(path: Path, columns: Packed, layout: SourceLayout | None) -> Iterator[Recording]:

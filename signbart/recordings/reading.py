@@ -242,7 +242,12 @@ def _to_set(
         lacking = ClipSet((), (), landmark_names=names).lacking(only)
         notes, names = [*notes, *([lacking] if lacking else [])], None
     return ClipSet(
-        tuple(good), tuple(class_names), tuple(skipped), landmark_names=names, notes=tuple(notes)
+        tuple(good),
+        tuple(class_names),
+        tuple(skipped),
+        names,
+        tuple(notes),
+        tuple(contents.made_from),
     )
 
 

@@ -57,12 +57,14 @@ class Contents:
         class_names: The classes in the order of their labels, where something says so.
         notes: What was there and not read, and what was supposed, one line each.
         total: How many recordings there will be, where that is known before.
+        made_from: See `clip.ClipSet`.
     """
 
     recordings: Iterable[Recording | ClipError]
     class_names: Sequence[str] | None = None
     notes: list[str] = field(default_factory=list)
     total: int | None = None
+    made_from: Sequence[str] = ()
 
 
 @dataclass(frozen=True)

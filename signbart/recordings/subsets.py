@@ -5,6 +5,8 @@ from __future__ import annotations
 import dataclasses
 from collections import defaultdict
 from collections.abc import Sequence
+from hashlib import sha256
+from pathlib import Path
 
 import numpy as np
 
@@ -12,6 +14,12 @@ from signbart.errors import ClipError
 from signbart.recordings.clip import ClipSet
 from signbart.recordings.folders import some
 from signbart.recordings.names import looks
+
+
+def from_source(clips: ClipSet, source: str) -> ClipSet:
+    """The set, noting where it is from: the name of its path, and what identifies its clips."""
+    known = clips.fingerprint()
+    return clips.after(f"{Path(source).name}: {len(clips)} clips, SHA-256 {known}", clips)
 
 
 def select_classes(clips: ClipSet, names: Sequence[str], source: str) -> ClipSet:
@@ -41,7 +49,8 @@ def select_classes(clips: ClipSet, names: Sequence[str], source: str) -> ClipSet
     )
     ordered = tuple(sorted(labels, key=labels.__getitem__))
     class_names = tuple(clips.class_names[label] for label in ordered)
-    return dataclasses.replace(clips, clips=chosen, class_names=class_names)
+    part = dataclasses.replace(clips, clips=chosen, class_names=class_names)
+    return part.after(f"classes {', '.join(class_names)}", clips)
 
 
 def clips_by(clips: ClipSet, signers: Sequence[str], source: str) -> ClipSet:
@@ -50,11 +59,29 @@ def clips_by(clips: ClipSet, signers: Sequence[str], source: str) -> ClipSet:
     Raises:
         ClipError: There is no such signer.
     """
+    _require_signers(clips, signers, source)
+    chosen = clips.select(at for at, signer in enumerate(clips.signers) if signer in signers)
+    return chosen.after(f"signers {', '.join(signers)}", clips)
+
+
+def clips_not_by(clips: ClipSet, signers: Sequence[str], source: str) -> ClipSet:
+    """The clips by all other signers; see `clips_by`.
+
+    Raises:
+        ClipError: There is no such signer, or no other.
+    """
+    _require_signers(clips, signers, source)
+    rest = clips.select(at for at, signer in enumerate(clips.signers) if signer not in signers)
+    if not len(rest):
+        raise ClipError(f"{source} has no clips by others than {some([*signers])}")
+    return rest.after(f"without signers {', '.join(signers)}", clips)
+
+
+def _require_signers(clips: ClipSet, signers: Sequence[str], source: str) -> None:
     unknown = [name for name in signers if name not in clips.signer_names]
     if unknown:
         known = some([*clips.signer_names])
         raise ClipError(f"{source} has no clips by {some(unknown)}; the signers are {known}")
-    return clips.select(at for at, signer in enumerate(clips.signers) if signer in signers)
 
 
 def cap_clips(clips: ClipSet, most: int, seed: int) -> ClipSet:
@@ -69,7 +96,8 @@ def cap_clips(clips: ClipSet, most: int, seed: int) -> ClipSet:
         for at in rng.permutation(members)[:most].tolist()
     ]
     chosen = tuple(clips.clips[at] for at in sorted(kept))
-    return dataclasses.replace(clips, clips=chosen)
+    part = dataclasses.replace(clips, clips=chosen)
+    return part.after(f"at most {most} clips of a class by a signer, seed {seed}", clips)
 
 
 def merge_sets(sets: Sequence[ClipSet], sources: Sequence[str]) -> ClipSet:
@@ -80,7 +108,7 @@ def merge_sets(sets: Sequence[ClipSet], sources: Sequence[str]) -> ClipSet:
         sources: Their paths, for messages.
 
     Raises:
-        ClipError: They differ in landmarks or in coordinates.
+        ClipError: They differ in landmarks or in coordinates, or have clips in common.
     """
     first = sets[0]
     shape = first.clips[0].landmarks.shape[1:]
@@ -102,10 +130,25 @@ def merge_sets(sets: Sequence[ClipSet], sources: Sequence[str]) -> ClipSet:
         for one in sets
         for clip in one.clips
     )
+    _refuse_doubles(sets, sources)
     return ClipSet(
         merged,
         tuple(names.values()),
         tuple(line for one in sets for line in one.skipped),
         first.landmark_names,
         tuple(line for one in sets for line in one.notes),
+        tuple(line for one in sets for line in one.made_from),
     )
+
+
+def _refuse_doubles(sets: Sequence[ClipSet], sources: Sequence[str]) -> None:
+    seen: dict[tuple[str, str, bytes], int] = {}
+    for at, one in enumerate(sets):
+        for clip in one.clips:
+            numbers = np.ascontiguousarray(clip.landmarks).tobytes()
+            key = looks(one.class_names[clip.label]), clip.signer, sha256(numbers).digest()
+            if seen.setdefault(key, at) != at:
+                raise ClipError(
+                    f"{sources[at]}: {clip.source} is in {sources[seen[key]]} too, of the same "
+                    "class and signer; merge sets without a clip in common, or it would count twice"
+                )

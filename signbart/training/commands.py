@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import argparse
+import sys
 from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from signbart.console import next_command, print_table
-from signbart.recordings.options import add_reading_arguments
+from signbart.recordings.options import SignerNames, add_reading_arguments
 from signbart.training.options import (
     EpochReport,
     init_of,
@@ -41,6 +42,12 @@ def train_one(
 
     config = load_config(options.config, options.overrides)
     init = init_of(options)
+    if init is None and config.train.body_lr_scale != 1.0 and is_main:
+        print(
+            "warning: train.body_lr_scale slows the learning of random weights down; it is for "
+            "models that start from trained ones: give --init, or leave it at 1",
+            file=sys.stderr,
+        )
     clips = read_data(options, layout=config.data.landmark_layout, quiet=not is_main)
     with EpochReport(config.train.epochs, quiet=not is_main) as report:
         results = train(
@@ -145,8 +152,10 @@ def add_quantized_arguments(parser: argparse.ArgumentParser, *, checkpoint: str)
     add(
         "--test-signers",
         nargs="*",
+        action=SignerNames,
         metavar="SIGNER",
-        help="signers to test on, where the checkpoint does not say whom it was tested on",
+        help="signers to test on, where the checkpoint does not say whom it was tested on; @FILE "
+        "names them a line each",
     )
     add(
         "--split",

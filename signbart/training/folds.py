@@ -19,6 +19,7 @@ from signbart.console import print_table
 from signbart.engines import run_tasks
 from signbart.errors import ClipError, ConfigError
 from signbart.files import make_folder, write_text
+from signbart.recordings.options import SignerNames
 from signbart.training.options import add_run_arguments, print_skipped
 
 if TYPE_CHECKING:
@@ -34,7 +35,12 @@ def add_fold_arguments(parser: argparse.ArgumentParser) -> None:
     """The options of training, of which folds, and of how many at a time."""
     add_run_arguments(parser, output="receives a folder for each fold, for example runs/NAME")
     parser.add_argument(
-        "--signers", nargs="+", default=[], help="only these folds (default: every signer)"
+        "--signers",
+        nargs="+",
+        action=SignerNames,
+        default=[],
+        metavar="SIGNER",
+        help="only these folds; @FILE names them a line each (default: every signer)",
     )
     parser.add_argument(
         "--jobs",
@@ -150,7 +156,7 @@ def check_folds(
     from signbart.training.requirements import with_labels
     from signbart.training.run_folder import find_run
 
-    there = _folds_in(output)
+    there = folds_in(output)
     if not resume and set(there) & set(names):
         raise ConfigError(f"{output} already holds folds; pass --resume to go on with them")
     if (ALL in there and [*names] != [ALL]) or (ALL in names and set(there) - {ALL}):
@@ -170,7 +176,7 @@ def check_folds(
         )
 
 
-def _folds_in(output: Path) -> list[str]:
+def folds_in(output: Path) -> list[str]:
     """Names of the folds that have begun in a folder, of whatever framework, sorted."""
     from signbart.training.run_folder import holds_run
 
@@ -197,7 +203,7 @@ def _summarise(output: Path) -> None:
     """Prints the table and writes ``summary.csv``: a row a finished fold, mean, and deviation."""
     from signbart.training.run_folder import RESULTS, csv_text
 
-    signers = [name for name in _folds_in(output) if (output / name / RESULTS).is_file()]
+    signers = [name for name in folds_in(output) if (output / name / RESULTS).is_file()]
     rows: list[dict[str, Any]] = []
     for signer in signers:
         results = json.loads((output / signer / RESULTS).read_text(encoding="utf-8"))

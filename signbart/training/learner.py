@@ -82,7 +82,13 @@ class Learner(Protocol):
         """
 
     def evaluate(self, data: PreparedClips) -> Evaluation:
-        """The model on clips, as it stands and as it was prepared."""
+        """The model that `save` writes, on clips, as it was prepared.
+
+        It is the one of the averaged weights where ``train.ema`` asks for them.
+        """
+
+    def evaluate_plain(self, data: PreparedClips) -> Evaluation:
+        """The model of the weights that are trained, not of their average; asked with ``ema``."""
 
     def evaluator_of(
         self, checkpoint: Any, source: str | Path
@@ -90,7 +96,10 @@ class Learner(Protocol):
         """Evaluates an ordinary model of a checkpoint's weights, without preparation."""
 
     def save(self, path: Path, progress: Mapping[str, Any], *, resumable: bool) -> None:
-        """Writes an ordinary checkpoint, with the optimizer's state where it is to be resumed."""
+        """Writes an ordinary checkpoint, with the optimizer's state where it is to be resumed.
+
+        With ``train.ema`` its model has the averaged weights, and the state also the others.
+        """
 
     def open_event_writer(self, folder: Path, purge_step: int) -> EventWriter:
         """TensorBoard's writer; events of interrupted runs from `purge_step` on are hidden."""

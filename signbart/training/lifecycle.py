@@ -20,9 +20,11 @@ from signbart.configuration.schema import RunConfig
 from signbart.errors import ConfigError
 from signbart.files import write_text
 from signbart.recordings.clip import ClipSet
+from signbart.training.confidence import fit_temperature, temperature_of
 from signbart.training.frameworks import Framework
 from signbart.training.learner import Evaluation, Learner, Start
 from signbart.training.metrics import score
+from signbart.training.predictions import Predictions, identify, write_predictions
 from signbart.training.progress import (
     describe_run,
     identify_recordings,
@@ -32,7 +34,7 @@ from signbart.training.progress import (
     record_epoch,
 )
 from signbart.training.requirements import require_trainable, with_labels
-from signbart.training.run_folder import RESULTS, csv_text, find_run, run_lock
+from signbart.training.run_folder import EVALUATION, RESULTS, csv_text, find_run, run_lock
 from signbart.training.schedule import Plateau, learning_rate
 from signbart.training.splits import Split, split_clips
 
@@ -69,7 +71,7 @@ def train(
         start: What to go on from; by default training begins with random weights.
 
     Returns:
-        What ``results.json`` holds: split, best epoch, scores in percent.
+        What ``results.json`` holds: split, best epoch, temperature, scores in percent.
 
     Raises:
         ConfigError: The folder holds another run, or the configuration does not fit the data or
@@ -100,7 +102,10 @@ def train(
         learner.load(start.checkpoint, start.source)
     learner.refresh()
     progress = {**(state.progress if state else new_progress()), **identity}
-    run = _Run(learner, config, split, data, output, framework, progress, start)
+    if clips.made_from:
+        progress["made_from"] = list(clips.made_from)
+    tested = clips.select(split.test)
+    run = _Run(learner, config, split, data, tested, output, framework, progress, start)
     with run_lock(output, config) if learner.is_main else nullcontext():
         if learner.is_main:
             announce(run.describe())
@@ -120,6 +125,7 @@ class _Run:
     config: RunConfig
     split: Split
     data: Mapping[str, PreparedClips]
+    tested: ClipSet
     output: Path
     framework: Framework
     progress: dict[str, Any]
@@ -177,45 +183,68 @@ class _Run:
     def results(self, load: Callable[[Path], Any]) -> dict[str, Any]:
         """Scores of the best checkpoint, and who was trained, validated and tested on.
 
+        With averaged weights also ``last_plain``, those of the plain weights after the last epoch.
         With a start also those of the model it started from: ``plain`` as it came, and where it is
-        prepared for training also ``prepared``.
+        prepared for training also ``prepared``. What the best one says of each test clip goes into
+        `EVALUATION`, but for prepared ones: the checkpoint itself says something else.
         """
         self.learner.wait_for_others()  # the main process may still be writing
         best = self.output / self.framework.best
+        plain = {}
+        if self.config.train.ema:
+            plain["last_plain"] = self._scores(self._evaluations(self.learner.evaluate_plain))
+        found = self._prepared_evaluations(load(best), best)
+        prepared = self.start is not None and self.start.preparation is not None
+        if self.learner.is_main and "test" in found and not prepared:
+            self._keep(best, found["test"])
+        made_from = self.progress.get("made_from")
         outcome: dict[str, Any] = {
             "clips": {name: len(data) for name, data in self.data.items()},
+            **({"made_from": made_from} if made_from else {}),
             "val_signers": list(self.split.val_signers),
             "test_signers": list(self.split.test_signers),
             "epochs": self.progress["epoch"],
             "best_epoch": self.progress["best"]["epoch"],
+            "temperature": round(temperature_of(self.progress, best), 4),
             "parameters": self.learner.parameters,
-            **self._prepared_scores(load(best), best),
+            **self._scores(found),
+            **plain,
         }
         if self.start is not None:
             before = self.start.checkpoint, self.start.source
             outcome["start"] = {
                 **self.start.identity,
-                "plain": self._scores(self.learner.evaluator_of(*before)),
+                "plain": self._scores(self._evaluations(self.learner.evaluator_of(*before))),
             }
-            if self.start.preparation is not None:
-                outcome["start"]["prepared"] = self._prepared_scores(*before)
+            if prepared:
+                found = self._prepared_evaluations(*before)
+                outcome["start"]["prepared"] = self._scores(found)
         return outcome
 
-    def _prepared_scores(self, checkpoint: Any, source: str | Path) -> dict[str, Any]:
+    def _prepared_evaluations(self, checkpoint: Any, source: str | Path) -> dict[str, Evaluation]:
         self.learner.load(checkpoint, source)
         self.learner.refresh()
-        return self._scores(self.learner.evaluate)
+        return self._evaluations(self.learner.evaluate)
 
-    def _scores(self, evaluate: Callable[[PreparedClips], Evaluation]) -> dict[str, Any]:
-        """Percentages on the validation and test clips, where there are any."""
-        found = {}
-        for name in ("val", "test"):
-            if len(self.data[name]):
-                evaluation = evaluate(self.data[name])
-                found[name] = percentages(score(evaluation.logits, self.data[name].labels)) | {
-                    key: round(value, 3) for key, value in evaluation.percentages.items()
-                }
-        return found
+    def _evaluations(
+        self, evaluate: Callable[[PreparedClips], Evaluation]
+    ) -> dict[str, Evaluation]:
+        """Of the validation and the test clips, where there are any."""
+        return {name: evaluate(self.data[name]) for name in ("val", "test") if len(self.data[name])}
+
+    def _scores(self, evaluations: Mapping[str, Evaluation]) -> dict[str, Any]:
+        """Percentages of the parts that were evaluated."""
+        return {
+            name: percentages(score(evaluation.logits, self.data[name].labels))
+            | {key: round(value, 3) for key, value in evaluation.percentages.items()}
+            for name, evaluation in evaluations.items()
+        }
+
+    def _keep(self, best: Path, evaluation: Evaluation) -> None:
+        """Writes down what the best checkpoint says of the test clips."""
+        temperature = temperature_of(self.progress, best)
+        kept = Predictions.of(best.name, self.tested, evaluation.logits, temperature)
+        write_predictions(self.output / EVALUATION, kept, identify(best, self.tested))
 
     def _train_epoch(self, epoch: int) -> dict[str, float]:
         """One pass over the training clips; their mean loss, accuracy and final learning rate."""
@@ -242,12 +271,18 @@ class _Run:
             return {}
         evaluation = self.learner.evaluate(data)
         scores = score(evaluation.logits, data.labels)
-        return {
+        row = {
             "val_loss": evaluation.loss,
             "val_accuracy": 100 * scores.accuracy,
             "val_top5": 100 * scores.top5,
+            "val_temperature": fit_temperature(evaluation.logits, data.labels),
             **{f"val_{key}": value for key, value in evaluation.percentages.items()},
         }
+        if self.config.train.ema:
+            plain = self.learner.evaluate_plain(data)
+            row["plain_val_loss"] = plain.loss
+            row["plain_val_accuracy"] = 100 * score(plain.logits, data.labels).accuracy
+        return row
 
     def _record(self, row: dict[str, Any]) -> bool:
         """Adds a trained epoch to the progress; True where it is the best so far."""

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from signbart.errors import ConfigError
-from signbart.recordings.options import add_reading_arguments
+from signbart.recordings.options import SignerNames, add_reading_arguments
 
 if TYPE_CHECKING:
     from signbart.training.warm_start import Init
@@ -125,9 +125,11 @@ def add_split_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--test-signers",
         nargs="+",
+        action=SignerNames,
         default=[],
         metavar="SIGNER",
-        help="signers to test on, kept out of training and of the choice of the best epoch",
+        help="signers to test on, kept out of training and of the choice of the best epoch; @FILE "
+        "names them a line each",
     )
 
 

@@ -6,6 +6,7 @@ Legend: N clips, C classes.
 from __future__ import annotations
 
 import csv
+import dataclasses
 import io
 import json
 from collections.abc import Mapping, Sequence
@@ -20,6 +21,7 @@ from signbart.console import NOT_RUN
 from signbart.errors import SignBartError
 from signbart.files import atomic_write, file_sha256, make_folder, write_text
 from signbart.recordings.clip import ClipSet
+from signbart.training.confidence import expected_calibration_error, softmax, temperature_of
 from signbart.training.metrics import Scores, confusion, score
 
 INDEX = "evaluation.json"
@@ -37,6 +39,7 @@ class Predictions:
         signers: N.
         labels: (N,) int64.
         logits: (N, C) float32.
+        temperature: What the model carries to divide them by; see `confidence`.
     """
 
     model: str
@@ -45,6 +48,20 @@ class Predictions:
     signers: tuple[str, ...]
     labels: np.ndarray
     logits: np.ndarray
+    temperature: float = 1.0
+
+    @classmethod
+    def of(cls, model: str, clips: ClipSet, logits: np.ndarray, temperature: float) -> Predictions:
+        """What a model of that name said of clips whose labels count its own classes."""
+        return cls(
+            model,
+            clips.class_names,
+            tuple(clip.source for clip in clips.clips),
+            clips.signers,
+            clips.labels,
+            logits,
+            temperature,
+        )
 
     @cached_property
     def scores(self) -> Scores:
@@ -56,11 +73,14 @@ class Predictions:
         """(C, C) counts: row the label, column the prediction."""
         return confusion(self.logits, self.labels)
 
+    @cached_property
+    def calibration_error(self) -> float:
+        """Expected calibration error at the model's own temperature, as a share."""
+        return expected_calibration_error(self.logits, self.labels, self.temperature)
+
     def named(self, model: str) -> Predictions:
         """The same under another name."""
-        return Predictions(
-            model, self.class_names, self.clips, self.signers, self.labels, self.logits
-        )
+        return dataclasses.replace(self, model=model)
 
 
 def write_predictions(folder: Path, evaluation: Predictions, made_from: Mapping[str, Any]) -> None:
@@ -82,6 +102,7 @@ def write_predictions(folder: Path, evaluation: Predictions, made_from: Mapping[
         "class_names": list(evaluation.class_names),
         "clips": list(evaluation.clips),
         "signers": list(evaluation.signers),
+        "temperature": evaluation.temperature,
     }
     write_text(folder / INDEX, json.dumps(index, indent=1, ensure_ascii=False) + "\n")
 
@@ -139,12 +160,14 @@ def read_predictions(folder: Path, model: str, sha256: str | None = None) -> Pre
         ) from None
     return Predictions(
         model, tuple(about["class_names"]), tuple(about["clips"]), tuple(about["signers"]),
-        labels, logits,
+        labels, logits, temperature_of(about, folder / INDEX),
     )  # fmt: skip
 
 
 def pool(evaluations: Sequence[Predictions], model: str) -> Predictions:
     """Several evaluations of the same classes, on clips of their own, as one.
+
+    Logits are divided by the temperature of the model that gave them.
 
     Args:
         evaluations: At least one.
@@ -162,7 +185,7 @@ def pool(evaluations: Sequence[Predictions], model: str) -> Predictions:
         tuple(clip for e in evaluations for clip in e.clips),
         tuple(signer for e in evaluations for signer in e.signers),
         np.concatenate([e.labels for e in evaluations]),
-        np.concatenate([e.logits for e in evaluations]),
+        np.concatenate([e.logits / np.float32(e.temperature) for e in evaluations]),
     )
 
 
@@ -178,14 +201,12 @@ def _read_index(folder: Path) -> dict[str, Any]:
 
 
 def _predictions_csv(evaluation: Predictions) -> str:
-    """A row a clip: what it is, what the model says, and how sure it is (softmax)."""
+    """A row a clip: what it is, what the model says, and how sure it is."""
     text = io.StringIO()
     writer = csv.writer(text, lineterminator="\n")
     writer.writerow(["clip", "signer", "label", "predicted", "correct", "score", "top5"])
-    logits = evaluation.logits.astype(np.float64)
-    scores = np.exp(logits - logits.max(axis=1, keepdims=True))
-    scores /= scores.sum(axis=1, keepdims=True)
-    highest = np.argsort(-logits, axis=1, kind="stable")[:, :5]
+    scores = softmax(evaluation.logits, evaluation.temperature)
+    highest = np.argsort(-evaluation.logits, axis=1, kind="stable")[:, :5]
     names = evaluation.class_names
     for at, label in enumerate(evaluation.labels):
         best = highest[at, 0]
@@ -203,13 +224,14 @@ def _predictions_csv(evaluation: Predictions) -> str:
     return text.getvalue()
 
 
-SCORE_COLUMNS = ("model", "clips", "accuracy", "top-5", "mean class accuracy")
+SCORE_COLUMNS = ("model", "clips", "accuracy", "top-5", "mean class accuracy", "calibration error")
 
 
 def score_row(evaluation: Predictions) -> list[str]:
     """Cells of `SCORE_COLUMNS`, in percent."""
     scores = evaluation.scores
     shares = (scores.accuracy, scores.top5, scores.mean_class_accuracy)
+    shares += (evaluation.calibration_error,)
     return [evaluation.model, str(scores.count), *(f"{100 * share:.2f}" for share in shares)]
 
 

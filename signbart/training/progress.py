@@ -38,14 +38,21 @@ def describe_run(
     how = ""
     if clips["val"]:
         how = f" ({', '.join(split.val_signers) or 'of the training signers'})"
+    frames = "resampled to" if config.data.resample == "linear" else "up to"
     tested = f" ({', '.join(split.test_signers)})" if split.test_signers else ""
+    averaged = ""
+    if decay := config.train.ema:
+        averaged = (
+            f"\nweights are averaged (EMA, {decay:g}): the average is validated, tested and saved, "
+            "as best and as last; the plain weights are scored beside it"
+        )
     return (
         f"{config.name}: {parameters:,} parameters, "
         f"{config.model.num_labels} classes, {config.num_keypoints} keypoints of layout "
-        f"{config.data.layout}, up to {config.data.max_frames} frames, normalisation "
+        f"{config.data.layout}, {frames} {config.data.max_frames} frames, normalisation "
         f"{config.data.normalization}; seed {config.train.seed}, {where}\n"
         f"clips: {clips['train']} to train on, {clips['val']} to choose the "
-        f"best epoch by{how}, {clips['test']} to test on{tested}"
+        f"best epoch by{how}, {clips['test']} to test on{tested}{averaged}"
     )
 
 
@@ -59,6 +66,8 @@ def record_epoch(progress: dict[str, Any], row: Mapping[str, Any], config: Train
 
     Epoch 0, a trained model before it is trained on, can only be the best.
 
+    The best one's temperature is kept beside it; see `confidence`.
+
     Best is the highest validation accuracy, then the lowest loss; without validation clips, the
     latest. Training is finished after the last epoch, or when nothing has improved for
     `config.patience` epochs.
@@ -68,6 +77,7 @@ def record_epoch(progress: dict[str, Any], row: Mapping[str, Any], config: Train
     improved = best is None or key > best["key"]
     if improved:
         progress["best"] = best = {"epoch": row["epoch"], "key": key}
+        progress["temperature"] = row.get("val_temperature", 1.0)
     if row["epoch"] == 0:
         return improved
     progress["history"] = [*progress["history"], row]
@@ -80,7 +90,7 @@ def record_epoch(progress: dict[str, Any], row: Mapping[str, Any], config: Train
 
 def progress_of_best(progress: Mapping[str, Any]) -> dict[str, Any]:
     """What the best epoch's checkpoint says of the run."""
-    kept = ("epoch", "best", "recordings", "start")
+    kept = ("epoch", "best", "recordings", "start", "made_from", "temperature")
     return {key: progress[key] for key in kept if key in progress}
 
 

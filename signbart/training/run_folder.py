@@ -1,14 +1,16 @@
 """A run folder: what stands in it, and who may write to it.
 
 ``config.yaml`` (resolved), ``last`` (a checkpoint with everything needed to go on), ``best`` (a
-checkpoint of the model alone), ``summary.csv`` (a row an epoch), ``results.json`` (written once, at
-the end) and ``tensorboard/``. Every file appears whole or not at all. The checkpoints' endings are
-their framework's.
+checkpoint of the model alone), ``summary.csv`` (a row an epoch), ``evaluation/`` (what the best one
+says of each test clip; see `predictions`), ``results.json`` (written once, at the end) and
+``tensorboard/``. Every file appears whole or not at all. The checkpoints' endings are their
+framework's.
 """
 
 from __future__ import annotations
 
 import csv
+import dataclasses
 import io
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -17,13 +19,12 @@ from typing import Any, Protocol, TypeVar
 
 import yaml
 
-from signbart.configuration.schema import RunConfig
+from signbart.configuration.schema import SECTIONS, RunConfig
 from signbart.errors import ConfigError
 from signbart.files import folder_lock, make_folder, remove_left_overs, write_text
-from signbart.models import DEFAULT_KIND
 from signbart.training.frameworks import FRAMEWORKS, Framework, framework_of
 
-RESULTS = "results.json"
+RESULTS, EVALUATION = "results.json", "evaluation"
 
 
 class Resumable(Protocol):
@@ -97,7 +98,7 @@ def find_run(
     if begun:
         state = load(output / framework.last)
         if state.config != config:
-            differing = ", ".join(_differences(state.config.to_dict(), config.to_dict()))
+            differing = ", ".join(_differences(state.config, config))
             raise ConfigError(
                 f"{output} holds a run with another configuration: {differing}; {remedy}"
             )
@@ -141,25 +142,28 @@ def run_lock(output: Path, config: RunConfig) -> Iterator[None]:
         yield
 
 
-def _differences(old: Mapping[str, Any], new: Mapping[str, Any]) -> list[str]:
-    if old["name"] != new["name"]:
-        return [f"name is {old['name']!r} there and {new['name']!r} now"]
-    kinds = [tree["model"].get("kind", DEFAULT_KIND.name) for tree in (old, new)]
-    if kinds[0] != kinds[1]:
-        return [f"model.kind is {kinds[0]!r} there and {kinds[1]!r} now"]
+def _differences(old: RunConfig, new: RunConfig) -> list[str]:
+    if old.name != new.name:
+        return [f"name is {old.name!r} there and {new.name!r} now"]
+    if old.kind != new.kind:
+        return [f"model.kind is {old.kind!r} there and {new.kind!r} now"]
+    before, now = dataclasses.asdict(old), dataclasses.asdict(new)
     return [
-        f"{section}.{key} is {old[section][key]!r} there and {value!r} now"
-        for section, values in new.items()
-        if section != "name"
-        for key, value in values.items()
-        if old[section][key] != value
+        f"{section}.{key} is {before[section][key]!r} there and {value!r} now"
+        for section in SECTIONS
+        for key, value in now[section].items()
+        if before[section][key] != value
     ]
 
 
 def csv_text(rows: Sequence[Mapping[str, Any]]) -> str:
-    """Rows of equal keys as CSV with a header."""
+    """Rows as CSV with a header; what a row lacks stays empty."""
     text = io.StringIO()
-    writer = csv.DictWriter(text, fieldnames=list(rows[0]), lineterminator="\n")
+    writer = csv.DictWriter(
+        text,
+        fieldnames=list(dict.fromkeys(key for row in rows for key in row)),
+        lineterminator="\n",
+    )
     writer.writeheader()
     writer.writerows(rows)
     return text.getvalue()

@@ -12,13 +12,19 @@ from signbart.configuration.schema import TrainConfig
 # AdamW as PyTorch has it; Keras's own defaults are other ones.
 BETA_1, BETA_2, EPSILON = 0.9, 0.999, 1e-8
 
+# Of one_cycle's peak: where it begins and ends, as PyTorch's OneCycleLR has them.
+_FIRST_SHARE, _LAST_SHARE = 1 / 25, 1 / 25e4
+
 
 def learning_rate(config: TrainConfig, step: int, steps_per_epoch: int) -> float | None:
     """The rate of one optimiser step; None where ReduceLROnPlateau has the say.
 
     Linear warm-up from lr / steps, then a half cosine to zero (SGDR, arXiv:1608.03983, one cycle),
-    or a constant.
+    or a constant. ``one_cycle`` rises and falls by half cosines (PyTorch's OneCycleLR; its momentum
+    stays as it is).
     """
+    if config.scheduler == "one_cycle":
+        return config.lr * _one_cycle(config, step, config.epochs * steps_per_epoch)
     warmup = round(config.warmup_epochs * steps_per_epoch)
     if step < warmup:
         return config.lr * (step + 1) / warmup
@@ -28,6 +34,25 @@ def learning_rate(config: TrainConfig, step: int, steps_per_epoch: int) -> float
         return config.lr if step == 0 else None
     total = max(config.epochs * steps_per_epoch - warmup, 1)
     return config.lr * 0.5 * (1.0 + math.cos(math.pi * (step - warmup) / total))
+
+
+def _one_cycle(config: TrainConfig, step: int, steps: int) -> float:
+    top = config.warmup_share * steps - 1
+    if step <= top:
+        start, end, share = _FIRST_SHARE, 1.0, step / top if top > 0 else 1.0
+    else:
+        top = max(top, 0.0)
+        start, end, share = 1.0, _LAST_SHARE, (step - top) / max(steps - 1 - top, 1e-9)
+    return end + (start - end) * 0.5 * (1.0 + math.cos(math.pi * min(share, 1.0)))
+
+
+def averaging_decay(config: TrainConfig, step: int) -> float:
+    """Of the moving average of the weights (`config.ema`), after a step by its number, from 0.
+
+    Less in the first steps, so that the random weights of the start are soon forgotten, by the
+    formula of TensorFlow's ExponentialMovingAverage.
+    """
+    return min(config.ema, (1 + step) / (10 + step))
 
 
 @dataclass

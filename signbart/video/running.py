@@ -1,10 +1,9 @@
-"""Labels while somebody signs: of the last seconds, again and again."""
+"""Signs before a camera, as somebody makes them."""
 
 from __future__ import annotations
 
 import sys
-from collections import deque
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -12,84 +11,81 @@ import numpy as np
 from signbart.errors import ConfigError
 from signbart.recordings.clip import Clip
 from signbart.recordings.recording import Changes
+from signbart.streaming.rule import Event, Spotter, StreamRule, describe_event, windows
 from signbart.video.clips import as_clip
 from signbart.video.frames import Frame, read_camera
 from signbart.video.holistic import Landmarker, native_noise
-
-Scores = list[tuple[str, float]]
 
 
 def follow_camera(
     number: int,
     task: str | None,
-    classify: Callable[[Clip], Scores],
+    probabilities: Callable[[Clip], np.ndarray],
+    class_names: Sequence[str],
     *,
     changes: Changes,
-    window: float,
-    every: float,
+    rule: StreamRule,
 ) -> None:
-    """Prints what the last seconds before a camera show, until Ctrl-C; on a terminal in one line.
+    """Prints the signs that are made before a camera, until Ctrl-C.
+
+    On a terminal a last line says what the windows show.
 
     Args:
         number: Of the camera, from 0.
         task: The HolisticLandmarker's model file.
-        classify: Gives labels and scores, the likeliest first.
+        probabilities: Gives (C,) of a window.
+        class_names: C labels.
         changes: What is to be put right about the landmarks.
-        window: See `running_scores`.
-        every: See `running_scores`.
+        rule: Makes events of windows.
 
     Raises:
         SignBartError: The camera cannot be opened, or `task` is none.
     """
     if task is None:
         raise ConfigError("--camera needs --task holistic_landmarker.task, see docs/data.md")
-    if not (0 < window < float("inf") and 0 <= every < float("inf")):
-        raise ConfigError(f"--window {window:g} --every {every:g}: seconds, the first above 0")
-    ending = "\r" if sys.stdout.isatty() else "\n"
+    spotter = Spotter(rule, class_names)
+    interactive = sys.stdout.isatty()
     try:
         with native_noise(None), Landmarker(Path(task)) as landmarker:
-            for now, scores in running_scores(
+            for now, event in running_events(
                 read_camera(number),
                 landmarker,
-                lambda landmarks: classify(as_clip(landmarks, "the camera", changes)),
-                window=window,
-                every=every,
+                lambda landmarks: probabilities(as_clip(landmarks, "the camera", changes)),
+                spotter,
             ):
-                text = f"{scores[0][0]}  {scores[0][1]:.0%}" if scores else "nobody is seen"
-                print(f"{now:6.1f} s  {text:<40}", end=ending, flush=True)
+                if event is not None:
+                    print(f"{describe_event(event):<50}", flush=True)
+                if interactive:
+                    averaged = spotter.averaged
+                    best = int(averaged.argmax())
+                    text = f"{class_names[best]}  {averaged[best]:.0%}"
+                    text = text if averaged.any() else "nobody is seen"
+                    print(f"{now:6.1f} s  {text:<40}", end="\r", flush=True)
     except KeyboardInterrupt:
-        print()
+        pass
+    finally:
+        event = spotter.finish()
+        print(f"{describe_event(event):<50}" if event else "")
 
 
-def running_scores(
+def running_events(
     frames: Iterable[Frame],
     landmarker: Landmarker,
-    classify: Callable[[np.ndarray], Scores],
-    *,
-    window: float,
-    every: float,
-) -> Iterator[tuple[float, Scores]]:
-    """What the last `window` seconds show, every `every` seconds.
+    probabilities: Callable[[np.ndarray], np.ndarray],
+    spotter: Spotter,
+) -> Iterator[tuple[float, Event | None]]:
+    """A camera's or a video's windows, one after the other.
 
     Args:
         frames: Of a camera or a video.
         landmarker: Finds their landmarks.
-        classify: (T, 543, 2) landmarks -> labels and scores, the likeliest first.
-        window: Seconds that are looked at; nothing is said before they are full.
-        every: Seconds between two answers.
+        probabilities: (T, 543, 2) landmarks, some of which are there -> (C,).
+        spotter: Is given them; what it knows at the end is not asked for.
 
     Yields:
-        Seconds since the first frame, and the scores; none where nobody was seen.
+        Seconds since the first frame, and the event that has ended, if one has.
     """
-    seen: deque[tuple[float, np.ndarray]] = deque()
-    due = window
-    for frame in frames:
-        now = frame.milliseconds / 1000
-        seen.append((now, landmarker.find(frame)))
-        while seen[0][0] <= now - window:
-            seen.popleft()
-        if now < due or len(seen) < 2:
-            continue
-        due = now + every
-        landmarks = np.stack([found for _, found in seen])
-        yield now, classify(landmarks) if landmarks.any() else []
+    found = ((frame.milliseconds / 1000, landmarker.find(frame)) for frame in frames)
+    for now, landmarks in windows(found, spotter.rule):
+        nobody = np.zeros(len(spotter.class_names))
+        yield now, spotter.add(now, probabilities(landmarks) if landmarks.any() else nobody)

@@ -79,14 +79,19 @@ def layer_norm(name: str, weights: tuple[str, str] = ("weight", "bias")) -> list
     ]
 
 
-def batch_norm(name: str) -> list[Rule]:
-    """A BatchNorm on both sides; how many batches it has seen only PyTorch counts."""
+def batch_norm(name: str, *, counted: bool = True) -> list[Rule]:
+    """A BatchNorm on both sides.
+
+    Args:
+        name: Its torch key, without the weight's.
+        counted: Whether PyTorch's counts the batches it has seen, as `torch.nn`'s do.
+    """
     path = name.replace(".", "/")
     return [
         *layer_norm(name),
         Rule(f"{name}.running_mean", f"{path}/moving_mean", IDENTITY),
         Rule(f"{name}.running_var", f"{path}/moving_variance", IDENTITY),
-        Rule(f"{name}.num_batches_tracked", "", ABSENT),
+        *([Rule(f"{name}.num_batches_tracked", "", ABSENT)] if counted else []),
     ]
 
 

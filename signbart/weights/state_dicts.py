@@ -17,7 +17,7 @@ import numpy as np
 from signbart.errors import CheckpointError
 from signbart.models import MODEL_KINDS
 from signbart.weights.rules import has_twin, rules_of
-from signbart.weights.torch_pickles import BFLOAT16, Inert, module_tensors
+from signbart.weights.torch_pickles import BFLOAT16, Inert, attribute_of, module_tensors
 
 # Keys of the weights, the first that is there. A moving average before what it is the average of,
 # as timm has it (timm.models.load_state_dict): it is what such a training evaluates.
@@ -59,6 +59,17 @@ def find_state_dict(content: Any, depth: int = 0) -> tuple[Mapping[str, np.ndarr
     )
 
 
+def find_module(content: Any, depth: int = 0) -> Inert | None:
+    """The whole pickled module in what a file holds, behind DataParallel; None where none is."""
+    if isinstance(content, Inert):
+        inner = attribute_of(content, "module")
+        return inner if isinstance(inner, Inert) else content
+    if isinstance(content, Mapping) and depth <= _DEEPEST:
+        inner = next((key for key in WRAPPERS if _holds_tensors(content.get(key))), None)
+        return None if inner is None else find_module(content[inner], depth + 1)
+    return None
+
+
 def is_tensor(value: Any) -> bool:
     """Whether something is an array of numbers."""
     return isinstance(value, np.ndarray) and (value.dtype.kind in "fiub" or value.dtype == BFLOAT16)
@@ -78,6 +89,8 @@ def _holds_tensors(value: Any, depth: int = 0) -> bool:
 def _describe(content: Any) -> str:
     if isinstance(content, Mapping):
         return f"a dict of {', '.join(map(str, list(content)[:6])) or 'nothing'}"
+    if isinstance(content, np.ndarray):
+        return "one tensor alone"
     return f"{type(content).__module__}.{type(content).__name__}".removeprefix("builtins.")
 
 

@@ -100,6 +100,21 @@ def has_header(path: str | Path) -> bool:
         return False
 
 
+def read_progress(path: str | Path) -> Mapping[str, Any]:
+    """What training noted in a checkpoint of this project; nothing of others.
+
+    Raises:
+        CheckpointError: The file is missing, damaged, or no checkpoint.
+    """
+    path = Path(path)
+    form = form_of(path)
+    if form == "safetensors":
+        metadata = _safetensors_metadata(path)
+        return _parsed(path, metadata)[2] if metadata.get("format") == FORMAT else {}
+    header = read_keras_file(path)[1] if form == "keras" else None
+    return {} if header is None else parse_header(path, header)[2]
+
+
 def read_stored(path: str | Path) -> Stored:
     """Reads a checkpoint of this project or of any other program.
 
@@ -136,13 +151,19 @@ def read_stored(path: str | Path) -> Stored:
 
 
 def _ours(path: Path, arrays: Mapping[str, np.ndarray], metadata: Mapping[str, str]) -> Stored:
+    model = {n: t for n, t in arrays.items() if not n.startswith(OPTIMIZER_PREFIX)}
+    optimizer = {n.removeprefix(OPTIMIZER_PREFIX): t for n, t in arrays.items() if n not in model}
+    return Stored(model, "a checkpoint of this project", *_parsed(path, metadata), optimizer)
+
+
+def _parsed(
+    path: Path, metadata: Mapping[str, str]
+) -> tuple[RunConfig, tuple[str, ...], Mapping[str, Any]]:
     try:
         header = {key: json.loads(metadata[key]) for key in ("config", "class_names", "progress")}
     except (KeyError, ValueError, RecursionError) as error:
         raise CheckpointError(f"{path}: damaged header: {error}") from None
-    model = {n: t for n, t in arrays.items() if not n.startswith(OPTIMIZER_PREFIX)}
-    optimizer = {n.removeprefix(OPTIMIZER_PREFIX): t for n, t in arrays.items() if n not in model}
-    return Stored(model, "a checkpoint of this project", *parse_header(path, header), optimizer)
+    return parse_header(path, header)
 
 
 def parse_header(path: Path, header: Any) -> tuple[RunConfig, tuple[str, ...], Mapping[str, Any]]:

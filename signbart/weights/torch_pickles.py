@@ -182,6 +182,19 @@ def _view(storage: np.ndarray, offset: int, size: tuple, stride: tuple) -> np.nd
     return np.lib.stride_tricks.as_strided(storage[offset:], size, steps)
 
 
+def attribute_of(module: Inert, name: str) -> Any:
+    """What a pickled module says under a dotted name, such as ``layers.0.num_heads``; else None."""
+    found: Any = module
+    for part in name.split("."):
+        state = found.state if isinstance(found, Inert) else found
+        if not isinstance(state, dict):
+            return None
+        children = state.get("_modules")
+        inner = dict.get(children, part) if isinstance(children, dict) else None
+        found = dict.get(state, part) if inner is None else inner
+    return found
+
+
 def module_tensors(module: Inert) -> dict[str, np.ndarray]:
     """The state dict of a whole pickled module, which nobody had to build.
 

@@ -1,7 +1,8 @@
 """The networks' Keras twins, one module or package a kind; its name is the kind's.
 
 Each has ``Network``, a class that takes the kind's configuration and keeps it as ``config``, and
-``for_export``, which makes the graph for a .tflite of it.
+``for_export``, which makes the graph for a .tflite of it. What quantization-aware training knows
+has ``joined_projections`` and ``BIAS_FOLLOWS`` too, as in `signbart_torch.models`.
 """
 
 from __future__ import annotations
@@ -26,6 +27,16 @@ def new_model(config: Any) -> keras.Model:
 def export_graph(twin: keras.Model) -> keras.Model:
     """The graph of a twin that goes into a .tflite."""
     return _module(twin.config).for_export(twin)
+
+
+def joined_projections(twin: keras.Model) -> Iterator[tuple[keras.layers.Layer, tuple[str, ...]]]:
+    """Each attention, and which of its projections are one product in the graph for a .tflite."""
+    return _module(twin.config).joined_projections(twin)
+
+
+def bias_follows(twin: keras.Model) -> tuple[str, ...]:
+    """Names of the Dense layers whose biases that graph adds behind, with something else."""
+    return getattr(_module(twin.config), "BIAS_FOLLOWS", ())
 
 
 def layers_of(twin: keras.Model, kind: type[keras.layers.Layer]) -> Iterator[keras.layers.Layer]:

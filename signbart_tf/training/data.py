@@ -12,6 +12,7 @@ import math
 from collections import deque
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
+from functools import partial
 
 import tensorflow as tf
 
@@ -26,6 +27,7 @@ from signbart.batches import (
 from signbart.configuration.schema import RunConfig
 from signbart.models import io_spec
 
+_WHOLE = tf.TensorSpec((None,), tf.int64)
 _THREADS = 2  # that make batches; a batch takes a fraction of the time of its step
 
 
@@ -37,32 +39,47 @@ def input_signature(config: RunConfig) -> dict[str, tf.TensorSpec]:
     }
 
 
+def answers_signature(config: RunConfig) -> tf.TensorSpec:
+    """What training's batches have to be answered with: labels, or of mixed clips targets."""
+    if config.train.mixes:
+        return tf.TensorSpec((None, config.model.num_labels), tf.float32)
+    return _WHOLE
+
+
 def training_dataset(prepared: PreparedClips, config: RunConfig, epoch: int) -> tf.data.Dataset:
     """One epoch of shuffled, augmented, length-bucketed batches: the model's inputs, labels (B,).
 
-    They are the batches that `batches.training_batches` makes of the same arguments.
+    They are the batches that `batches.training_batches` makes of the same arguments. Where clips
+    are mixed, targets (B, C) stand in the labels' place.
     """
-    return _dataset(lambda: training_rows(prepared, config, epoch), len(prepared), config).map(
-        lambda inputs, labels, indices: (inputs, labels)
+    rows = partial(training_rows, prepared, config, epoch)
+    return _dataset(rows, len(prepared), config, answers_signature(config)).map(
+        lambda inputs, answers, indices: (inputs, answers)
     )
 
 
 def evaluation_dataset(prepared: PreparedClips, config: RunConfig) -> tf.data.Dataset:
     """Every clip once, unchanged, the shortest first: the model's inputs, which clips (B,)."""
-    return _dataset(lambda: evaluation_rows(prepared, config), len(prepared), config).map(
+    rows = partial(evaluation_rows, prepared, config)
+    return _dataset(rows, len(prepared), config, _WHOLE).map(
         lambda inputs, labels, indices: (inputs, indices)
     )
 
 
-def _dataset(rows: Callable[[], Iterator[Rows]], count: int, config: RunConfig) -> tf.data.Dataset:
-    inputs, whole = input_signature(config), tf.TensorSpec((None,), tf.int64)
+def _dataset(
+    rows: Callable[[], Iterator[Rows]], count: int, config: RunConfig, answers: tf.TensorSpec
+) -> tf.data.Dataset:
+    mixed = answers.shape.rank == 2
 
     def elements():
         for batch in _make_ahead(rows(), config):
             arrays = {"keypoints": batch.keypoints, "attention_mask": batch.attention_mask}
-            yield arrays, batch.labels, batch.indices
+            answer = batch.targets(config.model.num_labels) if mixed else batch.labels
+            yield arrays, answer, batch.indices
 
-    dataset = tf.data.Dataset.from_generator(elements, output_signature=(inputs, whole, whole))
+    dataset = tf.data.Dataset.from_generator(
+        elements, output_signature=(input_signature(config), answers, _WHOLE)
+    )
     steps = math.ceil(count / config.train.batch_size)
     return dataset.apply(tf.data.experimental.assert_cardinality(steps)).prefetch(tf.data.AUTOTUNE)
 

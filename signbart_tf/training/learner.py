@@ -5,7 +5,9 @@ Batches, learning rates, the choice of the best epoch and the run folder are the
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+import math
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
 from typing import Any, Protocol
@@ -34,7 +36,12 @@ from signbart_tf.training.data import evaluation_dataset, input_signature, train
 from signbart_tf.training.loops import LOOPS
 from signbart_tf.training.optimizer import AdamW
 from signbart_tf.training.tensorboard_log import EventWriter
-from signbart_tf.training.warm_start import body_variables, freeze_parts, start_of
+from signbart_tf.training.warm_start import (
+    body_variables,
+    freeze_parts,
+    start_of,
+    stored_variables,
+)
 
 
 class Preparation(Protocol):
@@ -119,24 +126,27 @@ class KerasLearner(Learner):
         self.model = (new_model if preparation is None else preparation.build)(config.model)
         # What checkpoints are written from: an ordinary model in any case.
         self.saved = new_model(config.model)
-        self.weights = self.model.trainable_variables  # whether frozen or not
+        self.weights = stored_variables(self.model, config)
         freeze_parts(self.model, config, freeze)
         slow = body_variables(self.model, config) if config.train.body_lr_scale != 1 else []
         self.optimizer = AdamW(config.train, slow)
         self.optimizer.build(self.model.trainable_variables)
         self.loop = LOOPS[loop](self.model, self.optimizer, config)
         self.predictor = Predictor(self.model, config)
-        self.parameters = self.saved.count_params()
+        self.parameters = sum(math.prod(v.shape) for v in self.saved.trainable_variables)
         self.where = f"Keras on {place.strip('/').lower()}"
 
     def load(self, checkpoint: Checkpoint, source: str | Path) -> None:
         """See `Learner.load`."""
-        copy_weights(checkpoint.model.trainable_variables, self.weights)
+        copy_weights(stored_variables(checkpoint.model, self.config), self.weights)
+        self.optimizer.restart_average()
 
     def restore(self, checkpoint: Checkpoint, source: str | Path) -> None:
         """See `Learner.restore`."""
         self.load(checkpoint, source)
         restore_optimizer(self.optimizer, checkpoint.optimizer, source)
+        # The file's model has the average, and the optimizer's variables the weights.
+        self.optimizer.exchange_average()
 
     def refresh(self) -> None:
         """See `Learner.refresh`."""
@@ -156,7 +166,26 @@ class KerasLearner(Learner):
 
     def evaluate(self, data: PreparedClips) -> Evaluation:
         """See `Learner.evaluate`."""
+        with self._averaged():
+            return self._evaluate(self.predictor, data)
+
+    def evaluate_plain(self, data: PreparedClips) -> Evaluation:
+        """See `Learner.evaluate_plain`."""
         return self._evaluate(self.predictor, data)
+
+    @contextmanager
+    def _averaged(self) -> Iterator[None]:
+        """Within it the model has the averaged weights, where there are any."""
+        if not self.config.train.ema:
+            yield
+            return
+        self.optimizer.exchange_average()
+        self.refresh()
+        try:
+            yield
+        finally:
+            self.optimizer.exchange_average()
+            self.refresh()
 
     def evaluator_of(
         self, checkpoint: Checkpoint, source: str | Path
@@ -170,15 +199,16 @@ class KerasLearner(Learner):
 
     def save(self, path: Path, progress: Mapping[str, Any], *, resumable: bool) -> None:
         """See `Learner.save`."""
-        copy_weights(self.weights, self.saved.trainable_variables)
-        save_checkpoint(
-            self.saved,
-            self.config,
-            self.class_names,
-            path,
-            progress=progress,
-            optimizer=self.optimizer if resumable else None,
-        )
+        with self._averaged():
+            copy_weights(self.weights, stored_variables(self.saved, self.config))
+            save_checkpoint(
+                self.saved,
+                self.config,
+                self.class_names,
+                path,
+                progress=progress,
+                optimizer=self.optimizer if resumable else None,
+            )
 
     def open_event_writer(self, folder: Path, purge_step: int) -> EventWriter:
         """See `Learner.open_event_writer`."""

@@ -1,4 +1,4 @@
-"""AdamW and gradient clipping with PyTorch's arithmetic, for both training loops."""
+"""AdamW, gradient clipping and averaged weights with PyTorch's arithmetic, for both loops."""
 
 from __future__ import annotations
 
@@ -34,14 +34,41 @@ class AdamW(keras.optimizers.AdamW):
             beta_2=BETA_2,
             epsilon=EPSILON,
         )
-        self.max_norm = config.grad_clip
+        self.max_norm, self.decay = config.grad_clip, config.ema
+        self._averaged: list[tuple[keras.Variable, keras.Variable]] = []
         self._scales = dict.fromkeys(map(self._var_key, slow), config.body_lr_scale)
+
+    def build(self, variables):
+        """Makes what is kept of each variable: its moments and, with ``ema``, its average."""
+        super().build(variables)
+        if self.decay:
+            averages = [self.add_variable_from_reference(v, name="average") for v in variables]
+            self._averaged = list(zip(variables, averages, strict=True))
+            self.restart_average()
+
+    def restart_average(self) -> None:
+        """Begins the average anew at the variables as they are."""
+        for variable, average in self._averaged:
+            average.assign(variable)
+
+    def exchange_average(self) -> None:
+        """Gives the variables their averages and keeps their values; again, and all is back."""
+        for variable, average in self._averaged:
+            kept = average.numpy()
+            average.assign(variable)
+            variable.assign(kept)
 
     def apply(self, grads, trainable_variables=None):
         """Clips the gradients by their common norm, then updates the variables."""
         if self.max_norm:
             grads = clip_by_norm(grads, self.max_norm)
         super().apply(grads, trainable_variables)
+        if self.decay:
+            # `schedule.averaging_decay` of the step that was just counted.
+            count = ops.cast(self.iterations, "float32")
+            weight = 1.0 - ops.minimum(self.decay, count / (9.0 + count))
+            for variable, average in self._averaged:
+                average.assign_add((variable - average) * weight)
 
     def _apply_weight_decay(self, variables):
         """Shrinks each variable by its own rate, as PyTorch's groups do; Keras has one for all."""

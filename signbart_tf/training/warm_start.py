@@ -47,6 +47,14 @@ def freeze_parts(model: keras.Model, config: RunConfig, freeze: Sequence[str]) -
         variables[name][1].trainable = False
 
 
+def stored_variables(model: keras.Model, config: RunConfig) -> list[keras.Variable]:
+    """What a checkpoint holds of a model, frozen or not: of all models of a run in one order.
+
+    Running statistics are among them, and the ranges of fake quantization are not.
+    """
+    return [variable for _, variable in _by_name(model, config).values()]
+
+
 def body_variables(model: keras.Model, config: RunConfig) -> list[keras.Variable]:
     """The variables that belong to no head."""
     variables = _by_name(model, config)

@@ -2,11 +2,14 @@
 
 Each has ``Network``, a class that takes the kind's configuration and keeps it as ``config``, and
 ``for_export``, which makes the graph for a .tflite of it. ``for_onnx`` makes the graph for an .onnx
-where that is neither, and ``read_published`` reads other people's checkpoints.
+where that is neither, or ``folded`` a copy for an .onnx of open sizes with less to compute;
+``read_published`` reads other people's checkpoints. What quantization-aware training knows has
+``joined_projections``, and ``BIAS_FOLLOWS`` where some layers' biases are added behind them.
 """
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from importlib import import_module
 from pathlib import Path
 from types import ModuleType
@@ -48,7 +51,19 @@ def onnx_graph(model: nn.Module, *, dynamic: bool) -> nn.Module:
     module = _module(model.config)
     if hasattr(module, "for_onnx"):
         return module.for_onnx(model)
-    return model if dynamic else export_graph(model)
+    if dynamic:
+        return module.folded(model) if hasattr(module, "folded") else model
+    return export_graph(model)
+
+
+def joined_projections(model: nn.Module) -> Iterator[tuple[nn.Module, tuple[str, ...]]]:
+    """Each attention, and which of its projections are one product in the graph for a .tflite."""
+    return _module(model.config).joined_projections(model)
+
+
+def bias_follows(model: nn.Module) -> tuple[str, ...]:
+    """Names of the Linears whose biases that graph adds behind the product, with something else."""
+    return getattr(_module(model.config), "BIAS_FOLLOWS", ())
 
 
 def read_published(kind: str, path: Path, **given: Any) -> nn.Module:
@@ -59,7 +74,7 @@ def read_published(kind: str, path: Path, **given: Any) -> nn.Module:
         path: The file.
         given: What the user said; None, and what the kind does not ask for, is left out.
     """
-    asks = (*MODEL_KINDS[kind].published.asks, "trust_pickle")
+    asks = MODEL_KINDS[kind].published.asks
     said = {name: value for name, value in given.items() if value is not None and name in asks}
     return import_module(f"{__name__}.{kind}").read_published(path, **said)
 

@@ -1,17 +1,11 @@
-"""Checkpoints that other projects published of some kinds of model.
+"""Checkpoints that other projects published of some kinds of model: sizes from tensors' shapes.
 
-A file may hold a bare state dict, one under ``model_state_dict``, ``state_dict`` or ``model``,
-names with DataParallel's ``module.`` in front, or a whole pickled module. The last kind is code,
-and is read only where that is asked for. Sizes are read from the tensors' shapes.
-
-Legend: F features, D model width, U a GRU's units, C glosses, G categories.
+`signbart.weights.stored` reads them, in every form and without executing what they hold. A whole
+pickled module also tells what its tensors do not.
 """
 
 from __future__ import annotations
 
-import pickle
-import re
-import warnings
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -21,11 +15,12 @@ import torch
 from torch import Tensor, nn
 
 from signbart.errors import CheckpointError, ConfigError
+from signbart.weights.state_dicts import find_module
+from signbart.weights.stored import form_of, read_stored
+from signbart.weights.torch_pickles import attribute_of, read_torch_file
 
 Config = TypeVar("Config")
 Model = TypeVar("Model", bound=nn.Module)
-
-_WRAPPERS = ("model_state_dict", "state_dict", "model")
 
 
 @dataclass(frozen=True)
@@ -45,95 +40,29 @@ class PublishedCheckpoint:
     pooling: str | None = None
 
 
-def read_state_dict(path: str | Path, *, trust_pickle: bool = False) -> PublishedCheckpoint:
-    """Reads the tensors of a .pt file.
-
-    Args:
-        path: The file.
-        trust_pickle: Whether a file that is more than tensors and plain values may be unpickled,
-            which executes whatever code it holds.
+def read_state_dict(path: str | Path) -> PublishedCheckpoint:
+    """Reads a checkpoint, and what a whole module says of its heads and pooling.
 
     Raises:
-        CheckpointError: The file is missing, damaged, would execute code, or holds no state dict.
+        CheckpointError: The file is missing, damaged, or holds no state dict of floats.
     """
     path = Path(path)
-    if not path.is_file():
-        raise CheckpointError(f"no checkpoint at {path}; give the path of the .pt file")
-    content = _unpickle(path, trust_pickle)
-    if isinstance(content, Mapping):
-        content = next((content[key] for key in _WRAPPERS if key in content), content)
-    module = content if isinstance(content, nn.Module) else None
-    if module is not None:
-        content = module.state_dict()
-    is_state_dict = (
-        isinstance(content, Mapping)
-        and content
-        and all(
-            isinstance(name, str) and isinstance(tensor, Tensor) for name, tensor in content.items()
-        )
+    arrays = read_stored(path).tensors
+    for name, array in arrays.items():
+        if array.dtype.kind != "f":
+            raise CheckpointError(f"{path}: tensor {name} is {array.dtype}, expected floats")
+    tensors = {name: torch.from_numpy(array) for name, array in arrays.items()}
+    module = find_module(read_torch_file(path)) if form_of(path) == "torch" else None
+    if module is None:
+        return PublishedCheckpoint(tensors, path)
+    heads = attribute_of(module, "encoder_layers.0.attention.num_heads")
+    pooling = attribute_of(module, "pooling_method") or attribute_of(module, "config.pooling")
+    return PublishedCheckpoint(
+        tensors,
+        path,
+        heads if type(heads) is int and heads > 0 else None,
+        pooling if isinstance(pooling, str) else None,
     )
-    if not is_state_dict:
-        raise CheckpointError(
-            f"{path} holds no state dict: found {_describe(content)}; save model.state_dict(), or "
-            f"a dict with it under one of: {', '.join(_WRAPPERS)}"
-        )
-    tensors = {name.removeprefix("module."): tensor for name, tensor in content.items()}
-    for name, tensor in tensors.items():
-        if not tensor.is_floating_point():
-            raise CheckpointError(f"{path}: tensor {name} is {tensor.dtype}, expected floats")
-    tensors = {name: tensor.detach().float() for name, tensor in tensors.items()}
-    return PublishedCheckpoint(tensors, path, *_read_module(module))
-
-
-def _unpickle(path: Path, trust_pickle: bool) -> object:
-    try:
-        return torch.load(path, map_location="cpu", weights_only=True)
-    # On damaged bytes the unpickler fails with every kind: KeyError, EOFError, struct.error.
-    except Exception as error:
-        code = isinstance(error, pickle.UnpicklingError) and re.search(
-            r"GLOBAL ([\w.]+)", str(error)
-        )
-        if not code:
-            raise CheckpointError(
-                f"{path} is damaged, or no PyTorch checkpoint ({_first_line(error)}); get it again"
-            ) from None
-        if not trust_pickle:
-            raise CheckpointError(
-                f"{path} is more than tensors: reading it executes code ({code[1]}), and nothing "
-                "was executed. Save model.state_dict() instead; or, if you trust where the file "
-                "comes from, allow it (--trust-pickle)"
-            ) from None
-    warnings.warn(f"{path} is unpickled, which executes the code it holds", stacklevel=3)
-    try:
-        return torch.load(path, map_location="cpu", weights_only=False)
-    # The file's own code runs here, and fails as it likes.
-    except Exception as error:
-        raise CheckpointError(
-            f"{path} cannot be unpickled ({_first_line(error)}); a whole module needs its class: "
-            "put the folder that holds its package on PYTHONPATH, or save model.state_dict() there"
-        ) from None
-
-
-def _first_line(error: Exception) -> str:
-    text = str(error).strip()
-    return f"{type(error).__name__}: {text.splitlines()[0][:120]}" if text else type(error).__name__
-
-
-def _describe(content: object) -> str:
-    if isinstance(content, Mapping):
-        return f"a dict of {', '.join(map(str, list(content)[:6])) or 'nothing'}"
-    return type(content).__name__
-
-
-def _read_module(module: nn.Module | None) -> tuple[int | None, str | None]:
-    """Attention heads and pooling, as a published module's attributes tell them."""
-    module = getattr(module, "module", module)  # DataParallel's
-    layers = getattr(module, "encoder_layers", None) or [None]
-    heads = getattr(getattr(layers[0], "attention", None), "num_heads", None)
-    pooling = getattr(module, "pooling_method", None)
-    if pooling is None:
-        pooling = getattr(getattr(module, "config", None), "pooling", None)
-    return heads, pooling
 
 
 def read_sizes_of(

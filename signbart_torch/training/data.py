@@ -16,12 +16,16 @@ from signbart.configuration.schema import RunConfig
 
 @dataclass(frozen=True)
 class Batch:
-    """`batches.Batch` in tensors; `indices` stays an array."""
+    """`batches.Batch` in tensors; `indices` stays an array.
+
+    `mixed` are (B,) int64 partners and (B,) float32 shares, where clips were mixed.
+    """
 
     keypoints: Tensor  # (B, T, K, 2) float32
     attention_mask: Tensor  # (B, T) int32
     labels: Tensor  # (B,) int64
     indices: np.ndarray  # (B,)
+    mixed: tuple[Tensor, Tensor] | None = None
 
 
 def training_batches(
@@ -45,4 +49,7 @@ def _tensors(batch: batches.Batch) -> Batch:
         torch.from_numpy(batch.attention_mask),
         torch.from_numpy(batch.labels),
         batch.indices,
+        None
+        if batch.partners is None
+        else (torch.from_numpy(batch.partners), torch.from_numpy(batch.shares)),
     )

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+import math
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
 from typing import Any, Protocol
@@ -15,14 +17,14 @@ from torch.nn import functional as F
 
 from signbart.batches import PreparedClips
 from signbart.configuration.schema import RunConfig
-from signbart.errors import CheckpointError
 from signbart.preprocessing import as_model_input
 from signbart.recordings.clip import ClipSet
 from signbart.training import lifecycle
 from signbart.training.frameworks import TORCH
 from signbart.training.learner import Evaluation, Learner, mixed_seed
-from signbart.training.warm_start import Init, body_of, frozen_of
+from signbart.training.warm_start import Init, frozen_of
 from signbart_torch.models import class_scores, new_model, num_parameters
+from signbart_torch.training.averaging import WeightAverage
 from signbart_torch.training.checkpoint import (
     Checkpoint,
     build_model,
@@ -32,6 +34,12 @@ from signbart_torch.training.checkpoint import (
 from signbart_torch.training.data import evaluation_batches, training_batches
 from signbart_torch.training.memory import keep_freed_memory
 from signbart_torch.training.objective import Objective, leave_out_unused
+from signbart_torch.training.optimizer import (
+    make_optimizer,
+    restore_state,
+    state_of,
+    trained_parameters,
+)
 from signbart_torch.training.tensorboard_log import EventWriter
 from signbart_torch.training.warm_start import start_of
 from signbart_torch.training.workers import Workers, check_precision, start_workers
@@ -122,17 +130,17 @@ class TorchLearner(Learner):
         unused = leave_out_unused(
             self.model, self.objective, torch.from_numpy(example).to(workers.device)
         )
-        frozen = frozen_of(config, [name for name, _ in self._trained()], freeze)
-        for name, parameter in self._trained():
+        trained = trained_parameters(self.model, config)
+        frozen = frozen_of(config, list(trained), freeze)
+        for name, parameter in trained.items():
             parameter.requires_grad_(name not in frozen)
-        self.optimizer = torch.optim.AdamW(
-            self._groups(),
-            lr=config.train.lr,
-            weight_decay=config.train.weight_decay,
-            fused=True,
-        )
+        self.optimizer = make_optimizer(self.model, config)
         if preparation is not None:
             preparation.prepare(self.model)
+        self.average = None
+        if config.train.ema:
+            trained = trained_parameters(self.model, config)
+            self.average = WeightAverage(list(trained.values()), config.train)
         self.module: nn.Module = self.model
         if workers.world_size > 1:
             self.module = nn.parallel.DistributedDataParallel(self.model)
@@ -148,21 +156,14 @@ class TorchLearner(Learner):
     def load(self, checkpoint: Checkpoint, source: str | Path) -> None:
         """See `Learner.load`."""
         self.model.load_state_dict(build_model(checkpoint, self.config, source).state_dict())
+        if self.average is not None:
+            self.average.restart()
 
     def restore(self, checkpoint: Checkpoint, source: str | Path) -> None:
         """See `Learner.restore`."""
         self.load(checkpoint, source)
-        state: dict[int, dict[str, Tensor]] = {}
-        for index, (name, _) in enumerate(self._trained()):
-            keys = ("step", "exp_avg", "exp_avg_sq")
-            try:
-                state[index] = {key: checkpoint.optimizer[f"{name}/{key}"] for key in keys}
-            except KeyError as error:
-                raise CheckpointError(
-                    f"{source} lacks the optimizer's {error}: it cannot be resumed"
-                ) from None
-        groups = self.optimizer.state_dict()["param_groups"]
-        self.optimizer.load_state_dict({"state": state, "param_groups": groups})
+        trained = trained_parameters(self.model, self.config)
+        restore_state(self.optimizer, self.average, trained, checkpoint.optimizer, source)
 
     def refresh(self) -> None:
         """See `Learner.refresh`."""
@@ -182,6 +183,7 @@ class TorchLearner(Learner):
             data, self.config, epoch, rank=workers.rank, world_size=workers.world_size
         )
         sizes = torch.zeros((), device=workers.device)
+        first = epoch * math.ceil(len(data) / config.batch_size)
         for step, batch in enumerate(batches):
             rate = rate_of(step)
             for group in self.optimizer.param_groups:
@@ -192,13 +194,15 @@ class TorchLearner(Learner):
                 dist.all_reduce(sizes)
             self.optimizer.zero_grad(set_to_none=True)
             outputs = self._forward(batch.keypoints, batch.attention_mask)
-            losses = self.objective(outputs, labels)
+            losses = self.objective(outputs, labels, batch.mixed)
             # DDP averages gradients over processes; this makes the average the whole batch's mean
             # however many clips each process was given.
             (losses * workers.world_size / sizes).backward()
             if config.grad_clip:
                 nn.utils.clip_grad_norm_(self.model.parameters(), config.grad_clip)
             self.optimizer.step()
+            if self.average is not None:
+                self.average.update(first + step)
             with torch.no_grad():
                 hits = (class_scores(outputs).argmax(dim=1) == labels).sum()
                 totals += torch.stack(
@@ -218,7 +222,26 @@ class TorchLearner(Learner):
 
     def evaluate(self, data: PreparedClips) -> Evaluation:
         """See `Learner.evaluate`."""
+        with self._averaged():
+            return self._evaluate(self.model, data)
+
+    def evaluate_plain(self, data: PreparedClips) -> Evaluation:
+        """See `Learner.evaluate_plain`."""
         return self._evaluate(self.model, data)
+
+    @contextmanager
+    def _averaged(self) -> Iterator[None]:
+        """Within it the model has the averaged weights, where there are any."""
+        if self.average is None:
+            yield
+            return
+        self.average.exchange()
+        self.refresh()
+        try:
+            yield
+        finally:
+            self.average.exchange()
+            self.refresh()
 
     def evaluator_of(
         self, checkpoint: Checkpoint, source: str | Path
@@ -240,16 +263,12 @@ class TorchLearner(Learner):
 
     def save(self, path: Path, progress: Mapping[str, Any], *, resumable: bool) -> None:
         """See `Learner.save`."""
-        optimizer = {}
-        if resumable:
-            names = [name for name, _ in self._trained()]
-            optimizer = {
-                f"{names[index]}/{key}": value
-                for index, values in self.optimizer.state_dict()["state"].items()
-                for key, value in values.items()
-            }
-        state = self.model.state_dict()
-        save_checkpoint(Checkpoint(state, self.config, self.class_names, progress, optimizer), path)
+        with self._averaged():
+            trained = trained_parameters(self.model, self.config)
+            optimizer = state_of(self.optimizer, self.average, trained) if resumable else {}
+            state = self.model.state_dict()
+            found = Checkpoint(state, self.config, self.class_names, progress, optimizer)
+            save_checkpoint(found, path)
 
     def open_event_writer(self, folder: Path, purge_step: int) -> EventWriter:
         """See `Learner.open_event_writer`."""
@@ -259,22 +278,6 @@ class TorchLearner(Learner):
         """See `Learner.wait_for_others`."""
         if self.workers.world_size > 1:
             dist.barrier()
-
-    def _trained(self) -> list[tuple[str, nn.Parameter]]:
-        """The parameters that are trained, by name, in the optimizer's order: the body first."""
-        trained = [(name, p) for name, p in self.model.named_parameters() if p.requires_grad]
-        body = body_of(self.config, [name for name, _ in trained])
-        return sorted(trained, key=lambda pair: pair[0] not in body)
-
-    def _groups(self) -> list[dict[str, Any]]:
-        """The optimizer's groups: body and heads, which may have rates of their own."""
-        trained, scale = self._trained(), self.config.train.body_lr_scale
-        body = body_of(self.config, [name for name, _ in trained])
-        parts = {
-            scale: [parameter for name, parameter in trained if name in body],
-            1.0: [parameter for name, parameter in trained if name not in body or scale == 1.0],
-        }
-        return [{"params": part, "scale": of} for of, part in parts.items() if part]
 
 
 @torch.no_grad()

@@ -6,6 +6,7 @@ Legend: B batch, C classes, G categories.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import partial
 
 import torch
 from torch import Tensor, nn
@@ -13,6 +14,9 @@ from torch.nn import functional as F
 
 from signbart.configuration.schema import RunConfig
 from signbart_torch.models import class_scores
+
+# (B,) labels of what each clip was mixed with, and (B,) the clip's own share, from 1/2 to 1.
+Mixed = tuple[Tensor, Tensor]
 
 
 class Objective:
@@ -39,26 +43,35 @@ class Objective:
         """Whether categories are learned."""
         return len(self._category_of) > 0
 
-    def __call__(self, outputs: Tensor | dict[str, Tensor], labels: Tensor) -> Tensor:
+    def __call__(
+        self, outputs: Tensor | dict[str, Tensor], labels: Tensor, mixed: Mixed | None = None
+    ) -> Tensor:
         """The sum over a batch.
 
         Args:
             outputs: The model's.
             labels: (B,) classes.
+            mixed: What else the clips are of; their loss is the two labels', by their shares.
         """
-        loss = self._cross_entropy(class_scores(outputs), labels)
+        loss = self._cross_entropy(class_scores(outputs), labels, mixed)
         if self.has_categories:
-            loss = loss + self._cross_entropy(outputs["category"], self.categories(labels))
+            if mixed is not None:
+                mixed = self.categories(mixed[0].to(labels.device)), mixed[1]
+            categories = self.categories(labels)
+            loss = loss + self._cross_entropy(outputs["category"], categories, mixed)
         return loss
 
     def categories(self, labels: Tensor) -> Tensor:
         """(B,) classes -> (B,) categories."""
         return self._category_of[labels]
 
-    def _cross_entropy(self, logits: Tensor, labels: Tensor) -> Tensor:
-        return F.cross_entropy(
-            logits.float(), labels, label_smoothing=self._smoothing, reduction="sum"
-        )
+    def _cross_entropy(self, logits: Tensor, labels: Tensor, mixed: Mixed | None) -> Tensor:
+        loss = partial(F.cross_entropy, logits.float(), label_smoothing=self._smoothing)
+        if mixed is None:
+            return loss(labels, reduction="sum")
+        partners, shares = (tensor.to(logits.device) for tensor in mixed)
+        own, other = loss(labels, reduction="none"), loss(partners, reduction="none")
+        return (shares * own + (1 - shares) * other).sum()
 
 
 def leave_out_unused(model: nn.Module, objective: Objective, example: Tensor) -> list[str]:

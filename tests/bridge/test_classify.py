@@ -1,5 +1,6 @@
 """What one recording says, from every form of it, and what is refused."""
 
+import dataclasses
 import json
 import pickle
 import subprocess
@@ -10,9 +11,12 @@ import pytest
 
 from bridge import classify
 from bridge.artifact.opened import open_model
-from signbart.errors import ClipError
+from bridge.evaluation.stream import window_probabilities
+from signbart.errors import ClipError, SignBartError
 from signbart.landmarks.layouts import get_layout
+from signbart.recordings.clip import Clip
 from signbart.recordings.reading import read_clips, read_single_clip
+from signbart.streaming.rule import StreamRule
 
 
 @pytest.fixture
@@ -128,3 +132,75 @@ def test_a_recording_in_another_order_is_read_as_a_file_describes_it(
     assert model.classify(tmp_path / "x.npy") != expected
     arguments = [str(checkpoint), str(tmp_path / "x.npy"), "--source-layout", described]
     assert classify.main(arguments) == 0
+
+
+# Streams
+
+
+@pytest.fixture
+def long(performances, tmp_path):
+    """Two people who stand still, a second each at 12 frames a second, and nobody between them."""
+    nobody = np.zeros((24, 63, 2), np.float32)
+    still = [np.repeat(performances.clips[at].landmarks[:1], 24, axis=0) for at in (7, 20)]
+    np.save(tmp_path / "long.npy", np.concatenate([still[0], nobody, still[1], nobody]))
+    return tmp_path / "long.npy"
+
+
+RULE = ("--fps", "12", "--window", "1", "--stride", "0.25", "--smoothing", "1", "--pause", "0.5")
+
+
+def test_a_long_recording_gives_events_with_times(checkpoint, long, capsys):
+    model = open_model(checkpoint)
+    landmarks = np.load(long)
+    arguments = [str(checkpoint), str(long), "--stream", *RULE]
+    own = [model.classify(Clip(landmarks[at : at + 12], 0, "a", 0, "x"))[0] for at in (0, 48)]
+    least = min(score for _, score in own)
+    assert classify.main([*arguments, "--threshold", str(least - 0.01), "--json"]) == 0
+    record = json.loads(capsys.readouterr().out)
+    first, second = record["events"][0], record["events"][-1]
+    for event, (label, score) in zip((first, second), own, strict=True):
+        assert event["label"] == label and event["score"] >= score - 1e-5
+    # A window speaks for its middle, and begins to when it is full.
+    assert (first["start"], first["decided"]) == (0.5, 1.0) and first["end"] < 3.0
+    assert second["start"] > 3.5 and second["end"] < 7.0
+    assert record["rule"]["window"] == 1.0 and record["rule"]["idle"] == "idle"
+    assert classify.main([*arguments, "--threshold", str(least - 0.01)]) == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert len(lines) == len(record["events"]) and lines[0].startswith("    0.5 –")
+    assert classify.main([*arguments, "--threshold", "1"]) == 0
+    assert "no sign is seen in 8.0 s" in capsys.readouterr().out
+    # Whoever is the idle class is no sign.
+    idle = [*arguments, "--threshold", str(least - 0.01), "--idle", own[0][0], "--json"]
+    assert classify.main(idle) == 0
+    events = json.loads(capsys.readouterr().out)["events"]
+    assert own[0][0] not in {event["label"] for event in events}
+
+
+def test_windows_say_what_the_same_clips_say(checkpoint, long):
+    model = dataclasses.replace(open_model(checkpoint), temperature=2.0)
+    landmarks = np.load(long)
+    frames = [(at / 12, frame) for at, frame in enumerate(landmarks)]
+    rule = StreamRule(window=1.0, stride=0.25)
+    times, found = window_probabilities(model, frames, rule, source="here")
+    assert times == pytest.approx([1 + 0.25 * at for at in range(len(times))])
+    for now, row in zip(times, found, strict=True):
+        last = round(now * 12)
+        window = landmarks[last - 11 : last + 1]
+        if not window.any():
+            assert not row.any()
+            continue
+        scores = dict(model.classify(Clip(window, 0, "a", 0, "x")))
+        expected = [scores[name] for name in model.class_names]
+        np.testing.assert_allclose(row, expected, atol=1e-5)
+    assert not found.any(axis=1).all()
+
+
+def test_what_is_no_stream_is_said(checkpoint, long, npy):
+    for arguments, complaint in (
+        ([str(npy), "--stream", "--window", "9"], r"no window of 9 s; leave --stream out"),
+        ([str(long), "--stream", "--fps", "0"], "--fps 0"),
+        ([str(long), "--stream", "--threshold", "7"], "threshold 7"),
+        (["--camera", "0", "--window", "-1"], "window -1"),
+    ):
+        with pytest.raises(SignBartError, match=complaint):
+            classify.main([str(checkpoint), *arguments])

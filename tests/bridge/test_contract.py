@@ -44,19 +44,36 @@ from signbart_torch.models import new_model
 from signbart_torch.training.checkpoint import Checkpoint, load_checkpoint, save_checkpoint
 
 FURTHER = "tiny_hybrid"
-KINDS = [*MODEL_KINDS, FURTHER]
+# SignBART once more, with what it leaves out by default.
+IN_MOTION = "signbart in motion"
+CASES = [*MODEL_KINDS, IN_MOTION, FURTHER]
 FILES = Path(__file__).resolve().parents[1] / "kinds"
 LIMITS = Limits(atol=1e-5, rtol=1e-5)
 LABELS = ("one", "two", "three", "four", "five")
 # Every kind has a square matrix among those that are transposed; no two other sizes are alike.
+_SIGNBART = {
+    "d_model": 24, "encoder_layers": 1, "decoder_layers": 2, "encoder_attention_heads": 4,
+    "decoder_attention_heads": 6, "encoder_ffn_dim": 20, "decoder_ffn_dim": 28,
+    "max_position_embeddings": 16,
+}  # fmt: skip
 RUNS = {
     "signbart": (
-        {
-            "joint_idx": list(range(5, 18)), "d_model": 24, "encoder_layers": 1,
-            "decoder_layers": 2, "encoder_attention_heads": 4, "decoder_attention_heads": 6,
-            "encoder_ffn_dim": 20, "decoder_ffn_dim": 28, "max_position_embeddings": 16,
-        },
+        {**_SIGNBART, "joint_idx": list(range(5, 18))},
         {"layout": "kp63", "max_frames": 12, "normalization": "bbox_ignore_missing"},
+    ),
+    IN_MOTION: (
+        {
+            **_SIGNBART, "kind": "signbart", "joint_idx": list(range(2, 12)), "coordinates": 3,
+            "motion": True,
+        },
+        {"layout": "kinect20", "max_frames": 14, "normalization": "body_centred"},
+    ),
+    "conv_signbart": (
+        {
+            "joint_idx": list(range(2, 13)), "d_model": 24, "blocks_before": 2, "blocks_after": 1,
+            "kernel_size": 5, "ffn_dim": 20, "max_position_embeddings": 16,
+        },
+        {"layout": "kinect20", "max_frames": 14, "normalization": "body_centred"},
     ),
     "sign_transformer": (
         {
@@ -106,16 +123,22 @@ def further_kind():
         package.__path__.pop()
 
 
-@pytest.fixture(scope="module", params=KINDS)
-def kind(request, further_kind) -> str:
+@pytest.fixture(scope="module", params=CASES)
+def case(request, further_kind) -> str:
     return request.param
 
 
 @pytest.fixture(scope="module")
-def config(kind) -> RunConfig:
-    model, data = RUNS.get(kind, ({}, {}))  # of a kind without a row here: its defaults
-    tree = {"name": kind, "model": {"kind": kind, "num_labels": 5, **model}, "data": data}
+def config(case) -> RunConfig:
+    model, data = RUNS.get(case, ({}, {}))  # of a kind without a row here: its defaults
+    name = case.replace(" ", "_")
+    tree = {"name": name, "model": {"kind": case, "num_labels": 5, **model}, "data": data}
     return from_dict(tree, source="tests")
+
+
+@pytest.fixture(scope="module")
+def kind(config) -> str:
+    return kind_of(config.model).name
 
 
 @pytest.fixture(scope="module")
@@ -163,9 +186,9 @@ def test_a_configuration_comes_back_from_its_header(config, kind):
 def test_inputs_are_what_the_kind_says(config, kind):
     points = io_spec(config, batch=None, frames=None).inputs[0]
     row = MODEL_KINDS[kind]
-    size = (config.num_keypoints, row.coordinates)
+    size = (config.num_keypoints, config.coordinates)
     assert points.shape == (None, None, *(size if row.frame == "points" else (size[0] * size[1],)))
-    assert config.coordinates == row.coordinates
+    assert config.coordinates in ((2, 3) if row.coordinates is None else (row.coordinates,))
 
 
 def test_it_is_trained_in_pytorch_and_its_default_route_carries_it(kind):
@@ -336,7 +359,8 @@ def test_every_route_carries_it_and_every_scheme_reaches_all_its_weights(
             continue
         weights = stored_weights(artifact.path, row.quantized_operators)
         assert set(weights) == {scheme.weights}
-        products = multiply_accumulates(artifact.path, row.quantized_operators, weighted=True)
+        computed = scheme.computed(row.quantized_operators)
+        products = multiply_accumulates(artifact.path, computed, weighted=True)
         assert set(products) == {scheme.arithmetic}
         if kind == FURTHER and scheme.name != FLOAT:
             held = {name: stored_weights(artifact.path, [name]) for name in row.quantized_operators}
@@ -345,7 +369,7 @@ def test_every_route_carries_it_and_every_scheme_reaches_all_its_weights(
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("kind", [FURTHER], indirect=True)
+@pytest.mark.parametrize("case", [FURTHER], indirect=True)
 @pytest.mark.parametrize("scheme", ["fp16", "dynamic_int8", "weight_only_int8"])
 def test_an_int8_label_cannot_stand_on_float_convolutions(
     model, config, tmp_path, monkeypatch, scheme

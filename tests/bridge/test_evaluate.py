@@ -17,9 +17,12 @@ from bridge import evaluate
 from bridge.artifact.opened import open_model
 from bridge.errors import ArtifactError, BridgeError
 from bridge.evaluation.predict import evaluate as evaluate_model
+from bridge.evaluation.spotting import evaluate_streams, require_same_spotting
 from signbart.console import NOT_RUN
 from signbart.errors import CheckpointError, ClipError, SignBartError
 from signbart.recordings.clip import ClipSet
+from signbart.streaming.rule import StreamRule
+from signbart.training.confidence import expected_calibration_error, softmax
 from signbart.training.predictions import (
     Predictions,
     identify,
@@ -101,6 +104,18 @@ def test_classes_are_listed_with_what_they_are_taken_for():
     ]
 
 
+def test_how_sure_a_model_is_goes_by_its_temperature(tmp_path):
+    found = dataclasses.replace(evaluation(), temperature=2.0)
+    write_predictions(tmp_path, found, {"sha256": "1"})
+    back = read_predictions(tmp_path, "m.tflite")
+    assert back.temperature == 2.0
+    assert back.calibration_error == expected_calibration_error(LOGITS / 2, back.labels)
+    assert back.calibration_error != evaluation().calibration_error
+    with open(tmp_path / "predictions" / "m.tflite.csv", encoding="utf-8") as file:
+        scores = [float(row["score"]) for row in csv.DictReader(file)]
+    np.testing.assert_allclose(scores, softmax(LOGITS / 2).max(axis=1), atol=1e-4)
+
+
 def test_predictions_are_kept_with_what_they_were_made_from(tmp_path):
     made_from = {"sha256": "1", "recordings": "2"}
     write_predictions(tmp_path, evaluation(), made_from)
@@ -127,6 +142,10 @@ def test_predictions_are_kept_with_what_they_were_made_from(tmp_path):
 def test_folds_are_pooled_only_where_their_classes_are_the_same():
     both = pool([evaluation(), evaluation()], "all")
     assert both.scores.count == 8 and both.confusion.sum() == 8
+    # Each model's logits over its own temperature.
+    cooler = dataclasses.replace(evaluation(), temperature=2.0)
+    mixed = pool([evaluation(), cooler], "all")
+    np.testing.assert_array_equal(mixed.logits, np.concatenate([LOGITS, LOGITS / 2]))
     other = dataclasses.replace(evaluation(), class_names=("a", "c", "b"))
     with pytest.raises(SignBartError, match="different classes"):
         pool([evaluation(), other], "all")
@@ -141,9 +160,11 @@ def test_the_command_writes_scores_classes_predictions_and_pictures(
     assert "120 clips by a, c" in printed and "best.safetensors" in printed
     with open(tmp_path / "scores.csv", encoding="utf-8") as file:
         (row,) = csv.DictReader(file)
+    back = read_predictions(tmp_path, "best.safetensors")
     assert row == {
         "model": "best.safetensors", "clips": "120", "accuracy": "100.00", "top5": "100.00",
         "mean_class_accuracy": "100.00",
+        "calibration_error": f"{100 * back.calibration_error:.2f}",
     }  # fmt: skip
     with open(tmp_path / "per_class_accuracy.csv", encoding="utf-8") as file:
         rows = list(csv.DictReader(file))
@@ -285,3 +306,41 @@ def test_a_model_that_saw_the_clips_says_so(performances, tmp_path, config):
     assert evaluate.seen_in_training(path, performances, of_d) == ""
     note = evaluate.seen_in_training(path, performances, performances)
     assert "was trained on recordings of a, b, c" in note and "held out: d" in note
+
+
+def test_signs_are_spotted_in_streams_of_their_clips(
+    checkpoint, performances_file, performances, tmp_path, capsys
+):
+    rule = ("--fps", "12", "--window", "1", "--stride", "0.25", "--smoothing", "1")
+    arguments = [str(checkpoint), "--data", str(performances_file), "--stream", *rule]
+    assert evaluate.main([*arguments, "--signers", "a", "b", "--output", str(tmp_path)]) == 0
+    printed = capsys.readouterr().out
+    assert "all, a" in printed and "2 stream(s)" in printed
+    record = json.loads((tmp_path / "spotting.json").read_text(encoding="utf-8"))
+    made_from = record["made_from"]
+    assert made_from["fps"] == 12 and made_from["rule"]["stride"] == 0.25
+    # The same may be written again, and nothing else over it.
+    before = (tmp_path / "spotting.json").read_bytes()
+    with pytest.raises(BridgeError, match=r"spotting\.json holds the scores of other"):
+        evaluate.main([*arguments, "--signers", "a", "--output", str(tmp_path)])
+    assert (tmp_path / "spotting.json").read_bytes() == before
+    require_same_spotting(tmp_path / "spotting.json", made_from)
+    found = record["models"]["best.safetensors"]
+    total = found["total"]
+    assert total["signs"] == 120
+    assert total["hits"] + total["substitutions"] + total["misses"] == 120
+    assert sum(label["hits"] for label in found["labels"].values()) == total["hits"]
+    assert sum(one["minutes"] for one in found["signers"].values()) == pytest.approx(
+        total["minutes"], abs=0.01
+    )
+    # Under wrong labels fewer are hits.
+    model = open_model(checkpoint)
+    options = {"fps": 12, "seed": 0, "source": "here", "signers": ["a"]}
+    rule = StreamRule(window=1.0, stride=0.25, smoothing=1)
+    right, wrong = (
+        evaluate_streams(model, clips, rule, **options).total.hits
+        for clips in (performances, relabelled(performances, 1))
+    )
+    assert right > 2 * wrong
+    again = evaluate_streams(model, performances, rule, **options)
+    assert again.numbers()["total"] == found["signers"]["a"]

@@ -536,15 +536,13 @@ def test_what_a_checkpoint_trained_here_knows_better_is_refused(trained):
 def test_a_corrupt_file_is_refused(folder):
     whole = (folder / "GRU.pt").read_bytes()
     (folder / "GRU.pt").write_bytes(whole[: len(whole) // 2])
-    assert "GRU.pt is damaged" in refusal()
+    assert "GRU.pt is cut" in refusal()
 
 
-def test_a_whole_module_is_read_only_where_that_is_asked_for(folder, monkeypatch, capsys):
+def test_a_whole_module_is_read(folder):
     torch.save(SMALL["GRU.pt"](), folder / "GRU.pt")
-    assert "reading it executes code" in refusal()
-    source = read_published_source("mediapipe_gru", folder / "GRU.pt", trust_pickle=True)
+    source = read_published_source("mediapipe_gru", folder / "GRU.pt")
     assert source.config.model.hidden1 == 12
-    assert capsys.readouterr().err.count("warning:") == 1
 
 
 def test_a_checkpoint_of_another_kind_is_named(checkpoint):

@@ -15,7 +15,7 @@ REPOSITORY = Path(__file__).resolve().parents[2]
 # In the order in which a reader meets them; later ones use what earlier ones made.
 PAGES = (
     "README.md", "docs/installation.md", "docs/data.md", "docs/training.md", "docs/migration.md",
-    "docs/deployment.md", "docs/web.md",
+    "docs/deployment.md", "docs/web.md", "docs/streaming.md",
     "docs/quantization.md", "docs/performance.md", "docs/other_models.md",
     "docs/troubleshooting.md",
 )  # fmt: skip
@@ -61,6 +61,7 @@ SHORTENED: dict[str, tuple[tuple[str, str], ...]] = {
             "--schemes fp32'",
         ),
     ),
+    "python -m signbart.calibrate": (),
     "python -m signbart.clips": (),
     "python -m signbart.video": (),
     # Enough epochs for quantization to have something to keep.
@@ -77,8 +78,9 @@ SHORTENED: dict[str, tuple[tuple[str, str], ...]] = {
     # tests/bridge converts by every route.
     "python bridge/convert.py": ((r"--route all", "--route litert"), (r"--samples 34", "")),
     "python bridge/export_models.py": (),
-    "python -m bridge.evaluate": (),
-    "python -m bridge.classify": (),
+    "python -m bridge.evaluate": ((r" --stream .*$", r"\g<0> --signers P01"),),
+    # A window in the few frames of a synthetic clip.
+    "python -m bridge.classify": ((r"--stream --fps \d+", "--stream --fps 5"),),
     "python -m bridge.loso": (
         (r" --qat", ""),
         (r"isl_kinect30 .*$", r"\g<0> --signers S01"),

@@ -8,25 +8,31 @@ from math import ceil, cos, sin
 import numpy as np
 import pytest
 
-from signbart.augmentations import augment, flip, rotate, warp_frames
+from signbart.augmentations.batch import augment
+from signbart.augmentations.frames import warp_frames
+from signbart.augmentations.points import flip, rotations, transform
 from signbart.configuration.reading import from_dict
 from signbart.configuration.schema import RunConfig
 from signbart.landmarks.layouts import get_layout
 from signbart.preprocessing import joint_flip
 
 OFF = {"rotation_degrees": 0, "noise": 0, "drop_frames": 0, "time_warp": 0, "flip": 0}
+# What came later, all of it; some is for image layouts or for depth alone.
+LATER = {"crop": 0.1, "time_curve": 0.2, "scale": 0.2, "joint_offset": 0.02, "shear": 0.2}
 ALL = {"rotation_degrees": 40, "noise": 0.02, "drop_frames": 0.6, "time_warp": 0.5, "flip": 0.5}
 
 
 def make_config(layout: str = "kp65", max_frames: int = 24, **settings: object) -> RunConfig:
     """Augmentation of every clip with the given settings, the others off."""
     joints = settings.pop("joint_idx", None)
+    resample = settings.pop("resample", "nearest")
     image = get_layout(layout).unit == "image"
     tree = {
         "model": {"joint_idx": joints},
         "data": {
             "layout": layout,
             "max_frames": max_frames,
+            "resample": resample,
             "normalization": "bbox" if image else "body_centred",
         },
         "augment": {"probability": 1, **OFF, **settings},
@@ -102,7 +108,7 @@ def test_rotation_equals_a_loop_and_keeps_distances():
     rng = np.random.default_rng(0)
     points = rng.uniform(0, 1, (3, 4, 5, 2))
     angles, centres = rng.uniform(-3, 3, 3), rng.uniform(0, 1, (3, 2))
-    found = rotate(points, angles, centres)
+    found = transform(points, rotations(angles, (0, 1), 2), centres, centres)
     for b in range(3):
         for t in range(4):
             for k in range(5):
@@ -331,3 +337,206 @@ def test_what_changes_points_never_shifts_the_choice_of_frames(changed):
     other, other_lengths = run(points, lengths, make_config(**{**settings, **changed}))
     np.testing.assert_array_equal(one_lengths, other_lengths)
     np.testing.assert_allclose(one[..., 1], other[..., 1], atol=1e-4)
+
+
+# What came later
+
+
+@pytest.mark.parametrize(
+    ("layout", "total", "point"),
+    [
+        ("kp65", 2866.3247406941, (0.47040387988090515, 0.33073559403419495)),
+        ("kinect20", 872.4233020184, (0.6384836435317993, 0.7134881615638733)),
+    ],
+)
+def test_what_runs_were_trained_on_before_is_still_drawn(layout, total, point):
+    """Taken from the code before there was anything later: of a second chunk, as epochs draw."""
+    points, lengths = make_batch([5, 24, 1, 17], get_layout(layout).num_keypoints)
+    rng = np.random.default_rng(3)
+    for _ in range(2):
+        found, found_lengths = augment(points, lengths, make_config(layout, **ALL), rng)
+    assert found_lengths.tolist() == [4, 21, 1, 18]
+    assert found.sum(dtype=float) == pytest.approx(total, abs=1e-4)
+    assert found[1, 3, 5] == pytest.approx(point, abs=1e-6)
+    assert rng.random() == 0.21213546755098
+
+
+@pytest.mark.parametrize("setting", [{key: value} for key, value in LATER.items()], ids=str)
+def test_what_came_later_shifts_no_number(setting):
+    points, lengths = make_batch([24, 11, 6, 17, 3, 9, 20, 13])
+    config, changed = make_config(**ALL), make_config(**ALL, **setting)
+    after, shapes = [], []
+    for each in (config, changed):
+        rng = np.random.default_rng(5)
+        found, found_lengths = augment(points, lengths, each, rng)
+        after.append((rng.random(), rng.spawn(1)[0].random()))
+        shapes.append((found[..., 0].tolist(), found_lengths.tolist()))
+    assert after[0] == after[1] and shapes[0] != shapes[1]
+
+
+@pytest.mark.parametrize("resample", ["nearest", "linear"])
+def test_unchosen_clips_keep_every_bit_whatever_is_set(resample):
+    points, lengths = make_batch([24] * 64)
+    settings = {**ALL, **LATER, "perspective": 0.4, "drop_hand": 0.5, "resample": resample}
+    found, found_lengths = run(points, lengths, make_config(**settings, probability=0.5))
+    found = found[:, : found_lengths.max()]
+    same = [a.tobytes() == b[: len(a)].tobytes() for a, b in zip(found, points, strict=True)]
+    assert 15 < sum(same) < 49
+    if resample == "linear":
+        assert (found_lengths == 24).all()
+
+
+def test_crops_take_up_to_their_share_off_either_end():
+    points, lengths = make_batch([20] * 500, keypoints=4)
+    points[..., 0] = np.arange(20)[:, None] + 1
+    config = make_config(joint_idx=[0, 1, 2, 3], crop=0.2)
+    found, found_lengths = run(points, lengths, config)
+    first = found[:, 0, 0, 0]
+    last = found[np.arange(500), found_lengths - 1, 0, 0]
+    assert set(first.tolist()) == {1, 2, 3, 4, 5} and set(last.tolist()) == {16, 17, 18, 19, 20}
+    assert found_lengths.min() < 14 and found_lengths.max() == 20
+    one, one_length = run(*make_batch([1, 1], keypoints=4), config)
+    assert one_length.tolist() == [1, 1] and not missing(one).any()
+
+
+@pytest.mark.parametrize("resample", ["nearest", "linear"])
+def test_the_time_curve_keeps_both_ends_and_never_runs_backwards(resample):
+    points, lengths = make_batch([24] * 200, keypoints=4)
+    points[..., 0] = np.arange(24)[:, None] + 1
+    config = make_config(joint_idx=[0, 1, 2, 3], time_curve=0.3, resample=resample)
+    found, found_lengths = run(points, lengths, config)
+    times = found[:, :, 0, 0] - 1
+    assert (found_lengths == 24).all() and (np.diff(times) >= 0).all()
+    np.testing.assert_allclose(times[:, [0, -1]], [[0, 23]] * 200, atol=1e-4)
+    early = times[:, 12] - 12
+    assert early.min() < -5 and early.max() > 5
+    halves = times == np.rint(times)
+    assert halves.all() == (resample == "nearest"), "frames are chosen, or moments between them"
+
+
+def test_linear_clips_stay_full_and_their_gaps_free_of_bogus_points():
+    points, lengths = make_batch([24] * 20, keypoints=4, static=True)
+    points[:, 5:9, 1] = 0
+    settings = {**OFF, "drop_frames": 0.6, "time_warp": 0.5, "crop": 0.1, "time_curve": 0.2}
+    config = make_config(joint_idx=[0, 1, 2, 3], resample="linear", **settings)
+    found, found_lengths = run(points, lengths, config)
+    assert found.shape == points.shape and (found_lengths == 24).all()
+    gone = missing(found)
+    assert not gone[:, :, [0, 2, 3]].any() and gone[:, :, 1].any(axis=1).sum() >= 15
+    np.testing.assert_allclose(
+        found[:, :, 1][~gone[:, :, 1]],
+        np.repeat(points[:, :1, 1], 24, 1)[~gone[:, :, 1]],
+        atol=1e-6,
+    )
+
+
+@pytest.mark.parametrize(("plane", "degrees"), [((2, 0), "yaw_degrees"), ((1, 2), "pitch_degrees")])
+def test_bodies_turn_about_the_neck_through_their_depth(plane, degrees):
+    rng = np.random.default_rng(0)
+    points = rng.normal(size=(300, 2, 4, 3)).astype(np.float32)
+    points[:, :, 0] = 0  # the neck
+    config = make_config("kinect20", joint_idx=[1, 4, 5, 6], **{degrees: 20})
+    assert (config.coordinates, config.augmented_coordinates) == (2, 3)
+    found, _ = run(points, np.full(300, 2), config)
+    np.testing.assert_allclose(found[:, :, 0], 0, atol=1e-6)
+    first, second = plane
+    before, after = (p[:, :, 1:, first] + 1j * p[:, :, 1:, second] for p in (points, found))
+    turns = np.angle(after / before)
+    np.testing.assert_allclose(turns, np.broadcast_to(turns[:, :1, :1], turns.shape), atol=1e-3)
+    assert -20.1 < np.degrees(turns.min()) < -18 and 18 < np.degrees(turns.max()) < 20.1
+    still = ({0, 1, 2} - set(plane)).pop()
+    np.testing.assert_allclose(found[..., still], points[..., still], atol=1e-6)
+
+
+def test_transform_equals_a_loop_over_points():
+    rng = np.random.default_rng(0)
+    points, matrices = rng.normal(size=(3, 4, 5, 3)), rng.normal(size=(3, 3, 3))
+    centres, targets = rng.normal(size=(2, 3, 3))
+    found = transform(points, matrices, centres, targets)
+    for b, t, k in np.ndindex(3, 4, 5):
+        expected = matrices[b] @ (points[b, t, k] - centres[b]) + targets[b]
+        np.testing.assert_allclose(found[b, t, k], expected, atol=1e-12)
+
+
+def test_axes_are_scaled_apart_and_x_is_sheared_by_y():
+    points, lengths = make_batch([3] * 300, keypoints=4)
+    for setting, bound in (({"scale": 0.2}, 0.2), ({"shear": 0.3}, 0.3)):
+        found, _ = run(points, lengths, make_config(joint_idx=[0, 1, 2, 3], **setting))
+        moved, still = (p - p.mean(axis=(1, 2), keepdims=True) for p in (found, points))
+        if "scale" in setting:
+            factors = np.ptp(moved, axis=(1, 2)) / np.ptp(still, axis=(1, 2))
+            np.testing.assert_allclose(moved, still * factors[:, None, None], atol=1e-5)
+            change = factors - 1
+            assert np.abs(np.corrcoef(change.T)[0, 1]) < 0.2, "each axis by its own"
+        else:
+            x, y = moved[..., 0] - still[..., 0], still[..., 1]
+            change = (x * y).sum(axis=(1, 2)) / (y * y).sum(axis=(1, 2))
+            np.testing.assert_allclose(moved[..., 1], still[..., 1], atol=1e-6)
+            expected = still[..., 0] + change[:, None, None] * still[..., 1]
+            np.testing.assert_allclose(moved[..., 0], expected, atol=1e-4)
+        assert -bound - 1e-3 < change.min() < -0.9 * bound
+        assert 0.9 * bound < change.max() < bound + 1e-3
+
+
+def test_perspective_keeps_straight_lines_and_stays_finite():
+    ends = np.random.default_rng(0).uniform(0.1, 0.9, (100, 1, 2, 2)).astype(np.float32)
+    middle = ends.mean(axis=2, keepdims=True)
+    points = np.concatenate([ends, middle], axis=2)
+    found, _ = run(points, np.ones(100, int), make_config(joint_idx=[0, 1, 2], perspective=0.5))
+    assert np.isfinite(found).all() and np.abs(found - points).max() > 0.02
+    along, across = (found[:, 0, at] - found[:, 0, 0] for at in (1, 2))
+    area = along[:, 0] * across[:, 1] - along[:, 1] * across[:, 0]
+    np.testing.assert_allclose(area, 0, atol=1e-5)
+
+
+def test_a_joint_keeps_its_offset_through_a_clip():
+    points, lengths = make_batch([9, 24, 4] * 40)
+    points[:, :, 7] = 0
+    found, _ = run(points, lengths, make_config(joint_offset=0.03))
+    np.testing.assert_array_equal(missing(found), missing(points))
+    shift = (found - points)[~missing(points)]
+    assert abs(shift.std() - 0.03) < 0.002
+    first = (found - points)[:, :1]
+    there = ~missing(points)
+    np.testing.assert_allclose(
+        (found - points)[there], np.broadcast_to(first, points.shape)[there], atol=1e-6
+    )
+
+
+def test_one_hand_is_lost_for_a_while_in_one_piece():
+    layout = get_layout("kp65")
+    points, lengths = make_batch([24, 10, 1] * 60)
+    found, _ = run(points, lengths, make_config(drop_hand=0.5))
+    sides = {"left_hand": 0, "right_hand": 0}
+    for before, after, length in zip(points, found, lengths, strict=True):
+        gone = missing(after[:length])
+        lost = [name for name in layout.groups if gone[:, list(layout.groups[name])].any()]
+        assert len(lost) <= 1 and "body" not in lost
+        for name in lost:
+            sides[name] += 1
+            frames = gone[:, list(layout.groups[name])]
+            assert (frames.all(axis=1) == frames.any(axis=1)).all(), "all of the hand"
+            at = np.flatnonzero(frames[:, 0])
+            assert len(at) == at[-1] - at[0] + 1 <= length / 2 + 1, "one piece"
+        there = ~gone
+        np.testing.assert_array_equal(after[:length][there], before[:length][there])
+    assert min(sides.values()) > 20
+
+
+@pytest.mark.parametrize("resample", ["nearest", "linear"])
+@pytest.mark.parametrize("layout", ["kp65", "kinect20"])
+def test_extremes_of_what_came_later_stay_finite(layout, resample):
+    image = layout == "kp65"
+    points, lengths = make_batch([24] * 12, get_layout(layout).num_keypoints)
+    if resample == "nearest":
+        points, lengths = make_batch([24, 1, 2, 9] * 3, get_layout(layout).num_keypoints)
+    extreme = {"crop": 0.4, "time_curve": 0.3, "scale": 0.99, "shear": 0.99, "joint_offset": 1}
+    extreme |= {"perspective": 0.5, "drop_frames": 0.99, "time_warp": 0.99, "resample": resample}
+    extreme |= {"drop_hand": 0.99} if image else {"yaw_degrees": 180, "pitch_degrees": 180}
+    if not image:
+        points = np.concatenate([points, points[..., :1]], axis=-1)
+    found, found_lengths = run(points, lengths, make_config(layout, **extreme))
+    assert np.isfinite(found).all() and found_lengths.min() >= 1
+    assert found.shape[1] >= found_lengths.max()
+    for clip, length in zip(found, found_lengths, strict=True):
+        np.testing.assert_array_equal(clip[length:], 0)

@@ -1,6 +1,7 @@
 """Folds over several seeds: one run each, a table of all, and what the seed changes."""
 
 import csv
+import json
 
 import numpy as np
 import pytest
@@ -18,7 +19,8 @@ def arguments(tmp_path_factory, tiny_clips, tiny_config):
     folder = tmp_path_factory.mktemp("recordings")
     signers = [*tiny_clips.signer_names][:3]
     chosen = [at for at, name in enumerate(tiny_clips.signers) if name in signers]
-    write_packed(tiny_clips.select(chosen), folder / "tiny.npz")
+    some = tiny_clips.select(chosen).after("some clips, for this test", tiny_clips)
+    write_packed(some, folder / "tiny.npz")
     (folder / "tiny.yaml").write_text(yaml.safe_dump(tiny_config.to_dict()))
     return [
         "--config", str(folder / "tiny.yaml"), "--data", str(folder / "tiny.npz"),
@@ -40,6 +42,10 @@ def test_every_seed_is_a_run_of_its_own_and_they_have_a_table(arguments, tmp_pat
         for seed in found:
             assert float(row[f"seed {seed}"]) == found[seed][row["signer"]]
     printed = capsys.readouterr().out
+    results = json.loads((output / "seed_0" / rows[0]["signer"] / "results.json").read_text())
+    checkpoint = read_stored(output / "seed_0" / rows[0]["signer"] / "best.safetensors")
+    said = ["some clips, for this test"]
+    assert results["made_from"] == checkpoint.progress["made_from"] == said
     for text in ("Accuracy in percent, 2 seeds", "best", "worst", "deviation over seeds"):
         assert text in printed
     alone = tmp_path / "alone"

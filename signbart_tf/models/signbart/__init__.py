@@ -1,6 +1,9 @@
 """SignBART in Keras."""
 
-from signbart_tf.models.signbart.export_graph import for_export
+from signbart_tf.models.signbart.export_graph import for_export, joined_projections
 from signbart_tf.models.signbart.model import SignBart as Network
 
-__all__ = ["Network", "for_export"]
+# As in `signbart_torch`'s.
+BIAS_FOLLOWS = ("projection.proj_x1", "projection.proj_y1")
+
+__all__ = ["BIAS_FOLLOWS", "Network", "for_export", "joined_projections"]

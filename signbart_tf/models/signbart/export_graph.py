@@ -22,6 +22,7 @@ from signbart_tf.models.signbart.layers import (
     causal_bias,
     last_frame_selector,
     padding_bias,
+    sides,
 )
 from signbart_tf.models.signbart.model import SignBart
 
@@ -56,7 +57,7 @@ class _ExportGraph(keras.Model):
     def __init__(self, model: SignBart):
         super().__init__(name="export_graph")
         self.model = model
-        self.attentions = [_Attention(*joined) for joined in joined_projections(model)]
+        self.attentions = [JoinedAttention(*joined) for joined in joined_projections(model)]
         self.built = True
 
     def call(self, inputs, training=None):
@@ -66,7 +67,8 @@ class _ExportGraph(keras.Model):
             raise ValueError(f"the graph for export takes one clip, and not {keypoints.shape[0]}")
         model, dtype = self.model, keypoints.dtype
         num_frames = attention_mask.shape[1]
-        x, y = _coordinates(keypoints, attention_mask)
+        axes, present = _coordinates(keypoints, attention_mask)
+        x, y = sides(axes, present, model.config.motion)
         # (1, keys, 1) and (1, keys, queries).
         padding = ops.reshape(padding_bias(attention_mask, dtype), (1, num_frames, 1))
         causal = padding + ops.transpose(causal_bias(num_frames, dtype))
@@ -74,12 +76,12 @@ class _ExportGraph(keras.Model):
         attentions = iter(self.attentions)  # as `joined_projections` has them
         encoder, decoder = model.encoder, model.decoder
         encoded = _embed(encoder.embed_positions, model.projection.proj_x1, x)
-        encoded = _layer_norm(encoder.layernorm_embedding, encoded)
+        encoded = layer_norm(encoder.layernorm_embedding, encoded)
         for layer in encoder.layers:
             encoded = _encoder_layer(layer, next(attentions), encoded, padding)
 
         states = _embed(decoder.embed_positions, model.projection.proj_y1, y)
-        states = _layer_norm(decoder.layernorm_embedding, states)
+        states = layer_norm(decoder.layernorm_embedding, states)
         *layers, last_layer = decoder.layers
         for layer in layers:
             states = _decoder_layer(layer, attentions, states, states, causal, encoded, padding)
@@ -94,7 +96,7 @@ class _ExportGraph(keras.Model):
         return {"logits": model.classification_head.out_proj(decoded)}
 
 
-class _Attention:
+class JoinedAttention:
     """`Attention.call` with joined projections and transposed scores.
 
     Args:
@@ -145,15 +147,15 @@ def _product(joined: tuple[np.ndarray, np.ndarray], states):
 
 
 def _coordinates(keypoints, attention_mask):
-    """(1, T, K, 2) -> x and y, each (T, K), zero in padded frames."""
-    _, num_frames, num_keypoints, _ = keypoints.shape
-    frames = ops.reshape(keypoints, (num_frames, num_keypoints * 2))
+    """(1, T, K, 2 or 3) -> x, y and perhaps z, each (T, K), zero in padded frames; mask (T, 1)."""
+    _, num_frames, num_keypoints, coordinates = keypoints.shape
+    frames = ops.reshape(keypoints, (num_frames, num_keypoints * coordinates))
     # A select and not a product: NaN * 0 is NaN.
-    present = ops.reshape(attention_mask, (num_frames, 1)) > 0
-    frames = ops.where(present, frames, ops.zeros_like(frames))
-    frames = ops.transpose(ops.reshape(frames, (num_frames * num_keypoints, 2)))
-    frames = ops.reshape(frames, (2, num_frames, num_keypoints))
-    return tuple(ops.squeeze(part, axis=0) for part in ops.split(frames, 2))
+    present = ops.reshape(attention_mask, (num_frames, 1))
+    frames = ops.where(present > 0, frames, ops.zeros_like(frames))
+    frames = ops.transpose(ops.reshape(frames, (num_frames * num_keypoints, coordinates)))
+    frames = ops.reshape(frames, (coordinates, num_frames, num_keypoints))
+    return [ops.squeeze(part, axis=0) for part in ops.split(frames, coordinates)], present
 
 
 def _embed(embed_positions: PositionalEmbedding, projection: keras.layers.Dense, points):
@@ -163,16 +165,16 @@ def _embed(embed_positions: PositionalEmbedding, projection: keras.layers.Dense,
     return ops.matmul(points, projection.kernel) + (positions + projection.bias)
 
 
-def _encoder_layer(layer: EncoderLayer, self_attn: _Attention, states, padding):
+def _encoder_layer(layer: EncoderLayer, self_attn: JoinedAttention, states, padding):
     """(T, D) -> (T, D)."""
     attended = self_attn.attend(states, states, padding)
-    states = _layer_norm(layer.self_attn_layer_norm, states + attended)
+    states = layer_norm(layer.self_attn_layer_norm, states + attended)
     return _feed_forward(layer, states)
 
 
 def _decoder_layer(
     layer: DecoderLayer,
-    attentions: Iterator[_Attention],
+    attentions: Iterator[JoinedAttention],
     queries,
     states,
     self_bias,
@@ -181,18 +183,19 @@ def _decoder_layer(
 ):
     """(Q, D), which attend to the decoder's (T, D) and the encoder's -> (Q, D)."""
     attended = next(attentions).attend(queries, states, self_bias)
-    queries = _layer_norm(layer.self_attn_layer_norm, queries + attended)
+    queries = layer_norm(layer.self_attn_layer_norm, queries + attended)
     attended = next(attentions).attend(queries, encoded, encoder_bias)
-    queries = _layer_norm(layer.encoder_attn_layer_norm, queries + attended)
+    queries = layer_norm(layer.encoder_attn_layer_norm, queries + attended)
     return _feed_forward(layer, queries)
 
 
 def _feed_forward(layer: EncoderLayer | DecoderLayer, states):
     fed = layer.fc2(ops.gelu(layer.fc1(states), approximate=False))
-    return _layer_norm(layer.final_layer_norm, states + fed)
+    return layer_norm(layer.final_layer_norm, states + fed)
 
 
-def _layer_norm(norm: keras.layers.LayerNormalization, states):
+def layer_norm(norm: keras.layers.LayerNormalization, states):
+    """`norm` of (T, D), spelt out."""
     centred = states - ops.mean(states, axis=-1, keepdims=True)
     variance = ops.mean(centred * centred, axis=-1, keepdims=True)
     # Of rank 2, so that no converter folds them into the FULLY_CONNECTED behind; see the mirror.

@@ -3,10 +3,10 @@
 Each layer builds its variables when it is constructed, from the configuration alone, so that a
 model's weights exist, and can be assigned, before it has seen an input.
 
-Legend: B batch, T frames, K keypoints, D model width, C classes.
+Legend: B batch, T frames, K keypoints, F numbers a frame, D model width, C classes.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from contextvars import ContextVar
 
@@ -18,7 +18,9 @@ from signbart.models.signbart import (
     MASK_BIAS,
     POSITION_INIT_STD,
     POSITION_OFFSET,
+    SignBartConfig,
 )
+from signbart_tf.models.motion import with_motion
 
 PACKAGE = "signbart"
 
@@ -78,17 +80,40 @@ class PositionalEmbedding(keras.layers.Layer):
 
 @keras.saving.register_keras_serializable(PACKAGE)
 class Projection(keras.layers.Layer):
-    """Embeds each frame's x coordinates and y coordinates apart from each other."""
+    """Embeds each frame's x coordinates and y coordinates apart from each other.
 
-    def __init__(self, num_keypoints: int, d_model: int, **kwargs):
+    Where there are three, depth goes with both; and so does the motion of each side's own.
+    """
+
+    def __init__(self, config: SignBartConfig, **kwargs):
         super().__init__(**kwargs)
-        self.proj_x1 = dense(d_model, num_keypoints, "proj_x1")
-        self.proj_y1 = dense(d_model, num_keypoints, "proj_y1")
+        self.motion = config.motion
+        self.proj_x1 = dense(config.d_model, config.num_inputs, "proj_x1")
+        self.proj_y1 = dense(config.d_model, config.num_inputs, "proj_y1")
         self.built = True
 
-    def call(self, keypoints):
-        """(B, T, K, 2) -> two of (B, T, D)."""
-        return self.proj_x1(keypoints[..., 0]), self.proj_y1(keypoints[..., 1])
+    def call(self, keypoints, attention_mask):
+        """(B, T, K, 2 or 3), zero in padded frames, and (B, T) -> two of (B, T, D)."""
+        axes = [keypoints[..., axis] for axis in range(keypoints.shape[-1])]
+        x, y = sides(axes, attention_mask[:, :, None], self.motion)
+        return self.proj_x1(x), self.proj_y1(y)
+
+
+def sides(axes: Sequence, present, motion: bool) -> tuple:
+    """What encoder and decoder read of each frame; the twin of `signbart_torch`'s `sides`.
+
+    Args:
+        axes: x, y and perhaps z, each (…, T, K), zero in padded frames.
+        present: (…, T, 1), 1 a frame and 0 padding.
+        motion: Whether it is added; see `with_motion`.
+
+    Returns:
+        Two of (…, T, F).
+    """
+    x, y, *depth = axes
+    if depth:
+        x, y = (ops.concatenate([side, *depth], axis=-1) for side in (x, y))
+    return (with_motion(x, present), with_motion(y, present)) if motion else (x, y)
 
 
 @keras.saving.register_keras_serializable(PACKAGE)

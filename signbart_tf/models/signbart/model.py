@@ -31,7 +31,7 @@ class SignBart(keras.Model):
         if config.num_labels is None:
             raise ConfigError("model.num_labels is not set: say how many classes there are")
         self.config = config
-        self.projection = Projection(config.num_keypoints, config.d_model, name="projection")
+        self.projection = Projection(config, name="projection")
         self.encoder = Encoder(config, name="encoder")
         self.decoder = Decoder(config, name="decoder")
         self.classification_head = ClassificationHead(
@@ -46,9 +46,10 @@ class SignBart(keras.Model):
         """Scores each class.
 
         Args:
-            inputs: Dict of ``keypoints`` (B, T, K, 2) float, preprocessed x and y, and
-                ``attention_mask`` (B, T) int, 1 a frame and 0 padding, which need not be a prefix.
-                What padded frames hold, NaN included, is never read.
+            inputs: Dict of ``keypoints`` (B, T, K, 2) float, preprocessed x and y, or
+                (B, T, K, 3) with z where `config.coordinates` is 3, and ``attention_mask`` (B, T)
+                int, 1 a frame and 0 padding, which need not be a prefix. What padded frames hold,
+                NaN included, is never read.
             training: Whether dropout is active.
 
         Returns:
@@ -58,7 +59,7 @@ class SignBart(keras.Model):
         # A select and not a product: NaN * 0 is NaN.
         present = attention_mask[:, :, None, None] > 0
         keypoints = ops.where(present, keypoints, ops.zeros_like(keypoints))
-        x_embed, y_embed = self.projection(keypoints)
+        x_embed, y_embed = self.projection(keypoints, attention_mask)
         encoded = self.encoder(x_embed, attention_mask, training=training)
         decoded = self.decoder(y_embed, encoded, attention_mask, training=training)  # (B, 1, D)
         return {"logits": self.classification_head(decoded[:, 0], training=training)}

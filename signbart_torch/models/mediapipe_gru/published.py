@@ -12,17 +12,16 @@ from signbart_torch.models.mediapipe_gru.model import MediapipeGru
 from signbart_torch.models.published import build, read_sizes_of, read_state_dict
 
 
-def read_published(path: str | Path, *, trust_pickle: bool = False) -> MediapipeGru:
+def read_published(path: str | Path) -> MediapipeGru:
     """Reads a published MediaPipe GRU, in inference mode; its tensors tell every size.
 
     Args:
         path: The .pt file.
-        trust_pickle: Whether a file may execute code.
 
     Raises:
         CheckpointError: The file cannot be read, or is no MediaPipe GRU.
     """
-    checkpoint = read_state_dict(path, trust_pickle=trust_pickle)
+    checkpoint = read_state_dict(path)
 
     def read_sizes(tensors: Mapping[str, Tensor]) -> MediapipeGruConfig:
         projection = tensors.get("input_projection.weight")

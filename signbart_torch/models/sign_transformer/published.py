@@ -23,7 +23,6 @@ def read_published(
     attention_heads: int | None = None,
     pooling: str | None = None,
     max_frames: int = SignTransformerConfig.max_frames,
-    trust_pickle: bool = False,
 ) -> SignTransformer:
     """Reads a published sign Transformer, in inference mode.
 
@@ -33,12 +32,11 @@ def read_published(
             8.
         pooling: Tensors do not tell it either. By default a whole module's own, or ``mean``.
         max_frames: Frames to compute positions for, where the file stores none.
-        trust_pickle: Whether a file may execute code.
 
     Raises:
         CheckpointError: The file cannot be read, or is no sign Transformer.
     """
-    checkpoint = read_state_dict(path, trust_pickle=trust_pickle)
+    checkpoint = read_state_dict(path)
     heads = attention_heads or checkpoint.attention_heads or SignTransformerConfig.attention_heads
     pooling = pooling or checkpoint.pooling or SignTransformerConfig.pooling
     if pooling not in POOLINGS:

@@ -1,6 +1,9 @@
 """SignBART in PyTorch."""
 
-from signbart_torch.models.signbart.export_graph import for_export
+from signbart_torch.models.signbart.export_graph import for_export, joined_projections
 from signbart_torch.models.signbart.model import SignBart as Network
 
-__all__ = ["Network", "for_export"]
+# Converters move them into a constant that is added next: the positions.
+BIAS_FOLLOWS = ("projection.proj_x1", "projection.proj_y1")
+
+__all__ = ["BIAS_FOLLOWS", "Network", "for_export", "joined_projections"]

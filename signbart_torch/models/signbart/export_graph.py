@@ -33,6 +33,7 @@ from signbart_torch.models.signbart.layers import (
     causal_bias,
     last_frame_selector,
     padding_bias,
+    sides,
 )
 from signbart_torch.models.signbart.model import SignBart
 
@@ -67,15 +68,18 @@ class _ExportGraph(nn.Module):
     def __init__(self, model: SignBart):
         super().__init__()
         self.model = model
-        self.attentions = nn.ModuleList(_Attention(*joined) for joined in joined_projections(model))
+        self.attentions = nn.ModuleList(
+            JoinedAttention(*joined) for joined in joined_projections(model)
+        )
 
     def forward(self, keypoints: Tensor, attention_mask: Tensor) -> Tensor:
         """(1, T, K, 2) and (1, T) -> logits (1, C); see `SignBart.forward`."""
         if keypoints.shape[0] != 1:
             raise ValueError(f"the graph for export takes one clip, and not {keypoints.shape[0]}")
         model, dtype = self.model, keypoints.dtype
-        x, y = _coordinates(keypoints, attention_mask)
-        num_frames = x.shape[0]
+        axes, present = _coordinates(keypoints, attention_mask)
+        num_frames = len(present)
+        x, y = sides(axes, present, model.config.motion)
         # (1, keys, 1) and (1, keys, queries).
         padding = padding_bias(attention_mask, dtype).reshape(1, num_frames, 1)
         causal = padding + causal_bias(num_frames, dtype, keypoints.device).t()
@@ -83,12 +87,12 @@ class _ExportGraph(nn.Module):
         attentions = iter(self.attentions)  # as `joined_projections` has them
         encoder, decoder = model.encoder, model.decoder
         encoded = _embed(encoder.embed_positions, model.projection.proj_x1, x)
-        encoded = _layer_norm(encoder.layernorm_embedding, encoded)
+        encoded = layer_norm(encoder.layernorm_embedding, encoded)
         for layer in encoder.layers:
             encoded = _encoder_layer(layer, next(attentions), encoded, padding)
 
         states = _embed(decoder.embed_positions, model.projection.proj_y1, y)
-        states = _layer_norm(decoder.layernorm_embedding, states)
+        states = layer_norm(decoder.layernorm_embedding, states)
         *layers, last_layer = decoder.layers
         for layer in layers:
             states = _decoder_layer(layer, attentions, states, states, causal, encoded, padding)
@@ -99,7 +103,7 @@ class _ExportGraph(nn.Module):
         return model.classification_head.out_proj(decoded)
 
 
-class _Attention(nn.Module):
+class JoinedAttention(nn.Module):
     """`Attention.forward` with joined projections and transposed scores.
 
     Args:
@@ -152,16 +156,16 @@ def _join(attention: Attention, names: tuple[str, ...]) -> nn.Linear:
     return linear
 
 
-def _coordinates(keypoints: Tensor, attention_mask: Tensor) -> tuple[Tensor, Tensor]:
-    """(1, T, K, 2) -> x and y, each (T, K), zero in padded frames."""
-    _, num_frames, num_keypoints, _ = keypoints.shape
-    frames = keypoints.reshape(num_frames, num_keypoints * 2)
+def _coordinates(keypoints: Tensor, attention_mask: Tensor) -> tuple[list[Tensor], Tensor]:
+    """(1, T, K, 2 or 3) -> x, y and perhaps z, each (T, K), zero in padded frames; mask (T, 1)."""
+    _, num_frames, num_keypoints, coordinates = keypoints.shape
+    frames = keypoints.reshape(num_frames, num_keypoints * coordinates)
     # A select and not a product: NaN * 0 is NaN.
-    present = attention_mask.reshape(num_frames, 1) > 0
-    frames = torch.where(present, frames, torch.zeros_like(frames))
-    frames = frames.reshape(num_frames * num_keypoints, 2).t()
-    x, y = frames.reshape(2, num_frames, num_keypoints).split(1)
-    return x.squeeze(0), y.squeeze(0)
+    present = attention_mask.reshape(num_frames, 1)
+    frames = torch.where(present > 0, frames, torch.zeros_like(frames))
+    frames = frames.reshape(num_frames * num_keypoints, coordinates).t()
+    axes = frames.reshape(coordinates, num_frames, num_keypoints).split(1)
+    return [axis.squeeze(0) for axis in axes], present
 
 
 def _embed(embed_positions: PositionalEmbedding, projection: nn.Linear, points: Tensor) -> Tensor:
@@ -173,17 +177,17 @@ def _embed(embed_positions: PositionalEmbedding, projection: nn.Linear, points: 
 
 
 def _encoder_layer(
-    layer: EncoderLayer, self_attn: _Attention, states: Tensor, padding: Tensor
+    layer: EncoderLayer, self_attn: JoinedAttention, states: Tensor, padding: Tensor
 ) -> Tensor:
     """(T, D) -> (T, D)."""
     attended = self_attn(states, states, padding)
-    states = _layer_norm(layer.self_attn_layer_norm, states + attended)
+    states = layer_norm(layer.self_attn_layer_norm, states + attended)
     return _feed_forward(layer, states)
 
 
 def _decoder_layer(
     layer: DecoderLayer,
-    attentions: Iterator[_Attention],
+    attentions: Iterator[JoinedAttention],
     queries: Tensor,
     states: Tensor,
     self_bias: Tensor,
@@ -192,18 +196,19 @@ def _decoder_layer(
 ) -> Tensor:
     """(Q, D), which attend to the decoder's (T, D) and the encoder's -> (Q, D)."""
     attended = next(attentions)(queries, states, self_bias)
-    queries = _layer_norm(layer.self_attn_layer_norm, queries + attended)
+    queries = layer_norm(layer.self_attn_layer_norm, queries + attended)
     attended = next(attentions)(queries, encoded, encoder_bias)
-    queries = _layer_norm(layer.encoder_attn_layer_norm, queries + attended)
+    queries = layer_norm(layer.encoder_attn_layer_norm, queries + attended)
     return _feed_forward(layer, queries)
 
 
 def _feed_forward(layer: EncoderLayer | DecoderLayer, states: Tensor) -> Tensor:
     fed = layer.fc2(F.gelu(layer.fc1(states)))
-    return _layer_norm(layer.final_layer_norm, states + fed)
+    return layer_norm(layer.final_layer_norm, states + fed)
 
 
-def _layer_norm(norm: nn.LayerNorm, states: Tensor) -> Tensor:
+def layer_norm(norm: nn.LayerNorm, states: Tensor) -> Tensor:
+    """`norm` of (T, D), spelt out."""
     centred = states - states.mean(dim=-1, keepdim=True)
     variance = (centred * centred).mean(dim=-1, keepdim=True)
     # Of rank 2: converters fold factors of rank 1 into the FULLY_CONNECTED behind them, though the

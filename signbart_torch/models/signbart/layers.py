@@ -1,12 +1,20 @@
 """The small parts: position embedding, coordinate projection, head, and the two mask biases.
 
-Legend: B batch, T frames, K keypoints, D model width, C classes.
+Legend: B batch, T frames, K keypoints, F numbers a frame, D model width, C classes.
 """
+
+from collections.abc import Sequence
 
 import torch
 from torch import Tensor, nn
 
-from signbart.models.signbart import MASK_BIAS, POSITION_INIT_STD, POSITION_OFFSET
+from signbart.models.signbart import (
+    MASK_BIAS,
+    POSITION_INIT_STD,
+    POSITION_OFFSET,
+    SignBartConfig,
+)
+from signbart_torch.models.motion import with_motion
 from signbart_torch.models.signbart.dropout import dropout
 
 
@@ -23,16 +31,39 @@ class PositionalEmbedding(nn.Embedding):
 
 
 class Projection(nn.Module):
-    """Embeds each frame's x coordinates and y coordinates apart from each other."""
+    """Embeds each frame's x coordinates and y coordinates apart from each other.
 
-    def __init__(self, num_keypoints: int, d_model: int):
+    Where there are three, depth goes with both; and so does the motion of each side's own.
+    """
+
+    def __init__(self, config: SignBartConfig):
         super().__init__()
-        self.proj_x1 = nn.Linear(num_keypoints, d_model)
-        self.proj_y1 = nn.Linear(num_keypoints, d_model)
+        self.motion = config.motion
+        self.proj_x1 = nn.Linear(config.num_inputs, config.d_model)
+        self.proj_y1 = nn.Linear(config.num_inputs, config.d_model)
 
-    def forward(self, keypoints: Tensor) -> tuple[Tensor, Tensor]:
-        """(B, T, K, 2) -> two of (B, T, D)."""
-        return self.proj_x1(keypoints[..., 0]), self.proj_y1(keypoints[..., 1])
+    def forward(self, keypoints: Tensor, attention_mask: Tensor) -> tuple[Tensor, Tensor]:
+        """(B, T, K, 2 or 3), zero in padded frames, and (B, T) -> two of (B, T, D)."""
+        axes = [keypoints[..., axis] for axis in range(keypoints.shape[-1])]
+        x, y = sides(axes, attention_mask[:, :, None], self.motion)
+        return self.proj_x1(x), self.proj_y1(y)
+
+
+def sides(axes: Sequence[Tensor], present: Tensor, motion: bool) -> tuple[Tensor, Tensor]:
+    """What encoder and decoder read of each frame.
+
+    Args:
+        axes: x, y and perhaps z, each (…, T, K), zero in padded frames.
+        present: (…, T, 1), 1 a frame and 0 padding.
+        motion: Whether it is added; see `with_motion`.
+
+    Returns:
+        Two of (…, T, F).
+    """
+    x, y, *depth = axes
+    if depth:
+        x, y = torch.cat([x, *depth], dim=-1), torch.cat([y, *depth], dim=-1)
+    return (with_motion(x, present), with_motion(y, present)) if motion else (x, y)
 
 
 class ClassificationHead(nn.Module):

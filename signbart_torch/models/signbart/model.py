@@ -26,7 +26,7 @@ class SignBart(nn.Module):
         if config.num_labels is None:
             raise ConfigError("model.num_labels is not set: say how many classes there are")
         self.config = config
-        self.projection = Projection(config.num_keypoints, config.d_model)
+        self.projection = Projection(config)
         self.encoder = Encoder(config)
         self.decoder = Decoder(config)
         self.classification_head = ClassificationHead(
@@ -37,9 +37,9 @@ class SignBart(nn.Module):
         """Scores each class.
 
         Args:
-            keypoints: (B, T, K, 2) float, preprocessed x and y; T at most
-                `config.max_position_embeddings`. What padded frames hold, NaN included, is never
-                read.
+            keypoints: (B, T, K, 2) float, preprocessed x and y, or (B, T, K, 3) with z where
+                `config.coordinates` is 3; T at most `config.max_position_embeddings`. What padded
+                frames hold, NaN included, is never read.
             attention_mask: (B, T) int, 1 a frame and 0 padding; need not be a prefix. A row
                 without any frame gives finite logits that mean nothing.
 
@@ -49,7 +49,7 @@ class SignBart(nn.Module):
         # A select and not a product: NaN * 0 is NaN.
         present = attention_mask[:, :, None, None] > 0
         keypoints = torch.where(present, keypoints, torch.zeros_like(keypoints))
-        x_embed, y_embed = self.projection(keypoints)
+        x_embed, y_embed = self.projection(keypoints, attention_mask)
         encoded = self.encoder(x_embed, attention_mask)
         decoded = self.decoder(y_embed, encoded, attention_mask)  # (B, 1, D)
         return self.classification_head(decoded[:, 0])

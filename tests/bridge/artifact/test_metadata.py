@@ -2,18 +2,24 @@
 
 import importlib.metadata
 import zipfile
+from pathlib import Path
 
+import numpy as np
 import pytest
 
 from bridge.artifact.metadata import build_metadata, embed_metadata, read_metadata, versions
+from bridge.artifact.opened import open_model
 from bridge.conversion.model_card import model_card
 from bridge.errors import ArtifactError
 from bridge.verification.verdict import FAILED, Verdict
 from signbart.configuration.reading import from_dict
+from signbart.errors import SignBartError
 from signbart.files import file_sha256
 from signbart.landmarks.layouts import get_layout
 from signbart.models import io_spec
+from signbart.recordings.clip import Clip
 
+EXAMPLE = Path(__file__).resolve().parents[3] / "exports/example/demo_litert_dynamic_int8.tflite"
 LABELS = ("hello", "thank you", "naïve", "نعم", "no")
 
 
@@ -34,7 +40,7 @@ def plain(tmp_path):
 
 def test_metadata_is_what_a_program_needs(metadata, config):
     layout = get_layout("kp63")
-    assert metadata["labels"] == list(LABELS)
+    assert metadata["labels"] == list(LABELS) and metadata["temperature"] == 1.0
     assert metadata["inputs"] == [
         {"name": "keypoints", "shape": [1, 12, 41, 2], "dtype": "float32"},
         {"name": "attention_mask", "shape": [1, 12], "dtype": "int32"},
@@ -76,6 +82,32 @@ def test_the_same_metadata_gives_the_same_bytes(plain, metadata):
     plain.write_bytes(before)
     embed_metadata(plain, metadata)
     assert plain.read_bytes() == first
+
+
+def test_the_temperature_travels_with_the_artifact(tmp_path):
+    """The shipped example is from before there was one."""
+    old = open_model(EXAMPLE)
+    assert old.temperature == 1.0
+    metadata = read_metadata(EXAMPLE)
+    with zipfile.ZipFile(EXAMPLE) as archive:
+        start = min(info.header_offset for info in archive.infolist())
+    content = EXAMPLE.read_bytes()[:start]
+    warm = tmp_path / "warm.tflite"
+    warm.write_bytes(content)
+    embed_metadata(warm, {**metadata, "temperature": 2.5})
+    model = open_model(warm)
+    assert model.temperature == 2.5
+    rng = np.random.default_rng(0)
+    layout = model.config.data.landmark_layout
+    clip = Clip(rng.random((9, layout.num_keypoints, 2), np.float32), 0, "a", 0, "here")
+    scores, plain = (dict(opened.classify(clip)) for opened in (model, old))
+    powers = {label: score ** (1 / 2.5) for label, score in plain.items()}
+    for label, power in powers.items():
+        assert scores[label] == pytest.approx(power / sum(powers.values()), rel=1e-4)
+    warm.write_bytes(content)
+    embed_metadata(warm, {**metadata, "temperature": -1})
+    with pytest.raises(SignBartError, match=r"warm\.tflite: a temperature of -1"):
+        open_model(warm)
 
 
 def test_a_plain_artifact_says_that_it_carries_nothing(plain, tmp_path, metadata):

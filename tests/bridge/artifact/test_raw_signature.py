@@ -294,7 +294,7 @@ def test_the_papers_speak_of_it(converted, raw, config):
     metadata = read_metadata(converted.artifact)
     assert carried_raw(metadata, config) == raw
     said = metadata["raw"]
-    assert (said["signature"], said["frames"], said["temperature"]) == ("landmarks", FRAMES, 1.0)
+    assert (said["signature"], said["frames"]) == ("landmarks", FRAMES)
     assert said["inputs"][0] == {
         "name": "landmarks", "shape": [1, FRAMES, 63, 2], "dtype": "float32"
     }  # fmt: skip

@@ -237,7 +237,13 @@ def test_the_command_fails_where_artifacts_do(folder, tmp_path, capsys):
     assert "x B float32 litert int8: exported but wrong" in printed
     assert report.main([str(folder)]) == 1
     with pytest.raises(BridgeError, match="two of the runs would both be called 'x'"):
-        report.main([str(folder), str(folder)])
+        report.main([str(folder), str(folder), "--output", str(tmp_path / "book")])
+
+
+def test_two_runs_of_one_name_are_printed_by_folder_and_compared(folder, capsys):
+    assert report.main([str(folder), str(folder)]) == 1
+    printed = capsys.readouterr().out
+    assert f"{folder}. " in printed and "not more than chance" in printed
 
 
 def test_an_empty_folder_and_a_damaged_manifest_are_named(tmp_path):

@@ -15,8 +15,10 @@ from bridge.errors import BridgeError
 from bridge.web.packages import default_folder, packaged_files
 from bridge.web.server import address, make_server
 from bridge.web.site import Site, make_site
-from tests.signbart.video.conftest import portrait_frames, task, wheel, write_video  # noqa: F401
+from tests.signbart.video import conftest as video
 
+# The task file is made once a run, whoever asks for it.
+task, wheel = video.task, video.wheel
 REPOSITORY = Path(__file__).resolve().parents[3]
 EXAMPLE = REPOSITORY / "exports" / "example" / "demo_litert_dynamic_int8.tflite"
 # For root, who may not use Chromium's sandbox; a camera that plays a file, and asks nobody.
@@ -57,7 +59,9 @@ def camera_file(tmp_path_factory) -> Path:
     import cv2
 
     path = tmp_path_factory.mktemp("camera") / "portrait.mjpeg"
-    frames = (cv2.imencode(".jpg", frame[..., ::-1])[1].tobytes() for frame in portrait_frames())
+    frames = (
+        cv2.imencode(".jpg", frame[..., ::-1])[1].tobytes() for frame in video.portrait_frames()
+    )
     path.write_bytes(b"".join(frames))
     return path
 
@@ -83,7 +87,9 @@ def served(site: Site) -> Iterator[str]:
 @pytest.fixture(scope="session")
 def still(tmp_path_factory) -> Path:
     """A video of a few frames."""
-    return write_video(tmp_path_factory.mktemp("still") / "portrait.mp4", portrait_frames()[:3])
+    return video.write_video(
+        tmp_path_factory.mktemp("still") / "portrait.mp4", video.portrait_frames()[:3]
+    )
 
 
 @pytest.fixture(scope="module")

@@ -1,22 +1,27 @@
 """A reference comes from any kind of checkpoint, with the weights that were trained."""
 
+import dataclasses
+
 import numpy as np
 import pytest
 import torch
 
+from bridge.artifact.opened import open_model
 from bridge.weight_map import main
 from bridge.weights.port import build_twin
-from bridge.weights.source import load_progress, load_reference
-from signbart.errors import CheckpointError
+from bridge.weights.source import load_reference, read_source, read_temperature
+from signbart.errors import CheckpointError, SignBartError
+from signbart.recordings.clip import Clip
 from signbart.recordings.packed import write_packed
 from signbart.recordings.reading import read_clips
+from signbart.weights.stored import read_progress
 from signbart_tf.training.checkpoint import save_checkpoint as save_keras
 from signbart_tf.training.optimizer import AdamW
 from signbart_torch.models.signbart.model import SignBart
 from signbart_torch.training.checkpoint import Checkpoint, save_checkpoint
 
 LABELS = ("hello", "thank you", "naïve", "نعم", "no")
-PROGRESS = {"epoch": 3, "recordings": {"test_signers": ["dan"]}}
+PROGRESS = {"epoch": 3, "recordings": {"test_signers": ["dan"]}, "temperature": 1.75}
 
 
 @pytest.fixture(scope="module")
@@ -50,15 +55,35 @@ def test_the_weights_come_as_they_are(path, trained, config):
 
 
 def test_what_training_noted_comes_along(path):
-    assert load_progress(path)["recordings"] == PROGRESS["recordings"]
+    assert read_progress(path)["recordings"] == PROGRESS["recordings"]
 
 
 def test_it_survives_the_weight_map_too(path, tmp_path, capsys):
-    if path.suffix == ".safetensors":
-        pytest.skip("is no Keras checkpoint")
-    target = tmp_path / "back.safetensors"
-    assert main(["to-torch", str(path), str(target)]) == 0
-    assert load_progress(target) == PROGRESS
+    to_torch = path.suffix != ".safetensors"
+    target = tmp_path / ("back.safetensors" if to_torch else "there.keras")
+    assert main(["to-torch" if to_torch else "to-keras", str(path), str(target)]) == 0
+    assert read_progress(target) == PROGRESS
+
+
+def test_a_fitted_temperature_comes_along_and_divides_the_logits(path, trained, config, tmp_path):
+    assert read_source(path).temperature == 1.75
+    model = open_model(path)
+    assert model.temperature == 1.75
+    clip = Clip(np.full((5, 63, 2), 0.5, np.float32), 0, "a", 0, "here")
+    labels, scores = zip(*model.classify(clip), strict=True)
+    plain = dict(dataclasses.replace(model, temperature=1.0).classify(clip))
+    powers = np.array([plain[label] for label in labels]) ** (1 / 1.75)
+    np.testing.assert_allclose(scores, powers / powers.sum(), rtol=1e-5)
+    # Checkpoints from before have none, and other programs' say nothing.
+    save_checkpoint(Checkpoint(trained.state_dict(), config, LABELS), tmp_path / "old.safetensors")
+    torch.save(trained.state_dict(), tmp_path / "a.pth")
+    for name in ("old.safetensors", "a.pth"):
+        assert read_temperature(tmp_path / name) == 1.0
+    progress = {"temperature": "hot"}
+    checkpoint = Checkpoint(trained.state_dict(), config, LABELS, progress)
+    save_checkpoint(checkpoint, tmp_path / "bad.safetensors")
+    with pytest.raises(SignBartError, match=r"bad\.safetensors.*'hot'"):
+        read_source(tmp_path / "bad.safetensors")
 
 
 def test_a_second_configuration_is_refused(path, config):
@@ -77,7 +102,7 @@ def test_a_published_file_still_takes_its_configuration(trained, config, tmp_pat
 
 @pytest.mark.parametrize("name", ["absent.keras", "absent.weights.h5", "absent.safetensors"])
 def test_a_missing_file_is_named(tmp_path, name):
-    for read in (load_reference, load_progress):
+    for read in (load_reference, read_progress):
         with pytest.raises(CheckpointError, match=f"no checkpoint at .*{name}"):
             read(tmp_path / name)
 

@@ -353,3 +353,50 @@ def test_a_flat_file_without_the_decoder_means_it_to_be_like_the_encoder():
     )
     both = {**flat, "decoder_attention_heads": 8, "joint_idx": [0, 1]}
     assert from_dict(both, source="flat").model.decoder_attention_heads == 8
+
+
+def test_keys_that_came_later_are_written_only_where_they_are_used():
+    """So that checkpoints and artifacts of runs without them stay the same, bit by bit."""
+    later = {
+        "data": {"resample": "linear"},
+        "augment": {
+            "crop": 0.1, "time_curve": 0.1, "scale": 0.1, "shear": 0.1, "perspective": 0.1,
+            "joint_offset": 0.1, "drop_hand": 0.1,
+        },
+        "train": {"mixup": 0.2, "cutmix": 0.5, "ema": 0.9, "warmup_share": 0.3},
+    }  # fmt: skip
+    before = {
+        "data": "layout max_frames normalization categories",
+        "augment": "probability rotation_degrees noise drop_frames time_warp flip",
+        "train": "seed epochs batch_size lr body_lr_scale weight_decay warmup_epochs scheduler "
+        "plateau_factor plateau_patience label_smoothing grad_clip patience val_signers "
+        "val_fraction precision",
+    }
+    for section, keys in before.items():
+        assert [*RunConfig().to_dict()[section]] == keys.split()
+    used = from_dict(later, source="test")
+    for section, values in later.items():
+        assert values.items() <= used.to_dict()[section].items()
+    assert from_dict(used.to_dict(), source="copy") == used
+
+
+@pytest.mark.parametrize(
+    ("layout", "override", "expected"),
+    [
+        ("kp65", "augment.yaw_degrees=5", "augment.yaw_degrees turns landmarks through their"),
+        ("kp65", "augment.pitch_degrees=5", "'kp65' is in image coordinates and has none"),
+        ("kinect20", "augment.drop_hand=0.1", "augment.drop_hand loses the landmarks of a group"),
+        ("kp65", "augment.time_curve=0.4", "augment.time_curve is 0.4; it must be in [0, 0.3]"),
+        ("kp65", "data.resample=cubic", "it must be one of: nearest, linear"),
+        ("kp65", "train.ema=1", "train.ema is 1.0; it must be in [0, 1)"),
+    ],
+)
+def test_changes_that_a_layout_has_nothing_for_are_refused(tmp_path, layout, override, expected):
+    scheme = "body_centred" if layout == "kinect20" else "bbox"
+    path = write(tmp_path, f"data: {{layout: {layout}, normalization: {scheme}}}\n")
+    assert expected in refusal(path, override)
+
+
+def test_a_hand_must_be_among_the_chosen_joints(tmp_path):
+    path = write(tmp_path, "model: {joint_idx: [0, 11, 12]}\ndata: {layout: kp65}\n")
+    assert "have no such group" in refusal(path, "augment.drop_hand=0.1")

@@ -79,3 +79,39 @@ def test_what_cannot_be_taken_is_refused(packed):
         with pytest.raises(ClipError, match=message):
             pack(packed, *options)
     assert not (packed / "out.npz").exists()
+
+
+def test_what_was_done_is_noted_and_reaches_the_run(packed, tmp_path, capsys):
+    (packed / "held_out.txt").write_text("# never trained on\nS02\n\n")
+    part = pack(
+        packed, "--merge", packed / "b.npz", "--classes", "thanks", "rain",
+        "--without-signers", f"@{packed / 'held_out.txt'}", "--max-clips", 2, "--seed", 5,
+    )  # fmt: skip
+    a, b = (read_clips(packed / name) for name in ("a.npz", "b.npz"))
+    assert part.made_from == (
+        f"a.npz: 24 clips, SHA-256 {a.fingerprint()}",
+        f"b.npz: 16 clips, SHA-256 {b.fingerprint()}",
+        "classes thanks, rain",
+        "without signers S02",
+        "at most 2 clips of a class by a signer, seed 5",
+    )
+    assert set(part.signers) == {"S01", "S03"}
+    capsys.readouterr()
+    assert main(["info", str(packed / "out.npz")]) == 0
+    assert "made from  without signers S02" in capsys.readouterr().out
+
+
+def test_a_file_of_signers_that_names_nobody_or_somebody_else_is_refused(packed):
+    for text, message in (("# none\n", "names no signer"), ("S09\n", "no clips by S09")):
+        (packed / "who.txt").write_text(text)
+        with pytest.raises(ClipError, match=message):
+            pack(packed, "--signers", f"@{packed / 'who.txt'}")
+    with pytest.raises(ClipError, match=r"nowhere\.txt: cannot be read"):
+        pack(packed, "--signers", f"@{packed / 'nowhere.txt'}")
+    with pytest.raises(ClipError, match="no clips by others than S01, S02"):
+        pack(packed, "--without-signers", "S01", "S02")
+
+
+def test_a_clip_is_not_taken_twice(packed):
+    with pytest.raises(ClipError, match=r"is in .*a\.npz too, of the same class and signer"):
+        pack(packed, "--merge", packed / "a.npz")

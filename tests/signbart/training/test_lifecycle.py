@@ -19,6 +19,8 @@ from signbart.training import lifecycle, run_folder
 from signbart.training.frameworks import FRAMEWORKS, TORCH
 from signbart.training.learner import Evaluation, Learner, Start, mixed_seed
 from signbart.training.metrics import cross_entropy
+from signbart.training.predictions import identify, is_evaluated, read_predictions
+from signbart.training.progress import percentages
 from signbart.training.run_folder import write_text
 from signbart.training.schedule import Plateau, learning_rate
 
@@ -286,6 +288,26 @@ def test_who_trains_along_writes_and_says_nothing(fit, tmp_path, with_train):
     assert results == json.loads((folder / "results.json").read_text())
 
 
+def test_the_best_epochs_temperature_and_what_it_said_of_the_test_clips_are_kept(
+    fit, tiny_clips, with_train
+):
+    results, folder = fit()
+    progress = load(folder / NUMPY.best).progress
+    rows = content(folder)["rows"]
+    best = float(rows[progress["best"]["epoch"] - 1]["val_temperature"])
+    assert progress["temperature"] == pytest.approx(best) != 1.0
+    assert results["temperature"] == round(progress["temperature"], 4)
+    tested = tiny_clips.select(at for at, who in enumerate(tiny_clips.signers) if who == "dan")
+    kept = read_predictions(folder / "evaluation", NUMPY.best)
+    assert kept.labels.tolist() == tested.labels.tolist() and set(kept.signers) == {"dan"}
+    assert percentages(kept.scores) == {k: results["test"][k] for k in percentages(kept.scores)}
+    assert kept.temperature == progress["temperature"]
+    assert is_evaluated(folder / "evaluation", NUMPY.best, identify(folder / NUMPY.best, tested))
+    # Nothing validated: nothing was fitted.
+    results, folder = fit("unheld", with_train(val_signers=0, val_fraction=0.0))
+    assert results["temperature"] == load(folder / NUMPY.best).progress["temperature"] == 1.0
+
+
 # A start
 
 
@@ -307,6 +329,7 @@ def test_the_start_is_a_candidate_and_is_scored_as_it_came_and_as_prepared(fit, 
     assert before["scheme"] == "scaled" and before["prepared"]["val"] == results["val"]
     assert before["plain"]["val"]["spread"] != before["prepared"]["val"]["spread"]
     assert load(folder / NUMPY.last).progress["start"] == {"scheme": "scaled"}
+    assert not (folder / "evaluation").exists()  # a prepared model is in no checkpoint
 
 
 def test_a_run_from_a_start_killed_at_any_moment_ends_with_the_same_bits(

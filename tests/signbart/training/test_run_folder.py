@@ -1,5 +1,6 @@
 """Which run a folder holds, and that nothing of one is lost to another."""
 
+import dataclasses
 from types import SimpleNamespace
 
 import pytest
@@ -62,3 +63,17 @@ def test_the_other_framework_is_named(find):
 def test_a_ported_checkpoint_does_not_make_it_another_frameworks_run(find, tmp_path):
     assert find(KERAS, True, [KERAS.last, KERAS.best, TORCH.best]) is not None
     assert framework_of(tmp_path) == KERAS
+
+
+def test_a_key_that_is_not_written_is_named_where_it_differs(tmp_path, tiny_config):
+    """Keys that came later are in a checkpoint only where they are used."""
+    (tmp_path / TORCH.last).touch()
+    train = dataclasses.replace(tiny_config.train, ema=0.9)
+    averaged = dataclasses.replace(tiny_config, train=train)
+    for there, here, said in (
+        (tiny_config, averaged, r"train\.ema is 0\.0 there and 0\.9 now"),
+        (averaged, tiny_config, r"train\.ema is 0\.9 there and 0\.0 now"),
+    ):
+        state = SimpleNamespace(config=there, class_names=(), progress={})
+        with pytest.raises(ConfigError, match=said):
+            find_run(tmp_path, here, (), {}, True, framework=TORCH, load=lambda path, s=state: s)

@@ -243,3 +243,20 @@ def test_an_interrupted_fine_tuning_goes_on_and_another_start_is_refused(trained
     )
     for name, tensor in whole.tensors.items():
         np.testing.assert_array_equal(part.tensors[name], tensor)
+
+
+def test_a_slow_body_without_trained_weights_is_warned_of(
+    tiny_clips, tiny_config, tmp_path, capsys
+):
+    import yaml
+
+    from signbart.recordings.packed import write_packed
+    from signbart_torch.train import main
+
+    write_packed(tiny_clips, tmp_path / "tiny.npz")
+    (tmp_path / "tiny.yaml").write_text(yaml.safe_dump(tiny_config.to_dict()))
+    arguments = ["--config", str(tmp_path / "tiny.yaml"), "--data", str(tmp_path / "tiny.npz")]
+    for scale, warned in (("0.1", True), ("1", False)):
+        options = ["--output", str(tmp_path / scale), "--device", "cpu", "--set", "train.epochs=1"]
+        main([*arguments, *options, "--set", f"train.body_lr_scale={scale}"])
+        assert ("warning: train.body_lr_scale slows" in capsys.readouterr().err) is warned

@@ -15,12 +15,13 @@ import pytest
 
 from signbart.errors import ClipError, ConfigError, SignBartError
 from signbart.recordings.reading import read_clips, read_single_clip
+from signbart.streaming.rule import Spotter, StreamRule
 from signbart.video.__main__ import main
 from signbart.video.drawing import draw
 from signbart.video.extraction import extract_folder, landmarks_of_video
 from signbart.video.frames import Video, is_video, read_camera
 from signbart.video.holistic import LAYOUT, Landmarker, describe_found, native_noise, shares_found
-from signbart.video.running import running_scores
+from signbart.video.running import running_events
 from signbart.video.task_file import assemble_task, check_task
 from tests.signbart.video.conftest import write_video
 
@@ -109,18 +110,21 @@ def test_landmarks_are_drawn_over_the_video(still, task, portrait, tmp_path):
     assert [path.name for path in (tmp_path / "over").iterdir()] == ["x.mp4"]
 
 
-def test_running_labels_are_those_of_the_last_seconds(still, task):
+def test_events_are_of_the_last_seconds(still, task):
     asked = []
 
-    def classify(landmarks):
+    def probabilities(landmarks):
         asked.append(len(landmarks))
-        return [("hello", 1.0)]
+        return np.array([1.0, 0.0])
 
+    spotter = Spotter(StreamRule(window=0.2, stride=0.1, smoothing=1), ("hello", "idle"))
     with native_noise(None), Landmarker(task) as landmarker:
-        found = [*running_scores(Video(still), landmarker, classify, window=0.2, every=0.1)]
+        found = [*running_events(Video(still), landmarker, probabilities, spotter)]
     # 25 frames a second: 5 are 0.2 s; frame 5 stands at 0.2 s, and 12 frames end at 0.44 s.
     assert [round(now, 2) for now, _ in found] == [0.2, 0.32, 0.44]
-    assert asked == [5, 5, 5] and all(scores == [("hello", 1.0)] for _, scores in found)
+    assert asked == [5, 5, 5] and all(event is None for _, event in found)
+    event = spotter.finish()
+    assert (event.label, event.decided) == ("hello", found[0][0])
 
 
 # Folders

@@ -240,6 +240,35 @@ def test_the_optimizer_is_part_of_what_is_resumed(fit, whole, interrupted, tmp_p
         fit("stopped", resume=True)
 
 
+@pytest.mark.slow
+def test_averages_and_mixed_clips_are_resumed_by_the_other_loop_with_the_same_bits(
+    fit, tiny_config, tiny_clips, monkeypatch
+):
+    config = changed(tiny_config, epochs=3, mixup=0.4, ema=0.9, scheduler="one_cycle")
+    wanted, whole = fit("whole", config)
+    with monkeypatch.context() as patched, pytest.raises(Killed):
+
+        def save(*arguments, **options):
+            if arguments[3].name == "last.weights.h5" and options["progress"]["epoch"] == 2:
+                raise Killed
+            save_checkpoint(*arguments, **options)
+
+        patched.setattr(learner, "save_checkpoint", save)
+        fit("stopped", config)
+    results, stopped = fit("stopped", config, resume=True, loop="tape")
+    assert results == wanted and {"val", "test"} == results["last_plain"].keys()
+    assert_same_run(whole, stopped)
+    rows = history(whole)
+    assert all(row["val_loss"] != row["plain_val_loss"] for row in rows)
+    # The checkpoint's own model is the average.
+    model, used, _ = load_model(whole / "last.weights.h5")
+    val = prepare_clips(
+        tiny_clips.select(i for i, s in enumerate(tiny_clips.signers) if s == "anna"), used
+    )
+    loss = cross_entropy(Predictor(model, used)(val), val.labels)
+    assert loss == pytest.approx(rows[-1]["val_loss"], rel=1e-6)
+
+
 def test_the_seed_decides_the_initial_weights(stagnating):
     config = dataclasses.replace(
         stagnating, model=dataclasses.replace(stagnating.model, num_labels=3)
@@ -258,8 +287,8 @@ def test_the_run_folder_says_what_was_done(whole, learning, tiny_clips):
     config = learning
     results, folder = whole(config)
     assert sorted(os.listdir(folder)) == [
-        "best.keras", "config.yaml", "last.weights.h5", "results.json", "summary.csv",
-        "tensorboard",
+        "best.keras", "config.yaml", "evaluation", "last.weights.h5", "results.json",
+        "summary.csv", "tensorboard",
     ]  # fmt: skip
     used = dataclasses.replace(config, model=dataclasses.replace(config.model, num_labels=3))
     assert load_config(folder / "config.yaml") == used

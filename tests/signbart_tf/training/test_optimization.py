@@ -21,6 +21,8 @@ from signbart.weights.signbart import rules as signbart_rules
 from signbart_tf.training.loops import SmoothedCrossEntropy, TapeLoop
 from signbart_tf.training.optimizer import AdamW, clip_by_norm
 from signbart_torch.models.signbart.model import SignBart
+from signbart_torch.training.averaging import WeightAverage
+from signbart_torch.training.objective import Objective
 
 TRAIN = TrainConfig(lr=1e-3, weight_decay=0.1, label_smoothing=0.1, grad_clip=0.5)
 LABELS = np.array([0, 6, 2, 2, 5, 1])
@@ -127,6 +129,50 @@ def test_the_comparison_notices_other_settings(eagerly, ours, batch, config, cha
     config = dataclasses.replace(config, train=dataclasses.replace(TRAIN, **change))
     losses, weights = compare(ours, batch, config, steps=2)
     assert (losses > 1e-5 or weights > 2e-5) == bool(change)
+
+
+def test_mixed_clips_and_averaged_weights_are_those_of_pytorch(eagerly, ours, batch, config):
+    train = dataclasses.replace(TRAIN, mixup=0.4, ema=0.7)
+    config = dataclasses.replace(
+        config, train=train, model=dataclasses.replace(ours.config, num_labels=7)
+    )
+    shares = np.float32([0.5, 0.6, 0.9, 1.0, 0.7, 0.8])
+    mixed = dataclasses.replace(batch, partners=LABELS[::-1].copy(), shares=shares)
+    twin = build_twin(ours)
+
+    optimizer = AdamW(train)
+    optimizer.build(twin.trainable_variables)
+    loop = TapeLoop(twin, optimizer, config)
+    inputs = {"keypoints": batch.keypoints, "attention_mask": batch.attention_mask}
+    answers = mixed.targets(7)
+    theirs = torch.optim.AdamW(
+        ours.parameters(), lr=train.lr, weight_decay=train.weight_decay, fused=True
+    )
+    objective = Objective(config, "abcdefg", torch.device("cpu"))
+    average = WeightAverage(ours.parameters(), train)
+    tensors = [torch.from_numpy(inputs[name]) for name in ("keypoints", "attention_mask")]
+    labels, partners = torch.from_numpy(LABELS), torch.from_numpy(mixed.partners)
+    for step in range(3):
+        loss, _ = loop.run_epoch([(inputs, answers)], lambda _: None)
+        theirs.zero_grad()
+        mean = objective(ours(*tensors), labels, (partners, torch.from_numpy(shares))) / 6
+        mean.backward()
+        torch.nn.utils.clip_grad_norm_(ours.parameters(), train.grad_clip)
+        theirs.step()
+        average.update(step)
+        assert loss == pytest.approx(float(mean.detach()), abs=1e-5)
+    plain = {name: tensor.clone() for name, tensor in ours.state_dict().items()}
+    average.exchange()
+    optimizer.exchange_average()
+    for name, tensor in build_original(twin).state_dict().items():
+        if "k_proj.bias" in name:
+            continue  # softmax is blind to it
+        assert (tensor - ours.state_dict()[name]).abs().max() < 2e-5, name
+        assert (tensor - plain[name]).abs().max() > 1e-4, name
+    # The next step must begin where the last one ended.
+    optimizer.exchange_average()
+    back = build_original(twin).state_dict()["projection.proj_x1.weight"]
+    assert torch.allclose(back, plain["projection.proj_x1.weight"], atol=2e-5)
 
 
 def test_epsilon_stands_where_pytorch_has_it():

@@ -13,8 +13,8 @@ from signbart.configuration.reading import from_dict
 from signbart.configuration.schema import RunConfig
 from signbart.errors import ConfigError
 from signbart_torch.compression import fake_quantization
-from signbart_torch.compression.fake_quantization import (
-    FakeQuantization,
+from signbart_torch.compression.fake_quantization import FakeQuantization
+from signbart_torch.compression.grids import (
     TensorFakeQuantizer,
     TokenFakeQuantizer,
     WeightFakeQuantizer,
@@ -136,7 +136,7 @@ def test_a_linear_that_is_missed_is_an_error(plain, monkeypatch):
     model = copy.deepcopy(plain)
     swap = fake_quantization.quantize_
 
-    def forgetful(model, config):
+    def forgetful(model, config, filter_fn):
         swap(model, config, filter_fn=lambda part, name: type(part) is nn.Linear and "fc2" in name)
 
     monkeypatch.setattr(fake_quantization, "quantize_", forgetful)

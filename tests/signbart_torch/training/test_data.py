@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 
-from signbart.batches import CHUNK_BATCHES, prepare_clips
+from signbart.batches import CHUNK_BATCHES, Batch, prepare_clips
 from signbart.errors import ClipError
 from signbart.landmarks.layouts import get_layout
 from signbart.preprocessing import preprocess
@@ -203,3 +203,127 @@ def test_augmentation_changes_clips_anew_each_epoch(prepared, config):
         np.testing.assert_array_equal(
             untouched[index], prepared.points[index, : prepared.lengths[index]]
         )
+
+
+# Clips mixed in pairs
+
+
+@pytest.fixture(scope="module")
+def mixing(config):
+    return dataclasses.replace(config, train=dataclasses.replace(config.train, mixup=0.4))
+
+
+def test_mixed_batches_are_the_weighted_sums_of_the_plain_ones(prepared, config, mixing):
+    """The same clips, in the same order, augmented alike: mixing shifts no other number."""
+    pairs = zip(
+        training_batches(prepared, config, 3), training_batches(prepared, mixing, 3), strict=True
+    )
+    mixed_at_all = 0
+    for plain_batch, batch in pairs:
+        np.testing.assert_array_equal(batch.indices, plain_batch.indices)
+        assert torch.equal(batch.labels, plain_batch.labels)
+        partners, shares = batch.mixed
+        assert ((shares >= 0.5) & (shares <= 1)).all() and len(partners) == len(batch.labels)
+        assert plain_batch.mixed is None
+        of = {}
+        for row in range(len(batch.labels)):
+            share, own = shares[row], plain_batch.keypoints[row]
+            # The partner is the clip of this batch that explains what was mixed in.
+            explained = [
+                other
+                for other in range(len(batch.labels))
+                if torch.allclose(
+                    batch.keypoints[row],
+                    share * own + (1 - share) * plain_batch.keypoints[other],
+                    atol=1e-6,
+                )
+            ]
+            assert explained
+            if len(explained) == 1:
+                (of[row],) = explained
+                assert partners[row] == plain_batch.labels[of[row]]
+                masks = plain_batch.attention_mask[[row, of[row]]]
+                assert torch.equal(batch.attention_mask[row], masks.max(dim=0).values)
+        mixed_at_all += sum(row != other for row, other in of.items())
+    assert mixed_at_all > 50
+
+
+def test_a_piece_of_up_to_half_a_clip_is_another_ones(prepared, config):
+    train = dataclasses.replace(config.train, cutmix=0.7)
+    cutting = dataclasses.replace(config, train=train)
+    cuts, clips, sizes = 0, 0, set()
+    for plain_batch, batch in zip(
+        training_batches(prepared, config, 3), training_batches(prepared, cutting, 3), strict=True
+    ):
+        assert torch.equal(batch.attention_mask, plain_batch.attention_mask), "lengths stay"
+        partners, shares = batch.mixed
+        for row, (share, label) in enumerate(zip(shares, partners, strict=True)):
+            length = int(batch.attention_mask[row].sum())
+            own = (batch.keypoints[row] == plain_batch.keypoints[row]).all(dim=(-1, -2))[:length]
+            clips, cuts = clips + 1, cuts + int(share < 1)
+            if own.all():
+                continue  # not cut, or a piece of itself
+            piece = torch.nonzero(~own)[:, 0]
+            assert len(piece) == piece[-1] - piece[0] + 1 <= length / 2 + 0.5, "one piece"
+            assert share == pytest.approx(1 - len(piece) / length) and share >= 0.5 - 0.5 / length
+            sizes.add(len(piece))
+            assert any(
+                torch.equal(batch.keypoints[row, piece], other[piece])
+                and label == plain_batch.labels[at]
+                for at, other in enumerate(plain_batch.keypoints)
+            )
+    assert 0.4 < cuts / clips < 0.8 and len(sizes) >= 3
+
+
+def test_mixing_and_cutting_do_not_shift_each_others_numbers(prepared, mixing):
+    train = dataclasses.replace(mixing.train, cutmix=0.5)
+    both = dataclasses.replace(mixing, train=train)
+    same_share = []
+    for one, other in zip(
+        training_batches(prepared, mixing, 2), training_batches(prepared, both, 2), strict=True
+    ):
+        assert torch.equal(one.mixed[0], other.mixed[0])
+        same_share += (one.mixed[1] == other.mixed[1]).tolist()
+    assert 0.3 < np.mean(same_share) < 0.7
+
+
+def test_shards_of_mixed_batches_are_those_of_one_process(prepared, mixing):
+    whole = list(training_batches(prepared, mixing, 1))
+    shards = [list(training_batches(prepared, mixing, 1, rank=r, world_size=2)) for r in (0, 1)]
+    for batch, *parts in zip(whole, *shards, strict=True):
+        for rank, part in enumerate(parts):
+            longest = part.keypoints.shape[1]
+            assert torch.equal(part.keypoints, batch.keypoints[rank::2, :longest])
+            assert all(
+                torch.equal(one, all_of_it[rank::2])
+                for one, all_of_it in zip(part.mixed, batch.mixed, strict=True)
+            )
+
+
+def test_targets_are_of_both_labels():
+    labels, partners = np.array([0, 2, 1]), np.array([1, 2, 0])
+    batch = Batch(None, None, labels, None, partners, np.float32([0.75, 0.6, 1.0]))
+    np.testing.assert_allclose(batch.targets(3), [[0.75, 0.25, 0], [0, 0, 1], [0, 1, 0]], atol=1e-7)
+    np.testing.assert_array_equal(Batch(None, None, labels, None).targets(3), np.eye(3)[labels])
+
+
+def test_depth_is_turned_in_training_and_never_shown(clips, config):
+    augment = dataclasses.replace(config.augment, probability=1.0, yaw_degrees=30.0)
+    turning = dataclasses.replace(config, augment=augment)
+    deep = prepare_clips(clips, turning)
+    assert deep.points.shape == (N, LONGEST, 6, 3)
+    batch = next(training_batches(deep, turning, 0))
+    assert batch.keypoints.shape[2:] == (6, 2)
+    flat = prepare_clips(clips, config)
+    for one, other in zip(
+        evaluation_batches(deep, turning), evaluation_batches(flat, config), strict=True
+    ):
+        assert same(one, other)
+
+
+def test_linear_clips_are_all_of_one_length(clips, config):
+    linear = dataclasses.replace(config, data=dataclasses.replace(config.data, resample="linear"))
+    prepared = prepare_clips(clips, linear)
+    assert (prepared.lengths == LONGEST).all()
+    for batch in training_batches(prepared, linear, 0):
+        assert batch.keypoints.shape[1] == LONGEST and batch.attention_mask.all()

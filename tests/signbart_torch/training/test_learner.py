@@ -19,10 +19,11 @@ import numpy as np
 import pytest
 import torch
 import yaml
+from torch.nn import functional as F
 
 from signbart import batches
 from signbart.batches import prepare_clips
-from signbart.configuration.reading import load_config
+from signbart.configuration.reading import from_dict, load_config
 from signbart.configuration.schema import TrainConfig
 from signbart.errors import CheckpointError, ClipError, ConfigError, SignBartError
 from signbart.recordings.packed import write_packed
@@ -31,8 +32,10 @@ from signbart.training import lifecycle, run_folder
 from signbart.training.run_folder import write_text
 from signbart.training.schedule import learning_rate
 from signbart_torch.training import learner
+from signbart_torch.training.averaging import WeightAverage
 from signbart_torch.training.checkpoint import load_checkpoint, load_model, save_checkpoint
 from signbart_torch.training.learner import TorchLearner, predict, train
+from signbart_torch.training.objective import Objective
 
 REPOSITORY = Path(__file__).resolve().parents[3]
 
@@ -118,6 +121,69 @@ def test_a_mapped_set_trains_to_the_same_bits(fit, with_train, tiny_clips, tmp_p
     assert_same_run(loaded, mapped)
 
 
+# Averaged weights and mixed clips
+
+
+def test_mixed_clips_have_the_loss_of_both_labels():
+    config = from_dict({"train": {"label_smoothing": 0.1}}, source="test")
+    objective = Objective(config, ["a", "b", "c"], torch.device("cpu"))
+    logits = torch.randn(4, 3, generator=torch.Generator().manual_seed(0))
+    labels, partners = torch.tensor([0, 1, 2, 2]), torch.tensor([1, 1, 0, 2])
+    shares = torch.tensor([0.5, 0.7, 0.9, 1.0])
+    targets = sum(
+        share[:, None] * F.one_hot(of, 3)
+        for share, of in ((shares, labels), (1 - shares, partners))
+    )
+    wanted = F.cross_entropy(logits, targets, label_smoothing=0.1, reduction="sum")
+    found = objective(logits, labels, (partners, shares))
+    assert found == pytest.approx(float(wanted), rel=1e-6)
+    alone = objective(logits, labels)
+    assert objective(logits, labels, (partners, torch.ones(4))) == pytest.approx(float(alone))
+    assert abs(float(found - alone)) > 0.01
+
+
+def test_the_average_is_what_is_saved_and_the_plain_weights_go_on(fit, whole, with_train):
+    plain_results, plain = whole(with_train(epochs=3))
+    results, averaged = fit("averaged", with_train(epochs=3, ema=0.9))
+    # Training itself is the same, bit by bit.
+    for row, other in zip(history(plain), history(averaged), strict=True):
+        assert row["train_loss"] == other["train_loss"]
+        assert row["val_loss"] == other["plain_val_loss"] != other["val_loss"]
+    before, last, best = (
+        load_checkpoint(folder / name)
+        for folder, name in (
+            (plain, "last.safetensors"),
+            (averaged, "last.safetensors"),
+            (averaged, "best.safetensors"),
+        )
+    )
+    trained = [name for name in before.tensors if f"{name}/exp_avg" in before.optimizer]
+    assert len(trained) > 20
+    for name in trained:
+        assert torch.equal(last.optimizer[f"{name}/plain"], before.tensors[name])
+        assert not torch.equal(last.tensors[name], before.tensors[name])
+    assert not best.optimizer
+    assert results["last_plain"].keys() == {"val", "test"} and "last_plain" not in plain_results
+
+
+def test_the_average_is_of_every_step_and_begins_fast():
+    config = TrainConfig(ema=0.9)
+    parameter = torch.nn.Parameter(torch.zeros(3))
+    average, expected = WeightAverage([parameter], config), np.zeros(3)
+    for step in range(200):
+        with torch.no_grad():
+            parameter.copy_(torch.tensor([1.0, step, -step]))
+        average.update(step)
+        decay = min(0.9, (1 + step) / (10 + step))
+        expected = decay * expected + (1 - decay) * np.array([1.0, step, -step])
+    np.testing.assert_allclose(average.values[0].numpy(), expected, rtol=1e-5)
+    kept = parameter.detach().clone()
+    average.exchange()
+    np.testing.assert_allclose(parameter.detach().numpy(), expected, rtol=1e-5)
+    average.exchange()
+    assert torch.equal(parameter, kept)
+
+
 class Killed(BaseException):
     """As sudden as a signal: no handler of Exception may swallow it."""
 
@@ -125,7 +191,7 @@ class Killed(BaseException):
 # Every third of the first 18 moments at which a file is about to be written: before config.yaml,
 # best, last and summary.csv of several epochs.
 @pytest.mark.parametrize("moment", range(0, 18, 3))
-@pytest.mark.parametrize("scheduler", ["cosine", "plateau"])
+@pytest.mark.parametrize("scheduler", ["cosine", "plateau", "one_cycle"])
 def test_an_interrupted_run_ends_with_the_same_bits(
     fit, whole, with_train, monkeypatch, moment, scheduler
 ):
@@ -133,6 +199,8 @@ def test_an_interrupted_run_ends_with_the_same_bits(
     config = with_train(
         scheduler=scheduler, lr=0.1, plateau_factor=0.5, plateau_patience=1, epochs=8
     )
+    if scheduler == "one_cycle":
+        config = with_train(scheduler=scheduler, lr=0.1, epochs=8, mixup=0.4, ema=0.9)
     wanted, uninterrupted = whole(config)
     rates = [row["lr"] for row in history(uninterrupted)]
     assert rates[-1] < rates[1]
@@ -291,7 +359,7 @@ def test_a_run_is_not_resumed_on_other_recordings_or_another_division(
 def test_the_optimizer_is_where_the_model_is():
     # Nothing here has a GPU; what can go wrong is the order: state made before the parameters move.
     source = inspect.getsource(TorchLearner.__init__)
-    assert source.index(".to(workers.device)") < source.index("AdamW(")
+    assert source.index(".to(workers.device)") < source.index("make_optimizer(")
 
 
 def test_the_output_must_be_able_to_be_a_folder(fit, tmp_path):
@@ -335,6 +403,29 @@ def test_learning_rate(scheduler, step, expected):
     config = TrainConfig(lr=1.0, epochs=10, warmup_epochs=2.0, scheduler=scheduler)
     found = learning_rate(config, step, steps_per_epoch=5)
     assert found == (None if expected is None else pytest.approx(expected, rel=1e-12))
+
+
+@pytest.mark.parametrize(("epochs", "steps", "share"), [(10, 5, 0.15), (3, 7, 0.3), (1, 40, 0.05)])
+def test_one_cycle_is_pytorchs(epochs, steps, share):
+    optimizer = torch.optim.AdamW([torch.nn.Parameter(torch.zeros(1))], lr=0.3)
+    theirs = torch.optim.lr_scheduler.OneCycleLR(
+        optimizer, 0.3, total_steps=epochs * steps, pct_start=share
+    )
+    config = TrainConfig(lr=0.3, epochs=epochs, scheduler="one_cycle", warmup_share=share)
+    rates = []
+    for step in range(epochs * steps):
+        rates.append(learning_rate(config, step, steps))
+        assert rates[-1] == pytest.approx(optimizer.param_groups[0]["lr"], rel=1e-9)
+        optimizer.step()
+        theirs.step()
+    assert max(rates) > 0.29 and rates[-1] < 1e-4
+
+
+@pytest.mark.parametrize("epochs", [1, 2])
+def test_one_cycle_of_hardly_a_step_stays_a_rate(epochs):
+    for share in (0.0, 0.5):
+        config = TrainConfig(lr=0.3, epochs=epochs, scheduler="one_cycle", warmup_share=share)
+        assert all(0 < learning_rate(config, step, 1) <= 0.3 for step in range(epochs))
 
 
 @pytest.mark.parametrize("scheduler", ["cosine", "plateau", "constant"])
@@ -434,8 +525,8 @@ def test_a_loss_that_explodes_leaves_the_last_checkpoint(fit, whole, tmp_path, m
 def test_the_run_folder_says_what_was_done(fit, tiny_config, tiny_clips):
     results, folder = fit(data_name="where/it/is")
     assert sorted(os.listdir(folder)) == [
-        "best.safetensors", "config.yaml", "last.safetensors", "results.json", "summary.csv",
-        "tensorboard",
+        "best.safetensors", "config.yaml", "evaluation", "last.safetensors", "results.json",
+        "summary.csv", "tensorboard",
     ]  # fmt: skip
     model = dataclasses.replace(tiny_config.model, num_labels=3)
     used = dataclasses.replace(tiny_config, model=model)
@@ -577,6 +668,7 @@ def test_kill_9_and_resume_ends_with_the_same_bits(recordings, whole_run):
 def test_two_processes_train_as_one_does(recordings, tmp_path):
     # 18 clips in batches of 17: shares of 9 and 8, then a batch that leaves one process without.
     options = ["--set", "train.batch_size=17", "--set", "train.epochs=6"]
+    options += ["--set", "train.mixup=0.4", "--set", "train.ema=0.5"]
     for name in ("dropout", "activation_dropout", "attention_dropout", "classifier_dropout"):
         options += ["--set", f"model.{name}=0"]
     torchrun = ["torch.distributed.run", "--standalone", "--nproc_per_node", "2"]

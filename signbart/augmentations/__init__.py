@@ -1,0 +1,1 @@
+"""Random changes to training clips: which frames are shown (`frames`), and where points lie."""

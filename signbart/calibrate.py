@@ -1,0 +1,135 @@
+"""``python -m signbart.calibrate``: how sure models are of strangers, and how sure to let them be.
+
+From the predictions that leave-one-signer-out training keeps; no model is run.
+"""
+
+from __future__ import annotations
+
+import argparse
+import dataclasses
+import json
+import statistics
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from signbart.console import next_command, print_table, program_name, run_command
+
+if TYPE_CHECKING:
+    from signbart.training.fold_confidence import Answers
+
+_COLUMNS = (
+    *("signer left out", "clips", "accuracy", "temperature", "error, T = 1", "error, its own T"),
+    *("error, calibrated", "loss, T = 1", "loss, calibrated"),
+)
+
+
+def _share(text: str) -> float:
+    value = float(text)
+    if not 0 < value < 1:
+        raise argparse.ArgumentTypeError(f"{text}: a share above 0 and below 1")
+    return value
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Runs the command; returns its exit status."""
+    parser = argparse.ArgumentParser(
+        prog=program_name("python -m signbart.calibrate"),
+        description="Fit a temperature for each signer of a leave-one-signer-out run on the other "
+        "signers' held-out clips; print expected calibration error and loss before and after, the "
+        "temperature for a model that is trained on all, and a threshold for streams.",
+    )
+    parser.add_argument("run", metavar="RUN", help="output folder of loso or loso-report")
+    target = parser.add_mutually_exclusive_group()
+    target.add_argument(
+        "--coverage",
+        type=_share,
+        metavar="SHARE",
+        help="threshold that this share of the recognised signs reaches, such as 0.9",
+    )
+    target.add_argument(
+        "--false-alarms",
+        type=_share,
+        metavar="SHARE",
+        help="threshold that no more than this share of the wrongly answered clips reaches",
+    )
+    parser.add_argument(
+        "--idle", default="idle", metavar="CLASS", help="the class of no sign (default: idle)"
+    )
+    parser.add_argument("--json", action="store_true", help="all of it as JSON")
+    options = parser.parse_args(arguments)
+
+    from signbart.training.fold_confidence import (
+        answers_of,
+        judge_confidence,
+        pooled_temperature,
+        read_held_out,
+    )
+
+    held_out = read_held_out(Path(options.run))
+    rows = judge_confidence(held_out)
+    temperature = pooled_temperature(held_out)
+    record: dict[str, Any] = {
+        "temperature": round(temperature, 4),
+        "folds": [dataclasses.asdict(row) for row in rows],
+    }
+    if options.coverage or options.false_alarms:
+        answers = answers_of(held_out, [row.temperature for row in rows], options.idle)
+        record |= _threshold(answers, options)
+    if options.json:
+        print(json.dumps(record, ensure_ascii=False, indent=2))
+        return 0
+    names = [field.name for field in dataclasses.fields(rows[0])][2:]
+    numbers = [[getattr(row, name) for name in names] for row in rows]
+    table = [[row.signer, row.clips, *_cells(n)] for row, n in zip(rows, numbers, strict=True)]
+    table.append(["mean", "", *_cells([statistics.fmean(n) for n in zip(*numbers, strict=True)])])
+    print_table(
+        f"{options.run}: accuracy and expected calibration error in percent", _COLUMNS, table
+    )
+    print(
+        f"over all signers the temperature is {temperature:.3f}. Of a model trained on all of them:"
+        f"\n  {next_command('bridge.convert')} … --temperature {temperature:.3f}"
+    )
+    if "threshold" in record:
+        print(
+            f"threshold {record['threshold']:.3f}: {100 * record['coverage']:.1f} % of the "
+            f"recognised signs reach it, and {100 * record['false_alarms']:.1f} % of the "
+            f"{record['wrong_answers']} wrong answers"
+        )
+    return 0
+
+
+def _threshold(answers: Answers, options: argparse.Namespace) -> dict[str, Any]:
+    from signbart.errors import SignBartError
+    from signbart.training.confidence import threshold_of_coverage, threshold_of_false_alarms
+
+    if not len(answers.right):
+        raise SignBartError(f"{options.run}: no sign of a held-out signer was recognised")
+    if options.coverage:
+        threshold = threshold_of_coverage(answers.right, options.coverage)
+    else:
+        threshold = threshold_of_false_alarms(answers.wrong, options.false_alarms)
+    passing = int((answers.wrong >= threshold).sum())
+    return {
+        "threshold": threshold,
+        "coverage": float((answers.right >= threshold).mean()),
+        "false_alarms": passing / max(len(answers.wrong), 1),
+        "wrong_answers": len(answers.wrong),
+        "signs": answers.signs,
+    }
+
+
+def _cells(numbers: Sequence[float]) -> list[str]:
+    accuracy, temperature, *errors, before, after = numbers
+    percent = [f"{100 * share:.2f}" for share in errors]
+    return [
+        f"{100 * accuracy:.2f}",
+        f"{temperature:.3f}",
+        *percent,
+        f"{before:.3f}",
+        f"{after:.3f}",
+    ]
+
+
+if __name__ == "__main__":
+    run_command(main)

@@ -1,0 +1,1 @@
+"""Signs in a stream: windows, the rule that makes events of them, and how well that spots signs."""

@@ -1,0 +1,79 @@
+"""Command-line options that say how a stream is cut into windows, and what makes an event."""
+
+from __future__ import annotations
+
+import argparse
+import dataclasses
+
+from signbart.console import at_least
+from signbart.errors import ConfigError
+from signbart.streaming.rule import StreamRule
+
+_USUAL_FPS = 30.0  # of recorded landmarks, which do not say
+
+
+def add_rule_arguments(parser: argparse.ArgumentParser) -> None:
+    """One option for each field of `StreamRule`, and how fast recorded landmarks were."""
+    usual = StreamRule()
+    group = parser.add_argument_group("streams", "see docs/streaming.md")
+    group.add_argument("--window", type=float, metavar="S", help=_help("of a window", usual.window))
+    group.add_argument(
+        "--stride", "--every", type=float, metavar="S", help=_help("between windows", usual.stride)
+    )
+    group.add_argument(
+        "--smoothing",
+        type=at_least(1),
+        metavar="N",
+        help=f"windows that are averaged (default: {usual.smoothing})",
+    )
+    group.add_argument(
+        "--threshold",
+        type=float,
+        metavar="P",
+        help="probability that begins an event; signbart calibrate finds one "
+        f"(default: {usual.threshold:g})",
+    )
+    group.add_argument(
+        "--hold",
+        type=float,
+        metavar="SHARE",
+        help=f"of the threshold, with which it goes on (default: {usual.hold:g})",
+    )
+    group.add_argument(
+        "--pause", type=float, metavar="S", help=_help("below that which end it", usual.pause)
+    )
+    group.add_argument(
+        "--idle", metavar="CLASS", help=f"the class that is no sign (default: {usual.idle})"
+    )
+    group.add_argument(
+        "--fps",
+        type=float,
+        metavar="N",
+        help=f"frames a second of recorded landmarks (default: {_USUAL_FPS:g})",
+    )
+
+
+def rule_of(options: argparse.Namespace) -> StreamRule:
+    """The rule that a command line with `add_rule_arguments` asks for.
+
+    Raises:
+        ConfigError: A number is out of its range.
+    """
+    given = {field.name: getattr(options, field.name) for field in dataclasses.fields(StreamRule)}
+    return StreamRule(**{name: value for name, value in given.items() if value is not None})
+
+
+def fps_of(options: argparse.Namespace) -> float:
+    """Frames a second of recorded landmarks.
+
+    Raises:
+        ConfigError: The number is none that a camera has.
+    """
+    fps = _USUAL_FPS if options.fps is None else options.fps
+    if not 1 <= fps <= 1000:
+        raise ConfigError(f"--fps {fps:g}: frames a second, 1 to 1000")
+    return fps
+
+
+def _help(what: str, seconds: float) -> str:
+    return f"seconds {what} (default: {seconds:g})"
