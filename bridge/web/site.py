@@ -10,11 +10,11 @@ from typing import Any
 from bridge.errors import ArtifactError
 from bridge.web.packages import PAGE, packaged_files
 from signbart.files import file_sha256
+from signbart.models.io_spec import RAW_SIGNATURE
 from signbart.video.task_file import check_task
 
 SITE = "site.json"
 FORMAT = "signbart-page-1"
-SIGNATURE = "landmarks"
 # In this order where a folder has several: float16 is unpacked at every run of LiteRT.js, which
 # makes it the slowest.
 _SCHEMES = ("fp32", "dynamic_int8", "int8", "weight_only_int8", "int16x8", "fp16")
@@ -109,9 +109,9 @@ def check_model(path: Path) -> dict[str, Any]:
         signatures = Interpreter(model_path=str(path)).get_signature_list()
     except (ValueError, RuntimeError) as error:
         raise ArtifactError(f"{path}: LiteRT cannot open it: {error}") from None
-    if SIGNATURE not in signatures:
+    if RAW_SIGNATURE not in signatures:
         raise ArtifactError(
-            f"{path}: has no signature '{SIGNATURE}', which takes raw landmarks, for an older "
+            f"{path}: has no signature '{RAW_SIGNATURE}', which takes raw landmarks, for an older "
             "version made it; convert its checkpoint again"
         )
     return metadata

@@ -1,6 +1,6 @@
 // The page: its parts brought together, buttons and keys.
 
-import {clear} from './drawing.js';
+import {clear, redraw} from './drawing.js';
 import {download} from './downloads.js';
 import {readClips} from './clips.js';
 import {asProblem, Problem} from './problems.js';
@@ -16,6 +16,7 @@ const element = (id) => document.getElementById(id);
 const [video, canvas] = [element('video'), element('canvas')];
 const COUNTDOWN = 3; // seconds from the click to the first recorded frame of a camera
 const RATE = 25; // pictures of a video file that are looked at a second
+const BETWEEN = 1.5; // seconds that a clip's answer stands before the next one begins
 const PLAIN_ASPECT = 4 / 3; // of clips that do not say
 
 const takes = new Takes();
@@ -29,6 +30,7 @@ let stop = new AbortController();
 initTheme(element('theme'));
 view.showAnswer('Nothing yet');
 bindButtons();
+new ResizeObserver(() => redraw(canvas)).observe(canvas);
 start().catch(report);
 
 async function start() {
@@ -129,7 +131,10 @@ async function runVideo(file) {
 }
 
 async function runClips(clips, source) {
-  for (const clip of clips) {
+  for (const [at, clip] of clips.entries()) {
+    const {signal} = stop;
+    if (at) await sources.rest(1000 * BETWEEN, signal);
+    if (signal.aborted && at) break;
     const ended = await run(source, async () => ({
       aspect: clip.aspect ?? PLAIN_ASPECT,
       title: clip.title,

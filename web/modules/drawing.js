@@ -12,6 +12,13 @@ const STYLES = {
   right_hand: {line: 1.2, point: 1.7},
 };
 
+let drawn; // what is to be seen
+
+/** Draws it again, of another size. */
+export function redraw(canvas) {
+  if (drawn) drawFrame(canvas, drawn.frame, drawn.skeleton);
+}
+
 /**
  * Draws a frame's landmarks; what is missing is not drawn.
  *
@@ -21,6 +28,7 @@ const STYLES = {
  */
 export function drawFrame(canvas, frame, skeleton) {
   const context = clear(canvas);
+  drawn = {frame, skeleton};
   const {width, height} = canvas;
   const place = skeleton.unit === 'image' ? inImage(frame, width, height) : inMetres(frame, width, height);
   const style = getComputedStyle(canvas);
@@ -57,6 +65,7 @@ function drawnParts({unit, parts}) {
 
 /** Clears a canvas, and gives it as many pixels as the screen has there. */
 export function clear(canvas) {
+  drawn = undefined;
   const ratio = window.devicePixelRatio || 1;
   const width = Math.round(canvas.clientWidth * ratio);
   const height = Math.round(canvas.clientHeight * ratio);

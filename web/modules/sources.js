@@ -112,7 +112,8 @@ function until(signal, begin) {
   });
 }
 
-function rest(milliseconds, signal) {
+/** Resolves after some time, or when the signal aborts. */
+export function rest(milliseconds, signal) {
   // Always a turn of the event loop, so that the page stays alive.
   return until(signal, (go) => setTimeout(go, Math.max(0, milliseconds)));
 }

@@ -159,7 +159,7 @@ export function showModel(metadata, accuracy) {
     Landmarks: `${preprocessing.layout}, ${preprocessing.joint_idx.length} used`,
     Frames: `at most ${preprocessing.max_frames}`,
     Numbers: scheme,
-    ...(accuracy && {Accuracy: `${accuracy.percent.toFixed(1)}% of ${accuracy.clips} test clips`}),
+    ...(accuracy && {Accuracy: `${accuracy.percent.toFixed(1)}% of ${accuracy.clips} clips`}),
     'Converted by': `route ${route}`,
     Checkpoint: sha256.slice(0, 12),
   };

@@ -9,6 +9,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from bridge.errors import BridgeError
@@ -86,10 +87,17 @@ def served(site: Site) -> Iterator[str]:
 
 @pytest.fixture(scope="session")
 def still(tmp_path_factory) -> Path:
-    """A video of a few frames."""
-    return video.write_video(
-        tmp_path_factory.mktemp("still") / "portrait.mp4", video.portrait_frames()[:3]
-    )
+    """A video of a few frames in a format that browsers play."""
+    import cv2
+
+    path = tmp_path_factory.mktemp("still") / "portrait.webm"
+    frames = video.portrait_frames()[:3]
+    height, width = frames[0].shape[:2]
+    writer = cv2.VideoWriter(str(path), cv2.VideoWriter_fourcc(*"VP80"), 25, (width, height))
+    for frame in frames:
+        writer.write(np.ascontiguousarray(frame[..., ::-1]))
+    writer.release()
+    return path
 
 
 @pytest.fixture(scope="module")

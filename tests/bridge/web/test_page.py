@@ -355,7 +355,7 @@ def test_keys_and_words(page):
 def test_the_models_facts_are_the_metadatas(page):
     metadata = read_metadata(EXAMPLE)
     facts = page.inner_text("#facts")
-    for text in (metadata["name"], metadata["scheme"], "kp90", "100.0% of 100 test clips"):
+    for text in (metadata["name"], metadata["scheme"], "kp90", "100.0% of 100 clips"):
         assert text in facts
     assert page.locator("#all-signs li").all_text_contents() == metadata["labels"]
 
