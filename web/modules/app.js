@@ -281,7 +281,6 @@ function update() {
       update();
     },
   });
-  if (!running) view.showSeen(undefined);
 }
 
 function pause() {
@@ -299,6 +298,7 @@ function report(error) {
   page.source = undefined;
   sources.closeVideo(video);
   clear(canvas);
+  view.showSeen(undefined);
   update();
   if (!(error instanceof Problem)) console.error(error);
   view.showProblem(asProblem(error));
