@@ -57,6 +57,17 @@ export async function openVideo(video, file) {
         ),
       );
   });
+  await knowDuration(video);
+}
+
+/** What recorders of browsers write does not say how long it is, before its end was looked for. */
+async function knowDuration(video) {
+  if (Number.isFinite(video.duration)) return;
+  await new Promise((resolve) => {
+    video.ondurationchange = () => Number.isFinite(video.duration) && resolve();
+    video.currentTime = Number.MAX_SAFE_INTEGER;
+  });
+  video.ondurationchange = null;
 }
 
 /** Ends what a video element shows, and gives the camera back. */

@@ -66,7 +66,7 @@ export function showAnswer(text, ranked = [], known = false) {
   const list = element('top-five');
   while (list.children.length < TOP) {
     list.append(
-      make('li', {}, make('span', {className: 'name'}), make('span', {className: 'share'}),
+      make('li', {}, make('span', {className: 'name', dir: 'auto'}), make('span', {className: 'share'}),
         make('span', {className: 'bar', ariaHidden: 'true'})),
     );
   }
@@ -91,7 +91,7 @@ export function speak(text) {
 /** The signs that were recognised so far, the last one last. */
 export function addSign(label) {
   const list = element('so-far');
-  list.append(make('li', {textContent: label}));
+  list.append(make('li', {textContent: label, dir: 'auto'}));
   if (list.children.length > SIGNS) list.firstChild.remove();
 }
 
@@ -131,7 +131,7 @@ export function showTakes(takes, {play, remove}) {
       const hands = take.hands ? `hands in ${take.hands}` : 'no hand seen';
       const said = take.answer ? ` · read as ${take.answer}` : '';
       return make('li', {},
-        make('span', {className: 'name'}, take.label, ' ',
+        make('span', {className: 'name', dir: 'auto'}, take.label, ' ',
           make('small', {textContent: `${take.signer} · ${take.take}`})),
         make('span', {className: 'detail', textContent:
           `${take.seconds.toFixed(1)} s, ${take.frames.length} frames, ${hands}${said}`}),
@@ -169,6 +169,6 @@ export function showModel(metadata, accuracy) {
     ...Object.entries(facts).map(([key, value]) =>
       make('div', {}, make('dt', {textContent: key}), make('dd', {textContent: value}))),
   );
-  element('all-signs').replaceChildren(...labels.map((text) => make('li', {textContent: text})));
+  element('all-signs').replaceChildren(...labels.map((text) => make('li', {textContent: text, dir: 'auto'})));
   element('signs').replaceChildren(...labels.map((value) => make('option', {value})));
 }
