@@ -6,7 +6,7 @@ BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 CHECKPOINT := runs/demo/best.safetensors
 
-.PHONY: help demo test test-fast docs-check wheel-check lint format bench results clean
+.PHONY: help demo test test-fast docs-check wheel-check lint format bench results web clean
 
 help:
 	@echo "make demo       train on synthetic signs, convert, compare: runs/demo, exports/demo"
@@ -17,6 +17,7 @@ help:
 	@echo "make lint       ruff check and format check;  make format applies them"
 	@echo "make bench      times on this machine: results/latency"
 	@echo "make results DATA=FOLDER  train, convert, quantize, evaluate on both data sets: results/"
+	@echo "make web TASK=FILE  shows the shipped example in a browser, with a camera"
 	@echo "make clean      remove what demo made (the environment stays)"
 
 # Asked before anything is made or downloaded.
@@ -116,6 +117,15 @@ results: $(STAMP)
 	-$(BIN)/python -m bridge.loso --config configs/kp90.yaml --set train.val_fraction=0.3 \
 		--data $(DATA)/fsl7_holistic --output $(RUNS)/fsl7 --full-data --resume $(OPTIONS)
 	$(BIN)/python -m bridge.report $(RUNS)/loso $(RUNS)/fsl7 --output results
+
+# Without TASK, a holistic_landmarker.task, it plays recorded clips.
+PAGE_PACKAGES := web/node_modules/.package-lock.json
+$(PAGE_PACKAGES): web/package-lock.json
+	npm ci --prefix web --no-audit --no-fund
+	touch $@
+
+web: $(STAMP) $(PAGE_PACKAGES)
+	$(BIN)/python -m bridge.web exports/example $(if $(TASK),--task $(TASK)) $(OPTIONS)
 
 clean:
 	rm -rf runs/demo exports/demo

@@ -54,6 +54,7 @@ TASKS: dict[str, dict[str, tuple[tuple[str, ...], str]]] = {
     "use": {
         "classify": (("bridge.classify",), "say which sign a recording shows"),
         "evaluate": (("bridge.evaluate",), "score models on labelled recordings"),
+        "web": (("bridge.web.__main__",), "show a page that runs a model, with a camera"),
     },
     "report": {
         "loso-report": (

@@ -32,7 +32,7 @@ BEGUN_FIRST = [
     f"tests/bridge/{name}.py"
     for name in (
         "test_convert", "test_contract", "test_loso", "conversion/test_real_clips",
-        "test_export_models", "test_quantize", "verification/test_divergence",
+        "test_export_models", "test_quantize", "verification/test_divergence", "web/test_page",
     )
 ]  # fmt: skip
 

@@ -33,7 +33,7 @@ ORDER = {
         "artifact",
         "routes quantization",
         "verification",
-        "conversion evaluation",
+        "conversion evaluation web",
         "folds",
         "book",
         "options",

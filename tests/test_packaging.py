@@ -121,8 +121,8 @@ def wheel(tmp_path_factory) -> Path:
     copy = tmp_path_factory.mktemp("source")
     for name in ("pyproject.toml", "README.md", "LICENSE"):
         shutil.copy(REPOSITORY / name, copy)
-    kept_out = shutil.ignore_patterns("__pycache__", "*.egg-info")
-    for name in (*LIBRARIES, "configs"):
+    kept_out = shutil.ignore_patterns("__pycache__", "*.egg-info", "node_modules")
+    for name in (*LIBRARIES, "configs", "web"):
         shutil.copytree(REPOSITORY / name, copy / name, symlinks=True, ignore=kept_out)
     subprocess.run(
         [sys.executable, "-m", "pip", "--quiet", "wheel", str(copy), "--no-deps", "--no-index",
@@ -143,7 +143,13 @@ def test_the_wheel_holds_every_module_and_what_they_read(wheel):
     }
     configurations = {f"signbart/configs/{p.name}" for p in (REPOSITORY / "configs").glob("*")}
     assert len(configurations) > 10
-    assert found == modules | configurations | {"bridge/verification/limits.yaml"}
+    page = {
+        f"bridge/web/page/{path.relative_to(REPOSITORY / 'web')}"
+        for path in (REPOSITORY / "web").rglob("*")
+        if path.is_file() and "node_modules" not in path.parts
+    }
+    assert {"bridge/web/page/index.html", "bridge/web/page/package-lock.json"} <= page
+    assert found == modules | configurations | page | {"bridge/verification/limits.yaml"}
 
 
 def test_the_wheel_says_what_the_pages_say(wheel):

@@ -28,7 +28,7 @@ TRAINED = (
     ("runs/mediapipe_gru", "mediapipe_gru", "fsl7_holistic"),
 )
 # What the commands name from the repository; all else that they name, they or `Workspace` make.
-LINKED = ("Makefile", "bridge", "configs", "requirements.txt", "pyproject.toml")
+LINKED = ("Makefile", "bridge", "configs", "requirements.txt", "pyproject.toml", "web")
 
 
 class Workspace:
@@ -116,6 +116,8 @@ class Workspace:
                 self.follow(_first("python -m signbart.video", "--assemble-task"))
         if "landmarks" in line and "videos" not in line:
             self.follow(_first("python -m signbart.video", "videos"))
+        if "bridge.web" in line:
+            self.follow(_first("npm ci"))
         if "recognize" in needs:
             snippet = next(b for b in all_blocks("python") if b.page == "docs/deployment.md")
             (folder / "recognize.py").write_text(snippet.text, encoding="utf-8")

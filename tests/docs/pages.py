@@ -15,7 +15,7 @@ REPOSITORY = Path(__file__).resolve().parents[2]
 # In the order in which a reader meets them; later ones use what earlier ones made.
 PAGES = (
     "README.md", "docs/installation.md", "docs/data.md", "docs/training.md", "docs/migration.md",
-    "docs/deployment.md", "docs/streaming.md",
+    "docs/deployment.md", "docs/web.md", "docs/streaming.md",
     "docs/quantization.md", "docs/performance.md", "docs/other_models.md",
     "docs/troubleshooting.md",
 )  # fmt: skip
@@ -88,6 +88,9 @@ SHORTENED: dict[str, tuple[tuple[str, str], ...]] = {
         (r"$", " --set train.epochs=1 --routes litert --schemes fp32,fp16"),
     ),
     "python -m bridge.report": (),
+    # It would serve until it is interrupted.
+    "python -m bridge.web": ((r"^(?!.*--build).*$", r"\g<0> --build page"),),
+    "npm ci": (),
     "python -m bridge.parity": (),
     "python -m bridge.quantize": (),
     "python -m bridge.weight_map": (),
@@ -111,6 +114,7 @@ NOT_RUN = {
     "make test": "it is the test suite",
     "make test-fast": "a part of the test suite",
     "make docs-check": "it is what runs this",
+    "make web": "it serves until it is interrupted",
     "make wheel-check": "it installs environments of gigabytes",
     "pip wheel": "make wheel-check runs it",
     "pip install": "make wheel-check runs it",

@@ -1,0 +1,43 @@
+// Fetches files of this site, and says how far it is.
+
+import {Problem} from './problems.js';
+
+/**
+ * A file's bytes.
+ *
+ * @param {string} url Of this site.
+ * @param {string} what It is, for messages.
+ * @param {(share: number) => void} [report] Is told the share that is there, 0 … 1.
+ * @returns {Promise<Uint8Array>}
+ */
+export async function download(url, what, report = () => {}) {
+  const failed = (reason) =>
+    new Problem(`${what} cannot be loaded`, `${url}: ${reason}. Reload the page to try again.`);
+  let response;
+  try {
+    response = await fetch(url);
+  } catch {
+    throw failed('the server does not answer');
+  }
+  if (!response.ok) throw failed(`the server says ${response.status} ${response.statusText}`);
+  // Compressed bodies have another length than they say; then the share is unknown.
+  const total = response.headers.has('Content-Encoding')
+    ? 0
+    : Number(response.headers.get('Content-Length'));
+  const chunks = [];
+  let length = 0;
+  for (const reader = response.body.getReader(); ; ) {
+    const {done, value} = await reader.read();
+    if (done) break;
+    chunks.push(value);
+    length += value.length;
+    if (total) report(length / total);
+  }
+  const bytes = new Uint8Array(length);
+  let at = 0;
+  for (const chunk of chunks) {
+    bytes.set(chunk, at);
+    at += chunk.length;
+  }
+  return bytes;
+}
