@@ -63,8 +63,8 @@ RUNS = {
     ),
     IN_MOTION: (
         {
-            **_SIGNBART, "kind": "signbart", "joint_idx": list(range(2, 12)), "coordinates": 3,
-            "motion": True,
+            **_SIGNBART, "kind": "signbart", "joint_idx": list(range(2, 12)), "decoder_layers": 1,
+            "coordinates": 3, "motion": True,
         },
         {"layout": "kinect20", "max_frames": 14, "normalization": "body_centred"},
     ),
