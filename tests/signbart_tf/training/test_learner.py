@@ -258,8 +258,8 @@ def test_the_run_folder_says_what_was_done(whole, learning, tiny_clips):
     config = learning
     results, folder = whole(config)
     assert sorted(os.listdir(folder)) == [
-        "best.keras", "config.yaml", "last.weights.h5", "results.json", "summary.csv",
-        "tensorboard",
+        "best.keras", "config.yaml", "evaluation", "last.weights.h5", "results.json",
+        "summary.csv", "tensorboard",
     ]  # fmt: skip
     used = dataclasses.replace(config, model=dataclasses.replace(config.model, num_labels=3))
     assert load_config(folder / "config.yaml") == used
