@@ -33,15 +33,15 @@ class OpenedModel:
         runtime: Takes and gives real numbers, even where the file has integer inputs.
         config: The run's configuration, and with it the preprocessing.
         class_names: C labels, in the order of the logits.
-        raw: The same file by its signature of raw landmarks; None where it has none.
         temperature: Scores are divided by it before the softmax.
+        raw: The same file by its signature of raw landmarks; None where it has none.
     """
 
     runtime: Runtime
     config: RunConfig
     class_names: tuple[str, ...]
-    raw: Runtime | None = None
     temperature: float = 1.0
+    raw: Runtime | None = None
 
     def classify(
         self, clip: Clip | ClipSet | str | Path, **reading: Any
@@ -135,8 +135,8 @@ def open_model(
             runtime,
             config,
             tuple(metadata["labels"]),
-            raw,
             signature.temperature if signature else 1.0,
+            raw,
         )
     if is_keras(path):
         twin, config, class_names = load_twin(path)

@@ -64,7 +64,6 @@ def convert(
     verbose: bool = False,
     jobs: int = 1,
     raw_frames: int | None = None,
-    temperature: float = 1.0,
 ) -> list[Artifact]:
     """Converts a checkpoint by each route and compares every artifact with PyTorch.
 
@@ -86,7 +85,6 @@ def convert(
         jobs: Routes at a time, in processes of their own if more than one.
         raw_frames: Most frames of the signature that takes raw landmarks; 0: there is none. None:
             `RAW_FRAMES`, or the model's own number where that is higher.
-        temperature: What that signature divides scores by before its softmax.
 
     Raises:
         SignBartError: The input cannot be used. A failing route is no exception but a verdict.
@@ -104,7 +102,7 @@ def convert(
             data=data,
             samples=samples,
             seed=seed,
-            raw=raw_signature(source, raw_frames, temperature),
+            raw=raw_signature(source, raw_frames),
         )
         runs = [
             RouteRun(
@@ -126,9 +124,7 @@ def convert(
     return artifacts
 
 
-def raw_signature(
-    source: Source, raw_frames: int | None, temperature: float = 1.0
-) -> RawSignature | None:
+def raw_signature(source: Source, raw_frames: int | None) -> RawSignature | None:
     """The second signature of a checkpoint's artifacts; None where it is not known or not wanted.
 
     Arguments as for `convert`.
@@ -137,7 +133,7 @@ def raw_signature(
         raw_frames = max(RAW_FRAMES, source.config.data.max_frames)
     if raw_frames == 0 or not source.preprocessing_known:
         return None
-    return RawSignature(source.config, raw_frames, temperature)
+    return RawSignature(source.config, raw_frames, getattr(source, "temperature", 1.0))
 
 
 def file_name(name: str, route: str, scheme: str, ending: str) -> str:

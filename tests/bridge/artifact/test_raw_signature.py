@@ -334,7 +334,7 @@ def test_recordings_are_classified_by_it(converted, recordings, config):
 
 def test_the_temperature_counts_however_a_recording_is_prepared(converted, recordings):
     model = open_model(converted.artifact)
-    cooler = OpenedModel(model.runtime, model.config, model.class_names, None, 0.5)
+    cooler = OpenedModel(model.runtime, model.config, model.class_names, 0.5)
     (best, score), *_ = cooler.classify(recordings.clips[3])
     assert model.classify(recordings.clips[3])[0][0] == best
     assert score > model.classify(recordings.clips[3])[0][1]
