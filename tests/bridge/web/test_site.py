@@ -160,7 +160,7 @@ def test_what_it_did_not_write_stays(site, tmp_path):
     write_site(site, other)  # empty
     for change, message in (
         (lambda: (other / "CNAME").write_text("x"), "CNAME there is not of this command"),
-        (lambda: (other / "CNAME").unlink() or (other / "style.css").write_text("x"), "style.css"),
+        (lambda: (other / "CNAME").unlink() or (other / "icon.svg").write_text("x"), "icon.svg"),
         (lambda: (other / SITE).write_text("{}"), "something else than this page"),
     ):
         change()
@@ -169,7 +169,7 @@ def test_what_it_did_not_write_stays(site, tmp_path):
             write_site(site, other)
         assert before == {path: path.stat().st_mtime_ns for path in other.rglob("*")}
     with pytest.raises(BridgeError, match="is a file"):
-        write_site(site, other / "style.css")
+        write_site(site, other / "icon.svg")
 
 
 def test_what_cannot_be_written_leaves_what_was_there(site, tmp_path):
