@@ -117,6 +117,7 @@ export function showPossible({pictures, example, takes, reason}) {
   element('example').hidden = !example;
   element('collect').closest('section').hidden = !takes;
   if (reason) {
+    element('welcome-title').textContent = 'Play a recording';
     element('welcome-text').textContent = reason;
     element('start').textContent = example ? 'Play the example' : 'Open a recorded clip';
   }

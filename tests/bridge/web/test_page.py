@@ -18,6 +18,8 @@ from bridge.web.site import make_site
 from signbart.clips import main as clips_main
 from signbart.landmarks.layouts import LAYOUTS
 from signbart.recordings.reading import read_clips
+from signbart.streaming.rule import StreamRule
+from signbart.streaming.vectors import stream_vector
 from signbart.synthetic.signs import make_clips
 from tests.bridge.web.conftest import EXAMPLE, REPOSITORY, served
 from tests.docs.pages import all_blocks
@@ -403,10 +405,7 @@ def test_bodies_in_images_and_in_metres_are_drawn(shared_page):
 
 
 def test_signs_are_spotted_by_pythons_rule(shared_page):
-    vectors = pytest.importorskip("signbart.streaming.vectors")
-    from signbart.streaming.rule import StreamRule
-
-    vector = json.loads(json.dumps(vectors.stream_vector(StreamRule())))
+    vector = json.loads(json.dumps(stream_vector(StreamRule())))
     rule, found = shared_page.evaluate(
         """async ({rule, frames, class_names: labels, steps}) => {
           const {RULE, Spotter, Windows} = await import('./modules/spotting.js');
