@@ -128,12 +128,14 @@ def test_the_command_serves_until_it_is_interrupted(brought):
          "--port", "0", "--no-browser"],
         cwd=REPOSITORY, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
     )  # fmt: skip
-    model, page = process.stdout.readline(), process.stdout.readline()
-    assert model.split()[1:] == [f"{EXAMPLE}:", "demo,", "10", "signs,", "layout", "kp90"]
-    url = page.split()[1]
-    assert answer(url, "/site.json")[0] == 200
-    process.send_signal(signal.SIGINT)
-    _, errors = process.communicate(timeout=30)
+    try:
+        model, page = process.stdout.readline(), process.stdout.readline()
+        assert model.split()[1:] == [f"{EXAMPLE}:", "demo,", "10", "signs,", "layout", "kp90"]
+        assert answer(page.split()[1], "/site.json")[0] == 200
+        process.send_signal(signal.SIGINT)
+        _, errors = process.communicate(timeout=30)
+    finally:
+        process.kill()
     assert process.returncode == 0 and errors.startswith("note: no --task holistic_landmarker.task")
 
 
