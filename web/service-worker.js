@@ -1,7 +1,7 @@
 // Keeps what the page has loaded, so that it runs without a network from then on.
 //
-// Files under vendor/ and model/ have their version or contents in their names: what is kept is right
-// for ever. Everything else is asked for anew, and taken from here where nobody answers.
+// Files under vendor/ and model/ have their version or contents in their names: what is kept is
+// right for ever. Everything else is asked for anew, and taken from here where nobody answers.
 
 const KEPT = 'signbart';
 const BY_CONTENT = /\/(vendor|model)\//;

@@ -18,7 +18,7 @@ FORMAT = "signbart-page-1"
 # In this order where a folder has several: float16 is unpacked at every run of LiteRT.js, which
 # makes it the slowest.
 _SCHEMES = ("fp32", "dynamic_int8", "int8", "weight_only_int8", "int16x8", "fp16")
-_OWN = ("index.html", "style.css", "icon.svg", "service-worker.js", "modules/*.js")
+_OWN = ("index.html", "icon.svg", "service-worker.js", "styles/*.css", "modules/*.js")
 
 
 @dataclass(frozen=True)

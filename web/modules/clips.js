@@ -1,4 +1,4 @@
-// Recorded clips: read from the files that this page and the project write, and written for training.
+// Recorded clips: read from this page's and the project's files, and written for training.
 
 import {Problem} from './problems.js';
 import {AXES, emptyFrame, HOLISTIC, isThere} from './skeletons.js';
@@ -13,8 +13,8 @@ const PARTS = {
 const DECIMALS = 1e5; // a hundredth of a pixel
 
 /**
- * The clips of a JSON file: what `recordingsOf` makes, a golden.json, or (T, N, 2 or 3) numbers in the
- * order of the model's landmarks.
+ * The clips of a JSON file: what `recordingsOf` makes, a golden.json, or (T, N, 2 or 3) numbers in
+ * the order of the model's landmarks.
  *
  * @param {string} text
  * @param {string} name The file's, for messages.
@@ -60,8 +60,8 @@ function frameOf(parts) {
 }
 
 /**
- * Takes as the JSON that `--data` of every command reads: a list of clips whose frames are objects of
- * MediaPipe's parts; null where a part was not found.
+ * Takes as the JSON that `--data` of every command reads: a list of clips whose frames are objects
+ * of MediaPipe's parts; null where a part was not found.
  *
  * @param {{label: string, signer: string, take: number, fps: number, aspect: number,
  *   frames: Float32Array[]}[]} takes

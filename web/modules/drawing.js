@@ -2,7 +2,7 @@
 
 import {AXES, isThere} from './skeletons.js';
 
-const MARGIN = 0.08; // around what is in metres
+const METRES = 2.4; // that the picture is high, of what is in metres: a body and some room
 const HEAD = 11; // landmarks of Holistic's pose that are the head's: drawn as fine as the face
 // What is drawn first lies below. Widths of lines and radii of points.
 const STYLES = {
@@ -30,7 +30,8 @@ export function drawFrame(canvas, frame, skeleton) {
   const context = clear(canvas);
   drawn = {frame, skeleton};
   const {width, height} = canvas;
-  const place = skeleton.unit === 'image' ? inImage(frame, width, height) : inMetres(frame, width, height);
+  const placed = skeleton.unit === 'image' ? inImage : inMetres;
+  const place = placed(frame, width, height);
   const style = getComputedStyle(canvas);
   const unit = Math.max(1, Math.min(width, height) / 260);
   context.lineCap = 'round';
@@ -79,17 +80,14 @@ function inImage(frame, width, height) {
   return (at) => [frame[AXES * at] * width, frame[AXES * at + 1] * height];
 }
 
-/** The whole body in the middle, y up. */
+/** The body in the middle, y up. */
 function inMetres(frame, width, height) {
-  const xs = frame.filter((_, at) => at % AXES === 0);
-  const ys = frame.filter((_, at) => at % AXES === 1);
-  const [left, right, low, high] = [
-    Math.min(...xs), Math.max(...xs), Math.min(...ys), Math.max(...ys),
-  ];
-  const room = 1 - 2 * MARGIN;
-  const scale = Math.min((room * width) / (right - left || 1), (room * height) / (high - low || 1));
+  const count = frame.length / AXES;
+  const mean = (axis) =>
+    frame.reduce((sum, one, at) => sum + (at % AXES === axis ? one : 0), 0) / count;
+  const [x, y, scale] = [mean(0), mean(1), height / METRES];
   return (at) => [
-    width / 2 + scale * (frame[AXES * at] - (left + right) / 2),
-    height / 2 - scale * (frame[AXES * at + 1] - (low + high) / 2),
+    width / 2 + scale * (frame[AXES * at] - x),
+    height / 2 - scale * (frame[AXES * at + 1] - y),
   ];
 }

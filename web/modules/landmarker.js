@@ -64,7 +64,9 @@ export class Landmarker {
     const frame = emptyFrame(HOLISTIC);
     for (const [part, places] of PARTS) {
       const points = found[part][0] ?? [];
-      points.slice(0, places.length).forEach(({x, y, z}, i) => frame.set([x, y, z], AXES * places[i]));
+      points.slice(0, places.length).forEach(({x, y, z}, i) => {
+        frame.set([x, y, z], AXES * places[i]);
+      });
     }
     return frame;
   }

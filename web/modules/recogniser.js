@@ -34,8 +34,8 @@ export class Recogniser {
     if (!signature) {
       throw new Problem(
         'The model takes no raw landmarks',
-        'It lacks the signature “landmarks”, for an older version made it: convert its checkpoint ' +
-          'again with signbart convert.',
+        'It lacks the signature “landmarks”, for an older version made it: convert its ' +
+          'checkpoint again with signbart convert.',
       );
     }
     const {preprocessing} = metadata;
@@ -43,7 +43,7 @@ export class Recogniser {
     if (!skeleton) {
       throw new Problem(
         'The model takes landmarks that this page does not know',
-        `Its layout is ${preprocessing.layout}; the page knows MediaPipe Holistic’s and Kinect’s.`,
+        `Its layout is ${preprocessing.layout}; known are MediaPipe Holistic’s and Kinect’s.`,
       );
     }
     this.metadata = metadata;
@@ -53,8 +53,8 @@ export class Recogniser {
     const shape = signature.getInputDetails().find(({name}) => name === SIGNATURE).shape;
     [, this.maxFrames, this.numLandmarks, this.numCoordinates] = shape;
     // Either the layout's own landmarks or all that its source has.
-    const names =
-      this.numLandmarks === preprocessing.landmarks.length ? preprocessing.landmarks : skeleton.names;
+    const own = this.numLandmarks === preprocessing.landmarks.length;
+    const names = own ? preprocessing.landmarks : skeleton.names;
     this.places = names.map((name) => skeleton.names.indexOf(name));
   }
 

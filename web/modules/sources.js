@@ -1,7 +1,7 @@
-// What is looked at: a camera, a video file, a recorded clip. Each gives moments, one after another.
+// What is looked at: a camera, a video file, a recorded clip. Each gives moments, one by one.
 //
-// A moment is {seconds, picture} or {seconds, frame}: a picture still to be searched for landmarks, or
-// the landmarks themselves.
+// A moment is {seconds, picture} or {seconds, frame}: a picture still to be searched for landmarks,
+// or the landmarks themselves.
 
 import {cameraProblem, Problem} from './problems.js';
 

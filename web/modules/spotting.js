@@ -1,5 +1,5 @@
-// Windows of a stream, and what makes one sign of several: signbart/streaming/rule.py, written again.
-// Knows no page and no model. docs/streaming.md says the rule in words.
+// Windows of a stream, and what makes one sign of several: signbart/streaming/rule.py, written
+// again. Knows no page and no model. docs/streaming.md says the rule in words.
 
 const EARLY = 1e-3; // seconds that a frame may come before its window is due: clocks round
 
@@ -35,8 +35,8 @@ export class Windows {
    *
    * @param {number} seconds Growing, since whenever.
    * @param {*} frame
-   * @returns {{now: number, frames: any[]} | undefined} The window that it completes: its time since
-   *   the first frame, and its frames.
+   * @returns {{now: number, frames: any[]} | undefined} The window that it completes: its time
+   *   since the first frame, and its frames.
    */
   add(seconds, frame) {
     const {window, stride} = this.rule;

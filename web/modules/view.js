@@ -4,6 +4,8 @@ const element = (id) => document.getElementById(id);
 const TOP = 5;
 const SIGNS = 20; // that are listed
 export const NOBODY = 'Nobody is seen';
+export const PRIVACY =
+  'Landmarks are kept, never pictures. Takes stay in this tab until you download them.';
 const PERCENT = new Intl.NumberFormat('en', {style: 'percent', maximumFractionDigits: 0});
 
 /** A share in words, such as 84%. */
@@ -66,7 +68,9 @@ export function showAnswer(text, ranked = [], known = false) {
   const list = element('top-five');
   while (list.children.length < TOP) {
     list.append(
-      make('li', {}, make('span', {className: 'name', dir: 'auto'}), make('span', {className: 'share'}),
+      make('li', {},
+        make('span', {className: 'name', dir: 'auto'}),
+        make('span', {className: 'share'}),
         make('span', {className: 'bar', ariaHidden: 'true'})),
     );
   }
@@ -78,9 +82,12 @@ export function showAnswer(text, ranked = [], known = false) {
   }
 }
 
-/** The title above the answer, and what a whole recording shows, with what can be done with it. */
-export function showWhole(text, ...actions) {
-  element('whole').replaceChildren(...(text ? [make('span', {textContent: text}), ...actions] : []));
+/** What a whole recording shows, and whether it may be kept; nothing while the answer runs. */
+export function showWhole(text, {keep} = {}) {
+  element('answer-title').textContent = text ? 'The whole recording' : 'Last two seconds';
+  element('whole').hidden = !text;
+  element('whole-text').textContent = text;
+  element('keep').hidden = !keep;
 }
 
 /** For screen readers: a sign when it begins; also the same one again. */
@@ -101,6 +108,29 @@ export function clearSigns() {
 
 export function showCount(text) {
   element('count').textContent = text;
+}
+
+/** What the page can do with this model, and why not all of it. */
+export function showPossible({pictures, example, takes, reason}) {
+  for (const id of ['camera', 'open-video']) element(id).disabled = !pictures;
+  for (const id of ['open-clip', 'example']) element(id).disabled = false;
+  element('example').hidden = !example;
+  element('collect').closest('section').hidden = !takes;
+  if (reason) {
+    element('welcome-title').textContent = 'Play a recording';
+    element('welcome-text').textContent = reason;
+    element('start').textContent = example ? 'Play the example' : 'Open a recorded clip';
+  }
+}
+
+export function showCamera({mirrored, others}) {
+  element('picture').dataset.mirrored = String(mirrored);
+  element('turn').hidden = !others;
+}
+
+/** Width by height of what is looked at. */
+export function showAspect(aspect) {
+  element('screen').style.setProperty('--aspect', aspect);
 }
 
 /** Which source runs, whether it is paused, and whether it is recorded. */
@@ -169,6 +199,8 @@ export function showModel(metadata, accuracy) {
     ...Object.entries(facts).map(([key, value]) =>
       make('div', {}, make('dt', {textContent: key}), make('dd', {textContent: value}))),
   );
-  element('all-signs').replaceChildren(...labels.map((text) => make('li', {textContent: text, dir: 'auto'})));
+  element('all-signs').replaceChildren(
+    ...labels.map((text) => make('li', {textContent: text, dir: 'auto'})),
+  );
   element('signs').replaceChildren(...labels.map((value) => make('option', {value})));
 }

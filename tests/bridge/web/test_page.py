@@ -18,6 +18,8 @@ from bridge.web.site import make_site
 from signbart.clips import main as clips_main
 from signbart.landmarks.layouts import LAYOUTS
 from signbart.recordings.reading import read_clips
+from signbart.streaming.rule import StreamRule
+from signbart.streaming.vectors import stream_vector
 from signbart.synthetic.signs import make_clips
 from tests.bridge.web.conftest import EXAMPLE, REPOSITORY, served
 from tests.docs.pages import all_blocks
@@ -54,6 +56,16 @@ def page(context, served_example):
     opened.wait_for_selector(WELCOME)
     yield opened
     assert not failures
+
+
+@pytest.fixture(scope="module")
+def shared_page(browser, served_example):
+    """The same for tests that leave it as it is."""
+    with browser.new_context() as made:
+        opened = made.new_page()
+        opened.goto(served_example)
+        opened.wait_for_selector(WELCOME)
+        yield opened
 
 
 # Numbers
@@ -106,9 +118,9 @@ def test_float_logits_are_pythons(context, converted, packages, recordings):
     np.testing.assert_allclose(found, expected, atol=1e-5)
 
 
-def test_int8_logits_are_pythons_within_the_schemes_limits(page):
+def test_int8_logits_are_pythons_within_the_schemes_limits(shared_page):
     clips = make_clips(num_signers=1, repetitions=1, seed=0).clips
-    found = logits_in_browser(page, page.evaluate(MODEL_URL), clips)
+    found = logits_in_browser(shared_page, shared_page.evaluate(MODEL_URL), clips)
     expected = logits_in_python(EXAMPLE, clips)
     limits = load_limits(read_metadata(EXAMPLE)["scheme"])
     error = np.sqrt(np.mean((found - expected) ** 2) / np.mean(expected**2))
@@ -125,7 +137,7 @@ MODEL_URL = "async () => (await (await fetch('site.json')).json()).model"
 
 def whole(page) -> tuple[str, str]:
     """Sign and share that the page gives a recording as a whole."""
-    text = page.inner_text("#whole span")
+    text = page.inner_text("#whole-text")
     return re.search(r", as a whole: (.+), (\d+%)$", text).groups()
 
 
@@ -155,12 +167,12 @@ def test_a_video_gets_the_label_that_python_gives_its_landmarks(
     page.goto(f"{served_example}?rate=8")  # few frames: each takes a third of a second here
     page.wait_for_selector(WELCOME)
     page.set_input_files("#video-file", str(selfie))
-    page.wait_for_selector("#whole span")
+    page.wait_for_selector("#whole-text")
     label, share = whole(page)
     assert "landmarks" in page.inner_text("#meter")
     page.fill("#sign", "naïve")
     page.fill("#signer", "P07")
-    page.click("#whole button")
+    page.click("#keep")
     assert label in page.inner_text("#takes .detail")
     path = download(page, tmp_path / "take.json")
     assert clips_main(["info", str(path)]) == 0
@@ -193,7 +205,7 @@ def test_a_camera_gets_a_label_and_a_take_that_training_reads(page, tmp_path):
     assert clip.landmarks.shape[1] == 543 and clip.repetition == 1
     # Played again, it is what it was.
     page.set_input_files("#clip-file", str(path))
-    page.wait_for_selector("#whole span")
+    page.wait_for_selector("#whole-text")
     assert whole(page)[0] == read_as and "hello, P07, take 1" in page.inner_text("#whole")
 
 
@@ -232,7 +244,7 @@ def test_it_runs_without_a_network_after_the_first_load(context, packages):
     page.reload()
     page.wait_for_selector(WELCOME)
     page.click("#example")
-    page.wait_for_selector("#whole span")
+    page.wait_for_selector("#whole-text")
 
 
 # What goes wrong
@@ -352,20 +364,20 @@ def test_keys_and_words(page):
         assert page.evaluate("getComputedStyle(document.body).backgroundColor") == background
 
 
-def test_the_models_facts_are_the_metadatas(page):
+def test_the_models_facts_are_the_metadatas(shared_page):
     metadata = read_metadata(EXAMPLE)
-    facts = page.inner_text("#facts")
+    facts = shared_page.inner_text("#facts")
     for text in (metadata["name"], metadata["scheme"], "kp90", "100.0% of 100 clips"):
         assert text in facts
-    assert page.locator("#all-signs li").all_text_contents() == metadata["labels"]
+    assert shared_page.locator("#all-signs li").all_text_contents() == metadata["labels"]
 
 
 # What stands in two places
 
 
-def test_the_skeletons_are_the_layouts(page):
+def test_the_skeletons_are_the_layouts(shared_page):
     for name, layout in (("HOLISTIC", "holistic543"), ("KINECT", "kinect20")):
-        found = page.evaluate(f"async () => (await import('./modules/skeletons.js')).{name}")
+        found = shared_page.evaluate(f"async () => (await import('./modules/skeletons.js')).{name}")
         expected = LAYOUTS[layout]
         assert found["names"] == list(expected.names) and found["unit"] == expected.unit
         assert sorted(map(tuple, found["edges"])) == sorted(expected.edges)
@@ -374,8 +386,8 @@ def test_the_skeletons_are_the_layouts(page):
             assert found["parts"] == parts
 
 
-def test_bodies_in_images_and_in_metres_are_drawn(page):
-    painted = page.evaluate(
+def test_bodies_in_images_and_in_metres_are_drawn(shared_page):
+    painted = shared_page.evaluate(
         """async () => {
           const {drawFrame} = await import('./modules/drawing.js');
           const {HOLISTIC, KINECT} = await import('./modules/skeletons.js');
@@ -392,12 +404,9 @@ def test_bodies_in_images_and_in_metres_are_drawn(page):
     assert all(count > 500 for count in painted)
 
 
-def test_signs_are_spotted_by_pythons_rule(page):
-    vectors = pytest.importorskip("signbart.streaming.vectors")
-    from signbart.streaming.rule import StreamRule
-
-    vector = json.loads(json.dumps(vectors.stream_vector(StreamRule())))
-    rule, found = page.evaluate(
+def test_signs_are_spotted_by_pythons_rule(shared_page):
+    vector = json.loads(json.dumps(stream_vector(StreamRule())))
+    rule, found = shared_page.evaluate(
         """async ({rule, frames, class_names: labels, steps}) => {
           const {RULE, Spotter, Windows} = await import('./modules/spotting.js');
           const [windows, spotter] = [new Windows(rule), new Spotter(labels, rule)];

@@ -128,12 +128,14 @@ def test_the_command_serves_until_it_is_interrupted(brought):
          "--port", "0", "--no-browser"],
         cwd=REPOSITORY, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
     )  # fmt: skip
-    model, page = process.stdout.readline(), process.stdout.readline()
-    assert model.split()[1:] == [f"{EXAMPLE}:", "demo,", "10", "signs,", "layout", "kp90"]
-    url = page.split()[1]
-    assert answer(url, "/site.json")[0] == 200
-    process.send_signal(signal.SIGINT)
-    _, errors = process.communicate(timeout=30)
+    try:
+        model, page = process.stdout.readline(), process.stdout.readline()
+        assert model.split()[1:] == [f"{EXAMPLE}:", "demo,", "10", "signs,", "layout", "kp90"]
+        assert answer(page.split()[1], "/site.json")[0] == 200
+        process.send_signal(signal.SIGINT)
+        _, errors = process.communicate(timeout=30)
+    finally:
+        process.kill()
     assert process.returncode == 0 and errors.startswith("note: no --task holistic_landmarker.task")
 
 
@@ -160,7 +162,7 @@ def test_what_it_did_not_write_stays(site, tmp_path):
     write_site(site, other)  # empty
     for change, message in (
         (lambda: (other / "CNAME").write_text("x"), "CNAME there is not of this command"),
-        (lambda: (other / "CNAME").unlink() or (other / "style.css").write_text("x"), "style.css"),
+        (lambda: (other / "CNAME").unlink() or (other / "icon.svg").write_text("x"), "icon.svg"),
         (lambda: (other / SITE).write_text("{}"), "something else than this page"),
     ):
         change()
@@ -169,7 +171,7 @@ def test_what_it_did_not_write_stays(site, tmp_path):
             write_site(site, other)
         assert before == {path: path.stat().st_mtime_ns for path in other.rglob("*")}
     with pytest.raises(BridgeError, match="is a file"):
-        write_site(site, other / "style.css")
+        write_site(site, other / "icon.svg")
 
 
 def test_what_cannot_be_written_leaves_what_was_there(site, tmp_path):

@@ -1,0 +1,192 @@
+// What runs at present: a camera, a video, a clip, one at a time.
+
+import {download} from './downloads.js';
+import {Problem} from './problems.js';
+import {follow} from './run.js';
+import {HOLISTIC} from './skeletons.js';
+import * as sources from './sources.js';
+import * as view from './view.js';
+
+const RATE = 25; // pictures of a video file that are looked at a second
+const BETWEEN = 1.5; // seconds that a clip's answer stands before the next one begins
+const PLAIN_ASPECT = 4 / 3; // of clips that do not say
+
+export class Session {
+  /**
+   * @param {object} site What site.json says.
+   * @param {import('./recogniser.js').Recogniser} recogniser
+   * @param {import('./takes.js').Takes} takes
+   * @param {HTMLVideoElement} video
+   * @param {{changed: () => void, failed: (error: Error) => void,
+   *   leaving: () => Promise<void>}} on What the page does then; `leaving` a source.
+   */
+  constructor(site, recogniser, takes, video, on) {
+    Object.assign(this, {site, recogniser, takes, video, on});
+    this.gate = new sources.Gate();
+    this.stop = new AbortController();
+    this.source = undefined; // the id of its button
+    this.aspect = PLAIN_ASPECT; // width by height of the picture
+    this.ended = undefined; // the frames of a video or clip that has ended
+    this.facing = 'user';
+  }
+
+  /** Why no picture can be looked at; undefined where they can. */
+  get noPictures() {
+    if (this.recogniser.skeleton !== HOLISTIC) {
+      return 'This model reads a Kinect’s joints, which no picture gives. Clips can be played.';
+    }
+    if (!this.site.task) {
+      return (
+        'This page was made without holistic_landmarker.task, which finds landmarks in pictures ' +
+        '(signbart web --task FILE). Recorded clips can be played.'
+      );
+    }
+    return undefined;
+  }
+
+  get paused() {
+    return !this.gate.open;
+  }
+
+  pause() {
+    this.gate.set(this.paused);
+    if (this.video.srcObject) this.paused ? this.video.pause() : this.video.play();
+    this.on.changed();
+  }
+
+  /** Takes the other camera of a phone. */
+  turn() {
+    this.facing = this.facing === 'user' ? 'environment' : 'user';
+    return this.runCamera();
+  }
+
+  async runCamera() {
+    const {video} = this;
+    await this.#run('camera', async (signal) => {
+      // First, so that the browser asks at once whether it may.
+      await sources.openCamera(video, this.facing, signal);
+      await this.#openLandmarker(signal);
+      if (signal.aborted) return {};
+      const devices = await navigator.mediaDevices.enumerateDevices();
+      const {facingMode} = video.srcObject.getVideoTracks()[0].getSettings();
+      view.showCamera({
+        mirrored: facingMode !== 'environment',
+        others: devices.filter(({kind}) => kind === 'videoinput').length > 1,
+      });
+      return {aspect: video.videoWidth / video.videoHeight, moments: sources.cameraMoments};
+    });
+  }
+
+  async runVideo(file) {
+    const {video} = this;
+    await this.#run('open-video', async (signal) => {
+      await sources.openVideo(video, file);
+      await this.#openLandmarker(signal);
+      const rate = Number(new URLSearchParams(location.search).get('rate')) || RATE;
+      return {
+        aspect: video.videoWidth / video.videoHeight,
+        title: file.name,
+        moments: (of, ...rest) => sources.videoMoments(of, rate, ...rest),
+      };
+    });
+  }
+
+  /** Plays clips, one behind the other; `source` is the button that asked for them. */
+  async runClips(clips, source) {
+    for (const [at, clip] of clips.entries()) {
+      const {signal} = this.stop;
+      if (at) await sources.rest(1000 * BETWEEN, signal);
+      if (at && signal.aborted) return;
+      const ended = await this.#run(source, async () => ({
+        aspect: clip.aspect ?? PLAIN_ASPECT,
+        title: clip.title,
+        moments: (_, ...rest) => sources.clipMoments(clip, ...rest),
+      }));
+      if (!ended) return;
+    }
+  }
+
+  /** Opens a source and follows it to its end; false where it did not get there. */
+  async #run(source, open) {
+    this.stop.abort();
+    this.stop = new AbortController();
+    const {signal} = this.stop;
+    sources.closeVideo(this.video);
+    await this.on.leaving();
+    this.gate.set(true);
+    Object.assign(this, {source, ended: undefined});
+    view.showCamera({mirrored: false, others: false});
+    view.showWhole('');
+    this.on.changed();
+    let reached = false;
+    try {
+      const {aspect, title, moments} = await open(signal);
+      if (signal.aborted) return false;
+      this.aspect = aspect;
+      view.showAspect(aspect);
+      view.showState('running');
+      const {recogniser, landmarker, takes} = this;
+      const frames = await follow(
+        moments(this.video, this.gate, signal),
+        {recogniser, landmarker, takes, keepAll: Boolean(title)},
+        signal,
+      );
+      if (signal.aborted) return false;
+      await this.on.leaving();
+      if (title) await this.#showWhole(title, frames);
+      reached = true;
+    } catch (error) {
+      // MediaPipe that failed once fails ever after.
+      if (!(error instanceof Problem)) this.opening = undefined;
+      if (signal.aborted) return false;
+      await this.on.leaving();
+      this.on.failed(error);
+    }
+    this.source = undefined;
+    this.on.changed();
+    return reached;
+  }
+
+  /** What a recording shows as a whole, as signbart classify says it. */
+  async #showWhole(title, frames) {
+    const ranked = await this.classified(frames);
+    if (!ranked.length) {
+      view.showWhole(`${title}: nobody was seen`);
+      return;
+    }
+    const [{label, probability}] = ranked;
+    this.ended = frames;
+    view.showAnswer(label, ranked, true);
+    const text = `${title}, as a whole: ${label}, ${view.percent(probability)}`;
+    view.showWhole(text, {keep: this.recogniser.skeleton === HOLISTIC});
+  }
+
+  /** Labels and probabilities of {seconds, frame} each; none where nobody is in them. */
+  async classified(frames) {
+    const landmarks = frames.map(({frame}) => frame);
+    if (!landmarks.some((frame) => frame.some((number) => number !== 0))) return [];
+    return this.recogniser.ranked((await this.recogniser.classify(landmarks)).probabilities);
+  }
+
+  /** The landmark finder, loaded when it is first needed; `signal` ends the news about that. */
+  async #openLandmarker(signal) {
+    const tell = (...news) => signal.aborted || view.showLoading(...news);
+    tell('Loading the landmark finder');
+    const load = async () => {
+      const task = await download(this.site.task, 'The landmark finder', (share) =>
+        tell('Loading the landmark finder', share),
+      );
+      tell('Starting the landmark finder');
+      const {Landmarker} = await import('./landmarker.js');
+      return Landmarker.open(task);
+    };
+    this.opening ??= load();
+    try {
+      this.landmarker = await this.opening;
+    } catch (error) {
+      this.opening = undefined;
+      throw error;
+    }
+    await this.landmarker.forget();
+  }
+}
