@@ -95,7 +95,7 @@ def logits_in_browser(page, model: str, clips) -> np.ndarray:
 
 
 def logits_in_python(model: Path, clips) -> np.ndarray:
-    """What LiteRT says of the same landmarks, by the same signature; thinned where they are many."""
+    """What LiteRT says of the same landmarks, by the same signature; many are thinned."""
     from ai_edge_litert.interpreter import Interpreter
 
     run = Interpreter(model_path=str(model)).get_signature_runner("landmarks")
