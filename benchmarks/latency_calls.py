@@ -12,25 +12,25 @@ from signbart.configuration.schema import RunConfig
 from signbart.models.io_spec import ATTENTION_MASK, KEYPOINTS, LOGITS
 
 if TYPE_CHECKING:
-    from signbart_torch.models.signbart.model import SignBart
+    from torch import nn
 
 Call = Callable[[], object]
 SEED = 0
 
 
-def random_model(config: RunConfig) -> SignBart:
-    """SignBART with random weights."""
+def random_model(config: RunConfig) -> nn.Module:
+    """The configuration's model with random weights."""
     import torch
 
-    from signbart_torch.models.signbart.model import SignBart
+    from signbart_torch.models import new_model
 
     torch.manual_seed(SEED)
-    return SignBart(config.model).eval()
+    return new_model(config.model).eval()
 
 
 def random_inputs(config: RunConfig) -> dict[str, np.ndarray]:
-    """One clip of random numbers, (1, T, K, 2), without padding."""
-    shape = (1, config.data.max_frames, config.model.num_keypoints, 2)
+    """One clip of random numbers, (1, T, K, D), without padding."""
+    shape = (1, config.data.max_frames, config.model.num_keypoints, config.coordinates)
     rng = np.random.default_rng(SEED)
     return {
         KEYPOINTS: rng.random(shape, np.float32),

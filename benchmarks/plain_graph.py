@@ -25,7 +25,7 @@ class PlainGraph(nn.Module):
         model = self.model
         present = attention_mask[:, :, None, None] > 0
         points = torch.where(present, keypoints, torch.zeros_like(keypoints))
-        x, y = model.projection(points)
+        x, y = model.projection(points, attention_mask)
         encoded = model.encoder(x, attention_mask)
         decoded = model.decoder(y, encoded, attention_mask, last_frame_only=False)
         last = last_frame_selector(attention_mask, decoded.dtype) @ decoded

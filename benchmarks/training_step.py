@@ -2,17 +2,19 @@
 
 ``python -m benchmarks.training_step``: a large product, a step, and the making of a batch alternate
 in one run, so that all meet the same conditions; medians. FLOPs of a step come from
-`torch.utils.flop_counter`, which counts matrix products forward and backward. It cannot see into
-the fused attention kernel of a CPU, so the products are counted in a step whose attention is spelt
-out, and timed in one that is fused.
+`torch.utils.flop_counter`, which counts matrix products and convolutions forward and backward. It
+cannot see into the fused attention kernel of a CPU, so the products are counted in a step whose
+attention is spelt out, and timed in one that is fused.
 """
 
 from __future__ import annotations
 
 import argparse
 import dataclasses
+import math
 import time
 from collections.abc import Callable, Iterator, Sequence
+from typing import Any
 
 import numpy as np
 
@@ -21,7 +23,6 @@ from signbart.configuration.reading import load_config
 from signbart.configuration.schema import RunConfig
 from signbart.console import at_least, print_table, run_command
 from signbart.errors import ConfigError
-from signbart.models.signbart import SignBartConfig
 
 _PRODUCT_SIZE = 1024
 _CLASSES = 30  # where the configuration leaves them to the data
@@ -42,8 +43,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         options.config,
         [f"data.max_frames={options.frames}", f"train.batch_size={options.batch_size}"],
     )
-    if not isinstance(config.model, SignBartConfig):
-        raise ConfigError(f"{options.config}: this benchmark is of SignBART alone")
+    if config.takes_features:
+        raise ConfigError(f"{options.config}: this benchmark is of models that take landmarks")
 
     import torch
     from torch.nn.attention import SDPBackend, sdpa_kernel
@@ -61,7 +62,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     for _ in range(_WARM_UP):
         step(next(batches))
     whole = _full(config)
-    with FlopCounterMode(display=False) as counter, sdpa_kernel(SDPBackend.MATH):
+    backward = {torch.ops.aten.convolution_backward: _convolution_backward}
+    counter = FlopCounterMode(display=False, custom_mapping=backward)
+    with counter, sdpa_kernel(SDPBackend.MATH):
         step(whole)
     flops = {"product": 2 * _PRODUCT_SIZE**3, "step": counter.get_total_flops()}
     seconds: dict[str, list[float]] = {"product": [], "step": [], "batch": []}
@@ -95,10 +98,10 @@ def _training_step(config: RunConfig) -> Callable[[Batch], None]:
     import torch
     from torch.nn import functional as F
 
-    from signbart_torch.models.signbart.model import SignBart
+    from signbart_torch.models import new_model
 
     num_labels = config.model.num_labels or _CLASSES
-    model = SignBart(dataclasses.replace(config.model, num_labels=num_labels)).train()
+    model = new_model(dataclasses.replace(config.model, num_labels=num_labels)).train()
     optimizer = torch.optim.AdamW(model.parameters(), lr=config.train.lr, fused=True)
 
     def step(batch: Batch) -> None:
@@ -114,12 +117,22 @@ def _training_step(config: RunConfig) -> Callable[[Batch], None]:
     return step
 
 
+def _convolution_backward(
+    gradient: Sequence[int], inputs: Sequence[int], weight: Sequence[int], *rest: Any, **named: Any
+) -> int:
+    """FLOPs by shapes: the gradients of inputs and weights, as many each as the forward pass.
+
+    PyTorch's own counts a convolution of each channel by itself as one over all channels.
+    """
+    return 2 * 2 * math.prod(gradient) * math.prod(weight[1:])
+
+
 def _full(config: RunConfig) -> Batch:
     """A batch without padding, whose products are known."""
     rng = np.random.default_rng(0)
     shape = (config.train.batch_size, config.data.max_frames)
     return Batch(
-        keypoints=rng.random((*shape, config.num_keypoints, 2), np.float32),
+        keypoints=rng.random((*shape, config.num_keypoints, config.coordinates), np.float32),
         attention_mask=np.ones(shape, np.int32),
         labels=rng.integers(config.model.num_labels or _CLASSES, size=shape[0]),
         indices=np.arange(shape[0]),

@@ -8,6 +8,7 @@ from __future__ import annotations
 import argparse
 import dataclasses
 import json
+import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -17,7 +18,7 @@ import numpy as np
 from bridge.errors import BridgeError
 from signbart.console import at_least, program_name, run_command
 from signbart.recordings.options import add_reading_arguments, reading_options
-from signbart.streaming.options import add_rule_arguments, fps_of, rule_of
+from signbart.streaming.options import add_rule_arguments, fps_of, require_idle, rule_of
 
 if TYPE_CHECKING:
     from bridge.artifact.opened import OpenedModel
@@ -68,6 +69,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
     model = open_model(options.model)
     reading = reading_options(options)
+    require_idle(options, model.class_names)
     if options.camera is not None:
         from bridge.evaluation.stream import probabilities
         from signbart.recordings.clip import ClipSet
@@ -119,6 +121,8 @@ def _print_events(
     else:
         clips = read_single_clip(options.clip, **reading)
         (clip,), names, fps = clips.clips, clips.landmark_names, fps_of(options)
+        if options.fps is None:
+            print(f"note: {fps:g} frames a second are supposed; --fps says it", file=sys.stderr)
     landmarks = np.asarray(clip.landmarks)
     frames = [(at / fps, frame) for at, frame in enumerate(landmarks)]
     times, found = window_probabilities(

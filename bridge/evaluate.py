@@ -13,7 +13,7 @@ from bridge.errors import BridgeError
 from bridge.options import add_published_arguments
 from signbart.console import at_least, print_table, program_name, run_command
 from signbart.recordings.options import SignerNames, add_reading_arguments
-from signbart.streaming.options import add_rule_arguments, fps_of, rule_of
+from signbart.streaming.options import add_rule_arguments, fps_of, require_idle, rule_of
 from signbart.training.predictions import SCORE_COLUMNS, per_class_csv, per_class_rows, score_row
 
 if TYPE_CHECKING:
@@ -93,6 +93,7 @@ def _score_streams(
     for _, name, model in _open_models(
         paths, config=options.config, overrides=options.overrides, labels=options.labels
     ):
+        require_idle(options, model.class_names)
         scores = evaluate_streams(
             model, clips, rule, fps=fps, seed=options.seed, source=options.data
         )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import sys
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -114,13 +115,22 @@ def _shaped(clip_set: ClipSet, arguments: argparse.Namespace) -> ClipSet:
             for path in arguments.merge
         ]
         clip_set = merge_sets([clip_set, *others], [arguments.data, *arguments.merge])
+    source = " and ".join([arguments.data, *arguments.merge])
     if arguments.classes:
-        clip_set = select_classes(clip_set, arguments.classes, arguments.data)
+        clip_set = select_classes(clip_set, arguments.classes, source)
+        source = f"what was chosen of {source}"
     if arguments.signers:
-        clip_set = clips_by(clip_set, arguments.signers, arguments.data)
+        clip_set = clips_by(clip_set, arguments.signers, source)
     if arguments.without_signers:
-        clip_set = clips_not_by(clip_set, arguments.without_signers, arguments.data)
+        clip_set = clips_not_by(clip_set, arguments.without_signers, source)
+    counts = np.bincount(clip_set.labels, minlength=len(clip_set.class_names))
+    for name in np.array(clip_set.class_names)[counts == 0]:
+        print(f"warning: no clip is left of class '{name}'; name its signers too, or drop it",
+              file=sys.stderr)  # fmt: skip
     if arguments.max_clips:
+        if UNKNOWN_SIGNER in clip_set.signers:
+            print("warning: clips of unknown signers count as one person's for --max-clips; say "
+                  "with --signer-pattern who signs", file=sys.stderr)  # fmt: skip
         clip_set = cap_clips(clip_set, arguments.max_clips, arguments.seed)
     return clip_set
 

@@ -33,16 +33,16 @@ class OpenedModel:
         runtime: Takes and gives real numbers, even where the file has integer inputs.
         config: The run's configuration, and with it the preprocessing.
         class_names: C labels, in the order of the logits.
-        raw: The same file by its signature of raw landmarks; None where it has none.
         temperature: Divides the logits before the softmax, so that scores are shares of hits; 1
             where nothing was fitted. See `signbart.training.confidence`.
+        raw: The same file by its signature of raw landmarks; None where it has none.
     """
 
     runtime: Runtime
     config: RunConfig
     class_names: tuple[str, ...]
-    raw: Runtime | None = None
     temperature: float = 1.0
+    raw: Runtime | None = None
 
     def classify(
         self, clip: Clip | ClipSet | str | Path, **reading: Any
@@ -136,8 +136,8 @@ def open_model(
             runtime,
             config,
             tuple(metadata["labels"]),
-            raw,
             temperature_of(metadata, path),
+            raw,
         )
     if is_keras(path):
         twin, config, class_names = load_twin(path)

@@ -142,8 +142,8 @@ def _arithmetic() -> str:
 
     return (
         f"FLOPs in PyTorch: torch.utils.flop_counter, one clip of full length; counted are "
-        f"{COUNTED}. In an artifact: twice the multiply-accumulates of its FULLY_CONNECTED and "
-        "BATCH_MATMUL."
+        f"{COUNTED}. In an artifact: twice the multiply-accumulates of its products "
+        "(FULLY_CONNECTED, BATCH_MATMUL and convolutions)."
     )
 
 

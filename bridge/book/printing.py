@@ -27,7 +27,7 @@ def report(folders: Sequence[Path], output: Path | None) -> int:
 
     Raises:
         BridgeError: A folder is no such run, or two of them would have one name in the report.
-        SignBartError: Two folders without artifacts can not be compared.
+        SignBartError: Two folders, of which one is without artifacts, cannot be compared.
     """
     import datetime
 
@@ -35,7 +35,13 @@ def report(folders: Sequence[Path], output: Path | None) -> int:
     from bridge.book.reading import holds_exports, read_run
     from bridge.verification.verdict import PASS
 
-    if len(folders) == 2 and output is None and not any(map(holds_exports, folders)):
+    if len(folders) == 2 and not all(map(holds_exports, folders)):
+        if output is not None:
+            bare = next(folder for folder in folders if not holds_exports(folder))
+            raise BridgeError(
+                f"{bare} holds no fold with exports: --output writes the report of runs of python "
+                "-m bridge.loso; without it the two are compared"
+            )
         print_comparison(compare(*folders), *folders)
         return 0
     runs = [read_run(folder) for folder in folders]

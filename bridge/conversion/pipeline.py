@@ -131,10 +131,7 @@ def convert(
 
 
 def raw_signature(source: Source, raw_frames: int | None) -> RawSignature | None:
-    """The second signature of a checkpoint's artifacts; None where it is not known or not wanted.
-
-    Arguments as for `convert`.
-    """
+    """The second signature, as for `convert`; None where it is not known or not wanted."""
     if raw_frames is None:
         raw_frames = max(RAW_FRAMES, source.config.data.max_frames)
     if raw_frames == 0 or not source.preprocessing_known:

@@ -183,8 +183,12 @@ def _named_layers(layer: Any, prefix: str = "") -> dict[str, Any]:
     for name, value in vars(layer).items():
         if isinstance(value, keras.layers.Layer):
             children = {name: value}
-        elif name == "layers":
-            children = {f"{name}.{index}": child for index, child in enumerate(value)}
+        elif isinstance(value, list) and not name.startswith("_"):
+            children = {
+                f"{name}.{index}": child
+                for index, child in enumerate(value)
+                if isinstance(child, keras.layers.Layer)
+            }
         else:
             continue
         for path, child in children.items():

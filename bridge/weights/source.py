@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -118,7 +119,7 @@ def read_published_source(
 
     Args:
         kind: Which.
-        path: .safetensors of `signbart_torch.train`, or somebody else's .pt or .pth.
+        path: A checkpoint of `signbart_torch.train`, or somebody else's.
         sequence_length: T of the artifacts; by default what the checkpoint was trained with, and
             `DEFAULT_FRAMES` where it does not say.
         input_shape: T and F that the model must have, where the user says.
@@ -130,7 +131,7 @@ def read_published_source(
         SignBartError: It cannot be read, or is not what was asked for; says which.
     """
     wanted = input_shape[0] if input_shape else sequence_length
-    if path.suffix == ".safetensors":
+    if has_header(path):
         source = read_source(path)
         if source.config.kind != kind:
             raise CheckpointError(
@@ -171,7 +172,9 @@ def read_published_source(
 def _published(kind: str, path: Path, **given: Any) -> Source:
     from signbart_torch.models import read_published
 
-    model = read_published(kind, path, **given)
+    model, notes = read_published(kind, path, **given)
+    for note in notes:
+        print(f"note: {path}: {note}", file=sys.stderr)
     labels = tuple(map(str, range(model.config.num_labels)))
     # What such models are fed where they were published; a checkpoint itself does not say.
     data = DataConfig(layout="kp89", max_frames=DEFAULT_FRAMES, normalization="gaps_filled")

@@ -16,6 +16,9 @@ from signbart.landmarks.layouts import hand_groups
 from signbart.preprocessing import joint_flip, joint_groups
 from signbart.resampling import between
 
+# Clips whose points are moved together: as many as stay in cache between one step and the next.
+_AT_ONCE = 16
+
 
 def augment(
     points: np.ndarray, lengths: np.ndarray, config: RunConfig, rng: np.random.Generator
@@ -36,8 +39,8 @@ def augment(
         New points of as many coordinates and T' frames, and lengths (B,) with 1 ≤ lengths ≤ T' ≤
         max_frames.
     """
-    settings = config.augment
-    batch, holes = len(points), config.data.landmark_layout.unit == "image"
+    settings, layout = config.augment, config.data.landmark_layout
+    batch, holes = len(points), layout.unit == "image"
     chosen = rng.random(batch) < settings.probability
     frames, new_lengths = warp_frames(
         lengths,
@@ -57,12 +60,7 @@ def augment(
         points = _stretched(points, frames, new_lengths, cuts, bends, chosen, holes=holes)
         new_lengths = lengths
     else:
-        if settings.crop or settings.time_curve:
-            counts = np.rint(new_lengths * (1.0 - cuts.sum(axis=1)))
-            counts = np.maximum(counts, 1).astype(np.int64)
-            moments = np.rint(bend_time(new_lengths, counts, cuts, bends))
-            frames = np.take_along_axis(frames, moments.astype(np.int64), axis=1)
-            new_lengths = counts
+        frames, new_lengths = _picked(frames, new_lengths, cuts, bends)
         points = points[np.arange(batch)[:, None], frames]
     valid = (np.arange(points.shape[1]) < new_lengths[:, None])[:, :, None]
     if holes:
@@ -79,34 +77,48 @@ def augment(
     bodies = draw_matrices(settings, batch, points.shape[-1], matrix_rngs)
     slopes = leans.uniform(-settings.perspective, settings.perspective, (batch, 2))
 
-    rows = np.flatnonzero(chosen)
-    some, some_detected = points[rows], detected[rows]
-    centres = _centres(some, some_detected)
-    # In metres a body turns and grows about its neck, the origin; it leans, and everything in an
-    # image moves, about the clip's centre.
-    targets = centres if holes else (bodies[rows] @ centres[..., None])[..., 0]
-    leaning = rotations(angles[rows], (0, 1), points.shape[-1])
-    changed = transform(some, leaning @ bodies[rows], centres, targets)
-    if settings.perspective:
-        changed = lean(changed, slopes[rows] / 2, targets)
+    shift = None
     if settings.joint_offset:
-        shift = offsets.normal(size=(batch, 1, *points.shape[2:]))
-        changed += settings.joint_offset * shift[rows]
-    changed += settings.noise * noise[:, rows].swapaxes(0, 1)
-    mirrored = mirrored[rows]
+        shift = settings.joint_offset * offsets.normal(size=(batch, 1, *points.shape[2:]))
     exchange = joint_flip(config)
-    changed[mirrored] = flip(changed[mirrored], exchange, targets[mirrored])
-    # The flip carries each landmark, missing or not, to its partner's place.
-    some_detected[mirrored] = some_detected[mirrored][:, :, exchange]
+    changing = np.flatnonzero(chosen)
+    for first in range(0, len(changing), _AT_ONCE):
+        rows = changing[first : first + _AT_ONCE]
+        some, some_detected = points[rows], detected[rows]
+        centres = _centres(some, some_detected)
+        # In metres a body turns and grows about its neck, the origin; it leans, and everything in
+        # an image moves, about the clip's centre.
+        targets = centres if holes else (bodies[rows] @ centres[..., None])[..., 0]
+        leaning = rotations(angles[rows], (0, 1), points.shape[-1])
+        changed = transform(some, leaning @ bodies[rows], centres, targets)
+        if settings.perspective:
+            changed = lean(changed, slopes[rows] / 2, targets, some_detected)
+        if shift is not None:
+            changed += shift[rows]
+        changed += settings.noise * noise[:, rows].swapaxes(0, 1)
+        back = mirrored[rows]
+        changed[back] = flip(changed[back], exchange, targets[back])
+        # The flip carries each landmark, missing or not, to its partner's place.
+        some_detected[back] = some_detected[back][:, :, exchange]
+        points[rows], detected[rows] = changed, some_detected
     if settings.drop_hand:
-        groups = joint_groups(config)
-        members = [
-            groups[name] for name in hand_groups(config.data.landmark_layout) if name in groups
-        ]
+        members = [joint_groups(config).get(name) for name in hand_groups(layout)]
+        members = [joints for joints in members if joints]
         lost = lose_hands(new_lengths, points.shape[1:3], members, settings.drop_hand, hands)
-        some_detected &= ~lost[rows]
-    points[rows], detected[rows] = changed, some_detected
-    return np.where(detected[..., None], points, np.float32(0.0)), new_lengths
+        detected &= ~(lost & chosen[:, None, None])
+    points[~detected] = 0.0
+    return points, new_lengths
+
+
+def _picked(
+    frames: np.ndarray, lengths: np.ndarray, cuts: np.ndarray, bends: np.ndarray
+) -> tuple[np.ndarray, np.ndarray]:
+    """Of `frames` those nearest to the moments that are left, and how many these are."""
+    if not cuts.any() and not bends.any():
+        return frames, lengths
+    counts = np.maximum(np.rint(lengths * (1.0 - cuts.sum(axis=1))), 1).astype(np.int64)
+    moments = np.rint(bend_time(lengths, counts, cuts, bends)).astype(np.int64)
+    return np.take_along_axis(frames, moments, axis=1), counts
 
 
 def _stretched(
@@ -129,11 +141,11 @@ def _stretched(
     before = moments.astype(np.int64)
     share = (moments - before).astype(np.float32)
     after = np.minimum(before + 1, (lengths[rows] - 1)[:, None])
-    first, second = (
-        points[rows[:, None], np.take_along_axis(frames[rows], at, axis=1)]
-        for at in (before, after)
-    )
-    stretched[rows] = between(first, second, share, holes=holes)
+    shown = [np.take_along_axis(frames[rows], at, axis=1) for at in (before, after)]
+    for start in range(0, len(rows), _AT_ONCE):
+        some = slice(start, start + _AT_ONCE)
+        ends = [points[rows[some, None], at[some]] for at in shown]
+        stretched[rows[some]] = between(*ends, share[some], holes=holes)
     return stretched
 
 

@@ -98,7 +98,8 @@ class AugmentConfig:
         pitch_degrees: Likewise about the horizontal from left to right.
         scale: Each axis is scaled by a factor of its own, uniform in [1 - this, 1 + this].
         shear: x moves by y times a number uniform in ± this.
-        perspective: The image's plane leans, so that one end is up to 1 + this times as far away.
+        perspective: The plane of x and y leans, so that its ends are up to this share nearer or
+            farther away.
         joint_offset: Standard deviation of an offset that each landmark keeps through a clip, as if
             another body signed; in the unit of the plane.
         drop_hand: One hand is missing for up to this share of a clip's frames, in one piece; for

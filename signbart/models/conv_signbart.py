@@ -97,7 +97,8 @@ KIND = ModelKind(
     axes=Axes(
         classes="head.out_proj",
         heads=("head",),
-        landmarks=(),
+        landmarks=("input_projection.weight",),
         positions=("embed_positions.weight",),
+        interleaved=True,
     ),
 )

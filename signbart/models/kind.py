@@ -41,7 +41,9 @@ class Axes:
         classes: The layer whose weight and bias have a row a class.
         categories: Likewise for categories; empty where there are none.
         heads: Modules that score; all others are the body.
-        landmarks: Weights (out, in) whose columns run over the landmarks that the model sees.
+        landmarks: Weights (out, in) whose columns run over the landmarks that the model sees, once
+            or several times.
+        interleaved: Whether each landmark there has a column for each of its coordinates.
         positions: Tables whose axis before the last runs over positions.
     """
 
@@ -50,6 +52,7 @@ class Axes:
     landmarks: tuple[str, ...]
     positions: tuple[str, ...] = ()
     categories: str = ""
+    interleaved: bool = False
 
 
 @dataclass(frozen=True)

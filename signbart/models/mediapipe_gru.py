@@ -60,5 +60,6 @@ KIND = ModelKind(
         heads=("gloss_head", "category_head"),
         landmarks=("input_projection.weight", "gru1.weight_ih_l0", "gru1.weight_ih_l0_reverse"),
         categories="category_head",
+        interleaved=True,
     ),
 )

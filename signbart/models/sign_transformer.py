@@ -79,5 +79,6 @@ KIND = ModelKind(
         landmarks=("embedding.weight",),
         positions=("pos_encoder.pe",),
         categories="category_head.3",
+        interleaved=True,
     ),
 )

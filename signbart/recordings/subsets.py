@@ -5,15 +5,15 @@ from __future__ import annotations
 import dataclasses
 from collections import defaultdict
 from collections.abc import Sequence
-from hashlib import sha256
 from pathlib import Path
 
 import numpy as np
 
 from signbart.errors import ClipError
-from signbart.recordings.clip import ClipSet
+from signbart.recordings.clip import Clip, ClipSet
 from signbart.recordings.folders import some
 from signbart.recordings.names import looks
+from signbart.recordings.packed import DEFAULT_SCALE
 
 
 def from_source(clips: ClipSet, source: str) -> ClipSet:
@@ -142,13 +142,18 @@ def merge_sets(sets: Sequence[ClipSet], sources: Sequence[str]) -> ClipSet:
 
 
 def _refuse_doubles(sets: Sequence[ClipSet], sources: Sequence[str]) -> None:
-    seen: dict[tuple[str, str, bytes], int] = {}
+    """Refuses a clip of two sets, also where one of them was packed, and so rounded."""
+    seen: dict[tuple[str, str, int], list[tuple[int, Clip]]] = defaultdict(list)
     for at, one in enumerate(sets):
         for clip in one.clips:
-            numbers = np.ascontiguousarray(clip.landmarks).tobytes()
-            key = looks(one.class_names[clip.label]), clip.signer, sha256(numbers).digest()
-            if seen.setdefault(key, at) != at:
-                raise ClipError(
-                    f"{sources[at]}: {clip.source} is in {sources[seen[key]]} too, of the same "
-                    "class and signer; merge sets without a clip in common, or it would count twice"
-                )
+            alike = seen[looks(one.class_names[clip.label]), clip.signer, len(clip.landmarks)]
+            for other_at, other in alike:
+                if other_at != at and np.allclose(
+                    clip.landmarks, other.landmarks, rtol=0, atol=DEFAULT_SCALE
+                ):
+                    raise ClipError(
+                        f"{sources[at]}: {clip.source} is in {sources[other_at]} too, of the same "
+                        "class and signer; merge sets without a clip in common, or it would count "
+                        "twice"
+                    )
+            alike.append((at, clip))

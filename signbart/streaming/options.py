@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import argparse
 import dataclasses
+from collections.abc import Sequence
 
 from signbart.console import at_least
 from signbart.errors import ConfigError
 from signbart.streaming.rule import StreamRule
 
 _USUAL_FPS = 30.0  # of recorded landmarks, which do not say
+_LISTED = 8  # classes that a message lists
 
 
 def add_rule_arguments(parser: argparse.ArgumentParser) -> None:
@@ -61,6 +63,20 @@ def rule_of(options: argparse.Namespace) -> StreamRule:
     """
     given = {field.name: getattr(options, field.name) for field in dataclasses.fields(StreamRule)}
     return StreamRule(**{name: value for name, value in given.items() if value is not None})
+
+
+def require_idle(options: argparse.Namespace, class_names: Sequence[str]) -> None:
+    """Whether the class that the user calls idle is one of the model's.
+
+    Raises:
+        ConfigError: It is not.
+    """
+    if options.idle is not None and options.idle not in class_names:
+        shown = ", ".join(class_names[:_LISTED]) + (", …" if len(class_names) > _LISTED else "")
+        raise ConfigError(
+            f"--idle {options.idle}: the model has no such class; its classes are {shown}. Leave "
+            "it out where none of them is no sign"
+        )
 
 
 def fps_of(options: argparse.Namespace) -> float:

@@ -35,7 +35,7 @@ class StreamRule:
 
     window: float = 2.0
     stride: float = 0.2
-    smoothing: int = 5
+    smoothing: int = 3
     threshold: float = 0.6
     hold: float = 0.5
     pause: float = 0.6

@@ -5,6 +5,7 @@ Legend: T frames, K landmarks, D coordinates.
 
 from __future__ import annotations
 
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -65,7 +66,8 @@ def string_clips(clips: ClipSet, signer: str, *, fps: float, seed: int, idle: st
         clips: Labelled; landmarks of one layout.
         signer: Whose clips.
         fps: Frames a second of the clips.
-        seed: Of the order, and of how long idle lasts, `SHORTEST_IDLE` to `LONGEST_IDLE`.
+        seed: With the signer's name of the order, and of how long idle lasts, `SHORTEST_IDLE` to
+            `LONGEST_IDLE`.
         idle: The class that is no sign.
 
     Raises:
@@ -77,39 +79,44 @@ def string_clips(clips: ClipSet, signer: str, *, fps: float, seed: int, idle: st
     resting = [clip for clip in own if names[clip.label] == idle]
     if not signs:
         raise ClipError(f"no signs by signer '{signer}' to string together")
-    rng = np.random.default_rng(seed)
-    parts: list[np.ndarray] = []
-    made: list[Sign] = []
-
-    def append(piece: np.ndarray) -> int:
-        """Adds a piece behind a crossing; the frame that it begins at."""
-        if parts:
-            parts.append(_crossing(parts[-1][-1], piece[0], round(CROSSING * fps)))
-        parts.append(piece)
-        return sum(map(len, parts)) - len(piece)
-
+    rng = np.random.default_rng([seed, *signer.encode()])
+    pieces: list[tuple[np.ndarray, str | None]] = []
     for at in rng.permutation(len(signs)):
         landmarks = np.asarray(signs[at].landmarks)
-        before = parts[-1][-1] if parts else landmarks[0]
-        _append_idle(append, before, resting, _idle_frames(rng, fps), rng)
-        first = append(landmarks)
-        made.append(Sign(names[signs[at].label], first / fps, (first + len(landmarks) - 1) / fps))
-    _append_idle(append, parts[-1][-1], resting, _idle_frames(rng, fps), rng)
-    return Stream(signer, np.concatenate(parts), tuple(made), fps)
+        rest = pieces[-1][0][-1] if pieces else landmarks[0]
+        pieces += [(piece, None) for piece in _idle_pieces(resting, rest, fps, rng)]
+        pieces.append((landmarks, names[signs[at].label]))
+    pieces += [(piece, None) for piece in _idle_pieces(resting, pieces[-1][0][-1], fps, rng)]
+    return _joined(signer, pieces, fps)
 
 
-def _idle_frames(rng: np.random.Generator, fps: float) -> int:
-    return max(2, round(rng.uniform(SHORTEST_IDLE, LONGEST_IDLE) * fps))
-
-
-def _append_idle(append, before: np.ndarray, resting: list[Clip], count: int, rng) -> None:
+def _idle_pieces(
+    resting: Sequence[Clip], rest: np.ndarray, fps: float, rng: np.random.Generator
+) -> Iterator[np.ndarray]:
+    """Idle as long as is drawn: of those clips, or without any one that stands as `rest` (K, D)."""
+    count = max(2, round(rng.uniform(SHORTEST_IDLE, LONGEST_IDLE) * fps))
     if not resting:
-        append(np.repeat(before[None], count, axis=0))
+        yield np.repeat(rest[None], count, axis=0)
         return
     while count > 0:
         piece = np.asarray(resting[rng.integers(len(resting))].landmarks)[:count]
-        append(piece)
+        yield piece
         count -= len(piece)
+
+
+def _joined(signer: str, pieces: Sequence[tuple[np.ndarray, str | None]], fps: float) -> Stream:
+    """Pieces with crossings between them; those with a label are signs."""
+    parts: list[np.ndarray] = []
+    made, length = [], 0
+    for landmarks, label in pieces:
+        if parts:
+            parts.append(_crossing(parts[-1][-1], landmarks[0], round(CROSSING * fps)))
+            length += len(parts[-1])
+        if label is not None:
+            made.append(Sign(label, length / fps, (length + len(landmarks) - 1) / fps))
+        parts.append(landmarks)
+        length += len(landmarks)
+    return Stream(signer, np.concatenate(parts), tuple(made), fps)
 
 
 def _crossing(before: np.ndarray, behind: np.ndarray, count: int) -> np.ndarray:

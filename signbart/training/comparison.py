@@ -57,12 +57,14 @@ class Comparison:
     Attributes:
         pairs: One a seed, or one alone.
         signers: Signer -> accuracies of A and B in percent, the mean of their seeds.
+        left_out: Folds that one of them has and the other has not.
         p_signers: How likely so large a mean of the signers' differences is by chance: exact test
             by exchange of A and B within signers, two-sided; None where there is one signer alone.
     """
 
     pairs: tuple[Pair, ...]
     signers: Mapping[str, tuple[float, float]]
+    left_out: tuple[str, ...]
     p_signers: float | None
 
     @property
@@ -89,7 +91,9 @@ def folds_of(folder: Path) -> Folds:
             said = framework and read_predictions(index.parent, framework.best)
             if said:
                 about = json.loads(index.read_text(encoding="utf-8"))[framework.best]
-                found[run.relative_to(folder).as_posix()] = said, about.get("recordings", "")
+                if "recordings" not in about:
+                    raise SignBartError(f"{index} is damaged; evaluate {run} again")
+                found[run.relative_to(folder).as_posix()] = said, about["recordings"]
     return found
 
 
@@ -107,23 +111,34 @@ def compare(first: Path, second: Path) -> Comparison:
     folders = first, second
     folds = [folds_of(folder) for folder in folders]
     for folder, found in zip(folders, folds, strict=True):
+        if not folder.is_dir():
+            raise SignBartError(f"no folder {folder}; give the output folder of a training")
         if not found:
             raise SignBartError(
-                f"{folder} holds no {EVALUATION}/ of test clips, so there is nothing to pair: give "
-                "output folders of train or loso, with test signers, trained by this version"
+                f"{folder} says of no test clip what the model made of it: it was trained without "
+                f"test signers, or by an older version. python -m bridge.evaluate BEST --data PATH "
+                f"--signers WHO --output RUN/{EVALUATION} makes up for it"
             )
     common = [name for name in folds[0] if name in folds[1]]
     if not common:
         names = [", ".join(found) for found in folds]
+        seeded = "; of a run with seeds give one of them, as in RUN/seed_0"
         raise SignBartError(
             f"{first} and {second} have no fold in common ({names[0]} and {names[1]}), so no clip "
-            "can be paired"
+            f"can be paired{seeded if any('seed_' in name for name in names) else ''}"
         )
+    left_out = [
+        f"{name} (only in {folder})"
+        for folder, found in zip(folders, folds, strict=True)
+        for name in found
+        if name not in common
+    ]
     for name in common:
         if folds[0][name][1] != folds[1][name][1]:
             raise SignBartError(
-                f"{first} and {second} were tested on different clips in {name}; a paired test "
-                "needs the same recordings and signers left out"
+                f"{first} and {second} were tested on different clips"
+                f"{'' if name == '.' else f' in {name}'}; a paired test needs the same recordings "
+                "and the same signers left out"
             )
     hits = {name: tuple(_hits(found[name][0]) for found in folds) for name in common}
     seeds = sorted({name.rpartition("/")[0] for name in common})
@@ -132,7 +147,8 @@ def compare(first: Path, second: Path) -> Comparison:
         for seed in seeds
     ]
     signers = _by_signer([(folds[0][name][0].signers, *hits[name]) for name in common])
-    return Comparison(tuple(pairs), signers, _exchange_test([*signers.values()]))
+    p_signers = _exchange_test([*signers.values()])
+    return Comparison(tuple(pairs), signers, tuple(left_out), p_signers)
 
 
 def _hits(said: Predictions) -> np.ndarray:
@@ -212,24 +228,38 @@ def print_comparison(found: Comparison, first: Path, second: Path) -> None:
         ["signer", "A", "B", "B - A"],
         [[name, f"{a:.2f}", f"{b:.2f}", f"{b - a:+.2f}"] for name, (a, b) in found.signers.items()],
     )
-    print(f"over clips: {_verdict([pair.p for pair in found.pairs])}")
+    for fold in found.left_out:
+        print(f"left out: {fold}")
+    print(f"over clips: {_over_clips(found.pairs)}")
     if found.p_signers is None:
         print("over signers: one signer says nothing of others; leave each out in turn (loso)")
-    elif found.smallest_p > CHANCE:
+        return
+    p = f"over signers: p = {found.p_signers:.2g}"
+    if found.smallest_p > CHANCE:
         print(
-            f"over signers: p = {found.p_signers:.2g}; {len(found.signers)} signers can not tell "
-            f"(at best p = {found.smallest_p:.2g}): leave out at least 6"
+            f"{p}; {len(found.signers)} signers cannot tell (at best p = {found.smallest_p:.2g}): "
+            "leave out at least 6"
         )
+    elif found.p_signers < CHANCE:
+        gain = sum(second - first for first, second in found.signers.values())
+        print(f"{p}: {'B' if gain > 0 else 'A'} is better by more than chance, with others too")
     else:
-        print(f"over signers: {_verdict([found.p_signers])}, as it would be of other people")
+        print(f"{p}: not more than chance")
 
 
-def _verdict(values: Sequence[float]) -> str:
-    """In words, of one p or of one a seed."""
-    beyond = sum(p < CHANCE for p in values)
-    shown = ", ".join(f"{p:.2g}" for p in values)
-    if beyond == len(values):
-        return f"p = {shown}: more than chance"
-    if beyond:
-        return f"p = {shown}: more than chance with {beyond} of {len(values)} seeds"
-    return f"p = {shown}: not more than chance"
+def _over_clips(pairs: Sequence[Pair]) -> str:
+    """In words, for one seed or several."""
+    shown = "p = " + ", ".join(f"{pair.p:.2g}" for pair in pairs)
+    better = {
+        model: sum(pair.p < CHANCE and sign * (pair.second - pair.first) > 0 for pair in pairs)
+        for model, sign in (("A", -1), ("B", 1))
+    }
+    if not any(better.values()):
+        return f"{shown}: not more than chance"
+    if len(pairs) == 1:
+        return f"{shown}: {'A' if better['A'] else 'B'} is better by more than chance"
+    return f"{shown}: by more than chance " + ", ".join(
+        f"{model} is better with {count} of {len(pairs)} seeds"
+        for model, count in better.items()
+        if count
+    )

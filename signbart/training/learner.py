@@ -120,6 +120,7 @@ class Start:
         preparation: Changes what the model computes while it trains, validates and is tested, but
             not what its checkpoints hold; what it is, the framework's learner says.
         notes: Lines about how it starts.
+        unseen: Signers whom the model that it starts from was tested on; None: it is not asked.
     """
 
     checkpoint: Any
@@ -127,6 +128,20 @@ class Start:
     identity: Mapping[str, Any]
     preparation: Any = None
     notes: Sequence[str] = ()
+    unseen: tuple[str, ...] | None = None
+
+    def describe(self, test_signers: Sequence[str]) -> list[str]:
+        """How it starts, and what scores are worth on signers whom it may have been trained on."""
+        seen = [name for name in test_signers if name not in (self.unseen or ())]
+        if self.unseen is None or not seen:
+            return [*self.notes]
+        known = ", ".join(self.unseen) or "nobody"
+        return [
+            *self.notes,
+            f"warning: {self.source} may have been trained on {', '.join(seen)}, whom this run is "
+            f"tested on: it says that it was tested on {known}. Scores then say little of "
+            "strangers",
+        ]
 
 
 def mixed_seed(*parts: int) -> int:

@@ -147,7 +147,7 @@ class _Run:
             parameters=self.learner.parameters,
             where=self.learner.where,
         )
-        notes = self.start.notes if self.start else ()
+        notes = self.start.describe(self.split.test_signers) if self.start else ()
         return "\n".join([text, *self.learner.notes, *notes])
 
     def fit(self, report: Callable[[Mapping[str, Any]], None]) -> None:

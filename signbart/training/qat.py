@@ -50,8 +50,8 @@ def training_config(config: RunConfig, overrides: Sequence[str], *, source: str)
         ConfigError: A value is wrong, or the override would change the network, what it is fed, or
             who is trained on.
     """
-    # bf16 would round what has just been put on an int8 grid.
-    overrides = ["train.precision=float32", *overrides]
+    # bf16 would round what has just been put on an int8 grid; and all of it is to be learned.
+    overrides = ["train.precision=float32", "train.body_lr_scale=1", *overrides]
     changed = from_dict(config.to_dict(), source=source, overrides=overrides)
     may_differ = {
         "model": _DROPOUTS,

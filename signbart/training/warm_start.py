@@ -19,10 +19,16 @@ from signbart.files import file_sha256
 from signbart.models import kind_of
 from signbart.models.kind import ModelKind
 from signbart.training.learner import Start
+from signbart.training.shared_values import shared_values
 from signbart.weights.state_dicts import shortened
 from signbart.weights.stored import Stored, read_stored
 
 BODY = "body"  # all that does not belong to a head
+# Keys of models that change what is computed, and no tensor's shape.
+_SAME_SHAPES = (
+    *("attention_heads", "encoder_attention_heads", "decoder_attention_heads"),
+    *("pooling", "bidirectional"),
+)
 # Of the body's values; with less in common it is another model.
 _LEAST_SHARE = 0.1
 
@@ -51,6 +57,13 @@ class Init:
         """
         stored = read_stored(self.checkpoint)
         if stored.config is None:
+            head = self.config and kind_of(self.config.model).axes
+            weights = stored.tensors.get(f"{head.classes}.weight") if head else None
+            if self.class_names and weights is not None and len(weights) != len(self.class_names):
+                raise CheckpointError(
+                    f"{self.checkpoint} tells {len(weights)} classes apart, but --init-labels "
+                    f"names {len(self.class_names)}; give the label file it was trained with"
+                )
             return replace(stored, config=self.config, class_names=self.class_names)
         if self.config is not None or self.class_names:
             raise CheckpointError(
@@ -123,12 +136,13 @@ def fit(
             found.new.append(name)
             continue
         array = stored.tensors[name]
-        pairs, remark = _shared(kind, name, array, target, stored, config, class_names)
+        pairs, remark = shared_values(kind, name, array, target, stored, config, class_names)
         if remark:
             remarks[remark] = None
         if pairs is None:
             found.new.append(name)
-            found.left_out.append(f"{name} {array.shape}, here {target.shape}")
+            shapes = f" {array.shape}, here {target.shape}" if array.shape != target.shape else ""
+            found.left_out.append(f"{name}{shapes}")
             continue
         into, out_of = pairs
         target[into] = array[out_of]
@@ -143,7 +157,7 @@ def fit(
         raise CheckpointError(
             f"{source} is {stored.form}, but of another model: almost nothing fits {config.name} "
             f"({kind.title}). missing: {shortened(found.new) or 'nothing'}; unexpected: "
-            f"{shortened(found.left_out) or 'nothing'}"
+            f"{shortened(found.left_out) or 'nothing'}. Give the --config that it was trained with"
         )
     return found
 
@@ -179,88 +193,37 @@ def start_from(
         notes.append(f"frozen: {', '.join(init.freeze)} ({len(frozen)} tensors, {values:,} values)")
     identity = {
         "checkpoint": file_sha256(init.checkpoint),
-        "form": stored.form,
         "values_taken": found.values[0],
-        "remarks": found.remarks,
-        "freeze": list(init.freeze),
+        "freeze": sorted(init.freeze),
     }
-    return Start(to_checkpoint(found.tensors), init.checkpoint, identity, notes=notes)
-
-
-# Index of a tensor here, and of the checkpoint's.
-_Pairs = tuple[Any, Any]
-
-
-def _shared(
-    kind: ModelKind,
-    name: str,
-    array: np.ndarray,
-    target: np.ndarray,
-    stored: Stored,
-    config: RunConfig,
-    class_names: Sequence[str],
-) -> tuple[_Pairs | None, str]:
-    """Which values of two tensors of a name are of the same thing, and a remark; None: none are."""
-    axes = kind.axes
-    others = array.ndim == target.ndim and array.ndim > 0
-    categories = stored.config.data.category_names if stored.config else ()
-    for what, layer, names, known in (
-        ("classes", axes and axes.classes, class_names, stored.class_names),
-        ("categories", axes and axes.categories, config.data.category_names, categories),
-    ):
-        if not layer or not others or not name.startswith(f"{layer}."):
-            continue
-        if array.shape[1:] != target.shape[1:]:
-            return None, ""
-        if len(known) != len(array) or len(names) != len(target):
-            return None, f"{what}: all new, since there they have no names"
-        here, there = _by_name(names, known)
-        return (here, there), (
-            f"{what}: {len(here)} of {len(names)} by name, {len(names) - len(here)} new; "
-            f"{len(known) - len(there)} left out"
-        )
-    if axes and others and name in axes.landmarks and stored.config is not None:
-        names, known = _landmarks(config), _landmarks(stored.config)
-        width = config.coordinates if config.takes_features else 1
-        if names == known and array.shape == target.shape:
-            return (..., ...), ""
-        if (target.shape[1], *array.shape) != (width * len(names), len(target), width * len(known)):
-            return None, ""
-        here, there = _by_name(names, known)
-        remark = f"landmarks: {len(here)} of {len(names)} by name"
-        spread = [
-            np.add.outer(np.array(at, int) * width, range(width)).ravel() for at in (here, there)
-        ]
-        return ((slice(None), spread[0]), (slice(None), spread[1])), remark
-    if axes and others and name in axes.positions and array.shape != target.shape:
-        if array.shape[-1] != target.shape[-1] or array.shape[:-2] != target.shape[:-2]:
-            return None, ""
-        count = min(array.shape[-2], target.shape[-2])
-        change = "cut" if array.shape[-2] > count else "extended by new ones"
-        rows = (..., slice(count), slice(None))
-        return (rows, rows), (f"positions: {array.shape[-2]} {change} to {target.shape[-2]}")
-    return ((..., ...) if array.shape == target.shape else None), ""
-
-
-def _by_name(names: Sequence[str], known: Sequence[str]) -> tuple[list[int], list[int]]:
-    """Indices of the names that both have, here and there."""
-    there = {name: at for at, name in enumerate(known)}
-    pairs = [(at, there[name]) for at, name in enumerate(names) if name in there]
-    return [here for here, _ in pairs], [other for _, other in pairs]
-
-
-def _landmarks(config: RunConfig) -> list[str]:
-    """The names of the landmarks that a run's model sees."""
-    names = config.data.landmark_layout.names
-    return [names[index] for index in config.joint_idx]
+    unseen = stored.progress.get("recordings", {}).get("test_signers", [])
+    return Start(
+        to_checkpoint(found.tensors), init.checkpoint, identity, notes=notes, unseen=tuple(unseen)
+    )
 
 
 def _differences(before: RunConfig | None, config: RunConfig) -> list[str]:
-    """What the weights were fed otherwise."""
+    """What the weights were fed otherwise, and what was computed otherwise of the same shapes."""
     if before is None:
-        return ["the checkpoint does not say what it was fed: that it was this is your word"]
-    old, new = before.data.normalization, config.data.normalization
-    return [f"data.normalization was {old} there, and is {new} here"] if old != new else []
+        return [
+            "warning: the checkpoint does not say what it was trained with, so what it was fed is "
+            "not compared; give --init-config"
+        ]
+    remarks = []
+    for key in ("normalization", "resample"):
+        old, new = getattr(before.data, key), getattr(config.data, key)
+        if old != new:
+            remarks.append(f"warning: data.{key} was {old} there, and is {new} here")
+    if type(before.model) is not type(config.model):
+        return remarks
+    for key in _SAME_SHAPES:
+        old, new = getattr(before.model, key, None), getattr(config.model, key, None)
+        if old != new:
+            remarks.append(
+                f"warning: model.{key} was {old} there, and is {new} here: the same weights are "
+                "another function; set it as it was"
+            )
+    return remarks
 
 
 def _in_heads(kind: ModelKind, name: str) -> bool:

@@ -14,7 +14,7 @@ def rules(config: ConvSignBartConfig) -> list[Rule]:
         for rule in linear(f"attention.self_attn.{name}")
     ]
     return [
-        *linear("projection"),
+        *linear("input_projection"),
         *_blocks("blocks_before", config.blocks_before),
         Rule("embed_positions.weight", "embed_positions/embeddings", IDENTITY),
         *layer_norm("attention.self_attn_layer_norm"),

@@ -13,7 +13,7 @@ import re
 import zipfile
 import zlib
 from collections import defaultdict
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -21,8 +21,7 @@ import numpy as np
 
 from signbart.errors import CheckpointError
 from signbart.models.signbart import SignBartConfig
-from signbart.weights.rules import ABSENT, Rule
-from signbart.weights.signbart import rules
+from signbart.weights.rules import ABSENT, Rule, rules_of
 from signbart.weights.state_dicts import without_prefix
 
 HEADER = "signbart.json"
@@ -31,6 +30,7 @@ _EXPANDED = 20  # times its bytes; weights hardly compress, and Keras does not t
 # Groups of a file that hold no weights of the model.
 _OTHERS = ("optimizer_weights/", "optimizer/", "_metrics/", "metrics/", "loss_tracker/")
 _LAYER = re.compile(r"(?:\w*layers/)?(?:encoder|decoder)_layer(?:_(\d+))?(?=/)")
+_BLOCK = re.compile(r"(?<=/)conv_block(?:_(\d+))?(?=/)")
 _POSITIONS = re.compile(r"embed_positions/(?:\w*embedding/)?(?:embeddings|vars/0)$")
 
 
@@ -77,27 +77,28 @@ def read_keras_file(path: Path) -> tuple[dict[str, np.ndarray], dict[str, Any] |
         ) from None
 
 
-def by_torch_name(arrays: Mapping[str, np.ndarray]) -> tuple[dict[str, np.ndarray], list[str]]:
-    """A SignBART's arrays under PyTorch's names, by the weight map.
+def by_torch_name(
+    arrays: Mapping[str, np.ndarray], config: Any = None
+) -> tuple[dict[str, np.ndarray], list[str]]:
+    """A model's arrays under PyTorch's names, by the weight map.
 
     What the map does not know keeps its path: the model that it is given to then names it.
 
+    Args:
+        arrays: As `read_keras_file` has them.
+        config: The model's; by default a SignBART's of the size that the paths tell.
+
     Returns:
         The arrays, and what else is to be said.
+
+    Raises:
+        WeightMapError: The model's kind has no Keras twin.
     """
     paths = {_canonical(path): array for path, array in arrays.items()}
-    layers = defaultdict(int)
-    for path in paths:
-        if found := re.search(r"(encoder|decoder)/layers/(\d{1,4})/", path):
-            layers[found[1]] = max(layers[found[1]], int(found[2]) + 1)
-    # Only the numbers of layers change what the map pairs.
-    sized = SignBartConfig(
-        encoder_layers=min(layers["encoder"], len(paths)) or 1,
-        decoder_layers=min(layers["decoder"], len(paths)) or 1,
-    )
+    known = rules_of(_signbart(paths) if config is None else config)
     of_path: dict[str, Rule] = {}
     owned: dict[str, int] = defaultdict(int)
-    for rule in (rule for rule in rules(sized) if rule.transform != ABSENT):
+    for rule in (rule for rule in known if rule.transform != ABSENT):
         layer = rule.keras_path.rpartition("/")[0]
         # Keras numbers a layer's variables in the order in which the map has them.
         for path in (rule.keras_path, f"{layer}/vars/{owned[layer]}"):
@@ -112,10 +113,24 @@ def by_torch_name(arrays: Mapping[str, np.ndarray]) -> tuple[dict[str, np.ndarra
     }, notes
 
 
+def _signbart(paths: Iterable[str]) -> SignBartConfig:
+    """A SignBART of as many layers; only their numbers change what the map pairs."""
+    paths = list(paths)
+    layers = defaultdict(int)
+    for path in paths:
+        if found := re.search(r"(encoder|decoder)/layers/(\d{1,4})/", path):
+            layers[found[1]] = max(layers[found[1]], int(found[2]) + 1)
+    return SignBartConfig(
+        encoder_layers=min(layers["encoder"], len(paths)) or 1,
+        decoder_layers=min(layers["decoder"], len(paths)) or 1,
+    )
+
+
 def _canonical(path: str) -> str:
     """A path of any of the three layouts as the weight map has it, variables still numbered."""
     path = path.removesuffix(":0").removeprefix("model_weights/")
     path = re.sub(r"^(?:_layer_checkpoint_dependencies|layers)/", "", path)
     path = re.sub(r"^([^/]+)/\1/", r"\1/", path)  # Keras 2 groups by layer, and repeats its name
     path = _LAYER.sub(lambda found: f"layers/{int(found[1] or 0)}", path)
+    path = _BLOCK.sub(lambda found: str(int(found[1] or 0)), path)
     return _POSITIONS.sub("embed_positions/embeddings", path)

@@ -131,9 +131,9 @@ def read_stored(path: str | Path) -> Stored:
         form = "a .safetensors"
     elif form == "keras":
         arrays, header = read_keras_file(path)
-        tensors, notes = by_torch_name(arrays)
-        tensors, casts = cast(tensors)
         given = parse_header(path, header) if header is not None else ()
+        tensors, notes = by_torch_name(arrays, given[0].model if given else None)
+        tensors, casts = cast(tensors)
         return Stored(tensors, "a Keras checkpoint", *given, notes=(*notes, *casts))
     else:
         content = read_torch_file(path)

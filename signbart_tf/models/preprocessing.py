@@ -41,21 +41,20 @@ class Preprocessing(keras.layers.Layer):
     def __init__(self, config: RunConfig, raw_frames: int):
         super().__init__(name="preprocessing")
         layout = config.data.landmark_layout
-        groups = joint_groups(config)
-        joints = config.joint_idx
-        # A group's keypoints side by side; what is in none comes last, and stays as it is.
-        grouped = [at for members in groups.values() for at in members]
-        order = [*grouped, *sorted(set(range(len(joints))) - set(grouped))]
         self.normalization = config.data.normalization
         self.coordinates, self.features = config.coordinates, config.takes_features
         self.raw_frames, self.max_frames = raw_frames, config.data.max_frames
         self.num_landmarks = layout.num_keypoints
         self.in_metres = layout.unit == "metres"
         self.linear = getattr(config.data, "resample", "nearest") == "linear"
-        boxes = self.normalization.startswith("bbox")
-        self.group_sizes = [len(members) for members in groups.values()] if boxes else []
-        self.select = _positions([joints[at] for at in order] if boxes else joints)
-        self.reorder = _positions([order.index(at) for at in range(len(order))] if boxes else [])
+        order = list(range(config.num_keypoints))
+        self.group_sizes = []
+        if self.normalization.startswith("bbox"):  # a group's keypoints side by side
+            groups = joint_groups(config).values()
+            self.group_sizes = [len(members) for members in groups]
+            order = [at for members in groups for at in members]
+        self.select = _positions(config.joint_idx[at] for at in order)
+        self.reorder = _positions(sorted(range(len(order)), key=order.__getitem__))
         self.body = _positions(
             [layout.index(name) for name in BODY_FRAME] if self.in_metres else []
         )
@@ -132,9 +131,7 @@ class Preprocessing(keras.layers.Layer):
             # Outside of [0, 1], so that no missing point is the lowest or the highest.
             low = ops.where(counted, points, ops.full_like(points, 2.0))
             high = ops.where(counted, points, ops.full_like(points, -1.0))
-        sizes, total = self.group_sizes, len(self.select)
-        rest = total - sum(sizes)
-        parts = [*sizes, rest] if rest else sizes
+        parts = self.group_sizes
         low, high = (
             ops.concatenate(
                 [extreme(part, axis=2, keepdims=True) for part in _split(ends, parts)], axis=2
@@ -148,14 +145,19 @@ class Preprocessing(keras.layers.Layer):
         size = ops.clip(high + margin, 0.0, 1.0) - start
         # From 0 and of size 1, a box changes nothing.
         flat = size == 0
-        start = _for_each(ops.where(flat, ops.zeros_like(start), start), parts)
-        size = _for_each(ops.where(flat, ops.ones_like(size), size), parts)
-        scaled = (points - start) / size
+        start = ops.where(flat, ops.zeros_like(start), start)
+        size = ops.where(flat, ops.ones_like(size), size)
+        count = len(parts)
+        boxes = zip(
+            _split(points, parts),
+            ops.split(start, count, axis=2),
+            ops.split(size, count, axis=2),
+            strict=True,
+        )
+        scaled = ops.concatenate([(group - begin) / side for group, begin, side in boxes], axis=2)
         if counted is not None:
             scaled = ops.where(counted, scaled, points)
-        if rest:
-            scaled = ops.concatenate([scaled[..., :-rest], points[..., -rest:]], axis=2)
-        if self.reorder.tolist() != list(range(total)):
+        if self.reorder.tolist() != list(range(len(self.reorder))):
             scaled = ops.take(scaled, self.reorder, axis=2)
         return scaled
 
@@ -180,14 +182,6 @@ def _without_nan(points):
     if points.shape[1] == 3:
         points = ops.where(points == points, points, ops.zeros_like(points))
     return points
-
-
-def _for_each(of_group, sizes: list[int]):
-    """(T, 2, G) -> (T, 2, K): each keypoint has its group's."""
-    parts = zip(ops.split(of_group, len(sizes), axis=2), sizes, strict=True)
-    return ops.concatenate(
-        [ops.broadcast_to(part, (*part.shape[:2], size)) for part, size in parts], axis=2
-    )
 
 
 def _fill_gaps(points, used):

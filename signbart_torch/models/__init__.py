@@ -9,7 +9,7 @@ where that is neither, or ``folded`` a copy for an .onnx of open sizes with less
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from importlib import import_module
 from pathlib import Path
 from types import ModuleType
@@ -66,8 +66,8 @@ def bias_follows(model: nn.Module) -> tuple[str, ...]:
     return getattr(_module(model.config), "BIAS_FOLLOWS", ())
 
 
-def read_published(kind: str, path: Path, **given: Any) -> nn.Module:
-    """Somebody else's checkpoint, in inference mode.
+def read_published(kind: str, path: Path, **given: Any) -> tuple[nn.Module, Sequence[str]]:
+    """Somebody else's checkpoint, in inference mode, and what is to be said of it.
 
     Args:
         kind: Key in `MODEL_KINDS`.
@@ -76,7 +76,10 @@ def read_published(kind: str, path: Path, **given: Any) -> nn.Module:
     """
     asks = MODEL_KINDS[kind].published.asks
     said = {name: value for name, value in given.items() if value is not None and name in asks}
-    return import_module(f"{__name__}.{kind}").read_published(path, **said)
+    from signbart_torch.models.published import read_state_dict
+
+    checkpoint = read_state_dict(path)
+    return import_module(f"{__name__}.{kind}").read_published(checkpoint, **said), checkpoint.notes
 
 
 def class_scores(outputs: Any) -> Any:

@@ -41,20 +41,19 @@ class Preprocessing(nn.Module):
     def __init__(self, config: RunConfig, raw_frames: int):
         super().__init__()
         layout = config.data.landmark_layout
-        groups = joint_groups(config)
-        joints = config.joint_idx
-        # A group's keypoints side by side; what is in none comes last, and stays as it is.
-        grouped = [at for members in groups.values() for at in members]
-        order = [*grouped, *sorted(set(range(len(joints))) - set(grouped))]
         self.normalization = config.data.normalization
         self.coordinates, self.features = config.coordinates, config.takes_features
         self.raw_frames, self.max_frames = raw_frames, config.data.max_frames
         self.in_metres = layout.unit == "metres"
         self.linear = getattr(config.data, "resample", "nearest") == "linear"
-        boxes = self.normalization.startswith("bbox")
-        self.group_sizes = [len(members) for members in groups.values()] if boxes else []
-        self.select = _positions([joints[at] for at in order] if boxes else joints)
-        self.reorder = _positions([order.index(at) for at in range(len(order))] if boxes else [])
+        order = list(range(config.num_keypoints))
+        self.group_sizes = []
+        if self.normalization.startswith("bbox"):  # a group's keypoints side by side
+            groups = joint_groups(config).values()
+            self.group_sizes = [len(members) for members in groups]
+            order = [at for members in groups for at in members]
+        self.select = _positions(config.joint_idx[at] for at in order)
+        self.reorder = _positions(sorted(range(len(order)), key=order.__getitem__))
         self.body = _positions(
             [layout.index(name) for name in BODY_FRAME] if self.in_metres else []
         )
@@ -150,9 +149,7 @@ class Preprocessing(nn.Module):
             # Outside of [0, 1], so that no missing point is the lowest or the highest.
             low = torch.where(counted, points, torch.full_like(points, 2.0))
             high = torch.where(counted, points, torch.full_like(points, -1.0))
-        sizes = self.group_sizes
-        rest = points.shape[2] - sum(sizes)
-        parts = [*sizes, rest] if rest else sizes
+        parts = self.group_sizes
         low = torch.cat([part.amin(dim=2, keepdim=True) for part in low.split(parts, 2)], dim=2)
         high = torch.cat([part.amax(dim=2, keepdim=True) for part in high.split(parts, 2)], dim=2)
         sides = high - low  # (T, 2, G)
@@ -162,13 +159,13 @@ class Preprocessing(nn.Module):
         size = (high + margin).clamp(0.0, 1.0) - start
         # From 0 and of size 1, a box changes nothing.
         flat = size == 0
-        start = _for_each(torch.where(flat, torch.zeros_like(start), start), parts)
-        size = _for_each(torch.where(flat, torch.ones_like(size), size), parts)
-        scaled = (points - start) / size
+        start = torch.where(flat, torch.zeros_like(start), start)
+        size = torch.where(flat, torch.ones_like(size), size)
+        # Group by group: making a box a keypoint beforehand takes longer than all the rest.
+        boxes = zip(points.split(parts, 2), start.split(1, 2), size.split(1, 2), strict=True)
+        scaled = torch.cat([(group - begin) / side for group, begin, side in boxes], dim=2)
         if counted is not None:
             scaled = torch.where(counted, scaled, points)
-        if rest:
-            scaled = torch.cat([scaled[..., :-rest], points[..., -rest:]], dim=2)
         if self.reorder.tolist() != list(range(points.shape[2])):
             scaled = scaled.index_select(2, self.reorder)
         return scaled
@@ -197,12 +194,6 @@ def _without_nan(points: Tensor) -> Tensor:
     if points.shape[1] == 3:
         points = torch.where(points == points, points, torch.zeros_like(points))
     return points
-
-
-def _for_each(of_group: Tensor, sizes: list[int]) -> Tensor:
-    """(T, 2, G) -> (T, 2, K): each keypoint has its group's."""
-    parts = zip(of_group.split(1, dim=2), sizes, strict=True)
-    return torch.cat([part.expand(-1, -1, size) for part, size in parts], dim=2)
 
 
 def _fill_gaps(points: Tensor, used: Tensor) -> Tensor:

@@ -6,7 +6,7 @@ pickled module also tells what its tensors do not.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TypeVar
@@ -30,12 +30,14 @@ class PublishedCheckpoint:
     Attributes:
         tensors: The state dict, float32.
         source: The file, for messages.
+        notes: What was cast, chosen or ignored.
         attention_heads: Of a whole module, which knows them; else None.
         pooling: Of a whole module, which knows it; else None.
     """
 
     tensors: Mapping[str, Tensor]
     source: Path
+    notes: Sequence[str] = ()
     attention_heads: int | None = None
     pooling: str | None = None
 
@@ -47,19 +49,21 @@ def read_state_dict(path: str | Path) -> PublishedCheckpoint:
         CheckpointError: The file is missing, damaged, or holds no state dict of floats.
     """
     path = Path(path)
-    arrays = read_stored(path).tensors
+    stored = read_stored(path)
+    arrays = stored.tensors
     for name, array in arrays.items():
         if array.dtype.kind != "f":
             raise CheckpointError(f"{path}: tensor {name} is {array.dtype}, expected floats")
     tensors = {name: torch.from_numpy(array) for name, array in arrays.items()}
     module = find_module(read_torch_file(path)) if form_of(path) == "torch" else None
     if module is None:
-        return PublishedCheckpoint(tensors, path)
+        return PublishedCheckpoint(tensors, path, stored.notes)
     heads = attribute_of(module, "encoder_layers.0.attention.num_heads")
     pooling = attribute_of(module, "pooling_method") or attribute_of(module, "config.pooling")
     return PublishedCheckpoint(
         tensors,
         path,
+        stored.notes,
         heads if type(heads) is int and heads > 0 else None,
         pooling if isinstance(pooling, str) else None,
     )

@@ -9,7 +9,8 @@ from torch import Tensor, nn
 from torch.utils.flop_counter import FlopCounterMode
 
 COUNTED = (
-    "matrix products of Linear layers and attention as run, a multiply and an add counted as two; "
+    "matrix products of Linear layers, convolutions and attention as run, a multiply and an add "
+    "counted as two; "
     "what works element by element (LayerNorm, softmax, GELU, additions) is not"
 )
 

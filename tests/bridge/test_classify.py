@@ -195,12 +195,15 @@ def test_windows_say_what_the_same_clips_say(checkpoint, long):
     assert not found.any(axis=1).all()
 
 
-def test_what_is_no_stream_is_said(checkpoint, long, npy):
+def test_what_is_no_stream_is_said(checkpoint, long, npy, capsys):
     for arguments, complaint in (
         ([str(npy), "--stream", "--window", "9"], r"no window of 9 s; leave --stream out"),
         ([str(long), "--stream", "--fps", "0"], "--fps 0"),
         ([str(long), "--stream", "--threshold", "7"], "threshold 7"),
         (["--camera", "0", "--window", "-1"], "window -1"),
+        ([str(long), "--stream", "--idle", "rest"], "--idle rest: the model has no such class"),
     ):
         with pytest.raises(SignBartError, match=complaint):
             classify.main([str(checkpoint), *arguments])
+    assert classify.main([str(checkpoint), str(long), "--stream"]) == 0
+    assert "30 frames a second are supposed; --fps" in capsys.readouterr().err

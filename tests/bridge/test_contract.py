@@ -21,7 +21,7 @@ from bridge.conversion.pipeline import convert
 from bridge.errors import ConversionError
 from bridge.quantization import quantizer
 from bridge.quantization.schemes import FLOAT, SCHEMES
-from bridge.routes import ROUTES, routes_of
+from bridge.routes import RAW_ONNX, ROUTES, routes_of
 from bridge.verification.clips import predict
 from bridge.verification.compare import compare
 from bridge.verification.limits import Limits
@@ -33,7 +33,7 @@ from signbart.configuration.schema import RunConfig
 from signbart.errors import WeightMapError
 from signbart.landmarks.layouts import get_layout
 from signbart.models import MODEL_KINDS, io_spec, kind_of
-from signbart.models.io_spec import ATTENTION_MASK, KEYPOINTS
+from signbart.models.io_spec import ATTENTION_MASK, KEYPOINTS, RAW_SIGNATURE
 from signbart.preprocessing import model_inputs
 from signbart.recordings.clip import Clip, ClipSet
 from signbart.recordings.packed import write_packed
@@ -63,8 +63,8 @@ RUNS = {
     ),
     IN_MOTION: (
         {
-            **_SIGNBART, "kind": "signbart", "joint_idx": list(range(2, 12)), "coordinates": 3,
-            "motion": True,
+            **_SIGNBART, "kind": "signbart", "joint_idx": list(range(2, 12)), "decoder_layers": 1,
+            "coordinates": 3, "motion": True,
         },
         {"layout": "kinect20", "max_frames": 14, "normalization": "body_centred"},
     ),
@@ -101,7 +101,8 @@ SCHEMES_BY = {
 }
 # In an .onnx, padding is a weight of 100 beside a GRU's others, and int8 steps as wide as that.
 SCHEMES_OF = {
-    "mediapipe_gru": {**SCHEMES_BY, "onnx": "fp32", "keras": "fp32,weight_only_int8,int8,int16x8"}
+    IN_MOTION: {"litert": "fp32", "onnx": "fp32", "keras": "fp32,int8"},  # the rest is SignBART's
+    "mediapipe_gru": {**SCHEMES_BY, "onnx": "fp32", "keras": "fp32,weight_only_int8,int8,int16x8"},
 }
 
 
@@ -327,12 +328,12 @@ def recordings(model, config, tmp_path_factory) -> Path:
 @pytest.mark.slow
 @pytest.mark.parametrize("route", ROUTES)
 def test_every_route_carries_it_and_every_scheme_reaches_all_its_weights(
-    checkpoint, recordings, config, kind, tmp_path, route
+    checkpoint, recordings, config, case, kind, tmp_path, route
 ):
     row = MODEL_KINDS[kind]
     if route not in routes_of(row):
         pytest.skip(f"{kind} has no twin, and no route {route}")
-    asked = SCHEMES_OF.get(kind, SCHEMES_BY)[route]
+    asked = SCHEMES_OF.get(case, SCHEMES_BY)[route]
     made = convert(
         checkpoint,
         tmp_path,
@@ -351,12 +352,20 @@ def test_every_route_carries_it_and_every_scheme_reaches_all_its_weights(
         assert artifact.parity.verdict == PASS, artifact.parity.reason
         assert artifact.path.parent == tmp_path
         assert read_metadata(artifact.path)["labels"] == list(LABELS)
+        if artifact.path.name.endswith(RAW_ONNX):
+            assert artifact.parity.signature == RAW_SIGNATURE
+            continue
         if artifact.path.suffix == ".onnx":
             frames = None if row.open_length else config.data.max_frames
             assert open_model(artifact.path).runtime.spec.inputs[0].shape[:2] in (
                 (None, frames), (None, None)
             )  # fmt: skip
             continue
+        if kind == "conv_signbart":
+            # One each, and none that XNNPACK would run otherwise than a depthwise convolution.
+            assert artifact.operators["DEPTHWISE_CONV_2D"] == 3
+            assert "CONV_2D" not in artifact.operators
+        assert artifact.raw_parity.verdict == PASS and artifact.raw_parity.samples >= 24
         weights = stored_weights(artifact.path, row.quantized_operators)
         assert set(weights) == {scheme.weights}
         computed = scheme.computed(row.quantized_operators)

@@ -42,9 +42,10 @@ from bridge.verification.compare import compare
 from bridge.verification.limits import Limits
 from bridge.verification.samples import make_samples
 from bridge.verification.verdict import FAILED, PASS, WRONG, Verdict
-from bridge.weights.source import Source, read_labels
+from bridge.weights.source import Source, read_labels, read_source
 from signbart.configuration.reading import from_dict
 from signbart.console import run_command
+from signbart.errors import SignBartError
 from signbart.files import file_sha256, folder_lock
 from signbart.models import io_spec
 from signbart.models.io_spec import LOGITS
@@ -460,8 +461,22 @@ def test_a_route_that_fails_is_a_verdict_and_stops_no_other(
     ]  # fmt: skip
     output = capsys.readouterr().out
     assert "no_such_package_here" in output and "AttributeError" in output
+    assert "temperature; none was fitted" in (tmp_path / "MODEL_CARD.md").read_text()
     assert "next:" not in output
     assert sorted(os.listdir(tmp_path)) == PAPERS
+
+
+def test_a_temperature_of_ones_own_goes_in_and_one_that_divides_nothing_does_not(
+    broken_routes, checkpoint, tmp_path
+):
+    arguments = ["--checkpoint", str(checkpoint), "--output", str(tmp_path), "--route", "failing"]
+    assert main([*arguments, "--temperature", "1.25"]) == 1
+    assert "logits over 1.25, the temperature." in (tmp_path / "MODEL_CARD.md").read_text()
+    source = dataclasses.replace(read_source(checkpoint), temperature=1.25)
+    assert route_run.describe(source, get_route("litert"), FLOAT)["temperature"] == 1.25
+    for bad in ("0", "nan", "-2"):
+        with pytest.raises(SignBartError, match="--temperature: a temperature of"):
+            main([*arguments, "--temperature", bad])
 
 
 def test_a_converter_that_ends_its_process_takes_no_other_route_along(

@@ -183,7 +183,7 @@ def test_every_kind_of_model_scores_alike(
     checkpoint, converted, twin_file, performances_file, tmp_path
 ):
     files = [
-        checkpoint, twin_file, *converted.folder.glob("*.tflite"), *converted.folder.glob("*.onnx")
+        checkpoint, twin_file, *converted.folder.glob("*.tflite"), converted.path("onnx", ".onnx")
     ]  # fmt: skip
     assert len(files) == 6
     assert evaluate.main(

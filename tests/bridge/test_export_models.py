@@ -18,6 +18,7 @@ import torch
 from bridge.artifact.metadata import read_metadata
 from bridge.artifact.opened import open_model
 from bridge.artifact.runtimes import TorchRuntime, open_runtime
+from bridge.conversion import published as published_models
 from bridge.conversion.evidence import QuantizationOptions
 from bridge.conversion.pipeline import convert
 from bridge.conversion.published import RESULTS, export_models
@@ -138,14 +139,18 @@ def made(exported) -> dict[tuple[str, str], bytes]:
 
 @pytest.fixture
 def export_of(monkeypatch):
-    """`export_of(files)`: routes write those, by kind and ending, and convert nothing."""
+    """`export_of(files)`: routes write those, by kind and ending, and convert nothing.
+
+    They have the first signature alone.
+    """
 
     def patch(files: dict[tuple[str, str], bytes]) -> None:
-        def export(self, model, spec, paths):
+        def export(self, model, spec, paths, raw):
             for ending, path in paths.items():
                 path.write_bytes(files[kind_of(model.config).name, ending])
 
         monkeypatch.setattr(Route, "export", export)
+        monkeypatch.setattr(published_models, "raw_signature", lambda source, frames: None)
 
     return patch
 
@@ -298,12 +303,13 @@ def test_what_disagrees_is_rejected(trained, made, export_of, tmp_path, capsys, 
 
 @pytest.mark.slow
 def test_a_failing_converter_leaves_no_file_and_one_line(trained, tmp_path, monkeypatch, capsys):
-    def broken(self, model, spec, paths):
+    def broken(self, model, spec, paths, raw):
         paths[".tflite" if ".tflite" in paths else ".onnx"].write_bytes(b"half a file")
         raise BridgeError("route 'keras' failed: operator\n  aten::exotic has no lowering")
 
     output = tmp_path / "exports"
     arguments = ["--gru", str(trained["mediapipe_gru"]), "--output-dir", str(output)]
+    arguments += ["--raw-frames", "0"]
     monkeypatch.setattr(type(ROUTES["keras"]), "export", broken)
     assert main(arguments) == 1
     lines = capsys.readouterr().err.splitlines()
@@ -343,6 +349,7 @@ def test_convert_takes_what_was_trained_here_and_judges_both_outputs(
         routes=["keras"],
         quantization=QuantizationOptions(schemes=["fp32,fp16,dynamic_int8"]),
         data=str(data),
+        raw_frames=0,
     )
     assert [one.scheme for one in conversions] == ["fp32", "fp16", "dynamic_int8"]
     for conversion in conversions:

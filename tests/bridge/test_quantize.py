@@ -4,6 +4,7 @@ What a quantized file is worth is judged in verification/test_clips.py.
 """
 
 import dataclasses
+import re
 import shutil
 from pathlib import Path
 
@@ -355,7 +356,9 @@ def test_the_command_writes_where_it_is_told_and_names_integer_edges(
     new = folder / "new" / "place" / "x.tflite"
     assert run(folder, "dynamic_int8", "--data", performances_file, "--output", new) == 0
     assert names(folder / "new") == ["place/x.tflite"]
-    capsys.readouterr()
+    # Both signatures, and what the second one is stays said.
+    assert re.search(r"x\.tflite \(landmarks\) +pass", capsys.readouterr().out)
+    assert read_metadata(new)["raw"] == read_metadata(folder / "small_litert_fp32.tflite")["raw"]
 
 
 @pytest.mark.slow

@@ -17,6 +17,7 @@ PAGES = (
     "README.md", "docs/installation.md", "docs/data.md", "docs/training.md", "docs/migration.md",
     "docs/deployment.md", "docs/web.md", "docs/streaming.md",
     "docs/quantization.md", "docs/performance.md", "docs/other_models.md",
+    "docs/recognition.md",
     "docs/troubleshooting.md",
 )  # fmt: skip
 LANGUAGES = {"", "text", "yaml", "python", "kotlin", "swift", "javascript"}
@@ -67,9 +68,13 @@ SHORTENED: dict[str, tuple[tuple[str, str], ...]] = {
     # Enough epochs for quantization to have something to keep.
     "python -m signbart_torch.train": (
         (r"$", " --set train.epochs=12"),
-        (r"sign_transformer.*$", r"\g<0> --set train.epochs=1"),
+        (r"(sign_transformer|conv_signbart|model.motion).*$", r"\g<0> --set train.epochs=1"),
     ),
-    "python -m signbart_torch.loso": ((r"$", " --signers P01 P02 --set train.epochs=1"),),
+    "python -m signbart_torch.loso": (
+        (r"isl_kinect30 --.*$", r"\g<0> --signers S01 S02"),
+        (r"recordings.npz .*$", r"\g<0> --signers P01 P02"),
+        (r"$", " --set train.epochs=1"),
+    ),
     "python -m signbart_tf.loso": ((r"$", " --signers P01 P02 --set train.epochs=1"),),
     "python -m signbart_torch.qat": ((r"$", " --epochs 1"),),
     "torchrun": ((r"$", " --set train.epochs=1"),),
@@ -104,6 +109,7 @@ SHORTENED: dict[str, tuple[tuple[str, str], ...]] = {
     "python -m benchmarks.landmarks": ((r"$", " --rounds 1"),),
     "python -m benchmarks.startup": ((r"$", " --rounds 1"),),
     "python -m benchmarks.static_int8": ((r"$", ' --only "moving average"'),),
+    "python -m benchmarks.kinds": ((r"$", " --rounds 2"),),
     "python -m benchmarks.other_models": ((r"$", " --routes keras --rounds 2"),),
     "python -m benchmarks.large_set": ((r"$", " --clips 400 --small 400"),),
     "python -m zipfile": (),

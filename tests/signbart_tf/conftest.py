@@ -7,6 +7,7 @@ import torch
 from bridge.weights.port import build_twin
 from signbart.configuration.reading import from_dict
 from signbart.configuration.schema import RunConfig
+from signbart_torch.models import new_model
 from signbart_torch.models.signbart.model import SignBart
 
 
@@ -71,3 +72,43 @@ def make_inputs():
         return {"keypoints": keypoints, "attention_mask": mask}
 
     return inputs
+
+
+@pytest.fixture(scope="session")
+def small_conv() -> RunConfig:
+    """A ConvSignBART without dropout and depth."""
+    return from_dict(
+        {
+            "name": "conv",
+            "model": {
+                "kind": "conv_signbart",
+                "joint_idx": [0, 2, 3, 5, 8],
+                "num_labels": 3,
+                "coordinates": 2,
+                "d_model": 12,
+                "blocks_before": 2,
+                "blocks_after": 1,
+                "kernel_size": 5,
+                "attention_heads": 3,
+                "ffn_dim": 10,
+                "max_position_embeddings": 16,
+                "dropout": 0.0,
+                "classifier_dropout": 0.0,
+            },
+            "data": {"layout": "kinect20", "max_frames": 11, "normalization": "body_centred"},
+        },
+        source="tests",
+    )
+
+
+@pytest.fixture(scope="session")
+def conv_network(small_conv) -> torch.nn.Module:
+    """In inference mode, nothing left as it was made."""
+    torch.manual_seed(3)
+    model = new_model(small_conv.model)
+    with torch.no_grad():
+        for parameter in model.parameters():
+            parameter.add_(0.3 * torch.randn_like(parameter))
+        for name, buffer in model.named_buffers():
+            buffer.uniform_(0.5, 1.5) if name.endswith("var") else buffer.uniform_(-0.3, 0.3)
+    return model.eval()

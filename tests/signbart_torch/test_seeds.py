@@ -60,9 +60,12 @@ def test_every_seed_is_a_run_of_its_own_and_they_have_a_table(arguments, tmp_pat
 
 def test_seeds_and_signers_are_told_apart():
     found = {0: {"a": 50.0, "b": 90.0}, 1: {"a": 54.0, "b": 94.0, "c": 10.0}}
-    assert spread(found) == {
-        "mean": 72.0, "deviation over seeds": 2.0, "deviation over signers": 20.0
-    }  # fmt: skip
+    facts = spread(found)
+    assert facts["mean"] == 72.0
+    assert facts["deviation over seeds"] == pytest.approx(np.std([70, 74], ddof=1))
+    assert facts["deviation over signers"] == pytest.approx(np.std([52, 92], ddof=1))
+    assert np.isnan(spread({0: {"a": 50.0}})["deviation over seeds"])
+    assert spread({0: {"a": 50.0}, 1: {"b": 50.0}}) == {}
 
 
 def test_seeds_that_contradict_themselves_are_refused(arguments, tmp_path):
@@ -72,3 +75,14 @@ def test_seeds_that_contradict_themselves_are_refused(arguments, tmp_path):
     with pytest.raises(ConfigError, match="both say the seed"):
         main([*arguments, *output, "--seeds", "1", "--set", "train.seed=2"])
     assert not (tmp_path / "x").exists()
+    with pytest.raises(SystemExit):
+        main([*arguments, *output, "--seeds", "1;2"])
+
+
+def test_seeds_of_another_configuration_are_refused_before_anything_is_trained(arguments, tmp_path):
+    output = ["--output", str(tmp_path / "run"), "--signers", "anna"]
+    (tmp_path / "run" / "seed_old").mkdir(parents=True)  # somebody's own
+    assert main([*arguments, *output, "--seeds", "3"]) == 0
+    with pytest.raises(ConfigError, match=r"seed_3.anna was trained with another configuration"):
+        main([*arguments, *output, "--resume", "--seeds", "0,3", "--set", "augment.flip=0.5"])
+    assert not (tmp_path / "run" / "seed_0").exists()

@@ -60,7 +60,7 @@ class _ExportGraph(keras.Model):
         if model.config.motion:
             frames = with_motion(frames, mask)
         present = ops.cast(mask, frames.dtype)
-        states = model.projection(frames)
+        states = model.input_projection(frames)
         before = len(model.blocks_before)
         for block in self.blocks[:before]:
             states = block.compute(states, present)

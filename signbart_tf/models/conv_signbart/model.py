@@ -31,7 +31,7 @@ class ConvSignBart(keras.Model):
         if config.num_labels is None:
             raise ConfigError("model.num_labels is not set: say how many classes there are")
         self.config = config
-        self.projection = dense(config.d_model, config.num_inputs, "projection")
+        self.input_projection = dense(config.d_model, config.num_inputs, "input_projection")
         self.blocks_before = _blocks(config, "blocks_before", config.blocks_before)
         self.embed_positions = PositionalEmbedding(
             config.max_position_embeddings, config.d_model, name="embed_positions"
@@ -62,7 +62,7 @@ class ConvSignBart(keras.Model):
         if self.config.motion:
             frames = with_motion(frames, mask)
         present = ops.cast(mask, frames.dtype)
-        hidden_states = self.projection(frames)
+        hidden_states = self.input_projection(frames)
         for block in self.blocks_before:
             hidden_states = block(hidden_states, present, training=training)
         padding = padding_bias(attention_mask, frames.dtype)

@@ -83,7 +83,7 @@ class _ExportGraph(nn.Module):
         if model.config.motion:
             frames = with_motion(frames, mask)
         present = mask.to(frames.dtype)
-        states = model.projection(frames)
+        states = model.input_projection(frames)
         for block in model.blocks_before:
             states = _block(block, states, present)
         positions = model.embed_positions.weight[POSITION_OFFSET : POSITION_OFFSET + num_frames]

@@ -85,8 +85,9 @@ class DepthwiseConv(nn.Module):
 def convolve(states: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
     """A convolution of each channel by itself, zeros before and behind.
 
-    Two-dimensional, of height 1: in memory the channels stay last, where LiteRT has them, and no
-    converter writes more than one DEPTHWISE_CONV_2D.
+    Two-dimensional, of height 1, over channels that stay last in memory, where LiteRT has them: so
+    every converter writes one DEPTHWISE_CONV_2D. Of a `conv1d`, or of maps in the usual order,
+    LiteRT Torch makes two TRANSPOSE more, and onnx2tf a CONV_2D of groups, or nothing.
 
     Args:
         states: (B, T, W).

@@ -25,7 +25,7 @@ class ConvSignBart(nn.Module):
         if config.num_labels is None:
             raise ConfigError("model.num_labels is not set: say how many classes there are")
         self.config = config
-        self.projection = nn.Linear(config.num_inputs, config.d_model)
+        self.input_projection = nn.Linear(config.num_inputs, config.d_model)
         self.blocks_before = nn.ModuleList(ConvBlock(config) for _ in range(config.blocks_before))
         self.embed_positions = PositionalEmbedding(config.max_position_embeddings, config.d_model)
         self.attention = AttentionLayer(config)
@@ -52,7 +52,7 @@ class ConvSignBart(nn.Module):
         if self.config.motion:
             frames = with_motion(frames, mask)
         present = mask.to(frames.dtype)
-        hidden_states = self.projection(frames)
+        hidden_states = self.input_projection(frames)
         for block in self.blocks_before:
             hidden_states = block(hidden_states, present)
         padding = padding_bias(attention_mask, frames.dtype)

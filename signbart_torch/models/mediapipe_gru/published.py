@@ -3,25 +3,23 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from pathlib import Path
 
 from torch import Tensor
 
 from signbart.models.mediapipe_gru import MediapipeGruConfig
 from signbart_torch.models.mediapipe_gru.model import MediapipeGru
-from signbart_torch.models.published import build, read_sizes_of, read_state_dict
+from signbart_torch.models.published import PublishedCheckpoint, build, read_sizes_of
 
 
-def read_published(path: str | Path) -> MediapipeGru:
+def read_published(checkpoint: PublishedCheckpoint) -> MediapipeGru:
     """Reads a published MediaPipe GRU, in inference mode; its tensors tell every size.
 
     Args:
-        path: The .pt file.
+        checkpoint: What the file holds.
 
     Raises:
-        CheckpointError: The file cannot be read, or is no MediaPipe GRU.
+        CheckpointError: It is no MediaPipe GRU.
     """
-    checkpoint = read_state_dict(path)
 
     def read_sizes(tensors: Mapping[str, Tensor]) -> MediapipeGruConfig:
         projection = tensors.get("input_projection.weight")

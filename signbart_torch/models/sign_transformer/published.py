@@ -4,21 +4,20 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
-from pathlib import Path
 
 import torch
 from torch import Tensor
 
 from signbart.errors import CheckpointError
 from signbart.models.sign_transformer import POOLINGS, SignTransformerConfig, sinusoidal_positions
-from signbart_torch.models.published import build, read_sizes_of, read_state_dict
+from signbart_torch.models.published import PublishedCheckpoint, build, read_sizes_of
 from signbart_torch.models.sign_transformer.model import SignTransformer
 
 _POSITIONS = "pos_encoder.pe"
 
 
 def read_published(
-    path: str | Path,
+    checkpoint: PublishedCheckpoint,
     *,
     attention_heads: int | None = None,
     pooling: str | None = None,
@@ -27,21 +26,21 @@ def read_published(
     """Reads a published sign Transformer, in inference mode.
 
     Args:
-        path: The .pt file.
+        checkpoint: What the file holds.
         attention_heads: Tensors do not tell them. By default a whole module's own, or the published
             8.
         pooling: Tensors do not tell it either. By default a whole module's own, or ``mean``.
         max_frames: Frames to compute positions for, where the file stores none.
 
     Raises:
-        CheckpointError: The file cannot be read, or is no sign Transformer.
+        CheckpointError: It is no sign Transformer.
     """
-    checkpoint = read_state_dict(path)
     heads = attention_heads or checkpoint.attention_heads or SignTransformerConfig.attention_heads
     pooling = pooling or checkpoint.pooling or SignTransformerConfig.pooling
     if pooling not in POOLINGS:
         raise CheckpointError(
-            f"{path}: pooling is {pooling!r}; give one of: {', '.join(POOLINGS)} (pooling)"
+            f"{checkpoint.source}: pooling is {pooling!r}; give one of: {', '.join(POOLINGS)} "
+            "(pooling)"
         )
 
     def read_sizes(tensors: Mapping[str, Tensor]) -> SignTransformerConfig:
@@ -64,8 +63,9 @@ def read_published(
     config = read_sizes_of(checkpoint, read_sizes, SignTransformerConfig(), SignTransformer)
     if config.d_model % heads:
         raise CheckpointError(
-            f"{path}: {heads} attention heads do not divide the width {config.d_model}; tensors do "
-            "not tell how many there are, so give the number it was trained with (attention_heads)"
+            f"{checkpoint.source}: {heads} attention heads do not divide the width "
+            f"{config.d_model}; tensors do not tell how many there are, so give the number it was "
+            "trained with (attention_heads)"
         )
     tensors = dict(checkpoint.tensors)
     if _POSITIONS not in tensors:

@@ -19,6 +19,7 @@ from bridge.conversion.folder import move_by_verdict
 from bridge.conversion.pipeline import file_name
 from bridge.conversion.route_run import RouteRun
 from bridge.errors import ArtifactError, BridgeError, ConversionError
+from bridge.evaluation.predict import evaluate
 from bridge.quantization.schemes import FLOAT, SCHEMES
 from bridge.routes import ROUTES
 from bridge.verification.artifacts import compare_artifacts
@@ -327,11 +328,13 @@ def test_recordings_are_classified_by_it(converted, recordings, config):
         BridgeError, match=r"257 frames, and small_landmarks\.onnx takes at most 256"
     ):
         alone.classify(longer)
+    with pytest.raises(BridgeError, match=r"small_landmarks\.onnx takes one recording's landmarks"):
+        evaluate(alone, recordings, "recordings")
 
 
 def test_the_temperature_counts_however_a_recording_is_prepared(converted, recordings):
     model = open_model(converted.artifact)
-    cooler = OpenedModel(model.runtime, model.config, model.class_names, None, 0.5)
+    cooler = OpenedModel(model.runtime, model.config, model.class_names, 0.5)
     (best, score), *_ = cooler.classify(recordings.clips[3])
     assert model.classify(recordings.clips[3])[0][0] == best
     assert score > model.classify(recordings.clips[3])[0][1]

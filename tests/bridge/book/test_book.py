@@ -78,7 +78,7 @@ def write_fold(
         write_predictions(
             run / "evaluation",
             Predictions(name, CLASSES, clips, (folder.name,) * 10, labels, logits),
-            {"sha256": shas[name]},
+            {"sha256": shas[name], "recordings": folder.name},
         )
     if ratios:
         times = {

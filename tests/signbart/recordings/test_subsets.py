@@ -1,5 +1,7 @@
 """Parts of sets, and several sets as one, by the command and by its functions."""
 
+import dataclasses
+
 import numpy as np
 import pytest
 
@@ -113,5 +115,26 @@ def test_a_file_of_signers_that_names_nobody_or_somebody_else_is_refused(packed)
 
 
 def test_a_clip_is_not_taken_twice(packed):
-    with pytest.raises(ClipError, match=r"is in .*a\.npz too, of the same class and signer"):
+    message = r"is in .*a\.npz too, of the same class and signer"
+    with pytest.raises(ClipError, match=message):
         pack(packed, "--merge", packed / "a.npz")
+    # Packing rounds; what was not packed is still the same clip.
+    whole = read_clips(packed / "a.npz")
+    finer = tuple(
+        dataclasses.replace(clip, landmarks=clip.landmarks + np.float32(4e-5))
+        for clip in whole.clips
+    )
+    for index in (0, 23):
+        points = finer[index].landmarks
+        np.savez(
+            packed / "one.npz",
+            kp_q=points[None],
+            scale=1.0,
+            label=[0],
+            class_names=[whole.class_names[finer[index].label]],
+            signer=[0],
+            signer_names=[finer[index].signer],
+            landmark_names=list(whole.landmark_names),
+        )
+        with pytest.raises(ClipError, match=message):
+            pack(packed, "--merge", packed / "one.npz")

@@ -76,8 +76,8 @@ def test_seeds_are_paired_with_seeds_and_joined_by_signer(tmp_path, capsys):
     assert found.signers == {"s": (50.0, 75.0), "t": (50.0, 75.0)}
     assert main([str(tmp_path / "a"), str(tmp_path / "b")]) == 0
     printed = capsys.readouterr().out
-    assert "more than chance with 1 of 2 seeds" in printed
-    assert "2 signers can not tell" in printed and "at best p = 0.5" in printed
+    assert "by more than chance B is better with 1 of 2 seeds" in printed
+    assert "2 signers cannot tell" in printed and "at best p = 0.5" in printed
 
 
 def test_what_can_not_be_paired_is_said(tmp_path):
@@ -85,7 +85,7 @@ def test_what_can_not_be_paired_is_said(tmp_path):
     a = write_folds(tmp_path / "a", {"s": hits})
     (tmp_path / "empty").mkdir()
     others = {
-        tmp_path / "empty": "empty holds no evaluation/",
+        tmp_path / "empty": "empty says of no test clip",
         write_folds(tmp_path / "t", {"t": hits}): r"no fold in common \(s and t\)",
         write_folds(tmp_path / "o", {"s": hits}, recordings="o"): "different clips in s",
     }

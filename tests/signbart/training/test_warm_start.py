@@ -106,6 +106,38 @@ def test_landmarks_are_taken_by_name(before):
     assert "landmarks: 65 of 75 by name" in found.remarks
 
 
+def columns(config, at: int) -> list[int]:
+    """Those of a landmark in ConvSignBART's first layer: x and y, and their motion twice."""
+    times = 3 * config.model.motion or 1
+    return [2 * (block * config.num_keypoints + at) + axis for block in range(times)
+            for axis in range(2)]  # fmt: skip
+
+
+@pytest.mark.parametrize("motion", [True, False])
+def test_landmarks_of_several_columns_are_taken_by_name(motion):
+    def conv(layout, **model):
+        tree = run(layout).to_dict() | {
+            "model": {"kind": "conv_signbart", "num_labels": 3, "d_model": 16, **model}
+        }
+        return from_dict(tree, source="tests")
+
+    there, here = conv("kp65", motion=motion), conv("kp75", motion=motion)
+    before = Stored(tensors(there, 1), "a checkpoint", there, ("a", "b", "c"))
+    fresh, name = tensors(here, 2), "input_projection.weight"
+    found = fit(before, here, before.class_names, fresh, "x").tensors[name]
+    known = get_layout("kp65").names
+    for at, landmark in enumerate(get_layout("kp75").names):
+        expected = fresh[name][:, columns(here, at)]
+        if landmark in known:
+            expected = before.tensors[name][:, columns(there, known.index(landmark))]
+        np.testing.assert_array_equal(found[:, columns(here, at)], expected)
+    # Without the motion that is asked for, or the other way round, nothing has a counterpart.
+    other = conv("kp65", motion=not motion)
+    fresh = tensors(other, 2)
+    found = fit(before, other, before.class_names, fresh, "x").tensors[name]
+    np.testing.assert_array_equal(found, fresh[name])
+
+
 def test_another_model_is_refused_with_both_names(before):
     config = run(d_model=32)
     with pytest.raises(CheckpointError) as error:

@@ -15,7 +15,9 @@ import pytest
 
 from signbart.errors import ClipError, ConfigError, SignBartError
 from signbart.recordings.reading import read_clips, read_single_clip
+from signbart.recordings.recording import Changes
 from signbart.streaming.rule import Spotter, StreamRule
+from signbart.video import running
 from signbart.video.__main__ import main
 from signbart.video.drawing import draw
 from signbart.video.extraction import extract_folder, landmarks_of_video
@@ -125,6 +127,34 @@ def test_events_are_of_the_last_seconds(still, task):
     assert asked == [5, 5, 5] and all(event is None for _, event in found)
     event = spotter.finish()
     assert (event.label, event.decided) == ("hello", found[0][0])
+
+
+def test_signs_before_a_camera_are_printed_until_ctrl_c(still, task, monkeypatch, capsys):
+    def frames(number):
+        yield from Video(still)
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(running, "read_camera", frames)
+    rule = StreamRule(window=0.2, stride=0.1, smoothing=1)
+    running.follow_camera(
+        0, str(task), lambda clip: np.array([0.9, 0.1]), ("hello", "idle"),
+        changes=Changes(), rule=rule,
+    )  # fmt: skip
+    # A window of 0.2 s speaks for its middle; the sign that goes on is not lost.
+    assert capsys.readouterr().out.split() == ["0.1", "–", "0.3", "s", "hello", "90%"]
+
+
+def test_a_video_gives_events_with_its_own_times(still, task, capsys):
+    from bridge.classify import main as classify
+
+    arguments = [str(EXAMPLE), str(still), "--stream", "--task", str(task), "--json"]
+    rule = ["--window", "0.2", "--stride", "0.1", "--smoothing", "1", "--threshold", "0.01"]
+    assert classify([*arguments, *rule]) == 0
+    events = json.loads(capsys.readouterr().out)["events"]
+    assert events[0]["start"] == 0.1 and events[0]["decided"] == 0.2
+    assert events[-1]["end"] == pytest.approx(0.34)
+    with pytest.raises(SignBartError, match="--fps: a video has its own"):
+        classify([*arguments, *rule, "--fps", "30"])
 
 
 # Folders

@@ -544,7 +544,8 @@ def test_the_run_folder_says_what_was_done(fit, tiny_config, tiny_clips):
     rows = history(folder)
     assert [row["epoch"] for row in rows] == [1, 2, 3, 4, 5, 6]
     assert rows[0].keys() == {
-        "epoch", "lr", "train_loss", "train_accuracy", "val_loss", "val_accuracy", "val_top5"
+        "epoch", "lr", "train_loss", "train_accuracy", "val_loss", "val_accuracy", "val_top5",
+        "val_temperature",
     }  # fmt: skip
     steps = 3 * np.arange(1, 7) - 1  # 18 clips in batches of 8: three steps an epoch
     expected = [learning_rate(used.train, int(step), 3) for step in steps]

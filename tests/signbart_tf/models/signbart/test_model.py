@@ -151,7 +151,7 @@ def test_one_query_gives_what_all_queries_give(twin, make_inputs):
     inputs = make_inputs()
     mask = inputs["attention_mask"]
     keypoints = np.where(mask[..., None, None] == 1, inputs["keypoints"], 0)
-    x_embed, y_embed = twin.projection(keypoints)
+    x_embed, y_embed = twin.projection(keypoints, mask)
     encoded = twin.encoder(x_embed, mask)
     everything = twin.decoder(y_embed, encoded, mask, last_frame_only=False).numpy()
     last = [int(np.flatnonzero(row)[-1]) for row in mask]

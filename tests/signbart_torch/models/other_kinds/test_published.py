@@ -10,9 +10,9 @@ from signbart.errors import CheckpointError
 from signbart.models.mediapipe_gru import MediapipeGruConfig
 from signbart.models.sign_transformer import SignTransformerConfig
 from signbart_torch.models.mediapipe_gru.model import MediapipeGru
-from signbart_torch.models.mediapipe_gru.published import read_published as load_mediapipe_gru
+from signbart_torch.models.mediapipe_gru.published import read_published as gru_of
 from signbart_torch.models.published import read_state_dict
-from signbart_torch.models.sign_transformer.published import read_published as load_sign_transformer
+from signbart_torch.models.sign_transformer.published import read_published as transformer_of
 
 FORMS = {
     "bare": lambda state: state,
@@ -22,6 +22,14 @@ FORMS = {
     "DataParallel": lambda state: {f"module.{name}": tensor for name, tensor in state.items()},
     "both": lambda state: {"model": {f"module.{n}": t for n, t in state.items()}},
 }
+
+
+def load_mediapipe_gru(path, **options):
+    return gru_of(read_state_dict(path), **options)
+
+
+def load_sign_transformer(path, **options):
+    return transformer_of(read_state_dict(path), **options)
 
 
 def load(path, model, **options):

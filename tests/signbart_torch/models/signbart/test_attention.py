@@ -20,7 +20,7 @@ def no_gradients():
 
 def decoder_states(model, keypoints, mask):
     """(B, T, D): what the decoder says at every frame."""
-    x_embed, y_embed = model.projection(keypoints)
+    x_embed, y_embed = model.projection(keypoints, mask)
     encoded = model.encoder(x_embed, mask)
     return model.decoder(y_embed, encoded, mask, last_frame_only=False)
 
