@@ -156,7 +156,7 @@ def test_the_example_gets_pythons_label(page):
     # It is 73 frames long: the running label was there, too.
     assert page.inner_text("#top-five li:first-child .name").startswith("sign_")
     assert page.inner_text("#spoken")
-    assert re.search(r"2\d frames/s · model [\d.]+ ms", page.inner_text("#meter"))
+    assert re.search(r"\d+ frames/s · model [\d.]+ ms", page.inner_text("#meter"))
 
 
 def download(page, path: Path) -> Path:
