@@ -73,6 +73,7 @@ wheel-check:
 	cd $(USED) && export PATH=$(abspath $(WHEEL_CHECK))/base/bin:$$PATH && set -ex; \
 	signbart synthetic signs.npz; \
 	signbart classify $(EXAMPLE) signs.npz[0]; \
+	signbart web $(EXAMPLE) --packages none --build page 2>&1 | grep 'npm ci'; \
 	signbart convert --checkpoint none.safetensors --output none 2>&1 | grep 'signbart\[torch\]'
 	wheel=$$(echo $(WHEEL_CHECK)/signbart-*.whl); \
 	$(WHEEL_CHECK)/extras/bin/python -m pip install --quiet "$$wheel[torch,litert,quantize]"

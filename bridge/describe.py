@@ -11,6 +11,7 @@ from typing import Any
 from bridge.artifact.contents import foreign_operators, operators
 from bridge.errors import ArtifactError
 from signbart.console import program_name, run_command
+from signbart.training.confidence import temperature_of
 
 
 def describe(path: str | Path) -> dict[str, Any]:
@@ -96,9 +97,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
         )
     raw = metadata.get("raw")
     if raw:
+        temperature = temperature_of(metadata, options.artifact)
         print(
             f"signature {raw['signature']}: landmarks as recorded, up to {raw['frames']} frames, "
-            f"probabilities at temperature {raw['temperature']:g}"
+            f"probabilities at temperature {temperature:g}"
         )
     print(f"checkpoint SHA-256 {metadata['checkpoint_sha256']}")
     calibration = metadata.get("quantization", {}).get("calibration")

@@ -301,6 +301,8 @@ def test_the_base_classifies_and_describes_the_shipped_example(signs, tmp_path):
         assert process.stdout.split()[0] == clips.class_names[clips.clips[at].label]
     process = run_without(ALL, "describe", EXAMPLE, folder=tmp_path)
     assert process.returncode == 0 and "scheme dynamic_int8, 10 labels" in process.stdout
+    process = run_without(ALL, "web", EXAMPLE, "--packages", "none", folder=tmp_path)
+    assert process.returncode == 2 and "error: none: lacks @litertjs/core" in process.stderr
 
 
 def test_the_example_is_whole_small_and_names_no_machine():

@@ -15,7 +15,7 @@ const EARLY = 1e-3; // seconds that a frame may come before its window is due: c
 export const RULE = {
   window: 2,
   stride: 0.2,
-  smoothing: 5,
+  smoothing: 3,
   threshold: 0.6,
   hold: 0.5,
   pause: 0.6,

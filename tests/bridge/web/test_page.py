@@ -1,5 +1,6 @@
 """The page in Chromium: its numbers against Python's, its words, and that it talks to nobody."""
 
+import dataclasses
 import json
 import os
 import re
@@ -17,6 +18,7 @@ from bridge.web.packages import PAGE
 from bridge.web.site import make_site
 from signbart.clips import main as clips_main
 from signbart.landmarks.layouts import LAYOUTS
+from signbart.preprocessing import frame_indices
 from signbart.recordings.reading import read_clips
 from signbart.streaming.rule import StreamRule
 from signbart.streaming.vectors import stream_vector
@@ -26,6 +28,7 @@ from tests.docs.pages import all_blocks
 
 pytestmark = pytest.mark.slow
 
+HOLISTIC = LAYOUTS["holistic543"]
 RUNNING = "#screen[data-state=running]"
 WELCOME = "#screen[data-state=welcome]"
 WIDTHS = {390: 844, 820: 1180, 1440: 900}
@@ -92,28 +95,32 @@ def logits_in_browser(page, model: str, clips) -> np.ndarray:
 
 
 def logits_in_python(model: Path, clips) -> np.ndarray:
-    """What LiteRT says of the same landmarks, by the same signature."""
+    """What LiteRT says of the same landmarks, by the same signature; many are thinned."""
     from ai_edge_litert.interpreter import Interpreter
 
     run = Interpreter(model_path=str(model)).get_signature_runner("landmarks")
     shape = run.get_input_details()["landmarks"]["shape"]
     answers = []
     for clip in clips:
+        kept = clip.landmarks[frame_indices(len(clip.landmarks), shape[1])]
         landmarks = np.zeros(shape, np.float32)
-        landmarks[0, : len(clip.landmarks)] = clip.landmarks
-        outputs = run(landmarks=landmarks, num_frames=np.array([len(clip.landmarks)], np.int32))
+        landmarks[0, : len(kept)] = kept
+        outputs = run(landmarks=landmarks, num_frames=np.array([len(kept)], np.int32))
         answers.append(outputs["logits"][0])
     return np.array(answers)
 
 
 def test_float_logits_are_pythons(context, converted, packages, recordings):
     model = converted.artifact
+    first = recordings.clips[0]
+    long = np.resize(recordings.clips[-1].landmarks, (300, *first.landmarks.shape[1:]))
+    clips = [*recordings.clips, dataclasses.replace(first, landmarks=long)]
     with served(make_site(model, packages)) as url:
         page = context.new_page()
         page.goto(url)
         (name,) = (key for key in make_site(model, packages).files if key.endswith(".tflite"))
-        found = logits_in_browser(page, name, recordings.clips)
-    expected = logits_in_python(model, recordings.clips)
+        found = logits_in_browser(page, name, clips)
+    expected = logits_in_python(model, clips)
     assert np.abs(expected).max() > 0.1
     np.testing.assert_allclose(found, expected, atol=1e-5)
 
@@ -149,7 +156,7 @@ def test_the_example_gets_pythons_label(page):
     # It is 73 frames long: the running label was there, too.
     assert page.inner_text("#top-five li:first-child .name").startswith("sign_")
     assert page.inner_text("#spoken")
-    assert re.search(r"2\d frames/s · model [\d.]+ ms", page.inner_text("#meter"))
+    assert re.search(r"\d+ frames/s · model [\d.]+ ms", page.inner_text("#meter"))
 
 
 def download(page, path: Path) -> Path:
@@ -179,7 +186,14 @@ def test_a_video_gets_the_label_that_python_gives_its_landmarks(
     assert "holistic543" in capsys.readouterr().out
     clips = read_clips(path)
     assert clips.class_names == ("naïve",) and clips.signer_names == ("P07",)
-    assert len(clips.clips[0].landmarks) == 15  # 1.9 s
+    landmarks = clips.clips[0].landmarks
+    assert len(landmarks) == 15  # 1.9 s
+    # She waves with her right hand, which is on the picture's left, and nothing is mirrored.
+    left, right = (list(HOLISTIC.groups[f"{side}_hand"]) for side in ("left", "right"))
+    assert not landmarks[:, left].any()
+    assert landmarks[:, right].any(axis=(1, 2)).sum() >= 4
+    shoulders = [HOLISTIC.index(f"{side}_shoulder") for side in ("left", "right")]
+    assert (landmarks[:, shoulders[0], 0] > landmarks[:, shoulders[1], 0]).all()
     found = open_model(EXAMPLE).classify(path)[0]
     # Int8 kernels round differently in WebAssembly.
     assert found[0] == label and abs(found[1] - int(share.rstrip("%")) / 100) < 0.05
@@ -235,16 +249,20 @@ def test_nothing_leaves_this_machine(context, served_example):
     assert refused == ["connect-src", "https://signbart.invalid/"]
 
 
-def test_it_runs_without_a_network_after_the_first_load(context, packages):
-    with served(make_site(EXAMPLE, packages)) as url:
+def test_it_runs_without_a_network_after_the_first_load(context, packages, task, still):
+    with served(make_site(EXAMPLE, packages, task)) as url:
         page = context.new_page()
         page.goto(url)
         page.wait_for_selector(WELCOME)
+        page.set_input_files("#video-file", str(still))
+        page.wait_for_selector("#whole-text")
     # The server is gone.
     page.reload()
     page.wait_for_selector(WELCOME)
+    page.set_input_files("#video-file", str(still))
+    page.locator("#whole", has_text="portrait.webm, as a whole: sign_").wait_for()
     page.click("#example")
-    page.wait_for_selector("#whole-text")
+    page.locator("#whole", has_text="Example 1").wait_for()
 
 
 # What goes wrong
