@@ -126,7 +126,7 @@ $(PAGE_PACKAGES): web/package-lock.json
 	touch $@
 
 web: $(STAMP) $(PAGE_PACKAGES)
-	$(BIN)/python -m bridge.web exports/example $(if $(TASK),--task $(TASK)) $(OPTIONS)
+	$(BIN)/python -m bridge.web exports/asl10 $(if $(TASK),--task $(TASK)) $(OPTIONS)
 
 clean:
 	rm -rf runs/demo exports/demo
