@@ -128,6 +128,7 @@ def open_model(
 
         metadata = read_metadata(path)
         config, runtime = carried_config(metadata, path), FloatView(open_runtime(path))
+        temperature = temperature_of(metadata, path)
         signature = carried_raw(metadata, config)
         raw = None
         if signature is not None:
@@ -136,7 +137,7 @@ def open_model(
             runtime,
             config,
             tuple(metadata["labels"]),
-            temperature_of(metadata, path),
+            temperature,
             raw,
         )
     if is_keras(path):

@@ -111,6 +111,10 @@ SHORTENED: dict[str, tuple[tuple[str, str], ...]] = {
     "python -m benchmarks.static_int8": ((r"$", ' --only "moving average"'),),
     "python -m benchmarks.kinds": ((r"$", " --rounds 2"),),
     "python -m benchmarks.other_models": ((r"$", " --routes keras --rounds 2"),),
+    "python -m benchmarks.fine_tuning": (
+        (r"--signers .* --output", "--signers S01 --output"),
+        (r"$", " --counts 1 --epochs 1 --seeds 0 --base-epochs 1"),
+    ),
     "python -m benchmarks.large_set": ((r"$", " --clips 400 --small 400"),),
     "python -m zipfile": (),
     "python recognize.py": (),
