@@ -107,6 +107,7 @@ SHORTENED: dict[str, tuple[tuple[str, str], ...]] = {
     ),
     "python -m benchmarks.conversion": ((r"$", " --routes litert --rounds 1"),),
     "python -m benchmarks.landmarks": ((r"$", " --rounds 1"),),
+    "python -m benchmarks.raw_signature": ((r"--random \d+", "--random 20 --rounds 5"),),
     "python -m benchmarks.startup": ((r"$", " --rounds 1"),),
     "python -m benchmarks.static_int8": ((r"$", ' --only "moving average"'),),
     "python -m benchmarks.kinds": ((r"$", " --rounds 2"),),
