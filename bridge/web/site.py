@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import json
+import re
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from bridge.errors import ArtifactError
+from bridge.errors import ArtifactError, BridgeError
 from bridge.web.packages import PAGE, packaged_files
 from signbart.files import file_sha256
 from signbart.models.io_spec import RAW_SIGNATURE
@@ -44,7 +45,7 @@ def make_site(model: Path, packages: Path, task: Path | None = None) -> Site:
 
     Args:
         model: The .tflite. What lies beside it is taken along: clips to try out of ``golden.json``,
-            and accuracy out of ``manifest.json``.
+            accuracy out of ``manifest.json``, and what ``MODEL_CARD.md`` says of recognition.
         packages: Holds ``node_modules``.
         task: holistic_landmarker.task; without it the page plays recorded clips only.
 
@@ -65,7 +66,7 @@ def make_site(model: Path, packages: Path, task: Path | None = None) -> Site:
             # Its contents are in its name, so browsers may keep it for ever.
             name = f"model/{path.stem}-{file_sha256(path)[:8]}{path.suffix}"
             files[name], description[key] = path, name
-    description["accuracy"] = _accuracy(model)
+    description["accuracy"], description["recognition"] = _accuracy(model), _recognition(model)
     description["files"] = {name: file_sha256(path) for name, path in sorted(files.items())}
     return Site(files, description)
 
@@ -129,3 +130,16 @@ def _accuracy(model: Path) -> dict[str, Any] | None:
     if not isinstance(percent, float) or not isinstance(clips, int):
         return None
     return {"percent": percent, "clips": clips}
+
+
+def _recognition(model: Path) -> str | None:
+    """What the card beside it says of recognition, if it is the card of this checkpoint."""
+    from bridge.artifact.metadata import read_metadata
+
+    try:
+        card = (model.parent / "MODEL_CARD.md").read_text(encoding="utf-8")
+        known = read_metadata(model)["checkpoint_sha256"] in card
+    except (OSError, ValueError, KeyError, BridgeError):
+        return None
+    section = re.search(r"^## Recognition\n(.+?)(?=^## |\Z)", card, re.DOTALL | re.MULTILINE)
+    return " ".join(section[1].split()) if known and section else None

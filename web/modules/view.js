@@ -180,8 +180,8 @@ export function showHint(text) {
   element('collect-hint').textContent = text;
 }
 
-/** Name, layout, origin and signs of the model. */
-export function showModel(metadata, accuracy) {
+/** Name, layout, origin and signs of the model, and how well it recognises. */
+export function showModel(metadata, {accuracy, recognition}) {
   const {name, labels, preprocessing, scheme, route, checkpoint_sha256: sha256} = metadata;
   const facts = {
     Name: name,
@@ -199,6 +199,8 @@ export function showModel(metadata, accuracy) {
     ...Object.entries(facts).map(([key, value]) =>
       make('div', {}, make('dt', {textContent: key}), make('dd', {textContent: value}))),
   );
+  element('recognition').hidden = !recognition;
+  element('recognition').textContent = recognition ?? '';
   element('all-signs').replaceChildren(
     ...labels.map((text) => make('li', {textContent: text, dir: 'auto'})),
   );

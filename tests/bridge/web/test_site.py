@@ -14,6 +14,7 @@ from pathlib import Path
 
 import pytest
 
+from bridge.artifact.metadata import embed_metadata, read_metadata
 from bridge.errors import ArtifactError, BridgeError
 from bridge.web.__main__ import main
 from bridge.web.folder import write_site
@@ -210,8 +211,6 @@ def test_models_that_it_cannot_run(converted, tmp_path):
 
 
 def test_of_a_folder_it_takes_what_browsers_run_best(tmp_path):
-    from bridge.artifact.metadata import embed_metadata, read_metadata
-
     metadata = read_metadata(EXAMPLE)
     for scheme in ("fp16", "int8", "dynamic_int8"):
         path = tmp_path / f"{scheme}.tflite"
@@ -228,6 +227,19 @@ def test_accuracy_is_that_of_the_very_file(brought, tmp_path):
         file.write(b"\0")
     described = make_site(tmp_path / EXAMPLE.name, brought).description
     assert described["accuracy"] is None and described["clips"] is None
+
+
+def test_recognition_is_what_the_card_of_that_checkpoint_says(brought, tmp_path):
+    assert make_site(EXAMPLE, brought).description["recognition"] is None
+    sha256 = read_metadata(EXAMPLE)["checkpoint_sha256"]
+    shutil.copy(EXAMPLE, tmp_path)
+    for checkpoint, said in ((sha256, "95 % of strangers. Few."), ("another", None)):
+        (tmp_path / "MODEL_CARD.md").write_text(
+            f"# x\n\n## Recognition\n\n95 % of strangers.\nFew.\n\n## Origin\n\n{checkpoint}\n",
+            encoding="utf-8",
+        )
+        site = make_site(tmp_path / EXAMPLE.name, brought)
+        assert site.description["recognition"] == said
 
 
 def test_a_missing_task_says_where_to_get_one(brought, tmp_path):
