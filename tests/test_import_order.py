@@ -12,7 +12,7 @@ REPOSITORY = Path(__file__).resolve().parents[1]
 ORDER = {
     "signbart": [
         "errors extras",
-        "files console",
+        "files console yaml_files",
         "pictures timing",
         "landmarks resampling",
         "models",

@@ -11,6 +11,7 @@ import yaml
 
 from bridge.errors import BridgeError
 from bridge.quantization.schemes import FLOAT
+from signbart.yaml_files import parse_yaml
 
 DEFAULT_FILE = Path(__file__).resolve().with_name("limits.yaml")
 
@@ -65,7 +66,7 @@ def load_limits(
     needs = needs or (BY_VALUE if entry == FLOAT else ON_CLIPS)
     known = [field.name for field in dataclasses.fields(Limits)]
     try:
-        values = yaml.safe_load(Path(path).read_text(encoding="utf-8"))[entry]
+        values = parse_yaml(Path(path).read_text(encoding="utf-8"))[entry]
         unknown = sorted(set(values) - set(known))
         if unknown:
             raise ValueError(f"unknown limit '{unknown[0]}'; known: {', '.join(known)}")

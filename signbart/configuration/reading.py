@@ -27,25 +27,13 @@ import yaml
 from signbart.configuration.augmentation import check_augmentation
 from signbart.configuration.schema import SECTIONS, RunConfig
 from signbart.configuration.shipped import find_config
-from signbart.configuration.values import check_range, coerce, flatten
+from signbart.configuration.values import check_range, coerce, flatten, shown
 from signbart.errors import ConfigError
 from signbart.landmarks.layouts import LAYOUTS, smallest_image_layout
 from signbart.landmarks.own_layout import describe_layout
 from signbart.landmarks.source_file import read_source_layout
 from signbart.models import DEFAULT_KIND, MODEL_KINDS, kind_of
-
-
-class _Loader(yaml.SafeLoader):
-    """YAML in which a key that stands twice is an error; PyYAML's own takes the last silently."""
-
-    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
-        seen = set()
-        for key, _ in node.value:
-            if isinstance(key, yaml.ScalarNode) and key.value in seen:
-                problem = f"key '{key.value}' stands more than once"
-                raise yaml.constructor.ConstructorError(None, None, problem, key.start_mark)
-            seen.add(key.value if isinstance(key, yaml.ScalarNode) else None)
-        return super().construct_mapping(node, deep=deep)
+from signbart.yaml_files import parse_yaml
 
 
 def load_config(path: str | Path, overrides: Sequence[str] = ()) -> RunConfig:
@@ -62,7 +50,7 @@ def load_config(path: str | Path, overrides: Sequence[str] = ()) -> RunConfig:
     """
     path = find_config(path)
     try:
-        tree = yaml.load(path.read_text(encoding="utf-8"), Loader=_Loader)
+        tree = parse_yaml(path.read_text(encoding="utf-8"))
     except OSError as error:
         raise ConfigError(f"cannot read configuration {path}: {error.strerror}") from None
     except (yaml.YAMLError, ValueError) as error:  # ValueError: not UTF-8, or an impossible date
@@ -107,7 +95,7 @@ def from_dict(
         name, source = override.partition("=")[2].strip(), _with_set(source)
     if not isinstance(name, str) or not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9._-]*", name):
         raise ConfigError(
-            f"{source}: name is {name!r}; artifacts are named by it, so it must consist of "
+            f"{source}: name is {shown(name)}; artifacts are named by it, so it must consist of "
             "letters, digits, '.', '_' and '-'"
         )
     tree = _in_sections(tree, source)
@@ -116,7 +104,7 @@ def from_dict(
     kind = tree.get("model", {}).pop("kind", DEFAULT_KIND.name)
     if kind not in MODEL_KINDS:
         raise ConfigError(
-            f"{source}: model.kind is {kind!r}; it must be one of: {', '.join(MODEL_KINDS)}"
+            f"{source}: model.kind is {shown(kind)}; it must be one of: {', '.join(MODEL_KINDS)}"
         )
     classes = {**SECTIONS, "model": MODEL_KINDS[kind].config}
     sections = {
@@ -171,7 +159,9 @@ def _in_sections(tree: Mapping[str, Any], source: str) -> dict[str, dict[str, An
         tree = {**tree, "model": {"kind": tree["model"]}}
     for name, section in tree.items():
         if section is not None and not isinstance(section, Mapping):
-            raise ConfigError(f"{source}: '{name}' must hold keys and values, found {section!r}")
+            raise ConfigError(
+                f"{source}: '{name}' must hold keys and values, found {shown(section)}"
+            )
     return {name: dict(section or {}) for name, section in tree.items()}
 
 
@@ -192,7 +182,7 @@ def _apply_override(tree: dict[str, dict[str, Any]], override: str, source: str)
     if section not in SECTIONS:
         raise ConfigError(f"--set {override!r}: {_unknown_key(section, list(SECTIONS))}")
     try:
-        value = yaml.load(text, Loader=_Loader)
+        value = parse_yaml(text)
     except (yaml.YAMLError, ValueError):
         raise ConfigError(f"--set {override!r}: the value is not valid YAML") from None
     tree.setdefault(section, {})[name] = value

@@ -10,6 +10,8 @@ from signbart.landmarks.layouts import Layout, get_layout
 from signbart.landmarks.own_layout import own_layout
 from signbart.models import DEFAULT_KIND, kind_of
 from signbart.models.fields import (
+    LARGEST,
+    LONGEST,
     NOT_NEGATIVE,
     PROBABILITY,
     SHARE,
@@ -50,7 +52,7 @@ class DataConfig:
     """
 
     layout: str = "kp90"
-    max_frames: int = field(default=64, metadata=positive())
+    max_frames: int = field(default=64, metadata=positive(LONGEST))
     normalization: str = field(default="bbox", metadata={"choices": tuple(NORMALIZATIONS)})
     resample: str = field(
         default="nearest", metadata=unless_default({"choices": tuple(RESAMPLINGS)})
@@ -164,11 +166,11 @@ class TrainConfig:
     scheduler: str = field(default="cosine", metadata={"choices": SCHEDULERS})
     warmup_share: float = field(default=0.15, metadata=unless_default(PROBABILITY))
     plateau_factor: float = field(default=0.1, metadata=in_range(0.0, 1.0, open_high=True))
-    plateau_patience: int = field(default=5, metadata=in_range(0, float("inf")))
+    plateau_patience: int = field(default=5, metadata=in_range(0, LARGEST))
     label_smoothing: float = field(default=0.1, metadata=PROBABILITY)
     grad_clip: float = field(default=1.0, metadata=NOT_NEGATIVE)
-    patience: int = field(default=20, metadata=in_range(0, float("inf")))
-    val_signers: int = field(default=1, metadata=in_range(0, float("inf")))
+    patience: int = field(default=20, metadata=in_range(0, LARGEST))
+    val_signers: int = field(default=1, metadata=in_range(0, LARGEST))
     val_fraction: float = field(default=0.1, metadata=PROBABILITY)
     precision: str = field(default="float32", metadata={"choices": PRECISIONS})
     mixup: float = field(default=0.0, metadata=unless_default(NOT_NEGATIVE))

@@ -9,6 +9,14 @@ from typing import Any
 
 from signbart.errors import ConfigError
 
+_SHOWN = 200  # characters of a value that a message quotes
+
+
+def shown(value: Any) -> str:
+    """A value as a message quotes it: no more of it than helps."""
+    text = repr(value)
+    return text if len(text) <= _SHOWN else f"{text[:_SHOWN]}…"
+
 
 def coerce(value: Any, hint: Any, where: str) -> Any:
     """Returns a value as the annotated type; int is taken for float, nothing else.
@@ -39,7 +47,7 @@ def coerce(value: Any, hint: Any, where: str) -> Any:
         return _coerce_texts(value, where)
     if type(value) is not hint:
         raise ConfigError(
-            f"{where} must be {hint.__name__}, found {value!r} ({type(value).__name__})"
+            f"{where} must be {hint.__name__}, found {shown(value)} ({type(value).__name__})"
         )
     return value
 
@@ -55,10 +63,10 @@ def _coerce_indices(value: Any, where: str) -> tuple[int, ...]:
     """A list of indices, or of groups of them."""
     value = flatten(value)
     if not isinstance(value, (list, tuple)) or not value:
-        raise ConfigError(f"{where} must be a list of landmark indices, found {value!r}")
+        raise ConfigError(f"{where} must be a list of landmark indices, found {shown(value)}")
     for index in value:
         if type(index) is not int:
-            raise ConfigError(f"{where} must hold whole numbers, found {index!r}")
+            raise ConfigError(f"{where} must hold whole numbers, found {shown(index)}")
     if len(set(value)) != len(value):
         twice = next(index for index in value if list(value).count(index) > 1)
         raise ConfigError(f"{where} lists index {twice} more than once")
@@ -68,11 +76,11 @@ def _coerce_indices(value: Any, where: str) -> tuple[int, ...]:
 def _coerce_texts(value: Any, where: str) -> dict[str, str]:
     """Text -> text; null stands for none at all."""
     if not isinstance(value, Mapping | None):
-        raise ConfigError(f"{where} must hold keys and values, found {value!r}")
+        raise ConfigError(f"{where} must hold keys and values, found {shown(value)}")
     for pair in (value or {}).items():
         for text in pair:
             if type(text) is not str:
-                raise ConfigError(f"{where} must pair texts, found {text!r}; put it in quotes")
+                raise ConfigError(f"{where} must pair texts, found {shown(text)}; put it in quotes")
     return dict(value or {})
 
 
@@ -91,13 +99,14 @@ def check_range(value: Any, limits: Mapping[str, Any], where: str) -> None:
         return
     if "choices" in limits and value not in limits["choices"]:
         known = ", ".join(limits["choices"])
-        raise ConfigError(f"{where} is {value!r}; it must be one of: {known}")
+        raise ConfigError(f"{where} is {shown(value)}; it must be one of: {known}")
     if "low" in limits:
         low, high, open_high = limits["low"], limits["high"], limits["open_high"]
         if not (low <= value < high or (value == high and not open_high)):
-            interval = (
-                f"at least {low:g}{' and finite' if open_high else ''}"
-                if high == float("inf")
-                else f"in [{low:g}, {high:g}{')' if open_high else ']'}"
-            )
-            raise ConfigError(f"{where} is {value!r}; it must be {interval}")
+            if type(high) is int:
+                interval = f"at least {low:,}" if value < low else f"at most {high:,}"
+            elif high == float("inf"):
+                interval = f"at least {low:g}{' and finite' if open_high else ''}"
+            else:
+                interval = f"in [{low:g}, {high:g}{')' if open_high else ']'}"
+            raise ConfigError(f"{where} is {shown(value)}; it must be {interval}")

@@ -9,6 +9,7 @@ import yaml
 
 from signbart.errors import ConfigError
 from signbart.landmarks.source import METRES, UNITS, XYZV, SourceLayout
+from signbart.yaml_files import parse_yaml
 
 _KEYS = (
     "landmarks", "count", "channels", "unit", "x", "y", "image_size", "min_confidence", "groups",
@@ -56,7 +57,7 @@ def read_source_layout(path: Path) -> SourceLayout:
 
 def _read_yaml(path: Path) -> dict[str, Any]:
     try:
-        tree = yaml.safe_load(path.read_text(encoding="utf-8-sig"))
+        tree = parse_yaml(path.read_text(encoding="utf-8-sig"))
     except OSError as error:
         raise ConfigError(f"{path}: cannot be read: {error.strerror or error}") from None
     except (yaml.YAMLError, UnicodeDecodeError, RecursionError) as error:

@@ -5,7 +5,15 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 
 from signbart.errors import ConfigError
-from signbart.models.fields import PROBABILITY, in_range, positive
+from signbart.models.fields import (
+    DEEPEST,
+    LONGEST,
+    MOST_CLASSES,
+    PROBABILITY,
+    WIDEST,
+    in_range,
+    positive,
+)
 from signbart.models.io_spec import points_spec
 from signbart.models.kind import Axes, ModelKind, check_joints
 from signbart.models.motion import num_inputs
@@ -37,17 +45,17 @@ class ConvSignBartConfig:
     """
 
     joint_idx: tuple[int, ...] | None = None
-    num_labels: int | None = field(default=None, metadata=positive())
+    num_labels: int | None = field(default=None, metadata=positive(MOST_CLASSES))
     coordinates: int | None = field(default=None, metadata=in_range(2, 3))
     motion: bool = True
-    d_model: int = field(default=144, metadata=positive())
-    blocks_before: int = field(default=3, metadata=positive())
-    blocks_after: int = field(default=2, metadata=positive())
-    kernel_size: int = field(default=9, metadata=positive())
-    expansion: int = field(default=2, metadata=positive())
-    attention_heads: int = field(default=4, metadata=positive())
-    ffn_dim: int = field(default=288, metadata=positive())
-    max_position_embeddings: int = field(default=256, metadata=positive())
+    d_model: int = field(default=144, metadata=positive(WIDEST))
+    blocks_before: int = field(default=3, metadata=positive(DEEPEST))
+    blocks_after: int = field(default=2, metadata=positive(DEEPEST))
+    kernel_size: int = field(default=9, metadata=positive(WIDEST))
+    expansion: int = field(default=2, metadata=positive(WIDEST))
+    attention_heads: int = field(default=4, metadata=positive(WIDEST))
+    ffn_dim: int = field(default=288, metadata=positive(WIDEST))
+    max_position_embeddings: int = field(default=256, metadata=positive(LONGEST))
     dropout: float = field(default=0.3, metadata=PROBABILITY)
     classifier_dropout: float = field(default=0.5, metadata=PROBABILITY)
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
-from signbart.models.fields import PROBABILITY, positive
+from signbart.models.fields import LONGEST, MOST_CLASSES, PROBABILITY, WIDEST, not_stored, positive
 from signbart.models.io_spec import classifier_spec
 from signbart.models.kind import FEATURES, Axes, ModelKind, Published, check_features
 
@@ -30,13 +30,13 @@ class MediapipeGruConfig:
         bidirectional: Whether both layers also read backwards.
     """
 
-    num_features: int = field(default=178, metadata=positive())
-    max_frames: int = field(default=300, metadata=positive())
-    num_labels: int | None = field(default=105, metadata=positive())
-    num_categories: int = field(default=10, metadata=positive())
-    projection_dim: int | None = field(default=None, metadata=positive())
-    hidden1: int = field(default=256, metadata=positive())
-    hidden2: int = field(default=128, metadata=positive())
+    num_features: int = field(default=178, metadata=positive(WIDEST))
+    max_frames: int = field(default=300, metadata=not_stored(positive(LONGEST)))
+    num_labels: int | None = field(default=105, metadata=positive(MOST_CLASSES))
+    num_categories: int = field(default=10, metadata=positive(MOST_CLASSES))
+    projection_dim: int | None = field(default=None, metadata=positive(WIDEST))
+    hidden1: int = field(default=256, metadata=positive(WIDEST))
+    hidden2: int = field(default=128, metadata=positive(WIDEST))
     bidirectional: bool = False
     dropout: float = field(default=0.3, metadata=PROBABILITY)
 

@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-from signbart.models.fields import PROBABILITY, positive
+from signbart.models.fields import DEEPEST, LONGEST, MOST_CLASSES, PROBABILITY, WIDEST, positive
 from signbart.models.io_spec import classifier_spec
 from signbart.models.kind import FEATURES, Axes, ModelKind, Published, check_features
 
@@ -32,14 +32,14 @@ class SignTransformerConfig:
         pooling: One of `POOLINGS`; ``cls`` prepends a learned token, which takes a position.
     """
 
-    num_features: int = field(default=178, metadata=positive())
-    max_frames: int = field(default=300, metadata=positive())
-    num_labels: int | None = field(default=105, metadata=positive())
-    num_categories: int = field(default=10, metadata=positive())
-    d_model: int = field(default=256, metadata=positive())
-    encoder_layers: int = field(default=4, metadata=positive())
-    attention_heads: int = field(default=8, metadata=positive())
-    ffn_dim: int = field(default=1024, metadata=positive())
+    num_features: int = field(default=178, metadata=positive(WIDEST))
+    max_frames: int = field(default=300, metadata=positive(LONGEST))
+    num_labels: int | None = field(default=105, metadata=positive(MOST_CLASSES))
+    num_categories: int = field(default=10, metadata=positive(MOST_CLASSES))
+    d_model: int = field(default=256, metadata=positive(WIDEST))
+    encoder_layers: int = field(default=4, metadata=positive(DEEPEST))
+    attention_heads: int = field(default=8, metadata=positive(WIDEST))
+    ffn_dim: int = field(default=1024, metadata=positive(WIDEST))
     pooling: str = field(default="mean", metadata={"choices": POOLINGS})
     dropout: float = field(default=0.1, metadata=PROBABILITY)
 

@@ -5,7 +5,16 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 
 from signbart.errors import ConfigError
-from signbart.models.fields import PROBABILITY, in_range, positive, unless_default
+from signbart.models.fields import (
+    DEEPEST,
+    LONGEST,
+    MOST_CLASSES,
+    PROBABILITY,
+    WIDEST,
+    in_range,
+    positive,
+    unless_default,
+)
 from signbart.models.io_spec import points_spec
 from signbart.models.kind import Axes, ModelKind, check_joints
 from signbart.models.motion import num_inputs
@@ -41,15 +50,15 @@ class SignBartConfig:
     """
 
     joint_idx: tuple[int, ...] | None = None
-    num_labels: int | None = field(default=None, metadata=positive())
-    d_model: int = field(default=144, metadata=positive())
-    encoder_layers: int = field(default=2, metadata=positive())
-    decoder_layers: int = field(default=2, metadata=positive())
-    encoder_attention_heads: int = field(default=8, metadata=positive())
-    decoder_attention_heads: int = field(default=8, metadata=positive())
-    encoder_ffn_dim: int = field(default=144, metadata=positive())
-    decoder_ffn_dim: int = field(default=144, metadata=positive())
-    max_position_embeddings: int = field(default=256, metadata=positive())
+    num_labels: int | None = field(default=None, metadata=positive(MOST_CLASSES))
+    d_model: int = field(default=144, metadata=positive(WIDEST))
+    encoder_layers: int = field(default=2, metadata=positive(DEEPEST))
+    decoder_layers: int = field(default=2, metadata=positive(DEEPEST))
+    encoder_attention_heads: int = field(default=8, metadata=positive(WIDEST))
+    decoder_attention_heads: int = field(default=8, metadata=positive(WIDEST))
+    encoder_ffn_dim: int = field(default=144, metadata=positive(WIDEST))
+    decoder_ffn_dim: int = field(default=144, metadata=positive(WIDEST))
+    max_position_embeddings: int = field(default=256, metadata=positive(LONGEST))
     dropout: float = field(default=0.1, metadata=PROBABILITY)
     activation_dropout: float = field(default=0.1, metadata=PROBABILITY)
     attention_dropout: float = field(default=0.0, metadata=PROBABILITY)

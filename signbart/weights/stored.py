@@ -6,6 +6,7 @@ nothing that a file holds is executed.
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import struct
 import zipfile
@@ -19,6 +20,7 @@ import numpy as np
 from signbart.configuration.reading import from_dict
 from signbart.configuration.schema import RunConfig
 from signbart.errors import CheckpointError, ConfigError
+from signbart.models.fields import DEEPEST
 from signbart.weights.keras_files import by_torch_name, read_keras_file
 from signbart.weights.state_dicts import cast, find_state_dict, known_names, without_prefix
 from signbart.weights.torch_pickles import BFLOAT16, read_torch_file
@@ -134,6 +136,8 @@ def read_stored(path: str | Path) -> Stored:
         given = parse_header(path, header) if header is not None else ()
         tensors, notes = by_torch_name(arrays, given[0].model if given else None)
         tensors, casts = cast(tensors)
+        if given:
+            check_sizes(path, given[0].model, tensors)
         return Stored(tensors, "a Keras checkpoint", *given, notes=(*notes, *casts))
     else:
         content = read_torch_file(path)
@@ -153,7 +157,9 @@ def read_stored(path: str | Path) -> Stored:
 def _ours(path: Path, arrays: Mapping[str, np.ndarray], metadata: Mapping[str, str]) -> Stored:
     model = {n: t for n, t in arrays.items() if not n.startswith(OPTIMIZER_PREFIX)}
     optimizer = {n.removeprefix(OPTIMIZER_PREFIX): t for n, t in arrays.items() if n not in model}
-    return Stored(model, "a checkpoint of this project", *_parsed(path, metadata), optimizer)
+    config, *given = _parsed(path, metadata)
+    check_sizes(path, config.model, model)
+    return Stored(model, "a checkpoint of this project", config, *given, optimizer)
 
 
 def _parsed(
@@ -183,6 +189,32 @@ def parse_header(path: Path, header: Any) -> tuple[RunConfig, tuple[str, ...], M
     except (KeyError, ValueError, TypeError, AttributeError, ConfigError) as error:
         raise CheckpointError(f"{path}: damaged header: {error}") from None
     return config, class_names, progress
+
+
+def check_sizes(path: Path, config: Any, tensors: Mapping[str, np.ndarray]) -> None:
+    """Refuses a model's configuration that promises more than the tensors beside it have.
+
+    Nobody then builds a network of that size to find out. What fits here may still be wrong: the
+    network compares each tensor.
+
+    Raises:
+        CheckpointError: A size is larger than any axis, or there are more layers than tensors.
+    """
+    longest = max((size for array in tensors.values() for size in array.shape), default=0)
+    for each in dataclasses.fields(config):
+        value, limit = getattr(config, each.name), each.metadata.get("high")
+        if type(value) is not int or type(limit) is not int or "stored" in each.metadata:
+            continue
+        most, found = (
+            (len(tensors), f"{len(tensors)} tensors")
+            if limit == DEEPEST
+            else (longest, f"no tensor longer than {longest}")
+        )
+        if value > most:
+            raise CheckpointError(
+                f"{path} does not fit the model: by its configuration model.{each.name} is "
+                f"{value}, but it holds {found}; get it again"
+            )
 
 
 def _safetensors_metadata(path: Path) -> dict[str, str]:

@@ -92,8 +92,8 @@ def build_model(checkpoint: Checkpoint, config: RunConfig, source: str | Path) -
     Raises:
         CheckpointError: A tensor is missing, unexpected, or of another shape or dtype.
     """
-    model = new_model(config.model)
-    expected = model.state_dict()
+    with torch.device("meta"):  # shapes alone: what does not fit is never built
+        expected = new_model(config.model).state_dict()
     found = checkpoint.tensors
     problems = [f"missing: {name}" for name in expected if name not in found]
     problems += [f"unexpected: {name}" for name in found if name not in expected]
@@ -114,6 +114,7 @@ def build_model(checkpoint: Checkpoint, config: RunConfig, source: str | Path) -
         more = f"\n  … and {len(problems) - len(shown)} more" if len(problems) > len(shown) else ""
         rest = "\n  ".join(shown)
         raise CheckpointError(f"{source} does not fit the model:\n  {rest}{more}")
+    model = new_model(config.model)
     model.load_state_dict(found, strict=True)
     return model.eval()
 

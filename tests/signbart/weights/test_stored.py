@@ -12,11 +12,13 @@ import torch
 from safetensors.torch import save_file, save_model
 from torch import nn
 
+from signbart.configuration.schema import DataConfig, RunConfig
 from signbart.errors import CheckpointError
 from signbart.models.signbart import SignBartConfig
 from signbart.weights.stored import form_of, read_stored
+from signbart_torch.models import new_model
 from signbart_torch.models.signbart.model import SignBart
-from signbart_torch.training.checkpoint import load_model
+from signbart_torch.training.checkpoint import Checkpoint, load_model, save_checkpoint
 
 pytestmark = pytest.mark.filterwarnings("ignore")
 
@@ -332,3 +334,45 @@ def test_keras_2s_functional_model_computes_the_same_here(keras2, name):
     with torch.no_grad():
         other = model(torch.from_numpy(keypoints), torch.from_numpy(mask).int())
     assert np.abs(other.numpy() - logits).max() > 1e-3
+
+
+SHORT = DataConfig(max_frames=20)
+HUGE = {
+    "encoder_layers": 900, "decoder_layers": 900, "encoder_ffn_dim": 16_000,
+    "decoder_ffn_dim": 16_000, "num_labels": 900_000, "max_position_embeddings": 16_000,
+    "d_model": 16_000,
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("size", HUGE)
+def test_sizes_that_no_tensor_has_are_refused_before_anything_is_built(
+    network, tmp_path, size, monkeypatch
+):
+    """Both frameworks read through here; the file itself has 20 KB."""
+    given = dataclasses.replace(SIZES, **{size: HUGE[size]})
+    names = [str(label) for label in range(given.num_labels)]
+    path = tmp_path / "huge.safetensors"
+    save_checkpoint(
+        Checkpoint(network.state_dict(), RunConfig("huge", given, SHORT), tuple(names)), path
+    )
+    monkeypatch.setattr("signbart_torch.training.checkpoint.new_model", None)
+    with pytest.raises(CheckpointError, match=f"does not fit the model.*model.{size} is"):
+        load_model(path)
+
+
+def test_sizes_that_other_tensors_have_build_nothing_either(network, tmp_path, monkeypatch):
+    """One long vector excuses every width; the shapes are then compared without memory."""
+    given = dataclasses.replace(SIZES, d_model=16_000, encoder_ffn_dim=16_000)
+    tensors = {**network.state_dict(), "stray": torch.zeros(16_000)}
+    path = tmp_path / "huge.safetensors"
+    save_checkpoint(Checkpoint(tensors, RunConfig("huge", given, SHORT), ("a", "b", "c")), path)
+    devices = []
+
+    def noted(config):
+        devices.append(torch.get_default_device().type)
+        return new_model(config)
+
+    monkeypatch.setattr("signbart_torch.training.checkpoint.new_model", noted)
+    with pytest.raises(CheckpointError, match="unexpected: stray"):
+        load_model(path)
+    assert devices == ["meta"]
