@@ -39,27 +39,38 @@ def network() -> SignBart:
     return model
 
 
-class Trainer(nn.Module):
-    """As PyTorch Lightning's modules hold a network."""
-
-    def __init__(self, model):
-        super().__init__()
-        self.model = model
-        self.metric = nn.Linear(2, 2)
-
-
 def lightning(model, path):
-    """The keys of a PyTorch Lightning 2 .ckpt; the library itself is not installed here."""
-    torch.save(
-        {
-            "epoch": 3, "global_step": 100, "pytorch-lightning_version": "2.4.0",
-            "state_dict": Trainer(model).state_dict(),
-            "optimizer_states": [torch.optim.AdamW(model.parameters()).state_dict()],
-            "lr_schedulers": [], "callbacks": {"ModelCheckpoint{'monitor': None}": {"best": 0.5}},
-            "hyper_parameters": argparse.Namespace(lr=1e-3, layers=[1, 2]),
-        },
-        path,
+    """By PyTorch Lightning itself: a module that holds the network, something else beside it."""
+    import pytorch_lightning
+
+    class Module(pytorch_lightning.LightningModule):
+        def __init__(self, rate=0.0, layers=(1, 2)):
+            super().__init__()
+            self.save_hyperparameters()
+            self.model = model
+            self.metric = nn.Linear(2, 2)
+
+        def training_step(self, batch, index):
+            return (self.metric(batch[0]) * 0).sum()
+
+        def configure_optimizers(self):
+            return torch.optim.AdamW(self.parameters(), lr=self.hparams.rate, weight_decay=0.0)
+
+    data = torch.utils.data.DataLoader(torch.utils.data.TensorDataset(torch.zeros(2, 2)))
+    trainer = pytorch_lightning.Trainer(
+        max_epochs=1, accelerator="cpu", logger=False, enable_checkpointing=False,
+        enable_progress_bar=False, enable_model_summary=False,
     )  # fmt: skip
+    trainer.fit(Module(), data)
+    trainer.save_checkpoint(path)
+
+
+def accelerated(model, path):
+    """By Accelerate itself, which writes a folder with a .safetensors in it."""
+    import accelerate
+
+    accelerator = accelerate.Accelerator(cpu=True)
+    accelerator.save_model(accelerator.prepare(model), path.parent)
 
 
 def training_loop(model, path):
@@ -77,7 +88,10 @@ def averaged(model, path):
 
 
 def timm(model, path):
-    """The keys of timm's CheckpointSaver; of the plain weights nothing may be taken."""
+    """The keys of timm's CheckpointSaver, which wants another PyTorch than this project.
+
+    Of the plain weights nothing may be taken.
+    """
     other = {name: tensor + 1 for name, tensor in model.state_dict().items()}
     torch.save({"arch": "x", "state_dict": other, "state_dict_ema": model.state_dict()}, path)
 
@@ -104,7 +118,8 @@ FORMS = {
     "whole_module": lambda m, p: torch.save(m, p),
     "legacy.pth": legacy,
     "bare.safetensors": tensors_only,
-    "model.safetensors": lambda m, p: save_model(m, str(p)),
+    "saved.safetensors": lambda m, p: save_model(m, str(p)),
+    "model.safetensors": accelerated,
     "no_ending": lambda m, p: torch.save(m.state_dict(), p),
 }
 
