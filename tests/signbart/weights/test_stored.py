@@ -319,12 +319,16 @@ def keras2(tmp_path_factory):
     model = functional(config)
     rng = np.random.default_rng(5)
     model.set_weights([w + rng.normal(0, 0.05, w.shape) for w in model.get_weights()])
+    keypoints = rng.random((3, 20, 90, 2)).astype(np.float32)
+    mask = (np.arange(20) < np.array([20, 7, 1])[:, None]).astype(np.float32)
+    # As after a training: with an optimizer and its state.
+    model.compile("adam", "mse", run_eagerly=True)
+    inputs = {"keypoints": keypoints, "attention_mask": mask}
+    model.train_on_batch(inputs, np.zeros((3, config.num_labels), np.float32))
     model.save(folder / "final_model.h5")
     model.save_weights(folder / "last.weights.h5")
     model.save_weights(folder / "weights.h5", save_format="h5")
-    keypoints = rng.random((3, 20, 90, 2)).astype(np.float32)
-    mask = (np.arange(20) < np.array([20, 7, 1])[:, None]).astype(np.float32)
-    logits = model({"keypoints": keypoints, "attention_mask": mask}).numpy()
+    logits = model(inputs).numpy()
     weights = sum(w.size for w in model.get_weights()), len(model.get_weights())
     return folder, config, keypoints, mask, logits, weights
 
