@@ -237,7 +237,9 @@ def body_centred(landmarks: np.ndarray, layout: Layout, coordinates: int = 2) ->
     Returns:
         (T, K, D) float32, in torso lengths: x and, where there is one, z turned with the body.
     """
-    neck, base, left, right = (landmarks[:, layout.index(name)].mean(axis=0) for name in BODY_FRAME)
+    joints = landmarks[:, [layout.index(name) for name in BODY_FRAME]]
+    # In float64: the order in which float32 numbers are summed shows, and differs between programs.
+    neck, base, left, right = joints.mean(axis=0, dtype=np.float64).astype(landmarks.dtype)
     torso = max(float(np.linalg.norm(neck - base)), SHORTEST_TORSO)
     across = right - left
     width = float(np.hypot(across[0], across[2]))

@@ -133,7 +133,7 @@ def in_keras(config: RunConfig):
 
 FRAMEWORKS = {"torch": in_torch, "keras": in_keras}
 every_framework = pytest.mark.parametrize("framework", FRAMEWORKS.values(), ids=FRAMEWORKS)
-# Means over frames are summed in another order, and TensorFlow multiplies instead of
+# Means over frames are rounded otherwise, and TensorFlow multiplies instead of
 # dividing by a constant; everything else is the same arithmetic.
 LIMITS = {"metres": 2e-6, "image": 0.0}
 LINEAR_LIMIT = 2e-7
