@@ -243,7 +243,7 @@ def test_nothing_leaves_this_machine(context, served_example):
         """() => new Promise((resolve) => {
           addEventListener('securitypolicyviolation', ({effectiveDirective: name, blockedURI}) =>
             resolve([name, blockedURI]));
-          fetch('https://signbart.invalid/').catch(() => {});
+          fetch('https://signbart.invalid/').catch(() => setTimeout(resolve, 500));
         })"""
     )
     assert refused == ["connect-src", "https://signbart.invalid/"]
