@@ -118,6 +118,7 @@ class Batch:
         indices: (B,) which of the prepared clips they are.
         partners: (B,) int64 labels of what was mixed into each clip, if anything was.
         shares: (B,) float32, from 1/2 to 1: the weight of `labels` against that of `partners`.
+        rows: What it was made of: `make_batch` shows another model the very same clips by them.
     """
 
     keypoints: np.ndarray
@@ -126,6 +127,7 @@ class Batch:
     indices: np.ndarray
     partners: np.ndarray | None = None
     shares: np.ndarray | None = None
+    rows: Rows | None = None
 
     def targets(self, num_classes: int) -> np.ndarray:
         """(B, C) float32: what each clip is of, and of a mixed one both."""
@@ -243,6 +245,7 @@ def make_batch(rows: Rows, config: RunConfig) -> Batch:
         indices=rows.indices,
         partners=None if mixed is None else mixed.clips.labels[mixed.partners],
         shares=None if mixed is None else mixed.shares,
+        rows=rows,
     )
 
 

@@ -32,6 +32,7 @@ TASKS: dict[str, dict[str, tuple[tuple[str, ...], str]]] = {
             ("signbart_torch.qat", "signbart_tf.qat"),
             "train a model on, with int8 arithmetic simulated",
         ),
+        "distill": (("signbart_torch.distill",), "train one from others' answers; PyTorch only"),
     },
     "convert": {
         "convert": (("bridge.convert",), "a checkpoint to verified .tflite and .onnx"),

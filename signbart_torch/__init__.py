@@ -33,6 +33,13 @@ def train_quantized(*args: Any, **options: Any) -> dict[str, Any]:
     return qat.train_quantized(*args, **options)
 
 
+def train_distilled(*args: Any, **options: Any) -> dict[str, Any]:
+    """`compression.distillation.train_distilled`."""
+    from signbart_torch.compression import distillation
+
+    return distillation.train_distilled(*args, **options)
+
+
 def load_checkpoint(path: str | Path) -> Checkpoint:
     """`training.checkpoint.load_checkpoint`."""
     from signbart_torch.training import checkpoint

@@ -53,6 +53,7 @@ def train(
     announce: Callable[[str], None] = lambda text: None,
     data_name: str = "",
     start: Start | None = None,
+    teachers: Mapping[str, Any] | None = None,
 ) -> dict[str, Any]:
     """Trains one model, picks its best epoch on held-out clips, and tests that one.
 
@@ -69,6 +70,7 @@ def train(
         announce: Called once in the main process with what is about to be trained, and on what.
         data_name: How the results name the data.
         start: What to go on from; by default training begins with random weights.
+        teachers: Of a distilled run what identifies them, in JSON containers; the learner has them.
 
     Returns:
         What ``results.json`` holds: split, best epoch, temperature, scores in percent.
@@ -84,8 +86,8 @@ def train(
     config = with_labels(config, clips)
     split = split_clips(clips, config.train, test_signers)
     identity: dict[str, Any] = {"recordings": identify_recordings(clips, split.test_signers)}
-    if start is not None:
-        identity["start"] = dict(start.identity)
+    learned_from = {"start": start and start.identity, "teachers": teachers}
+    identity |= {name: dict(found) for name, found in learned_from.items() if found is not None}
     state = find_run(
         output, config, clips.class_names, identity, resume, framework=framework, load=load
     )
@@ -197,10 +199,9 @@ class _Run:
         prepared = self.start is not None and self.start.preparation is not None
         if self.learner.is_main and "test" in found and not prepared:
             self._keep(best, found["test"])
-        made_from = self.progress.get("made_from")
         outcome: dict[str, Any] = {
             "clips": {name: len(data) for name, data in self.data.items()},
-            **({"made_from": made_from} if made_from else {}),
+            **{k: self.progress[k] for k in ("made_from", "teachers") if k in self.progress},
             "val_signers": list(self.split.val_signers),
             "test_signers": list(self.split.test_signers),
             "epochs": self.progress["epoch"],
@@ -217,8 +218,7 @@ class _Run:
                 "plain": self._scores(self._evaluations(self.learner.evaluator_of(*before))),
             }
             if prepared:
-                found = self._prepared_evaluations(*before)
-                outcome["start"]["prepared"] = self._scores(found)
+                outcome["start"]["prepared"] = self._scores(self._prepared_evaluations(*before))
         return outcome
 
     def _prepared_evaluations(self, checkpoint: Any, source: str | Path) -> dict[str, Evaluation]:

@@ -90,7 +90,7 @@ def record_epoch(progress: dict[str, Any], row: Mapping[str, Any], config: Train
 
 def progress_of_best(progress: Mapping[str, Any]) -> dict[str, Any]:
     """What the best epoch's checkpoint says of the run."""
-    kept = ("epoch", "best", "recordings", "start", "made_from", "temperature")
+    kept = ("epoch", "best", "recordings", "start", "teachers", "made_from", "temperature")
     return {key: progress[key] for key in kept if key in progress}
 
 

@@ -48,6 +48,7 @@ State = TypeVar("State", bound=Resumable)
 _IDENTITY = {
     "recordings": "on other recordings or another division of them",
     "start": "that started from another model",
+    "teachers": "that was distilled otherwise",
 }
 
 
@@ -68,7 +69,8 @@ def find_run(
         config: The run's configuration.
         class_names: The recordings' classes.
         identity: ``recordings``: what identifies them and their division; ``start``, where the run
-            goes on from a trained model: what identifies that. Kept in the checkpoint's progress.
+            goes on from a trained model, and ``teachers``, where it is distilled: what identifies
+            those. Kept in the checkpoint's progress.
         resume: Whether an existing run may be gone on with.
         framework: Trains.
         load: Reads its last checkpoint.

@@ -1,1 +1,1 @@
-"""Quantization-aware training in PyTorch."""
+"""Quantization-aware training and distillation in PyTorch."""

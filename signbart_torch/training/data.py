@@ -10,13 +10,13 @@ import torch
 from torch import Tensor
 
 from signbart import batches
-from signbart.batches import PreparedClips
+from signbart.batches import PreparedClips, Rows
 from signbart.configuration.schema import RunConfig
 
 
 @dataclass(frozen=True)
 class Batch:
-    """`batches.Batch` in tensors; `indices` stays an array.
+    """`batches.Batch` in tensors; `indices` and `rows` stay arrays.
 
     `mixed` are (B,) int64 partners and (B,) float32 shares, where clips were mixed.
     """
@@ -26,6 +26,7 @@ class Batch:
     labels: Tensor  # (B,) int64
     indices: np.ndarray  # (B,)
     mixed: tuple[Tensor, Tensor] | None = None
+    rows: Rows | None = None
 
 
 def training_batches(
@@ -52,4 +53,5 @@ def _tensors(batch: batches.Batch) -> Batch:
         None
         if batch.partners is None
         else (torch.from_numpy(batch.partners), torch.from_numpy(batch.shares)),
+        batch.rows,
     )

@@ -31,15 +31,16 @@ from signbart_torch.training.checkpoint import (
     load_checkpoint,
     save_checkpoint,
 )
-from signbart_torch.training.data import evaluation_batches, training_batches
+from signbart_torch.training.data import training_batches
 from signbart_torch.training.memory import keep_freed_memory
-from signbart_torch.training.objective import Objective, leave_out_unused
+from signbart_torch.training.objective import Distillation, Objective, leave_out_unused
 from signbart_torch.training.optimizer import (
     make_optimizer,
     restore_state,
     state_of,
     trained_parameters,
 )
+from signbart_torch.training.prediction import predict
 from signbart_torch.training.tensorboard_log import EventWriter
 from signbart_torch.training.warm_start import start_of
 from signbart_torch.training.workers import Workers, check_precision, start_workers
@@ -62,6 +63,7 @@ def train(
     *,
     device: str = "auto",
     init: Init | None = None,
+    distillation: Distillation | None = None,
     **options: Any,
 ) -> dict[str, Any]:
     """`lifecycle.train` in PyTorch; see there for what is not listed.
@@ -74,6 +76,7 @@ def train(
         output: Run folder.
         device: ``auto``, ``cpu`` or ``cuda``.
         init: The weights that training starts from; by default random ones.
+        distillation: Changes the loss; `lifecycle.train`'s ``teachers`` identify it.
         options: `lifecycle.train`'s.
 
     Raises:
@@ -92,7 +95,12 @@ def train(
             output,
             framework=TORCH,
             load=load_checkpoint,
-            make_learner=partial(TorchLearner, workers, freeze=init.freeze if init else ()),
+            make_learner=partial(
+                TorchLearner,
+                workers,
+                freeze=init.freeze if init else (),
+                distillation=distillation,
+            ),
             **options,
         )
     finally:
@@ -109,6 +117,7 @@ class TorchLearner(Learner):
         class_names: C labels.
         preparation: Applied to the model that trains, validates and is tested.
         freeze: Parts that are not trained; see `warm_start.frozen_of`.
+        distillation: Changes the loss.
     """
 
     def __init__(
@@ -118,9 +127,12 @@ class TorchLearner(Learner):
         class_names: Sequence[str],
         preparation: Preparation | None,
         freeze: Sequence[str] = (),
+        distillation: Distillation | None = None,
     ):
         self.config, self.class_names, self.workers = config, tuple(class_names), workers
-        self.preparation = preparation
+        self.preparation, self.distillation = preparation, distillation
+        if distillation is not None:
+            distillation.to(workers.device)
         torch.manual_seed(config.train.seed)
         # On its device before the optimizer is made or loaded, whose state follows the parameters.
         self.model = new_model(config.model).to(workers.device)
@@ -195,6 +207,8 @@ class TorchLearner(Learner):
             self.optimizer.zero_grad(set_to_none=True)
             outputs = self._forward(batch.keypoints, batch.attention_mask)
             losses = self.objective(outputs, labels, batch.mixed)
+            if self.distillation is not None:
+                losses = self.distillation(losses, class_scores(outputs), batch)
             # DDP averages gradients over processes; this makes the average the whole batch's mean
             # however many clips each process was given.
             (losses * workers.world_size / sizes).backward()
@@ -278,23 +292,3 @@ class TorchLearner(Learner):
         """See `Learner.wait_for_others`."""
         if self.workers.world_size > 1:
             dist.barrier()
-
-
-@torch.no_grad()
-def predict(
-    model: nn.Module, data: PreparedClips, config: RunConfig, device: torch.device
-) -> np.ndarray | dict[str, np.ndarray]:
-    """The model's outputs on every prepared clip, in their order, in inference mode.
-
-    Returns:
-        Logits (N, C) float32, or of a model with several outputs a dict of such.
-    """
-    model.eval()
-    found: dict[str, np.ndarray] = {}
-    for batch in evaluation_batches(data, config):
-        outputs = model(batch.keypoints.to(device), batch.attention_mask.to(device))
-        lone = isinstance(outputs, Tensor)
-        for name, scored in ({"": outputs} if lone else outputs).items():
-            rows = found.setdefault(name, np.empty((len(data), scored.shape[1]), np.float32))
-            rows[batch.indices] = scored.cpu().numpy()
-    return found[""] if lone else found

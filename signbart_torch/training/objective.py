@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from functools import partial
+from typing import Any, Protocol
 
 import torch
 from torch import Tensor, nn
@@ -14,9 +15,20 @@ from torch.nn import functional as F
 
 from signbart.configuration.schema import RunConfig
 from signbart_torch.models import class_scores
+from signbart_torch.training.data import Batch
 
 # (B,) labels of what each clip was mixed with, and (B,) the clip's own share, from 1/2 to 1.
 Mixed = tuple[Tensor, Tensor]
+
+
+class Distillation(Protocol):
+    """Lets a model learn from what others make of the same clips."""
+
+    def to(self, device: torch.device) -> Any:
+        """Moves the others there."""
+
+    def __call__(self, losses: Tensor, logits: Tensor, batch: Batch) -> Tensor:
+        """The sum over a batch, of the sum of ordinary losses and the model's logits (B, C)."""
 
 
 class Objective:

@@ -77,6 +77,7 @@ SHORTENED: dict[str, tuple[tuple[str, str], ...]] = {
     ),
     "python -m signbart_tf.loso": ((r"$", " --signers P01 P02 --set train.epochs=1"),),
     "python -m signbart_torch.qat": ((r"$", " --epochs 1"),),
+    "python -m signbart_torch.distill": ((r"$", " --set train.epochs=1"),),
     "torchrun": ((r"$", " --set train.epochs=1"),),
     "python -m signbart_tf.qat": ((r"$", " --epochs 1"),),
     "python -m signbart_tf.train": ((r"$", " --set train.epochs=1"),),
