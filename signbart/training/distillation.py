@@ -97,8 +97,8 @@ def _require_same_inputs(teacher: RunConfig, student: RunConfig, source: str | P
     if teacher.coordinates > student.augmented_coordinates:
         raise ConfigError(
             f"{source} takes depth, which this configuration's clips do not keep: it takes x and y "
-            "and turns no body through its depth; set augment.yaw_degrees or pitch_degrees, or take "
-            "a teacher of x and y"
+            "and turns no body through its depth; set augment.yaw_degrees or pitch_degrees, or "
+            "take a teacher of x and y"
         )
 
 
