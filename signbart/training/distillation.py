@@ -22,6 +22,7 @@ if TYPE_CHECKING:
 
 # What has to be the student's own: clips are prepared and augmented once for all models.
 _SHARED = ("layout", "max_frames", "resample", "normalization")
+_MARKED = "the clips marked test"
 
 
 @dataclass(frozen=True)
@@ -96,8 +97,8 @@ def _require_same_inputs(teacher: RunConfig, student: RunConfig, source: str | P
     if teacher.coordinates > student.augmented_coordinates:
         raise ConfigError(
             f"{source} takes depth, which this configuration's clips do not keep: it takes x and y "
-            "and turns no body through its depth; set augment.yaw_degrees, as the teacher's own "
-            f"configuration does ({teacher.augment.yaw_degrees:g}), or model.coordinates=3"
+            "and turns no body through its depth; set augment.yaw_degrees or pitch_degrees, or "
+            "take a teacher of x and y"
         )
 
 
@@ -112,17 +113,14 @@ def seen_by(teacher: Resumable, clips: ClipSet, test_signers: Sequence[str]) -> 
     Returns:
         Their names; of clips marked ``test`` those words.
     """
-    progress = teacher.progress
-    recordings = progress.get("recordings", {})
-    unseen = set(recordings.get("test_signers", ())) - set(
-        progress.get("teachers", {}).get("seen", ())
-    )
-    if test_signers:
-        return [name for name in test_signers if name not in unseen]
-    # Marked clips are held out of any training on these recordings that names no signers.
-    same = recordings.get("fingerprint") == clips.fingerprint() and not recordings["test_signers"]
+    recordings = teacher.progress.get("recordings", {})
+    unseen = set(recordings.get("test_signers", ()))
+    if not unseen and recordings.get("fingerprint") == clips.fingerprint():
+        unseen = {_MARKED}  # what training that names no signers holds out of these recordings
+    unseen -= set(teacher.progress.get("teachers", {}).get("seen", ()))
     marked = any(clip.split == "test" for clip in clips.clips)
-    return ["the clips marked test"] if marked and not same else []
+    tested = test_signers or ([_MARKED] if marked else [])
+    return [name for name in tested if name not in unseen]
 
 
 def require_unseen(seen: Sequence[str], source: str | Path) -> None:

@@ -269,6 +269,8 @@ def test_clips_that_are_marked_for_testing(tiny_clips, trained):
     recordings = {"fingerprint": marked.fingerprint(), "test_signers": []}
     same = dataclasses.replace(teacher, progress={"recordings": recordings})
     assert seen_by(same, marked, []) == [] == seen_by(teacher, tiny_clips, [])
+    taught = {"recordings": recordings, "teachers": {"seen": ["the clips marked test"]}}
+    assert seen_by(dataclasses.replace(teacher, progress=taught), marked, [])
 
 
 def test_a_teacher_of_other_inputs(fit, trained, student, tiny_config, tmp_path):
