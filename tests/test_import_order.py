@@ -12,7 +12,7 @@ REPOSITORY = Path(__file__).resolve().parents[1]
 ORDER = {
     "signbart": [
         "errors extras",
-        "files console yaml_files",
+        "files console yaml_files archives",
         "pictures timing",
         "landmarks resampling",
         "models",

@@ -20,6 +20,7 @@ from typing import Any
 from bridge.artifact.raw_signature import RawSignature
 from bridge.errors import ArtifactError
 from signbart import __version__
+from signbart.archives import open_zip
 from signbart.configuration.reading import from_dict
 from signbart.configuration.schema import RunConfig
 from signbart.models import DEFAULT_KIND, MODEL_KINDS, io_spec
@@ -36,6 +37,7 @@ PACKAGES = (
 _JSON, _LABELS = "metadata.json", "labels.txt"
 _FORMAT = "signbart-artifact-1"
 _IDENTIFIER = b"TFL3"  # of the flatbuffer, behind the offset of its root
+_LONGEST = 64 << 20  # bytes of metadata; a million labels have some 20 million
 # A fixed time stamp, so that the same conversion gives the same bytes.
 _EPOCH = (1980, 1, 1, 0, 0, 0)
 
@@ -223,7 +225,12 @@ def _read_text(path: Path) -> str:
         except Exception as error:  # protobuf's DecodeError has no common base
             raise ValueError(str(error)) from None
         return {entry.key: entry.value for entry in properties}[_JSON]
-    with zipfile.ZipFile(path) as file:
+    with open_zip(path, ArtifactError) as file:
+        if file.getinfo(_JSON).file_size > _LONGEST:
+            raise ArtifactError(
+                f"{path}: its metadata would unpack to {file.getinfo(_JSON).file_size:,} bytes, "
+                f"more than {_LONGEST:,}; get the file again"
+            )
         return file.read(_JSON).decode()
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import zipfile
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,6 +11,7 @@ import numpy as np
 
 from bridge.errors import ArtifactError, BridgeError
 from bridge.verification import MIN_SAMPLES
+from signbart.archives import UNREADABLE, open_npz
 from signbart.models.io_spec import ATTENTION_MASK, KEYPOINTS, LANDMARKS, NUM_FRAMES
 
 if TYPE_CHECKING:
@@ -133,11 +133,11 @@ def read_sample(path: str | Path) -> Sample:
         ArtifactError: The file cannot be read, or lacks an input.
     """
     try:
-        with np.load(path, allow_pickle=False) as arrays:
+        with open_npz(Path(path), ArtifactError) as arrays:
             raw = LANDMARKS in arrays
             names = (LANDMARKS, NUM_FRAMES) if raw else (KEYPOINTS, ATTENTION_MASK)
             inputs = {name: arrays[name] for name in names}
-    except (OSError, KeyError, ValueError, zipfile.BadZipFile) as error:
+    except UNREADABLE as error:
         raise ArtifactError(
             f"{path} does not hold the arrays {KEYPOINTS} and {ATTENTION_MASK}: {error}"
         ) from None

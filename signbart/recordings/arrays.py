@@ -5,14 +5,12 @@ Legend: N clips, T frames, K landmarks, D numbers a landmark, F numbers a frame.
 
 from __future__ import annotations
 
-import tokenize
-import zipfile
-import zlib
 from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
 
+from signbart.archives import UNREADABLE, check_promise, open_npz
 from signbart.errors import ClipError
 from signbart.recordings.recording import Contents, Recording
 
@@ -22,11 +20,6 @@ MASKS = ("mask", "keypoint_mask", "confidence", "scores", "keypoint_score")
 LABELS = ("label", "class", "y", "labels", "sign", "gloss")
 SIGNERS = ("signer", "user", "signers", "participant_id", "signer_id")
 _WHOLE = 64  # a scalar field that is longer than this is none
-# What reading a damaged .npz may raise.
-UNREADABLE = (
-    ArithmeticError, EOFError, LookupError, MemoryError, NotImplementedError, OSError, RuntimeError,
-    SyntaxError, TypeError, ValueError, tokenize.TokenError, zipfile.BadZipFile, zlib.error,
-)  # fmt: skip
 
 
 def read_array(path: Path) -> np.ndarray:
@@ -36,6 +29,8 @@ def read_array(path: Path) -> np.ndarray:
         ClipError: The file cannot be read, or holds something else.
     """
     try:
+        with path.open("rb") as file:
+            check_promise(str(path), file, path.stat().st_size, ClipError)
         array = np.load(path, allow_pickle=False)
     except OSError as error:
         raise ClipError(f"{path}: cannot be read: {error.strerror or error}") from None
@@ -96,7 +91,7 @@ def _load(path: Path) -> tuple[dict[str, np.ndarray], str]:
     """The arrays of numbers and texts, and in words which others there are."""
     arrays, unread = {}, []
     try:
-        with np.load(path, allow_pickle=False) as archive:
+        with open_npz(path, ClipError) as archive:
             for name in archive.files:
                 try:
                     array = archive[name]

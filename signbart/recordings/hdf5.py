@@ -13,6 +13,7 @@ from typing import Any
 
 import numpy as np
 
+from signbart.archives import check_unpacked
 from signbart.errors import ClipError
 from signbart.extras import explain_missing
 from signbart.recordings.arrays import MASKS, POINTS, masked
@@ -35,12 +36,27 @@ def read_hdf5(path: Path) -> Contents:
     found: list[Recording | ClipError] = []
     try:
         with h5py.File(path, "r") as file:
+            _check_size(path, file)
             _collect(path, file, (), found)
     except (OSError, RuntimeError, ValueError, KeyError) as error:
         raise ClipError(f"{path}: not a readable HDF5 file: {str(error)[:120]}") from None
     if not found:
         raise ClipError(f"{path}: holds no dataset of landmarks (T, K, 2 or 3)")
     return Contents(found, total=len(found))
+
+
+def _check_size(path: Path, file: Any) -> None:
+    """Refuses a file whose datasets are far larger than it: what was never written is 0."""
+    import h5py
+
+    sizes = []
+
+    def add(name: str, node: Any) -> None:
+        if isinstance(node, h5py.Dataset) and node.dtype.kind in "fiub" and node.shape is not None:
+            sizes.append(0 if _elsewhere(node) else node.nbytes)
+
+    file.visititems(add)
+    check_unpacked(path, sum(map(int, sizes)), ClipError)
 
 
 def _collect(path: Path, group: Any, place: tuple[str, ...], found: list) -> None:

@@ -34,7 +34,7 @@ def map_stored(path: Path, name: str) -> np.memmap | None:
 
     Raises:
         ClipError: The array is not as large as it says, or larger than the file.
-        Exception: One of `arrays.UNREADABLE`: the file is cut or damaged.
+        Exception: One of `archives.UNREADABLE`: the file is cut or damaged.
     """
     with zipfile.ZipFile(path) as archive, path.open("rb") as file:
         member = archive.getinfo(f"{name}.npy")

@@ -12,9 +12,9 @@ from pathlib import Path
 
 import numpy as np
 
+from signbart.archives import UNREADABLE, open_npz
 from signbart.errors import ClipError
 from signbart.landmarks.source import SourceLayout
-from signbart.recordings.arrays import UNREADABLE
 from signbart.recordings.mapped import MappedFrames, MappedLandmarks, map_stored, scaled
 from signbart.recordings.names import UNKNOWN_SIGNER
 from signbart.recordings.packed import OPTIONAL, REQUIRED, Packed
@@ -128,7 +128,7 @@ def _load_arrays(path: Path) -> dict[str, np.ndarray]:
     arrays = {}
     name = ""
     try:
-        with np.load(path, allow_pickle=False) as archive:
+        with open_npz(path, ClipError) as archive:
             missing = [name for name in REQUIRED if name not in archive.files]
             if missing:
                 raise ClipError(

@@ -17,6 +17,7 @@ from typing import Any
 
 import numpy as np
 
+from signbart.archives import check_unpacked
 from signbart.errors import ClipError
 from signbart.extras import explain_missing
 from signbart.landmarks.source import SourceLayout
@@ -65,6 +66,10 @@ def _load(path: Path) -> dict[str, np.ndarray]:
     try:
         with path.open("rb") as file:
             parquets = file.read(4) == PARQUET
+        if parquets:
+            about = parquet.read_metadata(path)
+            # A column of one value takes no room in the file, and 8 bytes a row here.
+            check_unpacked(path, 8 * about.num_rows * about.num_columns, ClipError)
         table = parquet.read_table(path) if parquets else csv.read_csv(path)
     except (pyarrow.ArrowException, OSError) as error:
         reason = getattr(error, "strerror", None) or error

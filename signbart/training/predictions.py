@@ -17,6 +17,7 @@ from typing import Any
 
 import numpy as np
 
+from signbart.archives import UNREADABLE, open_npz
 from signbart.console import NOT_RUN
 from signbart.errors import SignBartError
 from signbart.files import atomic_write, file_sha256, make_folder, write_text
@@ -152,9 +153,9 @@ def read_predictions(folder: Path, model: str, sha256: str | None = None) -> Pre
         return None
     path = folder / _PREDICTIONS / f"{model}.npz"
     try:
-        with np.load(path, allow_pickle=False) as arrays:
+        with open_npz(path, SignBartError) as arrays:
             labels, logits = arrays["labels"], arrays["logits"]
-    except (OSError, ValueError, KeyError):
+    except UNREADABLE:
         raise SignBartError(
             f"{path} is missing or damaged; remove {folder} and evaluate again"
         ) from None

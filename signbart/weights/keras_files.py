@@ -19,6 +19,7 @@ from typing import Any
 
 import numpy as np
 
+from signbart.archives import check_unpacked, open_zip
 from signbart.errors import CheckpointError
 from signbart.models.signbart import SignBartConfig
 from signbart.weights.rules import ABSENT, Rule, rules_of
@@ -45,13 +46,14 @@ def read_keras_file(path: Path) -> tuple[dict[str, np.ndarray], dict[str, Any] |
     try:
         header, content = None, path
         if zipfile.is_zipfile(path):
-            with zipfile.ZipFile(path) as archive:
+            with open_zip(path, CheckpointError) as archive:
                 if archive.getinfo(_WEIGHTS).file_size > _EXPANDED * path.stat().st_size:
                     raise ValueError("it unpacks to far more than it is")
                 content = io.BytesIO(archive.read(_WEIGHTS))
                 if HEADER in archive.namelist():
                     header = archive.read(HEADER)
         arrays: dict[str, np.ndarray] = {}
+        sizes: list[int] = []
 
         def visit(name: str, node: Any) -> None:
             if not isinstance(node, h5py.Dataset) or name.startswith(_OTHERS):
@@ -62,6 +64,8 @@ def read_keras_file(path: Path) -> tuple[dict[str, np.ndarray], dict[str, Any] |
             if node.dtype.kind in "fiub" and node.shape is not None:
                 if node.nbytes > _EXPANDED * path.stat().st_size:
                     raise ValueError(f"{name} is larger than the file")
+                sizes.append(int(node.nbytes))
+                check_unpacked(path, sum(sizes), CheckpointError)
                 arrays[name] = node[()]
 
         with h5py.File(content, "r") as file:

@@ -18,11 +18,12 @@ import h5py
 import keras
 import numpy as np
 
+from signbart.archives import open_zip
 from signbart.configuration.schema import RunConfig
 from signbart.errors import CheckpointError
 from signbart.files import atomic_write, make_folder
 from signbart.weights.keras_files import HEADER
-from signbart.weights.stored import parse_header
+from signbart.weights.stored import parse_header, read_stored
 from signbart_tf.models import new_model
 
 _OPTIMIZER = "optimizer/vars"
@@ -115,7 +116,7 @@ def load_checkpoint(path: str | Path) -> Checkpoint:
     optimizer: list[np.ndarray] = []
     try:
         if ending == ".keras":
-            with zipfile.ZipFile(path) as archive:
+            with open_zip(path, CheckpointError) as archive:
                 header = json.loads(archive.read(HEADER))
         else:
             with h5py.File(path) as file:
@@ -123,6 +124,7 @@ def load_checkpoint(path: str | Path) -> Checkpoint:
                 group = file.get(_OPTIMIZER, {})
                 optimizer = [group[str(index)][()] for index in range(len(group))]
         config, class_names, progress = parse_header(path, header)
+        read_stored(path)  # compares sizes with the tensors, before Keras makes any room
         model = new_model(config.model)
         if ending == ".keras":
             # Weights alone: nothing in the archive gets to say which classes are made.

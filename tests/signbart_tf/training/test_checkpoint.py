@@ -128,6 +128,15 @@ def rewritten(path, header: str | None):
                 file.attrs["signbart.json"] = header
 
 
+def test_sizes_that_no_tensor_has_build_nothing(path, config, monkeypatch):
+    header = {"config": config.to_dict(), "class_names": list(LABELS)}
+    header["config"]["model"]["max_position_embeddings"] = 16_000
+    rewritten(path, json.dumps(header))
+    monkeypatch.setattr("signbart_tf.training.checkpoint.new_model", None)
+    with pytest.raises(CheckpointError, match=r"model\.max_position_embeddings is 16000"):
+        load_model(path)
+
+
 def test_a_file_that_keras_wrote_alone_has_no_header(path):
     rewritten(path, None)
     with pytest.raises(CheckpointError, match="is no Keras checkpoint of this project"):
