@@ -20,8 +20,8 @@ import numpy as np
 
 from signbart.errors import SignBartError
 
-# Packed data sets unpack to 1.2 to 1.5 times their size, float32 clips of 16 frames padded with zeros
-# to 400 to 26 times; deflate reaches 1,000 with zeros alone.
+# Packed data sets unpack to 1.2 to 1.5 times their size, clips of 16 frames padded to 400 with
+# zeros to 26 times; deflate reaches 1,000 with zeros alone.
 _MOST_TIMES = 100
 _FLOOR = 64 << 20  # bytes that any file may unpack to
 
