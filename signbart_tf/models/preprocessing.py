@@ -46,7 +46,7 @@ class Preprocessing(keras.layers.Layer):
         self.raw_frames, self.max_frames = raw_frames, config.data.max_frames
         self.num_landmarks = layout.num_keypoints
         self.in_metres = layout.unit == "metres"
-        self.linear = getattr(config.data, "resample", "nearest") == "linear"
+        self.linear = config.data.resample == "linear"
         order = list(range(config.num_keypoints))
         self.group_sizes = []
         if self.normalization.startswith("bbox"):  # a group's keypoints side by side

@@ -45,7 +45,7 @@ class Preprocessing(nn.Module):
         self.coordinates, self.features = config.coordinates, config.takes_features
         self.raw_frames, self.max_frames = raw_frames, config.data.max_frames
         self.in_metres = layout.unit == "metres"
-        self.linear = getattr(config.data, "resample", "nearest") == "linear"
+        self.linear = config.data.resample == "linear"
         order = list(range(config.num_keypoints))
         self.group_sizes = []
         if self.normalization.startswith("bbox"):  # a group's keypoints side by side
