@@ -74,8 +74,9 @@ def packaged_files(folder: Path) -> dict[str, Path]:
 
 
 def _remedy(folder: Path) -> str:
+    folder = folder.resolve()  # npm refuses links
     command = f"npm ci --prefix {folder}"
-    if folder.resolve() != _CHECKOUT:
+    if folder != _CHECKOUT:
         lists = " ".join(str(PAGE / name) for name in _LISTS)
         command = f"mkdir -p {folder} && cp {lists} {folder} && {command}"
     return f"they come by: {command}"

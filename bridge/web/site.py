@@ -102,7 +102,7 @@ def check_model(path: Path) -> dict[str, Any]:
 
     from bridge.artifact.metadata import carried_config, read_metadata
 
-    if path.suffix != ".tflite":
+    if path.exists() and path.suffix != ".tflite":
         raise ArtifactError(f"{path}: the page runs a .tflite; name one, or a folder with one")
     metadata = read_metadata(path)
     carried_config(metadata, path)

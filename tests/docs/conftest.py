@@ -90,6 +90,9 @@ class Workspace:
         """Makes what a reader of this command brings along, or has made on the page before."""
         folder = self.folder
         needs = {name for name in MADE if name in line}
+        if "bridge.web" in line:
+            needs.add("exports/signs/")
+            self.follow(_first("npm ci"))
         if needs & {"exports/signs/", "LSA-64.pth", "runs/signs/"}:
             self.follow(_first("python -m signbart_torch.train"))
         if "runs/signs_keras/" in needs:
@@ -116,8 +119,6 @@ class Workspace:
                 self.follow(_first("python -m signbart.video", "--assemble-task"))
         if "landmarks" in line and "videos" not in line:
             self.follow(_first("python -m signbart.video", "videos"))
-        if "bridge.web" in line:
-            self.follow(_first("npm ci"))
         if "recognize" in needs:
             snippet = next(b for b in all_blocks("python") if b.page == "docs/deployment.md")
             (folder / "recognize.py").write_text(snippet.text, encoding="utf-8")

@@ -96,7 +96,7 @@ SHORTENED: dict[str, tuple[tuple[str, str], ...]] = {
     "python -m bridge.report": (),
     # It would serve until it is interrupted.
     "python -m bridge.web": ((r"^(?!.*--build).*$", r"\g<0> --build page"),),
-    "npm ci": (),
+    "npm ci": ((r"--prefix web", '--prefix "$(realpath web)"'),),  # it refuses links
     "python -m bridge.parity": (),
     "python -m bridge.quantize": (),
     "python -m bridge.weight_map": (),

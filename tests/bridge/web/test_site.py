@@ -206,7 +206,7 @@ def test_models_that_it_cannot_run(converted, tmp_path):
     with pytest.raises(ArtifactError, match=r"runs a \.tflite"):
         check_model(converted.path("onnx", ".onnx"))
     with pytest.raises(ArtifactError, match="no artifact at"):
-        check_model(tmp_path / "none.tflite")
+        check_model(tmp_path / "none")
     assert choose_model(converted.folder).suffix == ".tflite"
 
 
