@@ -17,6 +17,7 @@ from typing import Any
 
 import numpy as np
 
+from signbart.class_names import check_class_names
 from signbart.configuration.reading import from_dict
 from signbart.configuration.schema import RunConfig
 from signbart.errors import CheckpointError, ConfigError
@@ -180,10 +181,13 @@ def parse_header(path: Path, header: Any) -> tuple[RunConfig, tuple[str, ...], M
     """
     try:
         config = from_dict(header["config"], source=f"{path} (header)")
-        class_names = tuple(header["class_names"])
+        classes = config.model.num_labels
+        if classes is None:
+            raise ValueError("its configuration does not say how many classes there are")
+        class_names = check_class_names(
+            header["class_names"], "its labels", ValueError, classes=classes
+        )
         progress = header.get("progress", {})
-        if len(class_names) != config.model.num_labels:
-            raise ValueError(f"{len(class_names)} labels for {config.model.num_labels} classes")
         if not isinstance(progress, dict):
             raise ValueError("its progress holds no keys")
     except (KeyError, ValueError, TypeError, AttributeError, ConfigError) as error:
