@@ -17,6 +17,7 @@ from typing import Any
 
 import numpy as np
 
+from signbart.archives import check_unpacked
 from signbart.class_names import check_class_names
 from signbart.configuration.reading import from_dict
 from signbart.configuration.schema import RunConfig
@@ -136,7 +137,7 @@ def read_stored(path: str | Path) -> Stored:
         arrays, header = read_keras_file(path)
         given = parse_header(path, header) if header is not None else ()
         tensors, notes = by_torch_name(arrays, given[0].model if given else None)
-        tensors, casts = cast(tensors)
+        tensors, casts = _cast(path, tensors)
         if given:
             check_sizes(path, given[0].model, tensors)
         return Stored(tensors, "a Keras checkpoint", *given, notes=(*notes, *casts))
@@ -151,8 +152,15 @@ def read_stored(path: str | Path) -> Stored:
             raise CheckpointError(f"{path} is damaged, or no checkpoint: {error}") from None
         form = "a PyTorch checkpoint"
     tensors, notes = without_prefix(tensors, known_names())
-    tensors, casts = cast(tensors)
+    tensors, casts = _cast(path, tensors)
     return Stored(tensors, form, notes=(*found, *notes, *casts))
+
+
+def _cast(path: Path, tensors: Mapping[str, np.ndarray]) -> tuple[dict[str, np.ndarray], list[str]]:
+    """As `cast`, unless the copies are far more than the file: any number may view one storage."""
+    size = sum(array.size * max(array.itemsize, 4) for array in tensors.values())
+    check_unpacked(path, size, CheckpointError)
+    return cast(tensors)
 
 
 def _ours(path: Path, arrays: Mapping[str, np.ndarray], metadata: Mapping[str, str]) -> Stored:
