@@ -210,13 +210,16 @@ def check_sizes(path: Path, config: Any, tensors: Mapping[str, np.ndarray]) -> N
     network compares each tensor.
 
     Raises:
-        CheckpointError: A size is larger than any axis, or there are more layers than tensors.
+        CheckpointError: A size is larger than any axis, there are more layers than tensors, or
+            fewer numbers than square matrices in so many layers have.
     """
+    layers = 0
     longest = max((size for array in tensors.values() for size in array.shape), default=0)
     for each in dataclasses.fields(config):
         value, limit = getattr(config, each.name), each.metadata.get("high")
         if type(value) is not int or type(limit) is not int or "stored" in each.metadata:
             continue
+        layers += value if limit == DEEPEST else 0
         most, found = (
             (len(tensors), f"{len(tensors)} tensors")
             if limit == DEEPEST
@@ -227,6 +230,14 @@ def check_sizes(path: Path, config: Any, tensors: Mapping[str, np.ndarray]) -> N
                 f"{path} does not fit the model: by its configuration model.{each.name} is "
                 f"{value}, but it holds {found}; get it again"
             )
+    # Every kind of layer has a matrix of the model's width, or a larger one.
+    least = layers * getattr(config, "d_model", 0) ** 2
+    numbers = sum(array.size for array in tensors.values())
+    if least > numbers:
+        raise CheckpointError(
+            f"{path} does not fit the model: by its configuration it has more than {least:,} "
+            f"numbers, but it holds {numbers:,}; get it again"
+        )
 
 
 def _safetensors_metadata(path: Path) -> dict[str, str]:

@@ -377,9 +377,19 @@ def test_many_views_of_one_storage_are_not_copied(tmp_path, monkeypatch):
         read_stored(path)
 
 
+def test_one_long_tensor_does_not_excuse_wide_layers(network, tmp_path, monkeypatch):
+    """What Keras, which has no shapes without memory, is kept from."""
+    given = dataclasses.replace(SIZES, d_model=16_000)
+    tensors = {**network.state_dict(), "stray": torch.zeros(16_000)}
+    path = tmp_path / "huge.safetensors"
+    save_checkpoint(Checkpoint(tensors, RunConfig("huge", given, SHORT), ("a", "b", "c")), path)
+    with pytest.raises(CheckpointError, match=r"it has more than 768,000,000 numbers, but it hold"):
+        read_stored(path)
+
+
 def test_sizes_that_other_tensors_have_build_nothing_either(network, tmp_path, monkeypatch):
     """One long vector excuses every width; the shapes are then compared without memory."""
-    given = dataclasses.replace(SIZES, d_model=16_000, encoder_ffn_dim=16_000)
+    given = dataclasses.replace(SIZES, d_model=32, encoder_ffn_dim=16_000)
     tensors = {**network.state_dict(), "stray": torch.zeros(16_000)}
     path = tmp_path / "huge.safetensors"
     save_checkpoint(Checkpoint(tensors, RunConfig("huge", given, SHORT), ("a", "b", "c")), path)
