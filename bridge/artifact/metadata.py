@@ -24,7 +24,9 @@ from signbart.archives import open_zip
 from signbart.class_names import check_class_names
 from signbart.configuration.reading import from_dict
 from signbart.configuration.schema import RunConfig
+from signbart.configuration.values import shown
 from signbart.models import DEFAULT_KIND, MODEL_KINDS, io_spec
+from signbart.models.fields import LONGEST
 from signbart.models.io_spec import IOSpec, class_output
 from signbart.models.kind import ModelKind
 from signbart.preprocessing import BOX_MARGIN, describe_steps, joint_groups
@@ -120,11 +122,21 @@ def describe_raw(raw: RawSignature) -> dict[str, Any]:
 
 
 def carried_raw(metadata: dict[str, Any], config: RunConfig) -> RawSignature | None:
-    """The second signature that an artifact says it has; None where it has none."""
+    """The second signature that an artifact says it has; None where it has none.
+
+    Raises:
+        ArtifactError: It takes no number of frames, or more than any clip has.
+    """
     known = metadata.get("raw")
     if not known:
         return None
-    return RawSignature(config, known["frames"], temperature_of(metadata, config.name))
+    frames = known.get("frames") if isinstance(known, dict) else None
+    if type(frames) is not int or not 1 <= frames <= LONGEST:
+        raise ArtifactError(
+            f"{config.name}: raw.frames of its metadata is {shown(frames)}; it must be a whole "
+            f"number from 1 to {LONGEST:,}"
+        )
+    return RawSignature(config, frames, temperature_of(metadata, config.name))
 
 
 # What `versions` adds of itself.

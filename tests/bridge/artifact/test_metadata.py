@@ -11,6 +11,7 @@ import pytest
 from bridge.artifact.metadata import (
     build_metadata,
     carried_config,
+    carried_raw,
     embed_metadata,
     read_metadata,
     versions,
@@ -146,6 +147,12 @@ def test_sizes_in_an_artifact_are_bounded(plain, metadata):
     embed_metadata(plain, metadata)
     with pytest.raises(SignBartError, match=r"model\.encoder_layers is 1000000000.*at most 1,000"):
         carried_config(read_metadata(plain), plain)
+
+
+@pytest.mark.parametrize("raw", [{"frames": 2**63}, {"frames": 0}, {"frames": "9"}, {"a": 1}, [1]])
+def test_frames_of_raw_landmarks_are_bounded(config, metadata, raw):
+    with pytest.raises(ArtifactError, match=r"raw\.frames of its metadata is .* 1 to 16,384"):
+        carried_raw(metadata | {"raw": raw}, config)
 
 
 def test_the_temperature_travels_with_the_artifact(tmp_path):
