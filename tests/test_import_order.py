@@ -12,7 +12,7 @@ REPOSITORY = Path(__file__).resolve().parents[1]
 ORDER = {
     "signbart": [
         "errors extras",
-        "files console yaml_files archives",
+        "files console yaml_files archives class_names",
         "pictures timing",
         "landmarks resampling",
         "models",

@@ -13,7 +13,7 @@ import json
 import platform
 import zipfile
 import zlib
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -21,10 +21,13 @@ from bridge.artifact.raw_signature import RawSignature
 from bridge.errors import ArtifactError
 from signbart import __version__
 from signbart.archives import open_zip
+from signbart.class_names import check_class_names
 from signbart.configuration.reading import from_dict
 from signbart.configuration.schema import RunConfig
+from signbart.configuration.values import shown
 from signbart.models import DEFAULT_KIND, MODEL_KINDS, io_spec
-from signbart.models.io_spec import IOSpec
+from signbart.models.fields import LONGEST
+from signbart.models.io_spec import IOSpec, class_output
 from signbart.models.kind import ModelKind
 from signbart.preprocessing import BOX_MARGIN, describe_steps, joint_groups
 from signbart.training.confidence import temperature_of
@@ -119,11 +122,21 @@ def describe_raw(raw: RawSignature) -> dict[str, Any]:
 
 
 def carried_raw(metadata: dict[str, Any], config: RunConfig) -> RawSignature | None:
-    """The second signature that an artifact says it has; None where it has none."""
+    """The second signature that an artifact says it has; None where it has none.
+
+    Raises:
+        ArtifactError: It takes no number of frames, or more than any clip has.
+    """
     known = metadata.get("raw")
     if not known:
         return None
-    return RawSignature(config, known["frames"], temperature_of(metadata, config.name))
+    frames = known.get("frames") if isinstance(known, dict) else None
+    if type(frames) is not int or not 1 <= frames <= LONGEST:
+        raise ArtifactError(
+            f"{config.name}: raw.frames of its metadata is {shown(frames)}; it must be a whole "
+            f"number from 1 to {LONGEST:,}"
+        )
+    return RawSignature(config, frames, temperature_of(metadata, config.name))
 
 
 # What `versions` adds of itself.
@@ -185,7 +198,17 @@ def read_metadata(path: str | Path) -> dict[str, Any]:
         raise ArtifactError(
             f"{path}: metadata format {metadata.get('format')!r}, expected {_FORMAT!r}"
         )
+    check_class_names(metadata.get("labels"), str(path), ArtifactError)
     return metadata
+
+
+def classes_of(outputs: Mapping[str, Sequence[int | None]]) -> int | None:
+    """How many classes outputs, shapes by name, tell apart; None where they do not say."""
+    try:
+        classes = outputs[class_output(outputs)][-1]
+    except (IndexError, KeyError, TypeError, StopIteration):
+        return None
+    return classes if type(classes) is int else None
 
 
 def carried_config(metadata: dict[str, Any], path: str | Path) -> RunConfig:
@@ -226,12 +249,27 @@ def _read_text(path: Path) -> str:
             raise ValueError(str(error)) from None
         return {entry.key: entry.value for entry in properties}[_JSON]
     with open_zip(path, ArtifactError) as file:
-        if file.getinfo(_JSON).file_size > _LONGEST:
+        size = sum(member.file_size for member in file.infolist())
+        if size > _LONGEST:
             raise ArtifactError(
-                f"{path}: its metadata would unpack to {file.getinfo(_JSON).file_size:,} bytes, "
-                f"more than {_LONGEST:,}; get the file again"
+                f"{path}: its metadata would unpack to {size:,} bytes, more than {_LONGEST:,}; get "
+                "the file again"
             )
-        return file.read(_JSON).decode()
+        text = file.read(_JSON).decode()
+        if _LABELS in file.namelist():
+            _check_same_labels(path, text, file.read(_LABELS).decode())
+        return text
+
+
+def _check_same_labels(path: Path, text: str, labels: str) -> None:
+    """Other programs read ``labels.txt``, this one the metadata; both must say the same."""
+    said = json.loads(text)
+    said = said.get("labels") if isinstance(said, dict) else None
+    if isinstance(said, list) and "\n".join(map(str, said)) + "\n" != labels:
+        raise ArtifactError(
+            f"{path}: its {_LABELS} names other classes than its metadata, or in another order; "
+            "convert the checkpoint again"
+        )
 
 
 def tensors_of(spec: IOSpec) -> dict[str, list[dict[str, Any]]]:

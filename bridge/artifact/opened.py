@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from bridge.errors import BridgeError
+from signbart.class_names import check_class_names
 from signbart.models.io_spec import (
     ATTENTION_MASK,
     KEYPOINTS,
@@ -124,10 +125,18 @@ def open_model(
     if not lacks_header(path) and (config is not None or class_names):
         raise BridgeError(f"{path} carries its own configuration and labels; give none beside it")
     if path.suffix in (".tflite", ".onnx"):
-        from bridge.artifact.metadata import carried_config, carried_raw, read_metadata
+        from bridge.artifact.metadata import (
+            carried_config,
+            carried_raw,
+            classes_of,
+            read_metadata,
+        )
 
         metadata = read_metadata(path)
         config, runtime = carried_config(metadata, path), FloatView(open_runtime(path))
+        # What the graph itself says, and not the text beside it.
+        classes = classes_of({tensor.name: tensor.shape for tensor in runtime.spec.outputs})
+        names = check_class_names(metadata["labels"], str(path), BridgeError, classes=classes)
         temperature = temperature_of(metadata, path)
         signature = carried_raw(metadata, config)
         raw = None
@@ -136,7 +145,7 @@ def open_model(
         return OpenedModel(
             runtime,
             config,
-            tuple(metadata["labels"]),
+            names,
             temperature,
             raw,
         )

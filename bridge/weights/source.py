@@ -7,7 +7,6 @@ that another project published of a kind of model.
 from __future__ import annotations
 
 import dataclasses
-import json
 import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -19,10 +18,11 @@ from bridge.errors import BridgeError
 from bridge.weights.port import build_original
 from signbart.configuration.reading import load_config
 from signbart.configuration.schema import DataConfig, RunConfig
-from signbart.errors import CheckpointError
+from signbart.errors import CheckpointError, ClipError
 from signbart.files import file_sha256
 from signbart.models import kind_of
 from signbart.models.kind import ModelKind
+from signbart.recordings.labels import read_label_file
 from signbart.training.confidence import temperature_of
 from signbart.weights.stored import form_of, has_header, read_progress
 
@@ -256,18 +256,14 @@ def read_labels(path: str | Path | None) -> tuple[str, ...]:
     """Class names in the order of their ids, from a label2id.json; none without a path.
 
     Raises:
-        BridgeError: The file cannot be read, or its ids are not 0, 1, 2, …
+        BridgeError: The file cannot be read, its ids are not 0, 1, 2, …, or its names are none.
     """
     if path is None:
         return ()
     try:
-        label2id = json.loads(Path(path).read_text(encoding="utf-8"))
-        names = sorted(label2id.keys(), key=label2id.__getitem__)
-        if not names or [label2id[name] for name in names] != list(range(len(names))):
-            raise ValueError("the ids are not 0, 1, 2, …")
-    except (OSError, ValueError, TypeError, AttributeError) as error:
+        return read_label_file(Path(path))
+    except ClipError as error:
         raise BridgeError(f"{path} is no label2id.json (name -> id): {error}") from None
-    return tuple(names)
 
 
 def published_options(config: str | Path | None, overrides: Sequence[str]) -> list[str]:

@@ -8,6 +8,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from signbart.errors import ConfigError
+from signbart.models.fields import DEEPEST
 
 _SHOWN = 200  # characters of a value that a message quotes
 
@@ -103,7 +104,7 @@ def check_range(value: Any, limits: Mapping[str, Any], where: str) -> None:
     if "low" in limits:
         low, high, open_high = limits["low"], limits["high"], limits["open_high"]
         if not (low <= value < high or (value == high and not open_high)):
-            if type(high) is int:
+            if type(high) is int and high >= DEEPEST:  # the other end is far away
                 interval = f"at least {low:,}" if value < low else f"at most {high:,}"
             elif high == float("inf"):
                 interval = f"at least {low:g}{' and finite' if open_high else ''}"

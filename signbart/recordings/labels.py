@@ -13,8 +13,8 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from signbart.class_names import check_class_names, looks
 from signbart.errors import ClipError
-from signbart.recordings.names import looks
 from signbart.recordings.text_files import load_json
 
 LABEL_FILE, NAME_FILE = "label2id.json", "id2label.json"
@@ -61,17 +61,10 @@ def label_index(class_names: Sequence[str]) -> dict[str, int]:
     """Class -> label, by the names as they look.
 
     Raises:
-        ClipError: Two names look the same.
+        ClipError: Two names look the same, or one is empty or cannot be printed.
     """
-    index: dict[str, int] = {}
-    for label, name in enumerate(class_names):
-        other = index.setdefault(looks(name), label)
-        if other != label:
-            raise ClipError(
-                f"classes {other} and {label} look the same, '{looks(name)}': they differ in "
-                "spaces, or in how Unicode writes a letter; rename one"
-            )
-    return index
+    names = check_class_names(tuple(class_names), "the data set", ClipError)
+    return {looks(name): label for label, name in enumerate(names)}
 
 
 def _from_names(path: Path) -> tuple[str, ...]:
@@ -82,7 +75,7 @@ def _from_names(path: Path) -> tuple[str, ...]:
                 f"{path}: the label of '{name}' must be a whole number, found {label!r}"
             )
     _check_numbers(path, labels)
-    names = tuple(sorted(labels, key=labels.__getitem__))
+    names = check_class_names(sorted(labels, key=labels.__getitem__), str(path), ClipError)
     inverse = path.with_name(NAME_FILE)
     if path.name == LABEL_FILE and inverse.is_file():
         stated = _read_object(inverse)
@@ -101,9 +94,10 @@ def _from_numbers(path: Path) -> tuple[str, ...]:
     stated = _read_object(path)
     if not all(isinstance(name, str) and label.isdecimal() for label, name in stated.items()):
         raise ClipError(f"{path}: expected {{label from 0: class name}}")
-    labels = {name: int(label) for label, name in stated.items()}
-    _check_numbers(path, labels)
-    return tuple(sorted(labels, key=labels.__getitem__))
+    in_order = sorted(stated, key=int)
+    names = check_class_names([stated[label] for label in in_order], str(path), ClipError)
+    _check_numbers(path, {stated[label]: int(label) for label in in_order})
+    return names
 
 
 def _check_numbers(path: Path, labels: Mapping[str, Any]) -> None:
@@ -119,7 +113,7 @@ def _look(name: object) -> object:
 
 
 def _read_object(path: Path) -> dict[str, Any]:
-    tree = load_json(path)
+    tree = load_json(path, unique=True)
     if not isinstance(tree, dict) or not tree:
         raise ClipError(
             f"{path}: expected an object with one entry a class, found {str(tree)[:60]}"

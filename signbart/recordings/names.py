@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-import unicodedata
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -30,11 +29,6 @@ def split_named(name: str) -> str | None:
     """Which of `SPLITS` a folder or a field of that name means, or None."""
     lower = name.strip().lower()
     return lower if lower in SPLITS else _SYNONYMS.get(lower)
-
-
-def looks(name: str) -> str:
-    """A name as it looks: the same for every way that Unicode has to write it, and for spaces."""
-    return " ".join(unicodedata.normalize("NFC", name).split())
 
 
 def is_system_file(name: str) -> bool:

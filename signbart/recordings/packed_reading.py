@@ -13,6 +13,7 @@ from pathlib import Path
 import numpy as np
 
 from signbart.archives import UNREADABLE, open_npz
+from signbart.class_names import check_class_names
 from signbart.errors import ClipError
 from signbart.landmarks.source import SourceLayout
 from signbart.recordings.mapped import MappedFrames, MappedLandmarks, map_stored, scaled
@@ -87,6 +88,7 @@ def load_packed(path: Path) -> Packed:
     class_names = texts("class_names")
     if len(set(class_names)) < len(class_names):
         raise malformed("class_names", "names a class twice")
+    check_class_names(class_names, f"{path}: array 'class_names'", ClipError)
     signer = whole_numbers("signer", count) if "signer" in arrays else np.zeros(count, np.int64)
     if "signer" in arrays and "signer_names" in arrays:
         names = texts("signer_names")

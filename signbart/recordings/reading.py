@@ -11,6 +11,7 @@ from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
 
+from signbart.class_names import looks
 from signbart.console import track
 from signbart.errors import ClipError, ConfigError
 from signbart.landmarks.layouts import Layout
@@ -26,7 +27,6 @@ from signbart.recordings.names import (
     UNKNOWN_SIGNER,
     SignerPattern,
     get_signer_pattern,
-    looks,
     read_name,
     split_named,
 )

@@ -9,10 +9,10 @@ from pathlib import Path
 
 import numpy as np
 
+from signbart.class_names import looks
 from signbart.errors import ClipError
 from signbart.recordings.clip import Clip, ClipSet
 from signbart.recordings.folders import some
-from signbart.recordings.names import looks
 from signbart.recordings.packed import DEFAULT_SCALE
 
 

@@ -29,13 +29,26 @@ def read_text(path: Path) -> str:
         ) from None
 
 
-def load_json(path: Path) -> Any:
+def load_json(path: Path, *, unique: bool = False) -> Any:
     """What a JSON file holds.
 
+    Args:
+        path: The file.
+        unique: Whether an object may have a key once only; Python's own takes the last silently.
+
     Raises:
-        ClipError: It cannot be read, or is no JSON.
+        ClipError: It cannot be read, is no JSON, or has a key twice.
     """
+
+    def once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+        found = dict(pairs)
+        if len(found) < len(pairs):
+            keys = [key for key, _ in pairs]
+            twice = next(key for at, key in enumerate(keys) if key in keys[:at])
+            raise ClipError(f"{path}: {twice[:80]!r} stands more than once; keep one of them")
+        return found
+
     try:
-        return json.loads(read_text(path))
+        return json.loads(read_text(path), object_pairs_hook=once if unique else None)
     except (ValueError, RecursionError) as error:
         raise ClipError(f"{path}: not valid JSON: {str(error)[:120]}") from None

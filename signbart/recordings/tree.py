@@ -14,6 +14,7 @@ from pathlib import Path
 
 import numpy as np
 
+from signbart.class_names import looks
 from signbart.errors import ClipError
 from signbart.recordings.arrays import read_array
 from signbart.recordings.folders import Folder, naturally, some
@@ -25,7 +26,7 @@ from signbart.recordings.labels import (
     label_index,
     read_class_names,
 )
-from signbart.recordings.names import SPLITS, looks, split_named
+from signbart.recordings.names import SPLITS, split_named
 from signbart.recordings.recording import Contents, Recording
 
 ReadFile = Callable[[Path], Contents]

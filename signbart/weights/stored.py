@@ -17,6 +17,8 @@ from typing import Any
 
 import numpy as np
 
+from signbart.archives import check_unpacked
+from signbart.class_names import check_class_names
 from signbart.configuration.reading import from_dict
 from signbart.configuration.schema import RunConfig
 from signbart.errors import CheckpointError, ConfigError
@@ -135,7 +137,7 @@ def read_stored(path: str | Path) -> Stored:
         arrays, header = read_keras_file(path)
         given = parse_header(path, header) if header is not None else ()
         tensors, notes = by_torch_name(arrays, given[0].model if given else None)
-        tensors, casts = cast(tensors)
+        tensors, casts = _cast(path, tensors)
         if given:
             check_sizes(path, given[0].model, tensors)
         return Stored(tensors, "a Keras checkpoint", *given, notes=(*notes, *casts))
@@ -150,8 +152,15 @@ def read_stored(path: str | Path) -> Stored:
             raise CheckpointError(f"{path} is damaged, or no checkpoint: {error}") from None
         form = "a PyTorch checkpoint"
     tensors, notes = without_prefix(tensors, known_names())
-    tensors, casts = cast(tensors)
+    tensors, casts = _cast(path, tensors)
     return Stored(tensors, form, notes=(*found, *notes, *casts))
+
+
+def _cast(path: Path, tensors: Mapping[str, np.ndarray]) -> tuple[dict[str, np.ndarray], list[str]]:
+    """As `cast`, unless the copies are far more than the file: any number may view one storage."""
+    size = sum(array.size * max(array.itemsize, 4) for array in tensors.values())
+    check_unpacked(path, size, CheckpointError)
+    return cast(tensors)
 
 
 def _ours(path: Path, arrays: Mapping[str, np.ndarray], metadata: Mapping[str, str]) -> Stored:
@@ -180,10 +189,13 @@ def parse_header(path: Path, header: Any) -> tuple[RunConfig, tuple[str, ...], M
     """
     try:
         config = from_dict(header["config"], source=f"{path} (header)")
-        class_names = tuple(header["class_names"])
+        classes = config.model.num_labels
+        if classes is None:
+            raise ValueError("its configuration does not say how many classes there are")
+        class_names = check_class_names(
+            header["class_names"], "its labels", ValueError, classes=classes
+        )
         progress = header.get("progress", {})
-        if len(class_names) != config.model.num_labels:
-            raise ValueError(f"{len(class_names)} labels for {config.model.num_labels} classes")
         if not isinstance(progress, dict):
             raise ValueError("its progress holds no keys")
     except (KeyError, ValueError, TypeError, AttributeError, ConfigError) as error:
@@ -198,13 +210,16 @@ def check_sizes(path: Path, config: Any, tensors: Mapping[str, np.ndarray]) -> N
     network compares each tensor.
 
     Raises:
-        CheckpointError: A size is larger than any axis, or there are more layers than tensors.
+        CheckpointError: A size is larger than any axis, there are more layers than tensors, or
+            fewer numbers than square matrices in so many layers have.
     """
+    layers = 0
     longest = max((size for array in tensors.values() for size in array.shape), default=0)
     for each in dataclasses.fields(config):
         value, limit = getattr(config, each.name), each.metadata.get("high")
         if type(value) is not int or type(limit) is not int or "stored" in each.metadata:
             continue
+        layers += value if limit == DEEPEST else 0
         most, found = (
             (len(tensors), f"{len(tensors)} tensors")
             if limit == DEEPEST
@@ -215,6 +230,14 @@ def check_sizes(path: Path, config: Any, tensors: Mapping[str, np.ndarray]) -> N
                 f"{path} does not fit the model: by its configuration model.{each.name} is "
                 f"{value}, but it holds {found}; get it again"
             )
+    # Every kind of layer has a matrix of the model's width, or a larger one.
+    least = layers * getattr(config, "d_model", 0) ** 2
+    numbers = sum(array.size for array in tensors.values())
+    if least > numbers:
+        raise CheckpointError(
+            f"{path} does not fit the model: by its configuration it has more than {least:,} "
+            f"numbers, but it holds {numbers:,}; get it again"
+        )
 
 
 def _safetensors_metadata(path: Path) -> dict[str, str]:

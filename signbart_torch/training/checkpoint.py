@@ -18,6 +18,7 @@ import torch
 from safetensors.torch import save as serialize
 from torch import Tensor, nn
 
+from signbart.class_names import check_class_names
 from signbart.configuration.schema import RunConfig
 from signbart.errors import CheckpointError
 from signbart.files import atomic_write, make_folder
@@ -145,6 +146,7 @@ def load_model(
             raise CheckpointError(
                 f"{path}: {len(class_names)} labels given for {config.model.num_labels} classes"
             )
+        check_class_names(class_names, f"{path}: its labels", CheckpointError)
     elif config is not None or class_names:
         raise CheckpointError(
             f"{path} carries its own configuration and labels; give none beside it"

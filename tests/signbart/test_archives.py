@@ -49,6 +49,16 @@ def test_an_npz_that_unpacks_to_far_more_than_it_is(tmp_path, case):
         read_file(path)
 
 
+def test_an_npz_of_another_compression(tmp_path):
+    """Deflate reaches 1,000 times, bzip2 a million."""
+    path = tmp_path / "bomb.npz"
+    with zipfile.ZipFile(path, "w", zipfile.ZIP_BZIP2) as archive:
+        archive.writestr("keypoints.npy", ZEROS)
+    assert path.stat().st_size < 1000
+    with pytest.raises(ClipError, match=r"would unpack to 8,000,\d+, more than 1,048,576"):
+        read_file(path)
+
+
 @pytest.mark.parametrize("name", ["kp_q", "keypoints"])
 def test_an_array_that_promises_more_than_follows(tmp_path, name):
     members = {name: header((10**10, 90, 2)) + bytes(100)}

@@ -1,13 +1,21 @@
 """What an artifact carries comes back whole, and does not disturb the artifact."""
 
 import importlib.metadata
+import json
 import zipfile
 from pathlib import Path
 
 import numpy as np
 import pytest
 
-from bridge.artifact.metadata import build_metadata, embed_metadata, read_metadata, versions
+from bridge.artifact.metadata import (
+    build_metadata,
+    carried_config,
+    carried_raw,
+    embed_metadata,
+    read_metadata,
+    versions,
+)
 from bridge.artifact.opened import open_model
 from bridge.conversion.model_card import model_card
 from bridge.errors import ArtifactError
@@ -82,6 +90,69 @@ def test_the_same_metadata_gives_the_same_bytes(plain, metadata):
     plain.write_bytes(before)
     embed_metadata(plain, metadata)
     assert plain.read_bytes() == first
+
+
+@pytest.mark.parametrize(
+    ("labels", "pattern"),
+    [
+        (["hello", "hello", "naïve", "نعم", "no"], "classes 0 and 1 look the same"),
+        (["hello", "", "naïve", "نعم", "no"], "class 1 is named ''"),
+        (["hello", "two\nlines", "naïve", "نعم", "no"], "class 1 is named"),
+        (["hello", 7], "must be a list of texts"),
+        ("hello", "must be a list of texts"),
+    ],
+)
+def test_labels_that_are_none_are_refused(plain, metadata, labels, pattern):
+    embed_metadata(plain, metadata | {"labels": list(map(str, labels))})
+    with zipfile.ZipFile(plain) as archive:
+        start = min(info.header_offset for info in archive.infolist())
+    plain.write_bytes(plain.read_bytes()[:start])
+    with zipfile.ZipFile(plain, "a") as archive:
+        archive.writestr("metadata.json", json.dumps(metadata | {"labels": labels}))
+    with pytest.raises(ArtifactError, match=rf"model\.tflite: .*{pattern}"):
+        read_metadata(plain)
+
+
+@pytest.mark.parametrize("change", ["permuted", "fewer"])
+def test_labels_beside_the_metadata_must_be_the_same(plain, metadata, change):
+    said = LABELS[::-1] if change == "permuted" else LABELS[:-1]
+    with zipfile.ZipFile(plain, "a") as archive:
+        archive.writestr("metadata.json", json.dumps(metadata))
+        archive.writestr("labels.txt", "\n".join(said) + "\n")
+    with pytest.raises(ArtifactError, match=r"its labels\.txt names other classes"):
+        read_metadata(plain)
+
+
+def test_metadata_of_gigabytes_is_not_unpacked(plain):
+    with zipfile.ZipFile(plain, "a", zipfile.ZIP_DEFLATED) as archive:
+        archive.writestr("metadata.json", bytes(70 << 20))
+    with pytest.raises(ArtifactError, match=r"model\.tflite .*would unpack to 73,400,320"):
+        read_metadata(plain)
+
+
+@pytest.mark.parametrize("count", [1, 99])
+def test_labels_must_be_as_many_as_the_graph_tells_apart(tmp_path, count):
+    metadata = read_metadata(EXAMPLE)
+    with zipfile.ZipFile(EXAMPLE) as archive:
+        start = min(info.header_offset for info in archive.infolist())
+    path = tmp_path / "other.tflite"
+    path.write_bytes(EXAMPLE.read_bytes()[:start])
+    embed_metadata(path, {**metadata, "labels": [f"sign {label}" for label in range(count)]})
+    with pytest.raises(SignBartError, match=rf"other\.tflite: {count} labels for \d+ classes"):
+        open_model(path)
+
+
+def test_sizes_in_an_artifact_are_bounded(plain, metadata):
+    metadata["config"]["model"]["encoder_layers"] = 10**9
+    embed_metadata(plain, metadata)
+    with pytest.raises(SignBartError, match=r"model\.encoder_layers is 1000000000.*at most 1,000"):
+        carried_config(read_metadata(plain), plain)
+
+
+@pytest.mark.parametrize("raw", [{"frames": 2**63}, {"frames": 0}, {"frames": "9"}, {"a": 1}, [1]])
+def test_frames_of_raw_landmarks_are_bounded(config, metadata, raw):
+    with pytest.raises(ArtifactError, match=r"raw\.frames of its metadata is .* 1 to 16,384"):
+        carried_raw(metadata | {"raw": raw}, config)
 
 
 def test_the_temperature_travels_with_the_artifact(tmp_path):

@@ -379,9 +379,36 @@ def test_sizes_that_no_tensor_has_are_refused_before_anything_is_built(
         load_model(path)
 
 
+@pytest.mark.parametrize("shape", [(10**9,), (10, 10**8)])
+def test_a_tensor_expanded_by_stride_0_is_refused(tmp_path, shape):
+    path = tmp_path / "expanded.pth"
+    torch.save({"weight": torch.zeros(1).expand(shape)}, path)
+    with pytest.raises(CheckpointError, match="a tensor is larger than what is stored of it"):
+        read_stored(path)
+
+
+def test_many_views_of_one_storage_are_not_copied(tmp_path, monkeypatch):
+    path = tmp_path / "views.pth"
+    storage = torch.zeros(100_000)
+    torch.save({f"layers.{at}.weight": storage[:] for at in range(3_000)}, path)
+    monkeypatch.setattr("signbart.weights.stored.cast", None)
+    with pytest.raises(CheckpointError, match=r"views\.pth has .* would unpack to 1,200,000,000"):
+        read_stored(path)
+
+
+def test_one_long_tensor_does_not_excuse_wide_layers(network, tmp_path, monkeypatch):
+    """What Keras, which has no shapes without memory, is kept from."""
+    given = dataclasses.replace(SIZES, d_model=16_000)
+    tensors = {**network.state_dict(), "stray": torch.zeros(16_000)}
+    path = tmp_path / "huge.safetensors"
+    save_checkpoint(Checkpoint(tensors, RunConfig("huge", given, SHORT), ("a", "b", "c")), path)
+    with pytest.raises(CheckpointError, match=r"it has more than 768,000,000 numbers, but it hold"):
+        read_stored(path)
+
+
 def test_sizes_that_other_tensors_have_build_nothing_either(network, tmp_path, monkeypatch):
     """One long vector excuses every width; the shapes are then compared without memory."""
-    given = dataclasses.replace(SIZES, d_model=16_000, encoder_ffn_dim=16_000)
+    given = dataclasses.replace(SIZES, d_model=32, encoder_ffn_dim=16_000)
     tensors = {**network.state_dict(), "stray": torch.zeros(16_000)}
     path = tmp_path / "huge.safetensors"
     save_checkpoint(Checkpoint(tensors, RunConfig("huge", given, SHORT), ("a", "b", "c")), path)

@@ -26,7 +26,7 @@ from signbart_torch.training.checkpoint import (
 
 pytestmark = pytest.mark.filterwarnings("ignore:Detected pickle protocol")
 
-LABELS = ("Vorführung", "مرحبا", "a, b\n")
+LABELS = ("Vorführung", "مرحبا", 'a, "b"')
 
 
 @pytest.fixture
