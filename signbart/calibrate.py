@@ -25,7 +25,10 @@ _COLUMNS = (
 
 
 def _share(text: str) -> float:
-    value = float(text)
+    try:
+        value = float(text)
+    except ValueError:
+        value = 0.0
     if not 0 < value < 1:
         raise argparse.ArgumentTypeError(f"{text}: a share above 0 and below 1")
     return value
@@ -53,12 +56,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
         metavar="SHARE",
         help="threshold that no more than this share of the wrongly answered clips reaches",
     )
-    parser.add_argument(
-        "--idle", default="idle", metavar="CLASS", help="the class of no sign (default: idle)"
-    )
+    parser.add_argument("--idle", metavar="CLASS", help="the class of no sign (default: idle)")
     parser.add_argument("--json", action="store_true", help="all of it as JSON")
     options = parser.parse_args(arguments)
 
+    from signbart.streaming.options import require_idle
+    from signbart.streaming.rule import StreamRule
     from signbart.training.fold_confidence import (
         answers_of,
         judge_confidence,
@@ -67,6 +70,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     )
 
     held_out = read_held_out(Path(options.run))
+    require_idle(options, next(iter(held_out.values())).class_names)
     rows = judge_confidence(held_out)
     temperature = pooled_temperature(held_out)
     record: dict[str, Any] = {
@@ -74,7 +78,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
         "folds": [dataclasses.asdict(row) for row in rows],
     }
     if options.coverage or options.false_alarms:
-        answers = answers_of(held_out, [row.temperature for row in rows], options.idle)
+        answers = answers_of(
+            held_out, [row.temperature for row in rows], options.idle or StreamRule.idle
+        )
         record |= _threshold(answers, options)
     if options.json:
         print(json.dumps(record, ensure_ascii=False, indent=2))

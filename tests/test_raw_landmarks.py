@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from signbart.configuration.reading import from_dict
-from signbart.configuration.schema import DataConfig, RunConfig
+from signbart.configuration.schema import RunConfig
 from signbart.landmarks.layouts import LAYOUTS
 from signbart.models.io_spec import FRAMES_USED, LANDMARKS, LOGITS, NUM_FRAMES, PROBABILITIES
 from signbart.preprocessing import BODY_FRAME, as_model_input, pad, preprocess
@@ -42,8 +42,7 @@ IN_IMAGES = ("bbox", "bbox_ignore_missing", "gaps_filled")
 MIXED = [40, 2, 50, 20, 0, 30, 3, 60]
 OWN = {"elbow": "arm", "thumb": "hand", "nose": "face", "wrist": "arm", "index": "hand"}
 OWN_BODY = {name: "body" for name in (*reversed(BODY_FRAME), "Knee")}
-# Of a later contract, where there is one.
-LINEAR = {"resample": "linear"} if hasattr(DataConfig, "resample") else {}
+LINEAR = {"resample": "linear"}
 CONFIGS = {
     **{f"{name} {how}": make_config(name, how) for name in IMAGE for how in IN_IMAGES},
     # Out of order, groups in each other's midst.

@@ -4,7 +4,7 @@
 // right for ever. Everything else is asked for anew, and taken from here where nobody answers.
 
 const KEPT = 'signbart';
-const BY_CONTENT = /\/(vendor|model)\//;
+const byContent = (url) => /^(vendor|model)\//.test(url.slice(self.registration.scope.length));
 // Loaded when they are needed, if they are.
 const LARGE = /\.(wasm|tflite|task)$|compat|nosimd/;
 
@@ -13,7 +13,7 @@ self.addEventListener('activate', (event) => event.waitUntil(self.clients.claim(
 self.addEventListener('fetch', (event) => {
   const {request} = event;
   if (request.method !== 'GET' || new URL(request.url).origin !== self.location.origin) return;
-  event.respondWith(BY_CONTENT.test(request.url) ? keptOrNew(request) : newOrKept(request));
+  event.respondWith(byContent(request.url) ? keptOrNew(request) : newOrKept(request));
 });
 
 async function keepShell() {
@@ -54,6 +54,6 @@ async function forgetOthers(cache, response) {
   const {files} = await response.json();
   const known = new Set(Object.keys(files).map((name) => new URL(name, self.location).href));
   for (const request of await cache.keys()) {
-    if (BY_CONTENT.test(request.url) && !known.has(request.url)) await cache.delete(request);
+    if (byContent(request.url) && !known.has(request.url)) await cache.delete(request);
   }
 }

@@ -21,9 +21,8 @@ _TYPES = {
     ".json": "application/json",
     ".svg": "image/svg+xml",
     ".wasm": "application/wasm",
-    ".tflite": "application/octet-stream",
-    ".task": "application/octet-stream",
 }
+_OTHER = "application/octet-stream"  # models
 _BY_CONTENT = ("vendor/", "model/")  # paths that name their contents
 
 
@@ -35,13 +34,14 @@ def make_server(site: Site, port: int) -> ThreadingHTTPServer:
         port: 0 for any that is free.
 
     Raises:
-        BridgeError: The port is taken.
+        BridgeError: The port is taken, or there is none such.
     """
     try:
         return ThreadingHTTPServer((HOST, port), _handler(site))
-    except OSError as error:
+    except (OSError, OverflowError) as error:
+        reason = getattr(error, "strerror", None) or "there are 65,535 ports"
         raise BridgeError(
-            f"{HOST}:{port}: cannot be listened to: {error.strerror}; choose another --port"
+            f"{HOST}:{port}: cannot be listened to: {reason}; choose another --port"
         ) from None
 
 
@@ -60,7 +60,7 @@ def _handler(site: Site) -> type[BaseHTTPRequestHandler]:
 
         def _answer(self, body: bool) -> None:
             # A name of another site that leads here would let that site's scripts read the model.
-            host = self.headers.get("Host", "").rpartition(":")[0]
+            host = urlsplit("//" + self.headers.get("Host", "")).hostname
             if host not in (HOST, "localhost"):
                 self.send_error(HTTPStatus.MISDIRECTED_REQUEST)
                 return
@@ -82,7 +82,7 @@ def _handler(site: Site) -> type[BaseHTTPRequestHandler]:
 
         def _begin(self, name: str, length: int) -> None:
             self.send_response(HTTPStatus.OK)
-            self.send_header("Content-Type", _TYPES[Path(name).suffix])
+            self.send_header("Content-Type", _TYPES.get(Path(name).suffix, _OTHER))
             self.send_header("Content-Length", str(length))
             kept = name.startswith(_BY_CONTENT)
             self.send_header("Cache-Control", "max-age=31536000, immutable" if kept else "no-cache")

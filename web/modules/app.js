@@ -64,8 +64,14 @@ async function start() {
 async function keepForOffline() {
   if (!navigator.serviceWorker) return;
   try {
-    await navigator.serviceWorker.register('service-worker.js');
-    await navigator.serviceWorker.ready;
+    const {installing} = await navigator.serviceWorker.register('service-worker.js');
+    // One that cannot install is never ready.
+    const given = new Promise((_, reject) => {
+      installing?.addEventListener('statechange', () => {
+        if (installing.state === 'redundant') reject(new Error('it could not be installed'));
+      });
+    });
+    await Promise.race([navigator.serviceWorker.ready, given]);
   } catch (error) {
     console.warn('not kept for use without a network:', error);
   }

@@ -28,7 +28,8 @@ export function readClips(text, name, recogniser) {
     const entries = Array.isArray(tree) ? tree : (tree.clips ?? [tree]);
     const whole = Array.isArray(entries[0]) ? [{frames: entries}] : entries;
     clips = whole.map((entry, at) => readClip(entry, `${name} ${at + 1}`, recogniser));
-  } catch {
+  } catch (error) {
+    if (error instanceof Problem) throw error;
     clips = [];
   }
   if (clips.length === 0 || clips.some(({frames}) => frames.length < 2)) {
@@ -45,7 +46,8 @@ function readClip(entry, name, recogniser) {
   const rows = entry.frames instanceof Array ? entry.frames : (entry.landmarks ?? entry.keypoints);
   const frames = Array.isArray(rows[0]) ? recogniser.framesOf(rows) : rows.map(frameOf);
   if (!frames.every((frame) => frame.every(Number.isFinite))) throw new Error('not numbers');
-  const title = entry.label ? `${entry.label}, ${entry.signer}, take ${entry.take}` : name;
+  const known = [entry.label, entry.signer, entry.take && `take ${entry.take}`].filter(Boolean);
+  const title = known.join(', ') || name;
   return {title, frames, fps: entry.fps > 0 ? entry.fps : FPS, aspect: entry.aspect};
 }
 

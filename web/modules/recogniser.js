@@ -9,6 +9,7 @@ import {Problem} from './problems.js';
 import {AXES, emptyFrame, skeletonWith} from './skeletons.js';
 
 const SIGNATURE = 'landmarks';
+const LARGEST_USUAL = 2; // of a share of the picture, in the middle; as signbart.landmarks.source
 const WASM = new URL('../wasm/', import.meta.resolve('@litertjs/core')).href;
 let litert; // it may be loaded once only
 
@@ -103,9 +104,27 @@ export class Recogniser {
       .map((at) => ({label: this.labels[at], probability: probabilities[at]}));
   }
 
-  /** Frames (T, N, 2 or 3) in the order of the model's layout as frames of `skeleton`. */
+  /**
+   * Frames (T, N, 2 or 3) in the order of the model's layout as frames of `skeleton`.
+   *
+   * Throws a `Problem` where they are other landmarks, or no shares of a picture.
+   */
   framesOf(points) {
-    const names = this.metadata.preprocessing.landmarks;
+    const {landmarks: names, layout, unit} = this.metadata.preprocessing;
+    const other = points.find((row) => row.length !== names.length);
+    if (other) {
+      throw new Problem(
+        `${other.length} landmarks a frame, but the model takes the ${names.length} of ${layout}`,
+        'signbart clips unpack and signbart classify find landmarks by name.',
+      );
+    }
+    const numbers = points.flat(2).filter((value) => value !== 0).map(Math.abs).sort((a, b) => a - b);
+    if (unit === 'image' && numbers[numbers.length >> 1] > LARGEST_USUAL) {
+      throw new Problem(
+        'These landmarks look like pixels',
+        'The model takes shares of the picture: divide x by its width and y by its height.',
+      );
+    }
     const places = names.map((name) => this.skeleton.names.indexOf(name));
     return points.map((row) => {
       const frame = emptyFrame(this.skeleton);

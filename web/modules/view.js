@@ -182,12 +182,12 @@ export function showHint(text) {
 
 /** Name, layout, origin and signs of the model, and how well it recognises. */
 export function showModel(metadata, {accuracy, recognition}) {
-  const {name, labels, preprocessing, scheme, route, checkpoint_sha256: sha256} = metadata;
+  const {name, labels, preprocessing, raw, scheme, route, checkpoint_sha256: sha256} = metadata;
   const facts = {
     Name: name,
     Signs: String(labels.length),
     Landmarks: `${preprocessing.layout}, ${preprocessing.joint_idx.length} used`,
-    Frames: `at most ${preprocessing.max_frames}`,
+    Frames: `at most ${raw.frames}, seen as ${preprocessing.max_frames}`,
     Numbers: scheme,
     ...(accuracy && {Accuracy: `${accuracy.percent.toFixed(1)}% of ${accuracy.clips} clips`}),
     'Converted by': `route ${route}`,
