@@ -149,7 +149,9 @@ def positions_without_offset(_, monkeypatch):
 
 def exchange_x_and_y(model, monkeypatch):
     forward = model.projection.forward
-    monkeypatch.setattr(model.projection, "forward", lambda points: forward(points.flip(-1)))
+    monkeypatch.setattr(
+        model.projection, "forward", lambda points, *mask: forward(points.flip(-1), *mask)
+    )
     return "projection.proj_x1", ""
 
 
