@@ -299,7 +299,7 @@ def test_bad_options_are_refused(tmp_path, still, task, capsys):
         ([], "name a CLIP, or with --camera"),
         ([str(still), "--camera", "0"], "name a CLIP, or with --camera"),
         (["--camera", "0"], "--camera needs --task"),
-        (["--camera", "0", "--task", str(task), "--window", "0"], "the first above 0"),
+        (["--camera", "0", "--task", str(task), "--window", "0"], "window 0: seconds, above 0"),
         ([str(still), "--task", str(task), "--source-layout", "kp75"], "landmarks are known"),
     ):
         with pytest.raises(SignBartError, match=message):
