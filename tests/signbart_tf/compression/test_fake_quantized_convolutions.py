@@ -83,7 +83,7 @@ NEARER = {"dynamic_int8": 200.0, "int8": 200.0}
 
 
 @pytest.mark.slow
-def test_logits_agree_with_the_tflite(conv_network, small_conv, calibration, tmp_path: Path, route):
+def test_logits_agree_with_the_tflite(conv_network, small_conv, calibration, tmp_path: Path):
     path = tmp_path / "float.tflite"
     get_route("keras").export(conv_network, io_spec(small_conv), {".tflite": path})
     shown = Calibration(*calibration, record={"random": False})

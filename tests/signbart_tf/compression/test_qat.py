@@ -129,7 +129,7 @@ def test_rounding_is_in_use_while_it_trains(whole, fit, monkeypatch):
     _, rounded, _ = whole(False)
     for name in ("round_tokens", "round_weight"):
         monkeypatch.setattr(
-            f"signbart_tf.compression.fake_quantization.{name}", lambda states: states
+            f"signbart_tf.compression.fake_quantized_layers.{name}", lambda states: states
         )
     _, plain = fit("plain")
     losses = [
