@@ -296,16 +296,18 @@ def test_no_camera_and_no_webgl(launch, served_example, still):
 
 
 def test_files_that_are_no_clips(page, tmp_path):
-    for name, text in (
-        ("text.json", "hello"),
-        ("other.json", '{"frames": [[[1, 2]]]}'),
-        ("numbers.json", "[1, 2]"),
-        ("nan.json", '[{"frames": [{"pose": [["a", "b"]]}, {"pose": null}]}]'),
+    unread = "holds no clips that this page reads"
+    for name, text, message in (
+        ("text.json", "hello", unread),
+        ("other.json", '{"frames": [[[1, 2]]]}', "1 landmarks a frame, but the model takes the 90"),
+        ("numbers.json", "[1, 2]", unread),
+        ("nan.json", '[{"frames": [{"pose": [["a", "b"]]}, {"pose": null}]}]', unread),
+        ("pixels.json", json.dumps({"frames": [[[300, 200]] * 90] * 3}), "look like pixels"),
     ):
         (tmp_path / name).write_text(text, encoding="utf-8")
         page.set_input_files("#clip-file", str(tmp_path / name))
-        page.locator("#problem", has_text=name).wait_for()
-        assert "holds no clips that this page reads" in problem_of(page)
+        page.locator("#problem", has_text=message).wait_for()
+        assert message in problem_of(page)
 
 
 def test_sites_that_lack_something(context, packages, converted, tmp_path):
@@ -470,13 +472,22 @@ def test_the_documented_snippet_recognises(context, packages, tmp_path):
         page = context.new_page()
         page.goto(f"{url}snippet.html")
         found = page.evaluate(
-            """async ([model, points]) => {
+            """async ([model, points, frames]) => {
               const {createRecognizer} = await import('./snippet.js');
               const wasm = 'vendor/litertjs-core-2.5.3/wasm/';
               const recognize = await createRecognizer(model, 'metadata.json', wasm);
-              return recognize(new Float32Array(points));
+              const refused = await recognize(new Float32Array(points), frames + 1)
+                .catch((error) => error.message);
+              if (!/numbers in \\d+ frames; the model takes 1 to 256 of 180/.test(refused)) {
+                throw new Error(`not refused: ${refused}`);
+              }
+              return recognize(new Float32Array(points), frames);
             }""",
-            [site.description["model"], clip.landmarks[..., :2].ravel().tolist()],
+            [
+                site.description["model"],
+                clip.landmarks[..., :2].ravel().tolist(),
+                len(clip.landmarks),
+            ],
         )
     expected = open_model(EXAMPLE).classify(clip)[:5]
     assert [label for label, _ in found] == [label for label, _ in expected]
