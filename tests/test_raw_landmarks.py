@@ -135,8 +135,8 @@ every_framework = pytest.mark.parametrize("framework", FRAMEWORKS.values(), ids=
 # Means over frames are rounded otherwise, and TensorFlow multiplies instead of
 # dividing by a constant; everything else is the same arithmetic.
 LIMITS = {"metres": 2e-6, "image": 0.0}
-# TensorFlow may join a product and a sum, which rounds once less: 6e-8 of a point between two frames,
-# over the side of its box, which is a sixteenth of the picture or more here. Seen: 3.7e-7.
+# TensorFlow may join a product and a sum, which rounds once less: 6e-8 of a point between two
+# frames, over the side of its box, which is a sixteenth of the picture or more. Seen: 3.7e-7.
 LINEAR_LIMIT = 1e-6
 
 
