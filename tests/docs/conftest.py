@@ -97,6 +97,8 @@ class Workspace:
             self.follow(_first("python -m signbart_torch.train"))
         if "runs/signs_keras/" in needs:
             self.follow(_first("python -m signbart_tf.train"))
+        if "signbart.calibrate runs/signs_loso" in line:
+            self.follow(_first("python -m signbart_torch.loso", "runs/NAME_loso"))
         if "exports/signs/" in needs:
             self.follow(_first("python bridge/convert.py", "--route litert"))
         if "LSA-64.pth" in needs and not (folder / "LSA-64.pth").exists():
