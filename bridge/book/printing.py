@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 from bridge.errors import BridgeError
 from signbart.console import print_table
 from signbart.errors import SignBartError
-from signbart.training.comparison import compare, print_comparison
+from signbart.training.comparison import compare, folds_of, print_comparison
 
 if TYPE_CHECKING:
     from bridge.book.results import Run
@@ -53,7 +53,7 @@ def report(folders: Sequence[Path], output: Path | None) -> int:
         )
     for run in runs:
         _print_run(run, str(run.folder) if run.data in twice else run.data)
-    if len(folders) == 2:
+    if len(folders) == 2 and set.intersection(*(set(folds_of(folder)) for folder in folders)):
         try:
             print_comparison(compare(*folders), *folders)
         except SignBartError as error:
