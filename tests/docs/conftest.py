@@ -18,7 +18,7 @@ from tests.docs.pages import REAL, REPOSITORY, Block, Command, all_blocks, all_c
 # What commands name that other commands, or `Workspace`, make.
 MADE = (
     "runs/signs/", "runs/signs_keras/", "exports/signs/", "_int8.tflite", "LSA-64.pth",
-    "recognize", "Transformer.pt", "DATA=few", ".task",
+    "recognize", "Transformer.pt", "DATA=few", ".task", "runs/demo/",
 )  # fmt: skip
 # And runs: folder, configuration and recordings.
 TRAINED = (
@@ -29,6 +29,7 @@ TRAINED = (
 )
 # What the commands name from the repository; all else that they name, they or `Workspace` make.
 LINKED = ("Makefile", "bridge", "configs", "requirements.txt", "pyproject.toml", "web")
+SHIPPED = ("exports/example", "exports/asl10")
 
 
 class Workspace:
@@ -38,6 +39,9 @@ class Workspace:
         self.folder = folder
         self._ran: set[str] = set()
         for name in LINKED:
+            (folder / name).symlink_to(REPOSITORY / name)
+        (folder / "exports").mkdir()
+        for name in SHIPPED:
             (folder / name).symlink_to(REPOSITORY / name)
         (folder / ".venv").symlink_to(sys.prefix)
         data = os.environ.get("SIGNBART_DATA", REPOSITORY.parent / "shared" / "data")
@@ -75,6 +79,7 @@ class Workspace:
     def follow(self, step: Command | Block) -> str:
         """Runs what a page tells to, or skips with the reason why it cannot run here."""
         if isinstance(step, Block):
+            self.provide(step.text)
             path = self.folder / f"snippet_{step.line}.py"
             path.write_text(step.text, encoding="utf-8")
             return self(f"python {path.name}")
@@ -103,7 +108,9 @@ class Workspace:
             self.follow(_first("python bridge/convert.py", "--route litert"))
         if "LSA-64.pth" in needs and not (folder / "LSA-64.pth").exists():
             _publish(folder / "runs/signs/best.safetensors", folder)
-        if "_int8.tflite" in needs and "--scheme" not in line:
+        if "runs/demo/" in needs:
+            self.follow(_first("make demo"))
+        if "_int8.tflite" in needs and "--scheme" not in line and "exports/example" not in line:
             self.follow(_first("python -m bridge.quantize"))
         for run, config, data in TRAINED:
             if f"{run}/" in line and not (folder / run / "best.safetensors").exists():

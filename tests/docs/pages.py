@@ -15,10 +15,11 @@ REPOSITORY = Path(__file__).resolve().parents[2]
 # In the order in which a reader meets them; later ones use what earlier ones made.
 PAGES = (
     "README.md", "docs/installation.md", "docs/data.md", "docs/training.md", "docs/migration.md",
-    "docs/deployment.md", "docs/web.md", "docs/streaming.md",
+    "docs/evaluation.md", "docs/verification.md", "docs/deployment.md", "docs/web.md",
+    "docs/streaming.md",
     "docs/quantization.md", "docs/performance.md", "docs/other_models.md",
     "docs/recognition.md",
-    "docs/troubleshooting.md",
+    "docs/troubleshooting.md", "docs/architecture.md",
 )  # fmt: skip
 LANGUAGES = {"", "text", "yaml", "python", "kotlin", "swift", "javascript"}
 
@@ -64,6 +65,7 @@ SHORTENED: dict[str, tuple[tuple[str, str], ...]] = {
     ),
     "python -m signbart.calibrate": (),
     "python -m signbart.clips": (),
+    "python -m signbart.synthetic": (),
     "python -m signbart.video": (),
     # Enough epochs for quantization to have something to keep.
     "python -m signbart_torch.train": (

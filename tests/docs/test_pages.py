@@ -131,7 +131,7 @@ def test_links_lead_somewhere(page):
 def test_the_readme_links_every_page_once():
     text = read_page("README.md")
     assert {page: text.count(f"]({page})") for page in PAGES[1:]} == dict.fromkeys(PAGES[1:], 1)
-    assert len(text.splitlines()) <= 320
+    assert len(text.splitlines()) <= 200
 
 
 # Snippets.
