@@ -46,7 +46,9 @@ TASKS: dict[str, dict[str, tuple[tuple[str, ...], str]]] = {
             ("signbart.calibrate",),
             "how sure models are of signers left out; temperature",
         ),
+        "doctor": (("signbart.doctor",), "say what this installation can do, and what is missing"),
         "describe": (("bridge.describe",), "print what is inside an artifact"),
+        "bench": (("bridge.bench.__main__",), "say how long model files take, side by side"),
         "tensor-errors": (
             ("bridge.tensor_errors",),
             "show where a quantized .tflite loses precision",

@@ -7,6 +7,7 @@ from __future__ import annotations
 PACKAGES: dict[str, tuple[str, str]] = {
     "numpy": ("NumPy", ""),
     "yaml": ("PyYAML", ""),
+    "packaging": ("packaging", ""),
     "ai_edge_litert": ("LiteRT's runtime (ai-edge-litert)", ""),
     "torch": ("PyTorch", "torch"),
     "torchao": ("torchao", "torch"),

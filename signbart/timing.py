@@ -12,6 +12,17 @@ from pathlib import Path
 
 import numpy as np
 
+# What LiteRT's CPU kernels (XNNPACK) tell apart, the slowest first: flag of /proc/cpuinfo -> name.
+INSTRUCTION_SETS = {
+    "avx2": "AVX2",
+    "avx512bw": "AVX-512",
+    "avx_vnni": "AVX-VNNI",
+    "avx512_vnni": "AVX-512 VNNI",
+    "amx_int8": "AMX int8",
+    "asimd": "NEON",
+    "asimddp": "NEON dot product",
+    "i8mm": "NEON int8 matrix products",
+}
 WARM_UP = 20  # calls before the first that counts: caches, buffers, the clock's first steps
 ROUNDS = 200
 
@@ -32,14 +43,25 @@ class Latency:
 
 
 def machine_name() -> str:
-    """The processor's name and how many cores there are, to stand beside every time."""
-    name = platform.processor() or platform.machine()
+    """The processor, how many cores there are and what it computes with, to stand beside times."""
+    name = _cpuinfo("model name") or platform.processor() or platform.machine()
+    found = instruction_sets()
+    return f"{name}, {os.cpu_count()} cores" + (f", {found[-1]}" if found else "")
+
+
+def instruction_sets() -> list[str]:
+    """Those of `INSTRUCTION_SETS` that the processor has; none where the system does not tell."""
+    flags = (_cpuinfo("flags") or _cpuinfo("Features")).split()
+    return [name for flag, name in INSTRUCTION_SETS.items() if flag in flags]
+
+
+def _cpuinfo(key: str) -> str:
+    """A value of Linux's /proc/cpuinfo; nothing elsewhere."""
     with contextlib.suppress(OSError):
         for line in Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines():
-            if line.startswith("model name"):
-                name = line.partition(":")[2].strip()
-                break
-    return f"{name}, {os.cpu_count()} cores"
+            if line.partition(":")[0].strip() == key:
+                return line.partition(":")[2].strip()
+    return ""
 
 
 def interleaved(

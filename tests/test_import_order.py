@@ -31,7 +31,7 @@ ORDER = {
         "errors",
         "weights",
         "artifact",
-        "routes quantization",
+        "routes quantization bench",
         "verification",
         "conversion evaluation web",
         "folds",
@@ -41,7 +41,7 @@ ORDER = {
 }
 # Besides them and an __init__.py nothing stands at the top of a package.
 COMMANDS = {
-    "signbart": {"calibrate", "clips", "command_line"},
+    "signbart": {"calibrate", "clips", "command_line", "doctor"},
     "signbart_torch": {"train", "loso", "qat", "distill"},
     "signbart_tf": {"train", "loso", "qat"},
     "bridge": {

@@ -1,0 +1,1 @@
+"""How long model files take: whoever made them."""
