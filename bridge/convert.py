@@ -87,6 +87,14 @@ def main(arguments: Sequence[str] | None = None) -> int:
         "there are cores)",
     )
     add_raw_frames_argument(parser)
+    parser.add_argument(
+        "--lengths",
+        type=_numbers,
+        default=[],
+        metavar="FRAMES",
+        help="further signatures of each .tflite for clips of at most so many frames, separated by "
+        "commas: a short clip costs a short run, and the weights are there once",
+    )
     parser.add_argument("-v", "--verbose", action="store_true", help="show the converters' output")
     options = parser.parse_args(arguments)
 
@@ -110,6 +118,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         verbose=options.verbose,
         jobs=options.jobs,
         raw_frames=options.raw_frames,
+        lengths=options.lengths,
     )
     preprocessing = conversions[0].preprocessing
     print(
@@ -143,6 +152,16 @@ def main(arguments: Sequence[str] | None = None) -> int:
     again += [*published_options(options.config, options.overrides), str(conversions[-1].path)]
     print(f"  {next_command('bridge.parity')} {shlex.join(again)} --data RECORDINGS")
     return 0
+
+
+def _numbers(text: str) -> list[int]:
+    """Whole numbers separated by commas; which ones can be, the model says."""
+    try:
+        return [int(part) for part in text.split(",")]
+    except ValueError:
+        raise argparse.ArgumentTypeError(
+            f"'{text}' must be numbers of frames separated by commas, such as 32,64"
+        ) from None
 
 
 if __name__ == "__main__":

@@ -102,6 +102,13 @@ def main(arguments: Sequence[str] | None = None) -> int:
             f"signature {raw['signature']}: landmarks as recorded, up to {raw['frames']} frames, "
             f"probabilities at temperature {temperature:g}"
         )
+    if lengths := metadata.get("lengths"):
+        shorter = ", ".join(
+            signature
+            for known in (lengths, (raw or {}).get("lengths", {}))
+            for signature in [*known][:-1]
+        )
+        print(f"for shorter clips: {shorter}")
     print(f"checkpoint SHA-256 {metadata['checkpoint_sha256']}")
     calibration = metadata.get("quantization", {}).get("calibration")
     if calibration:

@@ -1,19 +1,19 @@
 """What is inside an artifact: its operators, and what its products and weights are made of.
 
-Of a .tflite with two signatures it is about the first: the second runs the same operators on the
-same weights, with a few around them that multiply nothing.
+Of a .tflite with several signatures it is about the first: the others run the same operators on the
+same weights, with a few around them that multiply nothing, or for fewer frames.
 """
 
 from __future__ import annotations
 
 import math
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
 from bridge.errors import ArtifactError
-from signbart.models.io_spec import RAW_SIGNATURE
+from signbart.models.io_spec import SIGNATURE
 
 # Operators of this project's models that sum products; what works element by element is not
 # counted.
@@ -37,7 +37,7 @@ def operators(path: str | Path, *, every_signature: bool = False) -> Counter[str
 
     Args:
         path: The file.
-        every_signature: Count those of the signature of raw landmarks too.
+        every_signature: Count those of all signatures.
 
     Raises:
         ArtifactError: The file is missing, or is neither.
@@ -125,9 +125,31 @@ def _products(model: Any, operators: Sequence[str]) -> Iterator[tuple[Any, Any, 
 
 
 def _first_signature(model: Any) -> list[Any]:
-    """Its graphs: all but that of the second signature, whose loops run the first one's."""
-    second = graph_of(model, RAW_SIGNATURE)
-    return [graph for at, graph in enumerate(model.subgraphs) if at != second]
+    """Its graphs, with those of its loops; all, where the file has no such signature."""
+    first = graph_of(model, SIGNATURE)
+    if first is None:
+        return model.subgraphs
+    return [model.subgraphs[at] for at in sorted(reached_graphs(model, [first]))]
+
+
+def reached_graphs(model: Any, begin: Iterable[int]) -> set[int]:
+    """Numbers of these graphs of a .tflite and of all that they run."""
+    reached, waiting = set(), [*begin]
+    while waiting:
+        at = waiting.pop()
+        if at not in reached:
+            reached.add(at)
+            waiting += [number for *_, number in refers_to_graphs(model.subgraphs[at])]
+    return reached
+
+
+def refers_to_graphs(graph: Any) -> Iterator[tuple[Any, str, int]]:
+    """Where a graph's loops and branches name other graphs: options, attribute and number."""
+    for operator in graph.operators:
+        for options in (operator.builtinOptions, operator.builtinOptions2):
+            for name, at in vars(options).items() if options is not None else ():
+                if name.endswith("SubgraphIndex"):
+                    yield options, name, at
 
 
 def graph_of(model: Any, signature: str) -> int | None:

@@ -13,10 +13,11 @@ import json
 import platform
 import zipfile
 import zlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from bridge.artifact.lengths import lengths_of
 from bridge.artifact.raw_signature import RawSignature
 from bridge.errors import ArtifactError
 from signbart import __version__
@@ -27,7 +28,7 @@ from signbart.configuration.schema import RunConfig
 from signbart.configuration.values import shown
 from signbart.models import DEFAULT_KIND, MODEL_KINDS, io_spec
 from signbart.models.fields import LONGEST
-from signbart.models.io_spec import IOSpec, class_output
+from signbart.models.io_spec import RAW_SIGNATURE, SIGNATURE, IOSpec, class_output
 from signbart.models.kind import ModelKind
 from signbart.preprocessing import BOX_MARGIN, describe_steps, joint_groups
 from signbart.training.confidence import temperature_of
@@ -55,6 +56,7 @@ def build_metadata(
     scheme: str,
     temperature: float = 1.0,
     raw: RawSignature | None = None,
+    lengths: Collection[int] = (),
     packages: Sequence[str] = PACKAGES,
 ) -> dict[str, Any]:
     """Everything that a program needs to feed the artifact and to read what it says.
@@ -68,6 +70,7 @@ def build_metadata(
         scheme: Name of the quantization scheme.
         temperature: Of the softmax that makes shares of the logits.
         raw: The artifact's second signature, if it has one.
+        lengths: Frames of its signatures for shorter clips.
         packages: Distributions whose versions are recorded.
     """
     data, layout = config.data, config.data.landmark_layout
@@ -81,6 +84,7 @@ def build_metadata(
         **({"categories": list(names)} if (names := config.data.category_names) else {}),
         **tensors_of(spec),
         "signature": spec.signature,
+        **({"lengths": lengths_of(SIGNATURE, data.max_frames, lengths)} if lengths else {}),
         "preprocessing": {
             "layout": layout.name,
             "unit": layout.unit,
@@ -102,19 +106,20 @@ def build_metadata(
                 "1 for them and 0 behind.",
             ],
         },
-        **({"raw": describe_raw(raw)} if raw else {}),
+        **({"raw": describe_raw(raw, lengths)} if raw else {}),
         "config": config.to_dict(),
         "checkpoint_sha256": checkpoint_sha256,
         "versions": versions(packages),
     }
 
 
-def describe_raw(raw: RawSignature) -> dict[str, Any]:
+def describe_raw(raw: RawSignature, lengths: Collection[int] = ()) -> dict[str, Any]:
     """The second signature, for programs that bring landmarks as they were recorded."""
     holistic = raw.config.data.landmark_layout.holistic
     return {
         "signature": raw.spec.signature,
         "frames": raw.frames,
+        **({"lengths": lengths_of(RAW_SIGNATURE, raw.frames, lengths)} if lengths else {}),
         **tensors_of(raw.spec),
         # Which of MediaPipe Holistic's landmarks to bring, where it is a selection from them.
         "holistic": None if holistic is None else list(holistic),

@@ -31,7 +31,8 @@ class OpenedModel:
     """A model of any kind, ready to run, and what it carries.
 
     Attributes:
-        runtime: Takes and gives real numbers, even where the file has integer inputs.
+        runtime: Takes and gives real numbers, even where the file has integer inputs. Of a file
+            with signatures for shorter clips the shortest that holds a clip runs, in `raw` too.
         config: The run's configuration, and with it the preprocessing.
         class_names: C labels, in the order of the logits.
         temperature: Divides the logits before the softmax, so that scores are shares of hits; 1
@@ -118,6 +119,7 @@ def open_model(
         SignBartError: The file is missing, damaged, of another kind, or carries no metadata.
     """
     from bridge.artifact.runtimes import FloatView, KerasRuntime, TorchRuntime, open_runtime
+    from bridge.artifact.shortest import ShortestRuntime
     from bridge.weights.source import is_keras, lacks_header, load_twin, read_temperature
     from signbart.training.confidence import temperature_of
 
@@ -125,6 +127,7 @@ def open_model(
     if not lacks_header(path) and (config is not None or class_names):
         raise BridgeError(f"{path} carries its own configuration and labels; give none beside it")
     if path.suffix in (".tflite", ".onnx"):
+        from bridge.artifact.lengths import carried_lengths
         from bridge.artifact.metadata import (
             carried_config,
             carried_raw,
@@ -133,22 +136,22 @@ def open_model(
         )
 
         metadata = read_metadata(path)
-        config, runtime = carried_config(metadata, path), FloatView(open_runtime(path))
+        config = carried_config(metadata, path)
+        lengths = carried_lengths(metadata, path)
+
+        def run_by(signature: str) -> Runtime:
+            if lengths:
+                return ShortestRuntime(path, signature, lengths)
+            return FloatView(open_runtime(path, signature))
+
+        runtime = run_by(SIGNATURE)
         # What the graph itself says, and not the text beside it.
         classes = classes_of({tensor.name: tensor.shape for tensor in runtime.spec.outputs})
         names = check_class_names(metadata["labels"], str(path), BridgeError, classes=classes)
         temperature = temperature_of(metadata, path)
         signature = carried_raw(metadata, config)
-        raw = None
-        if signature is not None:
-            raw = open_runtime(path, signature.spec.signature)
-        return OpenedModel(
-            runtime,
-            config,
-            names,
-            temperature,
-            raw,
-        )
+        raw = None if signature is None else run_by(RAW_SIGNATURE)
+        return OpenedModel(runtime, config, names, temperature, raw)
     if is_keras(path):
         twin, config, class_names = load_twin(path)
         runtime = KerasRuntime(twin, config, path.name)

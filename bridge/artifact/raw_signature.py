@@ -9,6 +9,7 @@ format of the model, what stands around it stays float.
 from __future__ import annotations
 
 import copy
+import dataclasses
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -22,6 +23,7 @@ from signbart.models.io_spec import RAW_SIGNATURE, SIGNATURE, IOSpec, class_outp
 from signbart.models.raw_spec import raw_spec
 
 if TYPE_CHECKING:
+    from bridge.weights.source import Source
     from signbart.configuration.schema import RunConfig
 
 RAW_FRAMES = 256  # 8.5 s at 30 frames a second
@@ -42,6 +44,10 @@ class RawSignature:
     frames: int
     temperature: float = 1.0
 
+    def at(self, config: RunConfig) -> RawSignature:
+        """That of the same model for `config.data.max_frames`, which takes no more than those."""
+        return dataclasses.replace(self, config=config, frames=config.data.max_frames)
+
     @property
     def spec(self) -> IOSpec:
         """Its inputs and outputs."""
@@ -56,6 +62,15 @@ class RawSignature:
             inputs=(*whole.inputs, *(t for t in model.outputs if t.name == scores)),
             outputs=(*model.inputs, *(t for t in whole.outputs if t not in model.outputs)),
         )
+
+
+def raw_signature(source: Source, raw_frames: int | None) -> RawSignature | None:
+    """The second signature, as for `pipeline.convert`; None where it is not known or not wanted."""
+    if raw_frames is None:
+        raw_frames = max(RAW_FRAMES, source.config.data.max_frames)
+    if raw_frames == 0 or not source.preprocessing_known:
+        return None
+    return RawSignature(source.config, raw_frames, source.temperature)
 
 
 def add_raw_signature(path: Path, around: Path) -> None:
@@ -155,7 +170,7 @@ def _join(model: Any, added: Any) -> None:
         if name in needs:
             place[needs[name]] = results[name]
 
-    codes = [_same_code(model, code) for code in added.operatorCodes]
+    codes = [same_code(model, code) for code in added.operatorCodes]
     for operator in around.operators:
         operator.opcodeIndex = codes[operator.opcodeIndex]
         operator.inputs = [at if at < 0 else place[at] for at in operator.inputs]
@@ -223,7 +238,7 @@ def _halves(graph: Any, begins: set[int]) -> tuple[list[Any], list[Any]]:
     return before, behind
 
 
-def _same_code(model: Any, code: Any) -> int:
+def same_code(model: Any, code: Any) -> int:
     """The place of an operator code in `model`, which gets it if it has none such."""
     for at, known in enumerate(model.operatorCodes):
         if vars(known) == vars(code):
@@ -239,7 +254,7 @@ def _code(model: Any, builtin: int) -> int:
     code = schema.OperatorCodeT()
     code.builtinCode = code.deprecatedBuiltinCode = builtin
     code.version = 1
-    return _same_code(model, code)
+    return same_code(model, code)
 
 
 def _conversion(code: int, source: int, target: int) -> Any:

@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from bridge.verification.samples import Sample
 from bridge.verification.verdict import Verdict
 from signbart.files import file_sha256
+
+if TYPE_CHECKING:
+    from bridge.conversion.evidence import Evidence
 
 
 @dataclass(frozen=True)
@@ -21,9 +25,10 @@ class Artifact:
         scheme: Name of its quantization scheme; an .onnx is ``fp32``.
         path: The file; None where there is none. What does not agree with PyTorch is in
             ``rejected/``, so that it cannot be shipped by accident.
-        parity: The comparison with PyTorch; its verdict is that of both signatures.
+        parity: The comparison with PyTorch; its verdict is that of all signatures.
         raw_parity: That of the signature of raw landmarks; None where the file has only that, or
             none.
+        shorter_parities: Those of the signatures for shorter clips.
         seconds: Duration of the route's export, which may have made several artifacts, or of the
             quantization.
         operators: Operator -> count; empty where there is no file that could be read.
@@ -39,6 +44,7 @@ class Artifact:
     path: Path | None
     parity: Verdict
     raw_parity: Verdict | None = None
+    shorter_parities: tuple[Verdict, ...] = ()
     seconds: float = 0.0
     operators: Mapping[str, int] = field(default_factory=dict)
     multiply_accumulates: Mapping[str, int] = field(default_factory=dict)
@@ -47,10 +53,30 @@ class Artifact:
     preprocessing: Mapping[str, Any] = field(default_factory=dict, repr=False)
     repro: str = ""
 
+    def with_others(self, evidence: Evidence) -> Artifact:
+        """Adds the verdicts on a .tflite's other signatures.
+
+        The first that does not pass spoils `parity`, and `tried` is what that was reached on.
+        """
+        judged = []
+        if evidence.raw:
+            judged.append((evidence.judge_raw(self.path, self.scheme), evidence.raw_samples))
+        raw = judged[0][0] if judged else None
+        judged += evidence.judge_shorter(self.path, self.scheme)
+        parity, tried = self.parity, self.tried
+        for verdict, samples in judged:
+            if parity.passed and not verdict.passed:
+                parity, tried = parity.spoilt_by(verdict), samples
+        shorter = tuple(verdict for verdict, _ in judged if verdict is not raw)
+        return dataclasses.replace(
+            self, parity=parity, raw_parity=raw, shorter_parities=shorter, tried=tried
+        )
+
     @property
     def verdicts(self) -> list[Verdict]:
         """One a signature that was compared."""
-        return [self.parity, *([self.raw_parity] if self.raw_parity else [])]
+        second = [self.raw_parity] if self.raw_parity else []
+        return [self.parity, *second, *self.shorter_parities]
 
     def file_facts(self) -> dict[str, int | str | None]:
         """Size and hash of the file, for manifests; None where there is none."""

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from bridge.artifact.lengths import config_at, signature_at
 from bridge.artifact.raw_signature import RawSignature
 from bridge.artifact.runtimes import Runtime, TorchRuntime
+from bridge.conversion.quantized import calibrate
 from bridge.errors import BridgeError
 from bridge.quantization.schemes import FLOAT, SCHEMES, Scheme
 from bridge.verification import MIN_SAMPLES
@@ -19,13 +21,12 @@ from bridge.verification.limits import Limits, load_limits
 from bridge.verification.raw import RawReference, compare_raw, make_raw_samples
 from bridge.verification.samples import Sample, describe_samples, make_samples, open_samples
 from bridge.verification.verdict import WRONG, Verdict
-from signbart.models.io_spec import IOSpec, with_integers
+from signbart.models.io_spec import RAW_SIGNATURE, SIGNATURE, IOSpec, with_integers
 from signbart.recordings.data_source import DataSource, read_recordings
-from signbart.training.calibration import MIN_CLIPS, Calibration, calibrate_on, calibrate_on_noise
+from signbart.training.calibration import MIN_CLIPS, Calibration
 
 if TYPE_CHECKING:
     from bridge.weights.source import Source
-    from signbart.configuration.schema import RunConfig
     from signbart.recordings.clip import ClipSet
 
 _INTEGERS = {"int8": "int8", "int16x8": "int16"}  # scheme -> dtype of integer inputs and outputs
@@ -68,6 +69,8 @@ class Evidence:
         int8_io: Whether calibrated schemes get integer inputs and outputs.
         raw: The .tflite's second signature; None: there is none.
         raw_samples: Inputs for that.
+        frames: Most frames of the signatures that are judged; None: the file's own, T.
+        shorter: Frames -> what the signatures for clips of at most those are judged by.
     """
 
     reference: Runtime
@@ -80,6 +83,8 @@ class Evidence:
     int8_io: bool = False
     raw: RawSignature | None = None
     raw_samples: Sequence[Sample] = ()
+    frames: int | None = None
+    shorter: Mapping[int, Evidence] = field(default_factory=dict)
 
     def judge(self, path: Path, scheme: str) -> tuple[Verdict, Sequence[Sample]]:
         """Compares an artifact, by what its scheme has limits for.
@@ -87,12 +92,12 @@ class Evidence:
         Returns:
             The verdict, and the inputs it was reached on.
         """
-        limits = self.limits[scheme]
+        limits, signature = self.limits[scheme], signature_at(SIGNATURE, self.frames)
         if limits.by_value:
             return compare_artifact(
-                self.reference, path, self.samples, self.open_samples, limits, scheme
+                self.reference, path, self.samples, self.open_samples, limits, scheme, signature
             )
-        verdict = compare_on_clips(path, scheme, self.clips, limits)
+        verdict = compare_on_clips(path, scheme, self.clips, limits, signature)
         guessed = SCHEMES[scheme].calibrated and self.calibration and self.calibration.is_random
         if verdict.passed and guessed and self.clips.labels is None:
             # Random inputs fit random ranges: such a comparison says nothing about real clips.
@@ -101,13 +106,31 @@ class Evidence:
         return verdict, self.clips.samples()
 
     def judge_raw(self, path: Path, scheme: str) -> Verdict:
-        """Compares an artifact's second signature, by the limits of its scheme."""
-        reference = RawReference(self.reference, self.raw)
-        return compare_raw(reference, path, self.raw_samples, self.limits[scheme], scheme)
+        """Compares an artifact's signature of raw landmarks, by the limits of its scheme."""
+        return compare_raw(
+            RawReference(self.reference, self.raw),
+            path,
+            self.raw_samples,
+            self.limits[scheme],
+            scheme,
+            signature_at(RAW_SIGNATURE, self.frames),
+        )
+
+    def judge_shorter(self, path: Path, scheme: str) -> Iterator[tuple[Verdict, Sequence[Sample]]]:
+        """Compares an artifact's signatures for shorter clips; each with what it was tried on."""
+        for evidence in self.shorter.values():
+            yield evidence.judge(path, scheme)
+            if evidence.raw:
+                yield evidence.judge_raw(path, scheme), evidence.raw_samples
 
     def judged_on(self, scheme: str) -> str:
         """What the artifacts of a scheme are judged on, for reports."""
         return self.inputs if self.limits[scheme].by_value else self.clips.source
+
+    @property
+    def calibrations(self) -> dict[int | None, Calibration | None]:
+        """Those of the signatures, by their frames; None: of all others."""
+        return {e.frames: e.calibration for e in (self, *self.shorter.values())}
 
     def has_integer_edges(self, scheme: str) -> bool:
         """Whether that scheme's inputs and outputs are integers."""
@@ -143,6 +166,7 @@ def gather_evidence(
     samples: int = MIN_SAMPLES,
     seed: int = 0,
     raw: RawSignature | None = None,
+    lengths: Sequence[int] = (),
 ) -> Evidence:
     """Makes inputs, divides the recordings, calibrates on one part, asks PyTorch about the other.
 
@@ -154,12 +178,44 @@ def gather_evidence(
         samples: Inputs per length; see `samples.make_samples`.
         seed: Of the inputs, and of the choice of calibration clips.
         raw: The second signature of the .tflite that are made; None: they have none.
+        lengths: Frames of their signatures for shorter clips. For each the recordings are seen as
+            by a model of that `max_frames`.
 
     Raises:
         SignBartError: The recordings do not fit the model, there are too few, or there are none and
             a scheme needs them.
     """
     recordings = read_recordings(data)
+
+    def gather(frames: int | None) -> Evidence:
+        config = config_at(source.config, frames)
+        evidence = _gather(
+            dataclasses.replace(source, config=config),
+            schemes,
+            options,
+            data=data,
+            recordings=recordings,
+            samples=samples,
+            seed=seed,
+            raw=raw if frames is None or raw is None else raw.at(config),
+        )
+        return dataclasses.replace(evidence, frames=frames)
+
+    return dataclasses.replace(gather(None), shorter={n: gather(n) for n in lengths})
+
+
+def _gather(
+    source: Source,
+    schemes: Sequence[Scheme],
+    options: QuantizationOptions,
+    *,
+    data: str | DataSource | None,
+    recordings: ClipSet | None,
+    samples: int,
+    seed: int,
+    raw: RawSignature | None,
+) -> Evidence:
+    """Of one length; see `gather_evidence`."""
     made = make_samples(source.config, clips=recordings, samples=samples, seed=seed)
     reference = TorchRuntime(source.model, source.config)
     evidence = Evidence(
@@ -221,33 +277,6 @@ def with_clips(
         clips=clips,
         calibration=calibration,
         int8_io=options.int8_io,
-    )
-
-
-def calibrate(
-    options: QuantizationOptions,
-    config: RunConfig,
-    trained_on: ClipSet | None,
-    data: str | DataSource | None,
-    seed: int,
-) -> Calibration:
-    """What quantizers are shown: clips of `trained_on`, from `data`, or what `options` name.
-
-    Raises:
-        SignBartError: There is nothing to calibrate on, or it does not fit.
-    """
-    count = options.calibration_clips
-    if trained_on is None and options.calibration_data is not None:
-        trained_on, data = read_recordings(options.calibration_data), options.calibration_data
-    if trained_on is not None:
-        return calibrate_on(trained_on, config, count=count, seed=seed, source=str(data))
-    if options.allow_random_calibration:
-        return calibrate_on_noise(config, count=count, seed=seed)
-    raise BridgeError(
-        "int8 and int16x8 are calibrated on recordings: give --calibration-data (or, to "
-        "bridge/convert.py, --data, of which it takes those that were trained on). "
-        "(--allow-random-calibration takes random numbers, for trying things out: such ranges fit "
-        "no real clip)"
     )
 
 

@@ -10,10 +10,12 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+from bridge.artifact.lengths import signature_at
 from bridge.artifact.raw_signature import RawSignature
 from bridge.artifact.runtimes import FloatView, Runtime, open_runtime
 from bridge.conversion.artifact_record import Artifact
@@ -74,6 +76,7 @@ def golden_json(
         "clips": [
             _clip(landmarks, config, answering, source.class_names)
             | _raw_answers(landmarks, raw, raw_answering, source.class_names)
+            | _shorter_answers(landmarks, passed, evidence, source.class_names)
             for landmarks in _landmarks(layout, config.data.max_frames, seed)
         ],
     }
@@ -150,6 +153,20 @@ def _raw_answers(
             "num_frames_used": int(outputs[FRAMES_USED][0]),
         }
     return {"num_frames": len(landmarks), "raw_answers": answers}
+
+
+def _shorter_answers(
+    landmarks: np.ndarray, passed: Sequence[Path], evidence: Evidence, class_names: Sequence[str]
+) -> dict[str, Any]:
+    """What the signatures of raw landmarks for shorter clips say, where they hold the clip."""
+    answers = {}
+    for frames, shorter in evidence.shorter.items():
+        if shorter.raw is not None and len(landmarks) <= frames:
+            name = signature_at(RAW_SIGNATURE, frames)
+            answering = {p.name: open_runtime(p, name) for p in passed if p.suffix == ".tflite"}
+            found = _raw_answers(landmarks, shorter.raw, answering, class_names)
+            answers[name] = found["raw_answers"]
+    return {"shorter_answers": answers} if answers else {}
 
 
 def _numbers(array: np.ndarray) -> list:

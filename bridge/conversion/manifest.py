@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from bridge.artifact.metadata import describe_raw, versions
+from bridge.artifact.metadata import versions
 from bridge.conversion.artifact_record import Artifact
 from bridge.conversion.evidence import Evidence
 from bridge.conversion.golden import GOLDEN, golden_json
@@ -45,12 +45,14 @@ def write_records(
     quantization = evidence.describe_quantization()
     if quantization:
         comparison["quantized judged on"] = quantization["judged on"]
+    told = describe(source, get_route(artifacts[0].route), FLOAT, evidence.raw, evidence.shorter)
     manifest = {
         "name": source.config.name,
         "comparison": comparison,
         "checkpoint_sha256": source.sha256,
         "versions": versions(),
-        **({"raw": describe_raw(evidence.raw)} if evidence.raw else {}),
+        **({"lengths": told["lengths"]} if "lengths" in told else {}),
+        **({"raw": told["raw"]} if "raw" in told else {}),
         **({"quantization": quantization} if quantization else {}),
         "artifacts": [_entry(artifact, output) for artifact in artifacts],
     }
@@ -61,7 +63,7 @@ def write_records(
     }
     verdicts = [verdict for artifact in artifacts for verdict in artifact.verdicts]
     card = model_card(
-        describe(source, get_route(artifacts[0].route), FLOAT, evidence.raw),
+        told,
         verdicts,
         products,
         quantization and quantization["calibration"],
@@ -79,6 +81,10 @@ def write_records(
 
 def _entry(artifact: Artifact, output: Path) -> dict[str, Any]:
     path, facts, raw = artifact.path, artifact.file_facts(), artifact.raw_parity
+    shorter = {
+        verdict.signature: verdict.numbers() | {"verdict": verdict.verdict}
+        for verdict in artifact.shorter_parities
+    }
     return {
         "route": artifact.route,
         "scheme": artifact.scheme,
@@ -90,5 +96,6 @@ def _entry(artifact: Artifact, output: Path) -> dict[str, Any]:
         "multiply_accumulates": dict(artifact.multiply_accumulates),
         "parity": artifact.parity.numbers(),
         **({"raw_parity": raw.numbers() | {"verdict": raw.verdict}} if raw else {}),
+        **({"shorter_parities": shorter} if shorter else {}),
         **({"repro": artifact.repro} if artifact.repro else {}),
     }

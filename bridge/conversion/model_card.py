@@ -58,6 +58,7 @@ def model_card(
             f"temperature{'' if metadata['temperature'] != 1 else '; none was fitted'}.",
             "",
             *_raw(metadata.get("raw")),
+            *_lengths(metadata),
             "## Preprocessing",
             "",
             f"- layout `{preprocessing['layout']}`, {len(preprocessing['joint_idx'])} keypoints "
@@ -109,6 +110,22 @@ def _raw(raw: Mapping[str, Any] | None) -> list[str]:
         f"frames it has. It is cut to 1 … {raw['frames']}: compare `num_frames_used` with it. "
         "`probabilities` are the softmax of the class scores over the temperature.",
         "",
+    ]
+
+
+def _lengths(metadata: Mapping[str, Any]) -> list[str]:
+    """The signatures for shorter clips."""
+    known = [
+        about["lengths"] for about in (metadata, metadata.get("raw", {})) if "lengths" in about
+    ]
+    if not known:
+        return []
+    rows = [[f"`{name}`", str(most)] for lengths in known for name, most in lengths.items()]
+    return [
+        "The same model for shorter clips, with inputs of so many frames and otherwise as above; "
+        "the shortest that holds a clip is the fastest, and says the same:",
+        "",
+        markdown_table(["signature of a .tflite", "most frames"], rows),
     ]
 
 

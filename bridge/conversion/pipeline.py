@@ -8,6 +8,7 @@ from collections.abc import Callable, Sequence
 from functools import partial
 from pathlib import Path
 
+from bridge.artifact.lengths import carried_lengths, check_lengths, config_at, signature_at
 from bridge.artifact.metadata import (
     carried_config,
     carried_kind,
@@ -16,19 +17,14 @@ from bridge.artifact.metadata import (
     read_metadata,
     tensors_of,
 )
-from bridge.artifact.raw_signature import RAW_FRAMES, RawSignature
+from bridge.artifact.raw_signature import raw_signature
 from bridge.artifact.runtimes import open_runtime
 from bridge.conversion.artifact_record import Artifact
-from bridge.conversion.evidence import (
-    Evidence,
-    QuantizationOptions,
-    calibrate,
-    gather_evidence,
-    same_file,
-)
+from bridge.conversion.evidence import Evidence, QuantizationOptions, gather_evidence, same_file
 from bridge.conversion.folder import move_by_verdict, set_others_aside, staging_folder
 from bridge.conversion.manifest import write_records
-from bridge.conversion.route_run import RouteRun, describe, quantize_file
+from bridge.conversion.quantized import calibrate, quantize_file
+from bridge.conversion.route_run import RouteRun, describe
 from bridge.errors import BridgeError, ConversionError
 from bridge.quantization.schemes import FLOAT, Scheme, select_schemes
 from bridge.routes import select_routes
@@ -39,10 +35,11 @@ from bridge.verification.raw import make_raw_samples
 from bridge.verification.report import save_repro
 from bridge.verification.samples import make_samples
 from bridge.verification.verdict import FAILED, WRONG, Verdict
-from bridge.weights.source import Source, read_source
+from bridge.weights.source import read_source
 from signbart.console import redirect_output
 from signbart.engines import run_tasks
 from signbart.files import make_folder
+from signbart.models.io_spec import SIGNATURE
 from signbart.recordings.data_source import DataSource, read_recordings
 from signbart.training.confidence import checked_temperature
 from signbart.training.splits import divide
@@ -66,6 +63,7 @@ def convert(
     verbose: bool = False,
     jobs: int = 1,
     raw_frames: int | None = None,
+    lengths: Sequence[int] = (),
 ) -> list[Artifact]:
     """Converts a checkpoint by each route and compares every artifact with PyTorch.
 
@@ -88,6 +86,7 @@ def convert(
         jobs: Routes at a time, in processes of their own if more than one.
         raw_frames: Most frames of the signature that takes raw landmarks; 0: there is none. None:
             `RAW_FRAMES`, or the model's own number where that is higher.
+        lengths: Frames of further signatures, for shorter clips; see `artifact.lengths`.
 
     Raises:
         SignBartError: The input cannot be used. A failing route is no exception but a verdict.
@@ -109,6 +108,7 @@ def convert(
             samples=samples,
             seed=seed,
             raw=raw_signature(source, raw_frames),
+            lengths=check_lengths(lengths, source.config, open_length=source.kind.open_length),
         )
         runs = [
             RouteRun(
@@ -128,15 +128,6 @@ def convert(
         set_others_aside(output, listed, source.sha256)
         write_records(output, folder, source, evidence, artifacts, seed)
     return artifacts
-
-
-def raw_signature(source: Source, raw_frames: int | None) -> RawSignature | None:
-    """The second signature, as for `convert`; None where it is not known or not wanted."""
-    if raw_frames is None:
-        raw_frames = max(RAW_FRAMES, source.config.data.max_frames)
-    if raw_frames == 0 or not source.preprocessing_known:
-        return None
-    return RawSignature(source.config, raw_frames, source.temperature)
 
 
 def file_name(name: str, route: str, scheme: str, ending: str) -> str:
@@ -240,7 +231,7 @@ def quantize_artifact(
                     source,
                     scheme,
                     path,
-                    evidence.calibration,
+                    evidence.calibrations,
                     operators=carried_kind(metadata).quantized_operators,
                     int8_io=evidence.has_integer_edges(scheme.name),
                 )
@@ -250,11 +241,10 @@ def quantize_artifact(
         about = {"scheme": scheme.name, "quantization": record}
         embed_metadata(path, metadata | about | tensors_of(open_runtime(path).spec))
         verdict, _ = evidence.judge(path, scheme.name)
-        second = evidence.judge_raw(path, scheme.name) if evidence.raw else None
-        if verdict.passed and second and not second.passed:
-            verdict = verdict.spoilt_by(second)
-        path = move_by_verdict(path, target.parent, verdict)
-        return Artifact(metadata["route"], scheme.name, path, verdict, second, inputs=inputs)
+        made = Artifact(metadata["route"], scheme.name, path, verdict, inputs=inputs)
+        made = made.with_others(evidence)
+        path = move_by_verdict(path, target.parent, made.parity)
+        return dataclasses.replace(made, path=path)
 
 
 def _evidence_of(
@@ -266,33 +256,42 @@ def _evidence_of(
     seed: int,
 ) -> Evidence:
     """What a quantized file is judged by where its float form is the reference."""
-    config, reference = carried_config(metadata, source), open_runtime(source)
-    raw = carried_raw(metadata, config)
+    whole = carried_config(metadata, source)
+    signature = carried_raw(metadata, whole)
     recordings = read_recordings(data or options.calibration_data)
     named = str(data or options.calibration_data)
     shared = data is None or same_file(data, options.calibration_data)
-    if recordings is None:
-        clips = clips_of_samples(make_samples(config, seed=seed), reference)
-    else:
-        judged, how = recordings.relabel(metadata["labels"], named), "to judge by"
-        if shared:
-            count = options.calibration_clips if scheme.calibrated else 0
-            _, judged, how = divide(judged, config, None, count=count, seed=seed)
-        text = f"{len(judged)} clips {how} ({named})"
-        clips = judged_clips(judged, config, reference, labelled=True, source=text)
-    calibration = None
-    if scheme.calibrated:
-        shown = recordings if shared else None  # read already
-        calibration = calibrate(options, config, shown, options.calibration_data, seed)
-    return Evidence(
-        reference=reference,
-        samples=(),
-        open_samples=(),
-        inputs=clips.source,
-        limits={scheme.name: load_limits(scheme.name)},
-        clips=clips,
-        calibration=calibration,
-        int8_io=options.int8_io,
-        raw=raw,
-        raw_samples=make_raw_samples(raw, clips=recordings, seed=seed) if raw else (),
-    )
+
+    def gather(frames: int | None) -> Evidence:
+        config = config_at(whole, frames)
+        reference = open_runtime(source, signature_at(SIGNATURE, frames))
+        raw = signature if frames is None or signature is None else signature.at(config)
+        if recordings is None:
+            clips = clips_of_samples(make_samples(config, seed=seed), reference)
+        else:
+            judged, how = recordings.relabel(metadata["labels"], named), "to judge by"
+            if shared:
+                count = options.calibration_clips if scheme.calibrated else 0
+                _, judged, how = divide(judged, config, None, count=count, seed=seed)
+            text = f"{len(judged)} clips {how} ({named})"
+            clips = judged_clips(judged, config, reference, labelled=True, source=text)
+        calibration = None
+        if scheme.calibrated:
+            shown = recordings if shared else None  # read already
+            calibration = calibrate(options, config, shown, options.calibration_data, seed)
+        return Evidence(
+            reference=reference,
+            samples=(),
+            open_samples=(),
+            inputs=clips.source,
+            limits={scheme.name: load_limits(scheme.name)},
+            clips=clips,
+            calibration=calibration,
+            int8_io=options.int8_io,
+            raw=raw,
+            raw_samples=make_raw_samples(raw, clips=recordings, seed=seed) if raw else (),
+            frames=frames,
+        )
+
+    lengths = carried_lengths(metadata, source)
+    return dataclasses.replace(gather(None), shorter={n: gather(n) for n in lengths})

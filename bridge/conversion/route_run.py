@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import dataclasses
 import shutil
+import tempfile
 import time
 import traceback
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -14,13 +15,14 @@ from typing import Any
 
 from bridge.artifact.compaction import compact
 from bridge.artifact.contents import foreign_operators, multiply_accumulates, operators
+from bridge.artifact.lengths import add_lengths, config_at, signature_at
 from bridge.artifact.metadata import build_metadata, embed_metadata, tensors_of
 from bridge.artifact.raw_signature import RawSignature
 from bridge.artifact.runtimes import open_runtime
 from bridge.conversion.artifact_record import Artifact
 from bridge.conversion.evidence import Evidence
+from bridge.conversion.quantized import quantize_file
 from bridge.errors import ConversionError
-from bridge.quantization.quantizer import quantize
 from bridge.quantization.schemes import FLOAT, SCHEMES, Scheme
 from bridge.routes import RAW_ONNX, Route
 from bridge.verification.clips import with_scores
@@ -30,8 +32,7 @@ from bridge.weights.source import Source
 from signbart.console import redirect_output
 from signbart.errors import SignBartError
 from signbart.models import io_spec
-from signbart.models.io_spec import RAW_SIGNATURE
-from signbart.training.calibration import Calibration
+from signbart.models.io_spec import RAW_SIGNATURE, SIGNATURE, IOSpec
 
 
 @dataclass(frozen=True)
@@ -129,17 +130,32 @@ class RouteRun:
 
     def _export(self) -> None:
         paths = {ending: self.path(FLOAT, ending) for ending in self._made}
-        self.route.export(self.source.model, io_spec(self.source.config), paths, self.evidence.raw)
+        self.route.export(self.source.model, self._spec(), paths, self.evidence.raw)
         if ".tflite" in paths:
             compact(paths[".tflite"])
+            self._add_lengths(paths[".tflite"])
             shutil.copyfile(paths[".tflite"], self.plain)
+
+    def _add_lengths(self, path: Path) -> None:
+        """Converts the model again for each shorter length; see `artifact.lengths`."""
+        with tempfile.TemporaryDirectory() as folder:
+            parts = {n: Path(folder) / f"{n}.tflite" for n in self.evidence.shorter}
+            for frames, part in parts.items():
+                spec, raw = self._spec(frames), self.evidence.shorter[frames].raw
+                self.route.export(self.source.model, spec, {".tflite": part}, raw)
+                compact(part)
+            add_lengths(path, parts)
+
+    def _spec(self, frames: int | None = None) -> IOSpec:
+        """Inputs and outputs for `frames`, of one clip; None: for as many as the model is of."""
+        return io_spec(config_at(self.source.config, frames))
 
     def _quantize(self, scheme: Scheme, path: Path) -> dict[str, Any]:
         return quantize_file(
             self.plain,
             scheme,
             path,
-            self.evidence.calibration,
+            self.evidence.calibrations,
             operators=self.source.kind.quantized_operators,
             int8_io=self.evidence.has_integer_edges(scheme.name),
         )
@@ -170,7 +186,7 @@ class RouteRun:
                 "in the artifact; choose another --route"
             )
         raw, takes_raw = self.evidence.raw, path.name.endswith(RAW_ONNX)
-        promised = io_spec(self.source.config)
+        promised = self._spec()
         if takes_raw:
             promised = raw.spec
         elif path.suffix == ".onnx":  # of any batch and, if the model allows, any length
@@ -184,19 +200,14 @@ class RouteRun:
                 f"the artifact takes and gives {found.describe()}; it had to be "
                 f"{promised.describe()}"
             )
-        if raw and path.suffix == ".tflite":
-            second = open_runtime(path, RAW_SIGNATURE).spec
-            if not second.keeps(raw.spec):
-                raise ConversionError(
-                    f"signature {RAW_SIGNATURE} takes and gives {second.describe()}; it had to be "
-                    f"{raw.spec.describe()}"
-                )
+        if is_tflite := path.suffix == ".tflite":
+            self._check_other_signatures(path, scheme)
         # Scales and zero points are the file's own.
         tensors = tensors_of(promised if scheme.name == FLOAT else found)
-        metadata = describe(self.source, self.route, scheme.name, raw) | tensors
+        carried = raw if is_tflite or takes_raw else None
+        lengths = self.evidence.shorter if is_tflite else ()
+        metadata = describe(self.source, self.route, scheme.name, carried, lengths) | tensors
         metadata["signature"] = promised.signature
-        if path.suffix == ".onnx" and not takes_raw:
-            metadata.pop("raw", None)
         embed_metadata(path, metadata | ({"quantization": record} if record else {}))
         products = multiply_accumulates(path) if path.suffix == ".tflite" else {}
         artifact = Artifact(
@@ -218,12 +229,25 @@ class RouteRun:
         clips = self.evidence.clips
         if verdict.passed and clips and scheme.name == FLOAT and path.suffix == ".tflite":
             verdict = with_scores(verdict, path, clips)  # what quantized forms are seen beside
-        second = None
-        if raw and path.suffix == ".tflite":
-            second = self.evidence.judge_raw(path, scheme.name)
-            if verdict.passed and not second.passed:
-                verdict, tried = verdict.spoilt_by(second), self.evidence.raw_samples
-        return dataclasses.replace(artifact, parity=verdict, raw_parity=second, tried=tried)
+        artifact = dataclasses.replace(artifact, parity=verdict, tried=tried)
+        return artifact.with_others(self.evidence) if is_tflite else artifact
+
+    def _check_other_signatures(self, path: Path, scheme: Scheme) -> None:
+        """Refuses a .tflite whose signatures, but the first, are none or not the promised ones."""
+        for evidence in (self.evidence, *self.evidence.shorter.values()):
+            promised = {}
+            if evidence.frames:
+                promised[SIGNATURE] = evidence.promised(self._spec(evidence.frames), scheme.name)
+            if evidence.raw:
+                promised[RAW_SIGNATURE] = evidence.raw.spec
+            for name, spec in promised.items():
+                signature = signature_at(name, evidence.frames)
+                found = open_runtime(path, signature).spec
+                if not found.keeps(spec):
+                    raise ConversionError(
+                        f"signature {signature} takes and gives {found.describe()}; it had to be "
+                        f"{spec.describe()}"
+                    )
 
     def _attempt(self, step: Callable[[], Any]) -> tuple[Any, str]:
         """Runs a step with its output in the log: its result, and why it failed, if it did."""
@@ -239,7 +263,11 @@ class RouteRun:
 
 
 def describe(
-    source: Source, route: Route, scheme: str, raw: RawSignature | None = None
+    source: Source,
+    route: Route,
+    scheme: str,
+    raw: RawSignature | None = None,
+    lengths: Collection[int] = (),
 ) -> dict[str, Any]:
     """What an artifact of fixed sizes says of itself; see `artifact.metadata`."""
     metadata = build_metadata(
@@ -251,37 +279,9 @@ def describe(
         scheme=scheme,
         temperature=source.temperature,
         raw=raw,
+        lengths=lengths,
     )
     if not source.preprocessing_known:
         config = source.config.to_dict()
         metadata |= {"preprocessing": None, "config": {"model": config["model"]}}
     return metadata
-
-
-def quantize_file(
-    source: Path,
-    scheme: Scheme,
-    target: Path,
-    calibration: Calibration | None,
-    *,
-    operators: Sequence[str],
-    int8_io: bool,
-) -> dict[str, Any]:
-    """Quantizes a float .tflite; see `quantizer.quantize`. Returns its `quantization_record`."""
-    shown = calibration if scheme.calibrated else None
-    quantize(source, scheme, target, shown, operators=operators, int8_io=int8_io)
-    return quantization_record(target, scheme, calibration)
-
-
-def quantization_record(
-    path: Path, scheme: Scheme, calibration: Calibration | None
-) -> dict[str, Any]:
-    """What a quantized .tflite's metadata say of how it was made."""
-    products = multiply_accumulates(path)
-    return {
-        "scheme": scheme.name,
-        "description": scheme.description,
-        "multiply_accumulates": dict(products),
-        "shares": {name: round(count / products.total(), 4) for name, count in products.items()},
-        "calibration": dict(calibration.record) if scheme.calibrated and calibration else None,
-    }

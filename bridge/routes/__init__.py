@@ -68,12 +68,12 @@ class Route:
     ) -> None:
         """Writes the float .tflite, and whatever else the route produces.
 
-        The ONNX route can be asked for its .onnx alone.
+        The ONNX route can be asked for its .onnx or its .tflite alone.
 
         Args:
             model: A network of one of `signbart.models.MODEL_KINDS`, in inference mode.
             spec: Fixed shapes and the names that the artifact must have.
-            paths: For each ending in `produces`, the file to write; and for `RAW_ONNX`.
+            paths: For each ending that is wanted, of `produces` and `RAW_ONNX`, the file to write.
             raw: The .tflite's second signature; None: it has none.
 
         Raises:

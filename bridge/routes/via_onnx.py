@@ -37,11 +37,12 @@ _CHANNELS_FIRST, _CHANNELS_LAST = [0, 3, 1, 2], [0, 2, 3, 1]  # NHWC -> NCHW, an
 
 
 def export(model: nn.Module, spec: IOSpec, paths: Mapping[str, Path]) -> None:
-    """Writes the .onnx and, where it is wanted too, the float .tflite; see `Route.export`."""
+    """Writes the .onnx and the float .tflite, or the one that is wanted; see `Route.export`."""
     import onnx
 
-    _export_onnx(model, spec, paths[".onnx"], dynamic=True)
-    onnx.checker.check_model(str(paths[".onnx"]), full_check=True)
+    if ".onnx" in paths:
+        _export_onnx(model, spec, paths[".onnx"], dynamic=True)
+        onnx.checker.check_model(str(paths[".onnx"]), full_check=True)
     if ".tflite" not in paths:
         return
     with tempfile.TemporaryDirectory() as folder:

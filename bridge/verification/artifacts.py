@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
+from bridge.artifact.lengths import carried_lengths, config_at, signature_at
 from bridge.artifact.metadata import carried_raw, read_metadata
 from bridge.artifact.runtimes import TorchRuntime
 from bridge.errors import BridgeError
@@ -26,7 +30,7 @@ from bridge.verification.samples import (
 )
 from bridge.verification.verdict import FAILED, Verdict
 from bridge.weights.source import Source
-from signbart.models.io_spec import LANDMARKS, RAW_SIGNATURE
+from signbart.models.io_spec import KEYPOINTS, LANDMARKS, RAW_SIGNATURE, SIGNATURE
 from signbart.recordings.data_source import DataSource, read_recordings
 
 
@@ -81,18 +85,19 @@ def compare_artifacts(
     limits = dataclasses.replace(limits, **given)
     recordings = read_recordings(data)
     reference = TorchRuntime(source.model, source.config)
-    if inputs:
-        made = more = [read_sample(inputs)]
-    else:
-        made = make_samples(source.config, clips=recordings, samples=samples, seed=seed)
-        longest = reference.spec.longest
-        more = open_samples(made, longest, open_length=source.kind.open_length)
-    takes_raw = bool(inputs) and LANDMARKS in made[0].inputs
-    judged_on: dict[tuple[int, int], JudgedClips] = {}
+    alone = [read_sample(inputs)] if inputs else None
+    takes_raw = bool(alone) and LANDMARKS in alone[0].inputs
+
+    @cache
+    def samples_at(frames: int | None) -> list[Sample]:
+        config = config_at(source.config, frames)
+        return alone or make_samples(config, clips=recordings, samples=samples, seed=seed)
+
+    judged_on: dict[tuple[int | None, int, int], JudgedClips] = {}
     found: list[tuple[Verdict, Sequence[Sample], Path]] = []
-    for path in paths:
-        metadata = _carried(path)
-        scheme = str(metadata.get("scheme", FLOAT))
+    for path, metadata, frames in _each_length(paths, alone):
+        scheme, config = str(metadata.get("scheme", FLOAT)), config_at(source.config, frames)
+        made, signature = samples_at(frames), signature_at(SIGNATURE, frames)
         seconds, only_raw = [], metadata.get("signature") == RAW_SIGNATURE
         if (takes_raw and "raw" not in metadata) or (inputs and only_raw and not takes_raw):
             reason = f"it has no signature that takes {' and '.join(made[0].inputs)}"
@@ -100,18 +105,19 @@ def compare_artifacts(
             continue
         if "raw" in metadata and (takes_raw or not inputs):
             raw = carried_raw(metadata, source.config)
+            raw = raw.at(config) if frames else raw
             tried = made if inputs else make_raw_samples(raw, clips=recordings, seed=seed)
-            by = limits if given else load_limits(scheme)
-            judged = compare_raw(RawReference(reference, raw), path, tried, by, scheme)
+            by, name = limits if given else load_limits(scheme), signature_at(RAW_SIGNATURE, frames)
+            judged = compare_raw(RawReference(reference, raw), path, tried, by, scheme, name)
             seconds.append((judged, tried, path))
         if only_raw or takes_raw:
             found += seconds
             continue
         if scheme != FLOAT and not given:
             shown = _calibration(metadata)
-            if shown not in judged_on:
-                _, judged_on[shown] = clips_to_judge(
-                    source,
+            if (frames, *shown) not in judged_on:
+                _, judged_on[frames, *shown] = clips_to_judge(
+                    dataclasses.replace(source, config=config),
                     reference,
                     made,
                     data,
@@ -120,16 +126,23 @@ def compare_artifacts(
                     count=shown[0],
                     seed=shown[1],
                 )
-            verdict = compare_on_clips(path, scheme, judged_on[shown], load_limits(scheme))
-            compared = judged_on[shown].samples()
+            clips = judged_on[frames, *shown]
+            verdict = compare_on_clips(path, scheme, clips, load_limits(scheme), signature)
+            compared = clips.samples()
         else:
-            verdict, compared = compare_artifact(reference, path, made, more, limits)
+            more = alone or open_samples(
+                made, reference.spec.longest, open_length=source.kind.open_length
+            )
+            verdict, compared = compare_artifact(
+                reference, path, made, more, limits, signature=signature
+            )
             verdict = diagnose(source.model, path, verdict, compared)
         origin = metadata.get("checkpoint_sha256", source.sha256)
         if not verdict.passed and origin != source.sha256:
             other = f"it was made from another checkpoint (SHA-256 {origin[:12]}…)"
             verdict = dataclasses.replace(verdict, reason=f"{verdict.reason}; {other}")
         found += [(verdict, compared, path), *seconds]
+    made = samples_at(None)
     settings = {"atol": limits.atol, "rtol": limits.rtol, "inputs": len(made), "seed": seed}
     if judged_on:
         sources = dict.fromkeys(clips.source for clips in judged_on.values())
@@ -140,6 +153,23 @@ def compare_artifacts(
     }
     verdicts, tried, compared_paths = (list(column) for column in zip(*found, strict=True))
     return Comparison(verdicts, tried, compared_paths, settings)
+
+
+def _each_length(
+    paths: Sequence[Path], alone: Sequence[Sample] | None
+) -> Iterator[tuple[Path, dict[str, Any], int | None]]:
+    """Each artifact, its metadata, and the frames of its signatures; None: of its own, T.
+
+    Where one input is compared on alone, only those of its number of frames, if there are any.
+    """
+    for path in paths:
+        metadata = _carried(path)
+        lengths = [None, *carried_lengths(metadata, path)]
+        if alone:
+            points = alone[0].inputs.get(LANDMARKS, alone[0].inputs.get(KEYPOINTS))
+            lengths = [n for n in lengths if (n,) == np.shape(points)[1:2]] or [None]
+        for frames in lengths:
+            yield path, metadata, frames
 
 
 def _carried(path: Path) -> dict[str, Any]:

@@ -20,7 +20,7 @@ from bridge.verification.limits import Limits
 from bridge.verification.samples import Sample
 from bridge.verification.verdict import FAILED, Verdict
 from signbart.errors import SignBartError
-from signbart.models.io_spec import ATTENTION_MASK, KEYPOINTS, LOGITS, class_output
+from signbart.models.io_spec import ATTENTION_MASK, KEYPOINTS, LOGITS, SIGNATURE, class_output
 from signbart.preprocessing import model_inputs
 from signbart.training.calibration import MIN_CLIPS
 from signbart.training.metrics import compare_scores
@@ -177,21 +177,23 @@ def predict_all(
     return outputs.pop(class_output(outputs)), outputs
 
 
-def compare_on_clips(path: Path, scheme: str, clips: JudgedClips, limits: Limits) -> Verdict:
-    """Runs an artifact on every clip and judges it."""
+def compare_on_clips(
+    path: Path, scheme: str, clips: JudgedClips, limits: Limits, signature: str = SIGNATURE
+) -> Verdict:
+    """Runs an artifact, by the signature that takes the clips, on every one and judges it."""
     try:
-        runtime = FloatView(open_runtime(path))
+        runtime = FloatView(open_runtime(path, signature))
         found, others = predict_all(runtime, clips.keypoints, clips.attention_mask)
     except SignBartError as error:
-        return Verdict(path.name, FAILED, str(error), scheme)
+        return Verdict(path.name, FAILED, str(error), scheme, signature)
     # A runtime that breaks off raises classes of its own.
     except Exception as error:
-        return Verdict(path.name, FAILED, f"{type(error).__name__}: {error}", scheme)
+        return Verdict(path.name, FAILED, f"{type(error).__name__}: {error}", scheme, signature)
     if found.shape != clips.reference.shape:
         reason = f"{LOGITS}: {found.shape[1]} classes, expected {clips.reference.shape[1]}"
-        return Verdict(path.name, FAILED, reason, scheme)
+        return Verdict(path.name, FAILED, reason, scheme, signature)
     first = class_output(tensor.name for tensor in runtime.spec.outputs)
-    return judge_outputs(
+    verdict = judge_outputs(
         path.name,
         {first: clips.reference, **clips.others},
         {first: found, **others},
@@ -200,6 +202,7 @@ def compare_on_clips(path: Path, scheme: str, clips: JudgedClips, limits: Limits
         scheme=scheme,
         labels=clips.labels,
     )
+    return dataclasses.replace(verdict, signature=signature)
 
 
 def with_scores(verdict: Verdict, path: Path, clips: JudgedClips) -> Verdict:

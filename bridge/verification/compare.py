@@ -17,7 +17,7 @@ from bridge.verification.samples import Sample
 from bridge.verification.verdict import FAILED, WRONG, Verdict, judge
 from signbart.errors import SignBartError
 from signbart.models import kind_of
-from signbart.models.io_spec import class_output
+from signbart.models.io_spec import SIGNATURE, class_output
 
 if TYPE_CHECKING:
     from torch import nn
@@ -139,19 +139,23 @@ def compare_artifact(
     open_samples: Sequence[Sample],
     limits: Limits,
     scheme: str = FLOAT,
+    signature: str = SIGNATURE,
 ) -> tuple[Verdict, Sequence[Sample]]:
     """Opens an artifact and compares it: on `open_samples`, if it takes any batch.
+
+    `signature` is which of a .tflite's is meant.
 
     Returns:
         The verdict, `FAILED` where the artifact cannot be opened, and the inputs it was reached on.
     """
     try:
-        candidate = open_runtime(path)
+        candidate = open_runtime(path, signature)
     except SignBartError as error:
-        return Verdict(path.name, FAILED, str(error), scheme), samples
+        return Verdict(path.name, FAILED, str(error), scheme, signature), samples
     if None in candidate.spec.inputs[0].shape:
         samples = open_samples
-    return compare(reference, candidate, samples, limits, scheme), samples
+    verdict = compare(reference, candidate, samples, limits, scheme)
+    return dataclasses.replace(verdict, signature=signature), samples
 
 
 def diagnose(
@@ -159,9 +163,10 @@ def diagnose(
 ) -> Verdict:
     """Adds the first diverging layer to the reason of an artifact that runs but disagrees.
 
-    It is looked for on the worst of the `samples` that `compare` reached the `result` on.
+    It is looked for on the worst of the `samples` that `compare` reached the `result` on, and in
+    the first signature alone.
     """
-    if result.verdict != WRONG:
+    if result.verdict != WRONG or result.signature != SIGNATURE:
         return result
     spec = kind_of(model.config).io_spec(model.config, None, None)
     worst = next(sample for sample in samples if sample.description == result.worst_sample)

@@ -138,24 +138,25 @@ def compare_raw(
     samples: Sequence[Sample],
     limits: Limits,
     scheme: str = FLOAT,
+    signature: str = RAW_SIGNATURE,
 ) -> Verdict:
-    """Judges an artifact's second signature, by the limits of its scheme.
+    """Judges an artifact's signature of raw landmarks, by the limits of its scheme.
 
     Where single numbers have no limit, on whole recordings. Probabilities have to be the softmax of
     the artifact's own scores in every scheme.
     """
     try:
-        candidate = open_runtime(path, RAW_SIGNATURE)
+        candidate = open_runtime(path, signature)
         if not candidate.spec.keeps(reference.spec):
             reason = f"{candidate.spec.describe()}; expected {reference.spec.describe()}"
-            return _about(Verdict(path.name, FAILED, reason, scheme))
+            return Verdict(path.name, FAILED, reason, scheme, signature)
         if not limits.by_value:
             samples = [sample for sample in samples if sample.recorded] or samples
         expected = [reference(sample.inputs) for sample in samples]
         found = [candidate(sample.inputs) for sample in samples]
     # A runtime that breaks off raises classes of its own.
     except Exception as error:
-        return _about(Verdict(path.name, FAILED, f"{type(error).__name__}: {error}", scheme))
+        return Verdict(path.name, FAILED, f"{type(error).__name__}: {error}", scheme, signature)
     names = [t.name for t in reference.spec.outputs if t.name not in (PROBABILITIES, FRAMES_USED)]
     right, other = (
         {name: np.concatenate([outputs[name] for outputs in every]) for name in names}
@@ -165,7 +166,7 @@ def compare_raw(
     verdict = judge_outputs(path.name, right, other, descriptions, limits, scheme=scheme)
     if verdict.passed:
         verdict = _check_the_rest(verdict, reference, expected, found, descriptions)
-    return _about(verdict)
+    return dataclasses.replace(verdict, signature=signature)
 
 
 def _check_the_rest(
@@ -191,10 +192,6 @@ def _check_the_rest(
                 verdict, verdict=WRONG, reason=reason, worst_sample=description
             )
     return verdict
-
-
-def _about(verdict: Verdict) -> Verdict:
-    return dataclasses.replace(verdict, signature=RAW_SIGNATURE)
 
 
 def _sample(

@@ -7,7 +7,7 @@ import pytest
 
 from bridge.artifact.runtimes import TorchRuntime
 from bridge.conversion.evidence import Evidence, QuantizationOptions, with_clips
-from bridge.conversion.route_run import quantization_record
+from bridge.conversion.quantized import quantization_record
 from bridge.errors import BridgeError
 from bridge.quantization.schemes import SCHEMES
 from bridge.verification.clips import clips_to_judge

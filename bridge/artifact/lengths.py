@@ -1,0 +1,179 @@
+"""Signatures of one .tflite for shorter clips: the same model for fewer frames, the same weights.
+
+The first signature is for the configuration's `max_frames`, T. For each further length L below
+there is ``serving_L``, and ``landmarks_L`` for recordings of at most L frames, which preprocessing
+keeps whole: both say what the longer ones say, and cost what L frames cost.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import re
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from bridge.artifact.compaction import read_model, write_model
+from bridge.artifact.contents import reached_graphs, refers_to_graphs
+from bridge.artifact.raw_signature import same_code
+from bridge.errors import ArtifactError, BridgeError
+from signbart.configuration.values import shown
+from signbart.models.io_spec import RAW_SIGNATURE, SIGNATURE
+
+if TYPE_CHECKING:
+    from signbart.configuration.schema import RunConfig
+
+_STEMS = {SIGNATURE: "serving", RAW_SIGNATURE: "landmarks"}
+_SHORTER = re.compile(rf"({'|'.join(_STEMS.values())})_(\d+)")
+
+
+def signature_at(signature: str, frames: int | None) -> str:
+    """What a file calls that signature for clips of at most `frames`; None: for all."""
+    return signature if frames is None else f"{_STEMS[signature]}_{frames}"
+
+
+def config_at(config: RunConfig, frames: int | None) -> RunConfig:
+    """The configuration of the same model for `frames`; None: as it is."""
+    if frames is None:
+        return config
+    return dataclasses.replace(config, data=dataclasses.replace(config.data, max_frames=frames))
+
+
+def lengths_of(signature: str, longest: int, shorter: Iterable[int]) -> dict[str, int]:
+    """Signature -> most frames, the shortest first: so a caller finds the one to take."""
+    return {signature_at(signature, n): n for n in sorted(shorter)} | {signature: longest}
+
+
+def check_lengths(lengths: Sequence[int], config: RunConfig, *, open_length: bool) -> list[int]:
+    """Those of `lengths` that need a signature of their own, ascending: T has one.
+
+    Raises:
+        BridgeError: The model sees every clip at one length, or a length cannot be.
+    """
+    if not lengths:
+        return []
+    data = config.data
+    if not open_length or data.resample == "linear":
+        why = "data.resample is linear" if open_length else "its kind takes one length alone"
+        raise BridgeError(
+            f"--lengths: {config.name} sees every clip at {data.max_frames} frames ({why}), so a "
+            "short one is not cheaper; leave the option out, or train with data.resample nearest "
+            "or a smaller data.max_frames"
+        )
+    for length in lengths:
+        if not 1 <= length <= data.max_frames:
+            raise BridgeError(
+                f"--lengths: {length} is not from 1 to {data.max_frames}, the model's "
+                "data.max_frames, to which longer clips are resampled"
+            )
+        if lengths.count(length) > 1:
+            raise BridgeError(f"--lengths: {length} is there twice; name each length once")
+    return sorted(set(lengths) - {data.max_frames})
+
+
+def carried_lengths(metadata: Mapping[str, Any], path: str | Path) -> list[int]:
+    """The shorter lengths that an artifact says it has signatures for, ascending.
+
+    Raises:
+        ArtifactError: They are no such lengths; it names `path`.
+    """
+    said = metadata.get("lengths")
+    if said is None:
+        return []
+    numbers = list(said.values()) if isinstance(said, dict) else []
+    if numbers and all(type(number) is int and number >= 1 for number in numbers):
+        *shorter, longest = sorted(numbers)
+        if said == lengths_of(SIGNATURE, longest, shorter):
+            return shorter
+    raise ArtifactError(
+        f"{path}: lengths of its metadata are {shown(said)}; they must be the most frames of "
+        f"'{signature_at(SIGNATURE, 32)}', say, and of '{SIGNATURE}'; convert the checkpoint again"
+    )
+
+
+def add_lengths(path: Path, shorter: Mapping[int, Path]) -> None:
+    """Adds the signatures of other files to a .tflite, none of which has metadata.
+
+    Constants that are the same to the byte are there once: of weights only what depends on the
+    number of frames is added, such as a table of positions that a converter added to a bias.
+
+    Args:
+        path: The file, rewritten; its own graphs stay as they are.
+        shorter: Frames -> a file with `SIGNATURE` and maybe `RAW_SIGNATURE` for them.
+    """
+    if not shorter:
+        return
+    model = read_model(path)
+    places = {_content(buffer): at for at, buffer in reversed([*enumerate(model.buffers)])}
+    for frames, other in shorter.items():
+        _append(model, read_model(other), frames, places)
+    write_model(model, path)
+
+
+def split_lengths(path: Path, whole: Path, folder: Path) -> dict[int, Path]:
+    """The reverse: writes the file without its shorter signatures, and each length's own file.
+
+    Args:
+        path: A .tflite.
+        whole: The file to write; where there are no shorter signatures, it is as `path` is.
+        folder: Receives a file a length.
+
+    Returns:
+        Frames -> file.
+    """
+    keys = [definition.signatureKey.decode() for definition in read_model(path).signatureDefs or ()]
+    lengths = sorted({int(found[2]) for found in map(_SHORTER.fullmatch, keys) if found})
+    parts = {frames: folder / f"{frames}.tflite" for frames in lengths}
+    for frames, part in (*parts.items(), (None, whole)):
+        kept = {signature_at(name, frames): name for name in _STEMS}
+        model = read_model(path)
+        _keep(model, {key: kept[key] for key in keys if key in kept})
+        write_model(model, part)
+    return parts
+
+
+def _content(buffer: Any) -> bytes:
+    return b"" if buffer.data is None else bytes(buffer.data)
+
+
+def _append(model: Any, added: Any, frames: int, places: dict[bytes, int]) -> None:
+    """Appends all graphs of `added`; `places` are those of constants, and grows."""
+    for buffer in added.buffers:
+        content = _content(buffer)
+        if content not in places:
+            places[content] = len(model.buffers)
+            model.buffers.append(buffer)
+    codes = [same_code(model, code) for code in added.operatorCodes]
+    first = len(model.subgraphs)
+    for graph in added.subgraphs:
+        for tensor in graph.tensors:
+            tensor.buffer = places[_content(added.buffers[tensor.buffer])]
+        for operator in graph.operators:
+            operator.opcodeIndex = codes[operator.opcodeIndex]
+        _renumber(graph, range(first, first + len(added.subgraphs)))
+        model.subgraphs.append(graph)
+    for definition in added.signatureDefs:
+        key = definition.signatureKey.decode()
+        definition.signatureKey = signature_at(key, frames).encode()
+        definition.subgraphIndex += first
+        model.signatureDefs.append(definition)
+
+
+def _keep(model: Any, names: Mapping[str, str]) -> None:
+    """Drops all signatures but those of `names`, which get their new ones, and their graphs."""
+    definitions = [d for d in model.signatureDefs if d.signatureKey.decode() in names]
+    kept = sorted(reached_graphs(model, (d.subgraphIndex for d in definitions)))
+    place = {old: new for new, old in enumerate(kept)}
+    model.subgraphs = [model.subgraphs[at] for at in kept]
+    for graph in model.subgraphs:
+        _renumber(graph, place)
+    for definition in definitions:
+        definition.signatureKey = names[definition.signatureKey.decode()].encode()
+        definition.subgraphIndex = place[definition.subgraphIndex]
+    model.signatureDefs = definitions
+
+
+def _renumber(graph: Any, place: Mapping[int, int] | Sequence[int]) -> None:
+    """Loops and branches name other graphs by their number."""
+    for options, attribute, at in refers_to_graphs(graph):
+        setattr(options, attribute, place[at])
