@@ -114,13 +114,14 @@ class Preprocessing(keras.layers.Layer):
         return _without_nan(points)
 
     def _body(self, raw, used):
-        """(3, 4): mean place of each of `BODY_FRAME` over the recording's frames."""
+        """As `signbart_torch.models.preprocessing.Preprocessing._body`."""
         points = _without_nan(ops.take(ops.transpose(raw, (0, 2, 1)), self.body, axis=2))
         # From the first frame on, for the mean of small numbers is exact.
         moved = points - points[:1]
         present = _is_present(self.raw_frames, used)
         total = ops.sum(ops.where(present, moved, ops.zeros_like(moved)), axis=0)
-        return points[0] + total / ops.cast(used, points.dtype)
+        origin = points[0, :, :1]
+        return origin, points[0] - origin + total / ops.cast(used, points.dtype)
 
     def _in_boxes(self, points):
         """(T, 2, K) in the order of `select` -> that of the model; see `normalize_boxes`."""
@@ -214,7 +215,8 @@ def _earlier(sequence, frames: int):
 
 def _body_centred(points, body, coordinates: int):
     """(T, 3, K) -> (T, D, K); `body` from `Preprocessing._body`. See `body_centred` there."""
-    neck, base, left, right = (body[:, at : at + 1] for at in range(4))  # (3, 1)
+    origin, places = body
+    neck, base, left, right = (places[:, at : at + 1] for at in range(4))  # (3, 1)
     torso = ops.maximum(ops.sqrt(ops.sum((neck - base) ** 2, axis=0)), SHORTEST_TORSO)
     across = right - left
     squares = across[0] ** 2 + across[2] ** 2
@@ -222,7 +224,7 @@ def _body_centred(points, body, coordinates: int):
     width = ops.sqrt(ops.where(wide, squares, ops.ones_like(squares)))
     cosine = ops.where(wide, across[0] / width, ops.ones_like(width))
     sine = across[2] / width
-    centred = (points - neck) / torso
+    centred = (points - origin - neck) / torso
     x, y, z = (centred[:, at : at + 1] for at in range(3))
     turned = [cosine * x + sine * z, -y, cosine * z - sine * x]
     return ops.concatenate(turned[:coordinates], axis=1)

@@ -131,14 +131,21 @@ class Preprocessing(nn.Module):
             points = points.index_select(2, self.select)
         return _without_nan(points)
 
-    def _body(self, raw: Tensor, used: Tensor) -> Tensor:
-        """(3, 4): mean place of each of `BODY_FRAME` over the recording's frames."""
+    def _body(self, raw: Tensor, used: Tensor) -> tuple[Tensor, Tensor]:
+        """Where the body is.
+
+        Returns:
+            (3, 1), the first frame's neck, and from there (3, 4), the mean place of each of
+            `BODY_FRAME` over the recording's frames. Distances alone are rounded: the place in the
+            room, which a short torso would magnify, is not.
+        """
         points = _without_nan(raw.permute(0, 2, 1).index_select(2, self.body))
         # From the first frame on, for the mean of small numbers is exact.
         moved = points - points[:1]
         present = _is_present(self.raw_frames, used)
         total = torch.where(present, moved, torch.zeros_like(moved)).sum(dim=0)
-        return points[0] + total / used.to(points.dtype)
+        origin = points[0, :, :1]
+        return origin, points[0] - origin + total / used.to(points.dtype)
 
     def _in_boxes(self, points: Tensor) -> Tensor:
         """(T, 2, K) in the order of `select` -> that of the model; see `normalize_boxes`."""
@@ -224,9 +231,10 @@ def _earlier(sequence: Tensor, frames: int) -> Tensor:
     return torch.cat([sequence[frames:], torch.zeros_like(sequence[:frames])])
 
 
-def _body_centred(points: Tensor, body: Tensor, coordinates: int) -> Tensor:
+def _body_centred(points: Tensor, body: tuple[Tensor, Tensor], coordinates: int) -> Tensor:
     """(T, 3, K) -> (T, D, K); `body` from `Preprocessing._body`. See `body_centred` there."""
-    neck, base, left, right = body.split(1, dim=1)  # (3, 1)
+    origin, places = body
+    neck, base, left, right = places.split(1, dim=1)  # (3, 1)
     torso = ((neck - base) ** 2).sum(dim=0).sqrt().clamp(min=SHORTEST_TORSO)
     across = right - left
     squares = across[0] ** 2 + across[2] ** 2
@@ -234,6 +242,6 @@ def _body_centred(points: Tensor, body: Tensor, coordinates: int) -> Tensor:
     width = torch.where(wide, squares, torch.ones_like(squares)).sqrt()
     cosine = torch.where(wide, across[0] / width, torch.ones_like(width))
     sine = across[2] / width
-    x, y, z = ((points - neck) / torso).split(1, dim=1)
+    x, y, z = ((points - origin - neck) / torso).split(1, dim=1)
     turned = [cosine * x + sine * z, -y, cosine * z - sine * x]
     return torch.cat(turned[:coordinates], dim=1)
