@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import sys
 import tempfile
 from collections.abc import Callable, Sequence
 from functools import partial
@@ -43,6 +44,7 @@ from bridge.weights.source import Source, read_source
 from signbart.console import redirect_output
 from signbart.engines import run_tasks
 from signbart.files import make_folder
+from signbart.models.io_spec import RAW_SIGNATURE
 from signbart.recordings.data_source import DataSource, read_recordings
 from signbart.training.confidence import checked_temperature
 from signbart.training.splits import divide
@@ -87,7 +89,7 @@ def convert(
         verbose: Show the converters' own output.
         jobs: Routes at a time, in processes of their own if more than one.
         raw_frames: Most frames of the signature that takes raw landmarks; 0: there is none. None:
-            `RAW_FRAMES`, or the model's own number where that is higher.
+            `RAW_FRAMES`, or the model's own number where that is higher; see `raw_signature`.
 
     Raises:
         SignBartError: The input cannot be used. A failing route is no exception but a verdict.
@@ -131,11 +133,27 @@ def convert(
 
 
 def raw_signature(source: Source, raw_frames: int | None) -> RawSignature | None:
-    """The second signature, as for `convert`; None where it is not known or not wanted."""
+    """The second signature, as for `convert`; None where it is not wanted.
+
+    And None, with a note on stderr, where the checkpoint does not say how its recordings are
+    prepared, unless it is asked for.
+
+    Raises:
+        BridgeError: It is asked for, and the checkpoint does not say that.
+    """
+    if raw_frames == 0:
+        return None
+    if not source.preprocessing_known:
+        unknown = (
+            f"{source.checkpoint}: it does not say how recordings were prepared for it, as "
+            f"signature '{RAW_SIGNATURE}' has to know; a .safetensors of signbart_torch.train does"
+        )
+        if raw_frames is not None:
+            raise BridgeError(f"{unknown}; leave out --raw-frames {raw_frames}, or give 0")
+        print(f"note: {unknown}; its files are made without", file=sys.stderr)
+        return None
     if raw_frames is None:
         raw_frames = max(RAW_FRAMES, source.config.data.max_frames)
-    if raw_frames == 0 or not source.preprocessing_known:
-        return None
     return RawSignature(source.config, raw_frames, source.temperature)
 
 

@@ -69,8 +69,7 @@ def export_models(
         skipped: Kind -> why it is not among the sources, for the results.
         seed: Of the comparison's sequences.
         verbose: Show the converters' own output.
-        raw_frames: As for `pipeline.convert`; where a checkpoint does not say how recordings are
-            prepared, there is no such signature.
+        raw_frames: As for `pipeline.convert`.
         report: Called with each file.
 
     Returns:
