@@ -7,7 +7,7 @@ Legend: S raw frames, N landmarks of the layout, D coordinates.
 from __future__ import annotations
 
 import itertools
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -25,6 +25,7 @@ from signbart.configuration.schema import NORMALIZATIONS, RunConfig
 from signbart.landmarks.layouts import LAYOUTS, Layout
 from signbart.models.io_spec import (
     FRAMES_USED,
+    KEYPOINTS,
     NUM_FRAMES,
     PROBABILITIES,
     RAW_SIGNATURE,
@@ -64,8 +65,9 @@ class Agreement:
         recordings: What was tried, and how many of them.
         count: See there.
         scores: Largest difference of a score. NaN where any is.
-        probabilities: Largest difference of a probability; NaN of a signature without them.
+        probabilities: Largest difference of a probability; None of a signature without them.
         spread: Root mean square of the reference's scores, to see the differences beside.
+        farthest: Largest number that the model was given; in metres, torso lengths.
     """
 
     file: str
@@ -73,8 +75,9 @@ class Agreement:
     recordings: str
     count: int
     scores: float
-    probabilities: float
+    probabilities: float | None
     spread: float
+    farthest: float
 
 
 def contracts(layouts: Sequence[str]) -> dict[str, RunConfig]:
@@ -165,51 +168,67 @@ def measure(
     """
     reference = RawReference(model, raw)
     tried = [
-        (path, signature, open_runtime(path, signature))
+        _Tried(path, signature, open_runtime(path, signature))
         for path in files
         for signature in _signatures(path)
     ]
-    largest = np.zeros((len(tried), 2))
-    count, squares, numbers = 0, 0.0, 0
-    for some in batches(given):
+    count, farthest, squares = 0, 0.0, []
+    for some in _batches(given):
         prepared = [reference.prepare(inputs) for inputs in some]
-        wanted = model({name: np.concatenate([p[name] for p in prepared]) for name in prepared[0]})
-        scores = wanted[class_output(wanted)].astype(np.float64)
+        joined = {name: np.concatenate([one[name] for one in prepared]) for name in prepared[0]}
+        wanted = model(joined)
+        scores = wanted[class_output(wanted)]
         wanted[PROBABILITIES] = softmax(scores, raw.temperature)
-        count, squares, numbers = (
-            count + len(some),
-            squares + (scores**2).sum(),
-            numbers + scores.size,
-        )
-        for row, (path, signature, run) in enumerate(tried):
-            takes_raw = signature == RAW_SIGNATURE
-            answers = [run(inputs) for inputs in (some if takes_raw else prepared)]
-            if takes_raw and any(
-                a[FRAMES_USED] != i[NUM_FRAMES] for a, i in zip(answers, some, strict=True)
-            ):
-                raise BridgeError(f"{path} used another number of frames than it was given")
-            for name in wanted.keys() & answers[0].keys():
-                found = np.concatenate([answer[name] for answer in answers])
-                off = np.abs(found - wanted[name]).max()
-                column = int(name == PROBABILITIES)
-                # Unlike Python's, this maximum keeps NaN.
-                largest[row, column] = np.maximum(largest[row, column], off)
-    spread = float(np.sqrt(squares / max(numbers, 1)))
+        for one in tried:
+            one.compare(some if one.signature == RAW_SIGNATURE else prepared, wanted)
+        count += len(some)
+        farthest = max(farthest, float(np.abs(joined[KEYPOINTS]).max()))
+        squares.append(float((scores.astype(np.float64) ** 2).mean(axis=1).sum()))
+    spread = float(np.sqrt(sum(squares) / max(count, 1)))
     return [
         Agreement(
-            path.name,
-            signature,
-            recordings,
-            count,
-            float(scores),
-            float(shares) if signature == RAW_SIGNATURE else float("nan"),
-            spread,
+            file=one.path.name,
+            signature=one.signature,
+            recordings=recordings,
+            count=count,
+            scores=one.scores,
+            probabilities=one.probabilities if one.signature == RAW_SIGNATURE else None,
+            spread=spread,
+            farthest=farthest,
         )
-        for (path, signature, _), (scores, shares) in zip(tried, largest, strict=True)
+        for one in tried
     ]
 
 
-def batches(given: Iterable) -> Iterator[list]:
+@dataclass
+class _Tried:
+    """One signature of one file, and its largest differences so far."""
+
+    path: Path
+    signature: str
+    run: Runtime
+    scores: float = 0.0
+    probabilities: float = 0.0
+
+    def compare(
+        self, given: Sequence[Mapping[str, np.ndarray]], wanted: Mapping[str, np.ndarray]
+    ) -> None:
+        """Runs it on each input; `wanted` has all the answers, one behind the other."""
+        answers = [self.run(inputs) for inputs in given]
+        for answer, inputs in zip(answers, given, strict=True):
+            if FRAMES_USED in answer and answer[FRAMES_USED] != inputs[NUM_FRAMES]:
+                raise BridgeError(
+                    f"{self.path} used {answer[FRAMES_USED]} of {inputs[NUM_FRAMES]} frames"
+                )
+        for name in wanted.keys() & answers[0].keys():
+            found = np.concatenate([answer[name] for answer in answers])
+            off = np.abs(found - wanted[name]).max()
+            kept = "probabilities" if name == PROBABILITIES else "scores"
+            # Unlike Python's, this maximum keeps NaN.
+            setattr(self, kept, float(np.maximum(getattr(self, kept), off)))
+
+
+def _batches(given: Iterable) -> Iterator[list]:
     """Lists of as many as PyTorch takes at a time."""
     rest = iter(given)
     while some := list(itertools.islice(rest, _BATCH)):

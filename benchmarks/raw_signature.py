@@ -13,7 +13,7 @@ from __future__ import annotations
 import argparse
 import dataclasses
 import json
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -45,7 +45,15 @@ from signbart.recordings.options import add_reading_arguments, data_source
 from signbart.timing import interleaved, machine_name
 from signbart_torch.training.checkpoint import Checkpoint, save_checkpoint
 
-_COLUMNS = ("file", "signature", "recordings", "difference", "of probabilities", "scores' RMS")
+_COLUMNS = (
+    "file",
+    "signature",
+    "recordings",
+    "difference",
+    "of probabilities",
+    "scores' RMS",
+    "largest input",
+)
 _LATENCY = ("file", "model alone, ms", "raw landmarks, ms", "ratio", "NumPy preprocessing, ms")
 _CLASSES = 30
 RESULTS = "agreement.json"
@@ -115,7 +123,7 @@ def agreements(
     return rows
 
 
-def _whole_clips(raw: RawSignature, clips: ClipSet, width: int):
+def _whole_clips(raw: RawSignature, clips: ClipSet, width: int) -> Iterator[dict[str, np.ndarray]]:
     for clip in clips.to_layout(raw.config.data.landmark_layout).clips:
         landmarks = np.asarray(clip.landmarks)[..., :width]
         if len(landmarks) <= raw.frames:
@@ -230,9 +238,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 def _cells(name: str, row: Agreement) -> list[str]:
     file = f"{name}/{row.file}" if name else row.file
-    shares = "" if np.isnan(row.probabilities) else f"{row.probabilities:.1e}"
+    shares = "" if row.probabilities is None else f"{row.probabilities:.1e}"
     count = f"{row.recordings}, {row.count:,}"
-    return [file, row.signature, count, f"{row.scores:.1e}", shares, f"{row.spread:.2f}"]
+    scale = f"{row.spread:.2f}", f"{row.farthest:.3g}"
+    return [file, row.signature, count, f"{row.scores:.1e}", shares, *scale]
 
 
 if __name__ == "__main__":

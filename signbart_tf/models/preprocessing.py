@@ -116,12 +116,14 @@ class Preprocessing(keras.layers.Layer):
     def _body(self, raw, used):
         """As `signbart_torch.models.preprocessing.Preprocessing._body`."""
         points = _without_nan(ops.take(ops.transpose(raw, (0, 2, 1)), self.body, axis=2))
+        neck, base, left, right = ops.split(points, 4, axis=2)  # (S, 3, 1)
+        origin = neck[:1]
+        spans = ops.concatenate([neck - origin, neck - base, right - left], axis=2)
         # From the first frame on, for the mean of small numbers is exact.
-        moved = points - points[:1]
+        moved = spans - spans[:1]
         present = _is_present(self.raw_frames, used)
         total = ops.sum(ops.where(present, moved, ops.zeros_like(moved)), axis=0)
-        origin = points[0, :, :1]
-        return origin, points[0] - origin + total / ops.cast(used, points.dtype)
+        return origin[0], spans[0] + total / ops.cast(used, points.dtype)
 
     def _in_boxes(self, points):
         """(T, 2, K) in the order of `select` -> that of the model; see `normalize_boxes`."""
@@ -215,10 +217,9 @@ def _earlier(sequence, frames: int):
 
 def _body_centred(points, body, coordinates: int):
     """(T, 3, K) -> (T, D, K); `body` from `Preprocessing._body`. See `body_centred` there."""
-    origin, places = body
-    neck, base, left, right = (places[:, at : at + 1] for at in range(4))  # (3, 1)
-    torso = ops.maximum(ops.sqrt(ops.sum((neck - base) ** 2, axis=0)), SHORTEST_TORSO)
-    across = right - left
+    origin, spans = body
+    neck, spine, across = (spans[:, at : at + 1] for at in range(3))  # (3, 1)
+    torso = ops.maximum(ops.sqrt(ops.sum(spine**2, axis=0)), SHORTEST_TORSO)
     squares = across[0] ** 2 + across[2] ** 2
     wide = squares > 0
     width = ops.sqrt(ops.where(wide, squares, ops.ones_like(squares)))
