@@ -1,102 +1,161 @@
 """``python -m benchmarks.raw_signature``: what preprocessing in the graph costs, and how exact.
 
-Latency: a call of each signature by the interpreter's runners, in turns, one thread; beside it
-NumPy's preprocessing of the same recording. Agreement: the signature of raw landmarks against
-NumPy's preprocessing and PyTorch, on random recordings with holes and on every clip of a data set.
+Of artifacts with ``--reference``, or of models of random weights that are made for it: a small one
+for each of ``--layouts`` and each normalisation, and one for each of ``--configs``.
+
+Latency of ARTIFACTS: a call of each signature of each, in turns, one thread; beside it NumPy's
+preprocessing of the same recording. Agreement: both signatures against NumPy's preprocessing and
+PyTorch, on random recordings with holes and on every clip of data sets.
 """
 
 from __future__ import annotations
 
 import argparse
-import time
+import dataclasses
+import json
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
 import numpy as np
 
+from benchmarks.raw_agreement import (
+    Agreement,
+    contracts,
+    loud_model,
+    measure,
+    random_recordings,
+)
 from bridge.artifact.metadata import carried_config, carried_raw, read_metadata
 from bridge.artifact.raw_signature import RawSignature
 from bridge.artifact.runtimes import TorchRuntime, open_runtime
+from bridge.conversion.pipeline import convert
 from bridge.errors import BridgeError
+from bridge.routes import ROUTES
 from bridge.verification.raw import RawReference
-from bridge.weights.source import read_source
-from signbart.console import at_least, run_command, track
-from signbart.models.io_spec import (
-    ATTENTION_MASK,
-    FRAMES_USED,
-    KEYPOINTS,
-    NUM_FRAMES,
-    PROBABILITIES,
-    RAW_SIGNATURE,
-    raw_input,
-)
-from signbart.preprocessing import as_model_input, pad, preprocess
+from bridge.weights.source import Source, read_source
+from signbart.configuration.reading import load_config
+from signbart.configuration.schema import RunConfig
+from signbart.console import at_least, markdown_table, print_table, run_command, track
+from signbart.files import make_folder, write_text
+from signbart.landmarks.layouts import LAYOUTS
+from signbart.models.io_spec import RAW_SIGNATURE, raw_input
+from signbart.recordings.clip import ClipSet
 from signbart.recordings.data_source import read_recordings
 from signbart.recordings.options import add_reading_arguments, data_source
+from signbart.timing import interleaved, machine_name
+from signbart_torch.training.checkpoint import Checkpoint, save_checkpoint
 
-_WARM_UP = 20
-_LOST = (0.0, 0.1, 0.5)  # shares of landmarks that are missing
-
-
-def latency(path: Path, raw: RawSignature, frames: int, rounds: int) -> dict[str, float]:
-    """Milliseconds of a call, the 10th percentile of `rounds`, of each contestant."""
-    config = raw.config
-    inputs = next(random_recordings(raw, 1, length=frames))
-    landmarks = np.nan_to_num(inputs["landmarks"][0, :frames])
-    keypoints, mask = pad([preprocess(landmarks, config)], config.data.max_frames)
-    given = {KEYPOINTS: as_model_input(keypoints, config), ATTENTION_MASK: mask}
-    bare, whole = open_runtime(path), open_runtime(path, RAW_SIGNATURE)
-    contestants: dict[str, Callable[[], object]] = {
-        "model alone": lambda: bare(given),
-        "raw landmarks": lambda: whole(inputs),
-        "NumPy preprocessing": lambda: pad([preprocess(landmarks, config)]),
-    }
-    times: dict[str, list[float]] = {name: [] for name in contestants}
-    for _ in range(_WARM_UP + rounds):
-        for name, call in contestants.items():
-            begun = time.perf_counter()
-            call()
-            times[name].append(time.perf_counter() - begun)
-    return {name: 1e3 * float(np.percentile(t[_WARM_UP:], 10)) for name, t in times.items()}
+_COLUMNS = (
+    "file",
+    "signature",
+    "recordings",
+    "difference",
+    "of probabilities",
+    "scores' RMS",
+    "largest input",
+)
+_LATENCY = ("file", "model alone, ms", "raw landmarks, ms", "ratio", "NumPy preprocessing, ms")
+_CLASSES = 30
+RESULTS = "agreement.json"
 
 
-def random_recordings(
-    raw: RawSignature, count: int, seed: int = 0, length: int | None = None
-) -> Iterator[dict[str, np.ndarray]]:
-    """Inputs of every number of frames from 1 to the most, or of `length`.
+def latency(paths: Sequence[Path], rounds: int) -> list[list[str]]:
+    """Rows of `_LATENCY`: medians of `rounds` turns of every contestant of every .tflite."""
+    calls: dict[str, Callable[[], object]] = {}
+    for path in paths:
+        raw = _raw_signature(path)
+        frames = min(raw.frames, 2 * raw.config.data.max_frames)
+        inputs = next(random_recordings(raw, 1, length=frames))
+        reference = RawReference(open_runtime(path), raw)
+        prepared, bare, whole = (
+            reference.prepare(inputs),
+            open_runtime(path),
+            open_runtime(path, RAW_SIGNATURE),
+        )
+        calls[f"{path} alone"] = lambda run=bare, given=prepared: run(given)
+        calls[f"{path} whole"] = lambda run=whole, given=inputs: run(given)
+        calls[f"{path} NumPy"] = lambda prepare=reference.prepare, given=inputs: prepare(given)
+    median = {name: found.median for name, found in interleaved(calls, rounds=rounds).items()}
+    rows = []
+    for path in paths:
+        alone, whole, numpy = (median[f"{path} {what}"] for what in ("alone", "whole", "NumPy"))
+        row = f"{alone:.3f}", f"{whole:.3f}", f"{whole / alone:.2f}", f"{numpy:.3f}"
+        rows.append([path.name, *row])
+    return rows
 
-    Points wander about; some are missing, NaN or zero, and some leave the image. What stands behind
-    the recording is NaN.
+
+def agreements(
+    source: Source,
+    files: Sequence[Path],
+    sets: dict[str, ClipSet],
+    random: int,
+    seed: int,
+    known: Sequence[Agreement] = (),
+) -> list[Agreement]:
+    """Those of a model's files, on random recordings and on the sets that have its landmarks.
+
+    Args:
+        source: The model.
+        files: What was made of it, all with the same second signature.
+        sets: Name -> recordings.
+        random: Random recordings.
+        seed: Of those.
+        known: What need not be measured again.
     """
-    rng = np.random.default_rng(seed)
-    _, most, landmarks, coordinates = raw.spec.inputs[0].shape
-    in_image = raw.config.data.landmark_layout.unit == "image"
-    for _ in range(count):
-        frames = length or int(rng.integers(1, most + 1))
-        shape = (frames, landmarks, coordinates)
-        points = rng.uniform(-0.1, 1.1, (1, *shape[1:]))
-        points = points + rng.normal(scale=0.02, size=shape).cumsum(axis=0)
-        if in_image:
-            lost = rng.random(shape[:2]) < rng.choice(_LOST)
-            points[lost] = rng.choice([0.0, np.nan])
-        yield raw_input(raw.spec, points.astype(np.float32), behind=np.nan)
+    config, model = source.config, TorchRuntime(source.model, source.config)
+    raw = next(raw for raw in map(_raw_signature, files) if raw)
+    layout = config.data.landmark_layout
+    tried = {}
+    if random and layout.unit == "metres":
+        tried["random bodies"] = random, random_recordings(raw, random, seed)
+        tried["random points"] = random, random_recordings(raw, random, seed, bodies=False)
+    elif random:
+        tried["random"] = random, random_recordings(raw, random, seed)
+    width = raw.spec.inputs[0].shape[3]
+    for name, clips in sets.items():
+        if clips.gives(layout):
+            tried[name] = len(clips), _whole_clips(raw, clips, width)
+    rows = list(known)
+    for name, (count, given) in tried.items():
+        if not any(row.recordings == name for row in rows):
+            what = f"{config.data.layout} {config.data.normalization}, {name}"
+            rows += measure(files, model, raw, track(given, what, count), name)
+    return rows
 
 
-def largest_difference(
-    path: Path, reference: RawReference, inputs: Iterator[dict[str, np.ndarray]]
-) -> tuple[int, float, float]:
-    """How many inputs there were, and the largest difference of scores and of probabilities."""
-    run = open_runtime(path, RAW_SIGNATURE)
-    count, scores, shares = 0, 0.0, 0.0
-    for given in inputs:
-        wanted, found = reference(given), run(given)
-        if found[FRAMES_USED] != given[NUM_FRAMES]:
-            raise BridgeError(f"{path} used {found[FRAMES_USED]} of {given[NUM_FRAMES]} frames")
-        for name in wanted.keys() - {PROBABILITIES, FRAMES_USED}:
-            scores = max(scores, float(np.abs(wanted[name] - found[name]).max()))
-        shares = max(shares, float(np.abs(wanted[PROBABILITIES] - found[PROBABILITIES]).max()))
-        count += 1
-    return count, scores, shares
+def _whole_clips(raw: RawSignature, clips: ClipSet, width: int) -> Iterator[dict[str, np.ndarray]]:
+    for clip in clips.to_layout(raw.config.data.landmark_layout).clips:
+        landmarks = np.asarray(clip.landmarks)[..., :width]
+        if len(landmarks) <= raw.frames:
+            yield raw_input(raw.spec, landmarks)
+
+
+def made_model(
+    name: str, config: RunConfig, folder: Path, routes: Sequence[str]
+) -> tuple[Source, list[Path]]:
+    """A model of random weights and its files, which are made where they are not there yet."""
+    checkpoint, output = folder / "random.safetensors", folder / "files"
+    make_folder(folder)
+    if not checkpoint.is_file():
+        labels = tuple(map(str, range(config.model.num_labels)))
+        weights = loud_model(config).state_dict()
+        save_checkpoint(Checkpoint(weights, config, labels), checkpoint)
+    missing = [route for route in routes if not list(output.glob(f"*_{route}_*.tflite"))]
+    if missing:
+        convert(checkpoint, output, routes=routes)
+    files = sorted([*output.glob("*.tflite"), *output.glob("*.onnx")])
+    for route in missing:
+        if not list(output.glob(f"*_{route}_*.tflite")):
+            raise BridgeError(f"{name}: route {route} made no .tflite; see {output / 'parity.md'}")
+    return read_source(checkpoint), files
+
+
+def _raw_signature(path: Path) -> RawSignature | None:
+    metadata = read_metadata(path)
+    raw = carried_raw(metadata, carried_config(metadata, path))
+    if raw is None and path.suffix == ".tflite":
+        raise BridgeError(f"{path} has no signature {RAW_SIGNATURE}; convert it again")
+    return raw
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -106,9 +165,26 @@ def main(arguments: Sequence[str] | None = None) -> int:
         description=__doc__,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    parser.add_argument("artifacts", nargs="+", type=Path, metavar="ARTIFACT")
-    parser.add_argument("--reference", metavar="CKPT", help="the checkpoint, for agreement")
-    parser.add_argument("--data", metavar="PATH", help="recordings for agreement, all of them")
+    parser.add_argument("artifacts", nargs="*", type=Path, metavar="ARTIFACT")
+    parser.add_argument("--reference", metavar="CKPT", help="their checkpoint, for agreement")
+    parser.add_argument(
+        "--layouts", nargs="+", default=[], metavar="NAME", help="all for every one"
+    )
+    parser.add_argument("--configs", nargs="+", default=[], metavar="YAML")
+    parser.add_argument("--routes", nargs="+", default=["all"], metavar="NAME", help="default: all")
+    parser.add_argument(
+        "--output",
+        type=Path,
+        metavar="FOLDER",
+        help="receives those models and what was measured; what is there is not done again",
+    )
+    parser.add_argument(
+        "--data",
+        nargs="+",
+        default=[],
+        metavar="PATH",
+        help="recordings for agreement, all of them",
+    )
     parser.add_argument(
         "--random", type=at_least(0), default=1000, metavar="N", help="default: %(default)s"
     )
@@ -118,37 +194,54 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--seed", type=at_least(0), default=0, help="default: %(default)s")
     add_reading_arguments(parser)
     options = parser.parse_args(arguments)
+    if (options.layouts or options.configs) and not options.output:
+        parser.error("--layouts and --configs need --output")
 
-    source = read_source(options.reference) if options.reference else None
-    clips = read_recordings(data_source(options, options.data))
-    for path in options.artifacts:
-        raw = carried_raw(metadata := read_metadata(path), carried_config(metadata, path))
-        if raw is None:
-            raise BridgeError(f"{path} has no signature {RAW_SIGNATURE}; convert it again")
-        if path.suffix == ".tflite":
-            frames = min(raw.frames, 2 * raw.config.data.max_frames)
-            times = latency(path, raw, frames, options.rounds)
-            ratio = times["raw landmarks"] / times["model alone"]
-            said = ", ".join(f"{name} {ms:.3f} ms" for name, ms in times.items())
-            print(f"{path.name}: {said}; {frames} frames; {ratio:.2f} times the model alone")
-        if source is None:
-            continue
-        reference = RawReference(TorchRuntime(source.model, source.config), raw)
-        given = random_recordings(raw, options.random, options.seed)
-        tried = {"random recordings": track(given, "random", options.random)}
-        if clips is not None:
-            kept = clips.to_layout(raw.config.data.landmark_layout).clips
-            width = raw.spec.inputs[0].shape[3]
-            arrays = (np.asarray(clip.landmarks)[..., :width] for clip in kept)
-            fitting = (raw_input(raw.spec, a) for a in arrays if len(a) <= raw.frames)
-            tried[f"clips of {Path(options.data).name}"] = track(fitting, "clips", len(kept))
-        for name, inputs in tried.items():
-            count, scores, shares = largest_difference(path, reference, iter(inputs))
-            print(
-                f"{path.name}: {count:,} {name}: largest difference {scores:.2e} of scores, "
-                f"{shares:.2e} of probabilities"
-            )
+    timed = [path for path in options.artifacts if path.suffix == ".tflite"]
+    if timed:
+        print_table(
+            f"medians of {options.rounds}, {machine_name()}",
+            _LATENCY,
+            latency(timed, options.rounds),
+        )
+    sets = {Path(path).name: read_recordings(data_source(options, path)) for path in options.data}
+    measured: dict[str, list[Agreement]] = {}
+    if options.reference:
+        source = read_source(options.reference)
+        measured[""] = agreements(source, options.artifacts, sets, options.random, options.seed)
+    layouts = [*LAYOUTS] if "all" in options.layouts else options.layouts
+    configs = contracts(layouts) | {
+        Path(path).stem: load_config(path, [f"model.num_labels={_CLASSES}"])
+        for path in options.configs
+    }
+    routes = [*ROUTES] if "all" in options.routes else options.routes
+    for name, config in configs.items():
+        folder = options.output / name
+        source, files = made_model(name, config, folder, routes)
+        results = folder / RESULTS
+        known = (
+            [Agreement(**row) for row in json.loads(results.read_text())]
+            if results.is_file()
+            else []
+        )
+        measured[name] = agreements(source, files, sets, options.random, options.seed, known)
+        write_text(
+            results, json.dumps([dataclasses.asdict(row) for row in measured[name]], indent=1)
+        )
+    if measured:
+        rows = [_cells(name, row) for name, found in measured.items() for row in found]
+        print_table(f"largest differences, {machine_name()}", _COLUMNS, rows)
+        if options.output:
+            write_text(options.output / "agreement.md", markdown_table(_COLUMNS, rows))
     return 0
+
+
+def _cells(name: str, row: Agreement) -> list[str]:
+    file = f"{name}/{row.file}" if name else row.file
+    shares = "" if row.probabilities is None else f"{row.probabilities:.1e}"
+    count = f"{row.recordings}, {row.count:,}"
+    scale = f"{row.spread:.2f}", f"{row.farthest:.3g}"
+    return [file, row.signature, count, f"{row.scores:.1e}", shares, *scale]
 
 
 if __name__ == "__main__":

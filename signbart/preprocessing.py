@@ -238,8 +238,9 @@ def body_centred(landmarks: np.ndarray, layout: Layout, coordinates: int = 2) ->
         (T, K, D) float32, in torso lengths: x and, where there is one, z turned with the body.
     """
     joints = landmarks[:, [layout.index(name) for name in BODY_FRAME]]
-    # In float64: the order in which float32 numbers are summed shows, and differs between programs.
-    neck, base, left, right = joints.mean(axis=0, dtype=np.float64).astype(landmarks.dtype)
+    # In float64 to the end: float32 means are rounded by their place in the room, which a short
+    # torso magnifies, and the order in which float32 numbers are summed shows.
+    neck, base, left, right = joints.mean(axis=0, dtype=np.float64)
     torso = max(float(np.linalg.norm(neck - base)), SHORTEST_TORSO)
     across = right - left
     width = float(np.hypot(across[0], across[2]))

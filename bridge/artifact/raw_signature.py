@@ -23,7 +23,6 @@ from signbart.models.io_spec import RAW_SIGNATURE, SIGNATURE, IOSpec, class_outp
 from signbart.models.raw_spec import raw_spec
 
 if TYPE_CHECKING:
-    from bridge.weights.source import Source
     from signbart.configuration.schema import RunConfig
 
 RAW_FRAMES = 256  # 8.5 s at 30 frames a second
@@ -62,15 +61,6 @@ class RawSignature:
             inputs=(*whole.inputs, *(t for t in model.outputs if t.name == scores)),
             outputs=(*model.inputs, *(t for t in whole.outputs if t not in model.outputs)),
         )
-
-
-def raw_signature(source: Source, raw_frames: int | None) -> RawSignature | None:
-    """The second signature, as for `pipeline.convert`; None where it is not known or not wanted."""
-    if raw_frames is None:
-        raw_frames = max(RAW_FRAMES, source.config.data.max_frames)
-    if raw_frames == 0 or not source.preprocessing_known:
-        return None
-    return RawSignature(source.config, raw_frames, source.temperature)
 
 
 def add_raw_signature(path: Path, around: Path) -> None:

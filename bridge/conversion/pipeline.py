@@ -17,13 +17,13 @@ from bridge.artifact.metadata import (
     read_metadata,
     tensors_of,
 )
-from bridge.artifact.raw_signature import raw_signature
 from bridge.artifact.runtimes import open_runtime
 from bridge.conversion.artifact_record import Artifact
 from bridge.conversion.evidence import Evidence, QuantizationOptions, gather_evidence, same_file
 from bridge.conversion.folder import move_by_verdict, set_others_aside, staging_folder
 from bridge.conversion.manifest import write_records
 from bridge.conversion.quantized import calibrate, quantize_file
+from bridge.conversion.raw_landmarks import raw_signature
 from bridge.conversion.route_run import RouteRun, describe
 from bridge.errors import BridgeError, ConversionError
 from bridge.quantization.schemes import FLOAT, Scheme, select_schemes
@@ -85,7 +85,7 @@ def convert(
         verbose: Show the converters' own output.
         jobs: Routes at a time, in processes of their own if more than one.
         raw_frames: Most frames of the signature that takes raw landmarks; 0: there is none. None:
-            `RAW_FRAMES`, or the model's own number where that is higher.
+            `RAW_FRAMES`, or the model's own number where that is higher; see `raw_landmarks`.
         lengths: Frames of further signatures, for shorter clips; see `artifact.lengths`.
 
     Raises:

@@ -16,12 +16,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from bridge.artifact.metadata import versions
-from bridge.artifact.raw_signature import RawSignature, raw_signature
+from bridge.artifact.raw_signature import RawSignature
 from bridge.conversion.artifact_record import Artifact
 from bridge.conversion.evidence import Evidence, QuantizationOptions, with_clips
 from bridge.conversion.folder import set_others_aside, staging_folder
 from bridge.conversion.golden import GOLDEN, golden_json
 from bridge.conversion.pipeline import make_artifacts
+from bridge.conversion.raw_landmarks import raw_signature
 from bridge.conversion.route_run import RouteRun
 from bridge.errors import BridgeError
 from bridge.quantization.schemes import FLOAT, Scheme
@@ -69,8 +70,7 @@ def export_models(
         skipped: Kind -> why it is not among the sources, for the results.
         seed: Of the comparison's sequences.
         verbose: Show the converters' own output.
-        raw_frames: As for `pipeline.convert`; where a checkpoint does not say how recordings are
-            prepared, there is no such signature.
+        raw_frames: As for `pipeline.convert`.
         report: Called with each file.
 
     Returns:

@@ -58,18 +58,23 @@ class RawReference:
     def __call__(self, inputs: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
         """Runs the model; see `Runtime`."""
         self.spec.check_inputs(inputs, self.name)
-        config = self._raw.config
-        used = int(np.clip(inputs[NUM_FRAMES][0], 1, self._raw.frames))
-        points = preprocess(detected(inputs[LANDMARKS][0, :used]), config)
-        keypoints, mask = pad([points], config.data.max_frames)
-        keypoints = as_model_input(keypoints, config)
-        outputs = self._model({KEYPOINTS: keypoints, ATTENTION_MASK: mask})
+        outputs = self._model(self.prepare(inputs))
         scores = outputs[class_output(outputs)]
         return {
             **outputs,
             PROBABILITIES: softmax(scores, self.temperature).astype(np.float32),
-            FRAMES_USED: np.array([used], np.int32),
+            FRAMES_USED: np.array([self._used(inputs)], np.int32),
         }
+
+    def prepare(self, inputs: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
+        """What the model takes, by NumPy's preprocessing."""
+        config = self._raw.config
+        points = preprocess(detected(inputs[LANDMARKS][0, : self._used(inputs)]), config)
+        keypoints, mask = pad([points], config.data.max_frames)
+        return {KEYPOINTS: as_model_input(keypoints, config), ATTENTION_MASK: mask}
+
+    def _used(self, inputs: Mapping[str, np.ndarray]) -> int:
+        return int(np.clip(inputs[NUM_FRAMES][0], 1, self._raw.frames))
 
 
 def detected(landmarks: np.ndarray) -> np.ndarray:

@@ -3,13 +3,10 @@
 from __future__ import annotations
 
 import dataclasses
-import json
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from signbart.files import write_text
 from signbart.streaming.rule import Spotter, StreamRule, windows
 
 _CLASSES = ("hello", "idle", "thanks")
@@ -72,8 +69,3 @@ def stream_vector(rule: StreamRule, seed: int = 0) -> dict[str, Any]:
         "steps": steps,
         "last": None if last is None else dataclasses.asdict(last),
     }
-
-
-def write_stream_vector(path: Path, rule: StreamRule) -> None:
-    """Writes `stream_vector` as JSON."""
-    write_text(path, json.dumps(stream_vector(rule), indent=1) + "\n")

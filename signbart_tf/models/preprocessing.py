@@ -114,13 +114,16 @@ class Preprocessing(keras.layers.Layer):
         return _without_nan(points)
 
     def _body(self, raw, used):
-        """(3, 4): mean place of each of `BODY_FRAME` over the recording's frames."""
+        """As `signbart_torch.models.preprocessing.Preprocessing._body`."""
         points = _without_nan(ops.take(ops.transpose(raw, (0, 2, 1)), self.body, axis=2))
+        neck, base, left, right = ops.split(points, 4, axis=2)  # (S, 3, 1)
+        origin = neck[:1]
+        spans = ops.concatenate([neck - origin, neck - base, right - left], axis=2)
         # From the first frame on, for the mean of small numbers is exact.
-        moved = points - points[:1]
+        moved = spans - spans[:1]
         present = _is_present(self.raw_frames, used)
         total = ops.sum(ops.where(present, moved, ops.zeros_like(moved)), axis=0)
-        return points[0] + total / ops.cast(used, points.dtype)
+        return origin[0], spans[0] + total / ops.cast(used, points.dtype)
 
     def _in_boxes(self, points):
         """(T, 2, K) in the order of `select` -> that of the model; see `normalize_boxes`."""
@@ -214,15 +217,15 @@ def _earlier(sequence, frames: int):
 
 def _body_centred(points, body, coordinates: int):
     """(T, 3, K) -> (T, D, K); `body` from `Preprocessing._body`. See `body_centred` there."""
-    neck, base, left, right = (body[:, at : at + 1] for at in range(4))  # (3, 1)
-    torso = ops.maximum(ops.sqrt(ops.sum((neck - base) ** 2, axis=0)), SHORTEST_TORSO)
-    across = right - left
+    origin, spans = body
+    neck, spine, across = (spans[:, at : at + 1] for at in range(3))  # (3, 1)
+    torso = ops.maximum(ops.sqrt(ops.sum(spine**2, axis=0)), SHORTEST_TORSO)
     squares = across[0] ** 2 + across[2] ** 2
     wide = squares > 0
     width = ops.sqrt(ops.where(wide, squares, ops.ones_like(squares)))
     cosine = ops.where(wide, across[0] / width, ops.ones_like(width))
     sine = across[2] / width
-    centred = (points - neck) / torso
+    centred = (points - origin - neck) / torso
     x, y, z = (centred[:, at : at + 1] for at in range(3))
     turned = [cosine * x + sine * z, -y, cosine * z - sine * x]
     return ops.concatenate(turned[:coordinates], axis=1)

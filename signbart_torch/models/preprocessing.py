@@ -131,14 +131,24 @@ class Preprocessing(nn.Module):
             points = points.index_select(2, self.select)
         return _without_nan(points)
 
-    def _body(self, raw: Tensor, used: Tensor) -> Tensor:
-        """(3, 4): mean place of each of `BODY_FRAME` over the recording's frames."""
+    def _body(self, raw: Tensor, used: Tensor) -> tuple[Tensor, Tensor]:
+        """Where the body is.
+
+        Returns:
+            (3, 1), the first frame's neck, and (3, 3), means over the recording's frames: from
+            there to the neck, from the base of the spine to the neck, from shoulder to shoulder.
+            Differences within a frame come before the mean: a place in the room is rounded by its
+            distance from 0, which a short torso and narrow shoulders would magnify.
+        """
         points = _without_nan(raw.permute(0, 2, 1).index_select(2, self.body))
+        neck, base, left, right = points.split(1, dim=2)  # (S, 3, 1)
+        origin = neck[:1]
+        spans = torch.cat([neck - origin, neck - base, right - left], dim=2)
         # From the first frame on, for the mean of small numbers is exact.
-        moved = points - points[:1]
+        moved = spans - spans[:1]
         present = _is_present(self.raw_frames, used)
         total = torch.where(present, moved, torch.zeros_like(moved)).sum(dim=0)
-        return points[0] + total / used.to(points.dtype)
+        return origin[0], spans[0] + total / used.to(points.dtype)
 
     def _in_boxes(self, points: Tensor) -> Tensor:
         """(T, 2, K) in the order of `select` -> that of the model; see `normalize_boxes`."""
@@ -224,16 +234,16 @@ def _earlier(sequence: Tensor, frames: int) -> Tensor:
     return torch.cat([sequence[frames:], torch.zeros_like(sequence[:frames])])
 
 
-def _body_centred(points: Tensor, body: Tensor, coordinates: int) -> Tensor:
+def _body_centred(points: Tensor, body: tuple[Tensor, Tensor], coordinates: int) -> Tensor:
     """(T, 3, K) -> (T, D, K); `body` from `Preprocessing._body`. See `body_centred` there."""
-    neck, base, left, right = body.split(1, dim=1)  # (3, 1)
-    torso = ((neck - base) ** 2).sum(dim=0).sqrt().clamp(min=SHORTEST_TORSO)
-    across = right - left
+    origin, spans = body
+    neck, spine, across = spans.split(1, dim=1)  # (3, 1)
+    torso = (spine**2).sum(dim=0).sqrt().clamp(min=SHORTEST_TORSO)
     squares = across[0] ** 2 + across[2] ** 2
     wide = squares > 0
     width = torch.where(wide, squares, torch.ones_like(squares)).sqrt()
     cosine = torch.where(wide, across[0] / width, torch.ones_like(width))
     sine = across[2] / width
-    x, y, z = ((points - neck) / torso).split(1, dim=1)
+    x, y, z = ((points - origin - neck) / torso).split(1, dim=1)
     turned = [cosine * x + sine * z, -y, cosine * z - sine * x]
     return torch.cat(turned[:coordinates], dim=1)

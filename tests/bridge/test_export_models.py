@@ -489,11 +489,22 @@ def test_nothing_to_export(tmp_path, monkeypatch):
         (["--quantize", "fp32,int8"], ["calibrated on recordings", "give --calibration-data"]),
         (["--quantize", "fp17"], ["no quantization scheme 'fp17'"]),
         (["--route", "tflite"], ["unknown route 'tflite'; known: litert"]),
+        (["--raw-frames", "128"], ["Transformer.pt: it does not say how recordings were prepared",
+                                   "leave out --raw-frames 128, or give 0"]),
     ],
 )  # fmt: skip
 def test_what_cannot_be_is_refused_in_one_line(folder, arguments, texts):
     message = refusal(*arguments)
     assert all(text in message for text in texts), message
+
+
+def test_without_preprocessing_a_note_says_what_the_files_lack(folder, capsys):
+    source = read_published_source("mediapipe_gru", folder / "GRU.pt")
+    assert published_models.raw_signature(source, None) is None
+    said = capsys.readouterr().err
+    assert said.startswith(f"note: {folder / 'GRU.pt'}: ") and "signature 'landmarks'" in said
+    assert published_models.raw_signature(source, 0) is None
+    assert capsys.readouterr().err == "", "nobody wants it"
 
 
 def test_positions_are_computed_for_as_many_frames_as_are_asked_for(folder):
