@@ -250,6 +250,7 @@ def describe(
         route=route.name,
         scheme=scheme,
         temperature=source.temperature,
+        threshold=source.threshold,
         raw=raw,
     )
     if not source.preprocessing_known:
