@@ -18,10 +18,17 @@ import numpy as np
 from bridge.errors import BridgeError
 from signbart.console import at_least, program_name, run_command
 from signbart.recordings.options import add_reading_arguments, reading_options
-from signbart.streaming.options import add_rule_arguments, fps_of, require_idle, rule_of
+from signbart.streaming.options import (
+    add_rule_arguments,
+    describe_threshold,
+    fps_of,
+    require_idle,
+    rule_of,
+)
 
 if TYPE_CHECKING:
     from bridge.artifact.opened import OpenedModel
+    from signbart.streaming.rule import StreamRule
 
 _SHOWN = 5
 
@@ -62,7 +69,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     options = parser.parse_args(arguments)
     if (options.clip is None) == (options.camera is None):
         raise BridgeError("name a CLIP, or with --camera the number of a camera")
-    rule = rule_of(options)
+    rule_of(options)  # refused before the model is loaded
 
     from bridge.artifact.opened import open_model
     from signbart.video.frames import is_video
@@ -70,6 +77,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     model = open_model(options.model)
     reading = reading_options(options)
     require_idle(options, model.class_names)
+    rule = rule_of(options, model.threshold)
+    if options.stream or options.camera is not None:
+        print(f"note: {describe_threshold(options, rule, model.threshold)}", file=sys.stderr)
     if options.camera is not None:
         from bridge.evaluation.stream import probabilities
         from signbart.recordings.clip import ClipSet
@@ -85,7 +95,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         )
         return 0
     if options.stream:
-        return _print_events(model, options, reading)
+        return _print_events(model, options, reading, rule)
     if is_video(Path(options.clip)):
         from signbart.video.clips import clip_of_video
 
@@ -104,7 +114,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def _print_events(
-    model: OpenedModel, options: argparse.Namespace, reading: Mapping[str, Any]
+    model: OpenedModel, options: argparse.Namespace, reading: Mapping[str, Any], rule: StreamRule
 ) -> int:
     """The signs in a long recording; the exit status."""
     from bridge.evaluation.stream import window_probabilities
@@ -113,7 +123,7 @@ def _print_events(
     from signbart.video.clips import clip_of_video
     from signbart.video.frames import Video, is_video
 
-    rule, names = rule_of(options), None
+    names = None
     if is_video(Path(options.clip)):
         if options.fps is not None:
             raise BridgeError("--fps: a video has its own; leave it out")

@@ -75,6 +75,13 @@ def main(arguments: Sequence[str] | None = None) -> int:
         help="divides the logits before the softmax (default: what training fitted, else 1; "
         "signbart calibrate fits it on signers left out)",
     )
+    parser.add_argument(
+        "--threshold",
+        type=float,
+        metavar="P",
+        help="probability from which on a stream's answer is a sign; signbart calibrate finds one "
+        "(default: none travels, and each program takes its own)",
+    )
     add_comparison_arguments(parser)
     add_quantization_arguments(parser)
     add_test_signers_argument(parser)
@@ -112,6 +119,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         overrides=options.overrides,
         labels=options.labels,
         temperature=options.temperature,
+        threshold=options.threshold,
         data=data_source(options, options.data),
         samples=options.samples,
         seed=options.seed,

@@ -11,7 +11,7 @@ from typing import Any
 from bridge.artifact.contents import foreign_operators, operators
 from bridge.errors import ArtifactError
 from signbart.console import program_name, run_command
-from signbart.training.confidence import temperature_of
+from signbart.training.confidence import temperature_of, threshold_of
 
 
 def describe(path: str | Path) -> dict[str, Any]:
@@ -109,6 +109,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
             for signature in [*known][:-1]
         )
         print(f"for shorter clips: {shorter}")
+    threshold = threshold_of(metadata, options.artifact)
+    if threshold is not None:
+        print(f"in a stream a sign from {threshold:g} on")
     print(f"checkpoint SHA-256 {metadata['checkpoint_sha256']}")
     calibration = metadata.get("quantization", {}).get("calibration")
     if calibration:

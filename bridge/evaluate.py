@@ -13,13 +13,18 @@ from bridge.errors import BridgeError
 from bridge.options import add_published_arguments
 from signbart.console import at_least, print_table, program_name, run_command
 from signbart.recordings.options import SignerNames, add_reading_arguments
-from signbart.streaming.options import add_rule_arguments, fps_of, require_idle, rule_of
+from signbart.streaming.options import (
+    add_rule_arguments,
+    describe_threshold,
+    fps_of,
+    require_idle,
+    rule_of,
+)
 from signbart.training.predictions import SCORE_COLUMNS, per_class_csv, per_class_rows, score_row
 
 if TYPE_CHECKING:
     from bridge.artifact.opened import OpenedModel
     from signbart.recordings.clip import ClipSet
-    from signbart.streaming.rule import StreamRule
     from signbart.training.predictions import Predictions
 
 
@@ -67,21 +72,22 @@ def _open_models(
         yield path, name, model
 
 
-def _score_streams(
-    paths: Sequence[Path], clips: ClipSet, rule: StreamRule, options: argparse.Namespace
-) -> None:
+def _score_streams(paths: Sequence[Path], clips: ClipSet, options: argparse.Namespace) -> None:
     """Prints a table a model, and writes all of them."""
     from bridge.evaluation.spotting import evaluate_streams, require_same_spotting
     from signbart.files import file_sha256, make_folder, write_text
     from signbart.streaming.scoring import COLUMNS
 
     fps = fps_of(options)
+    rule = dataclasses.asdict(rule_of(options))
+    if options.threshold is None:
+        del rule["threshold"]  # each model's, which its hash stands for
     made_from = {
         "models": {
             name: file_sha256(path) for path, name in zip(paths, _short_names(paths), strict=True)
         },
         "recordings": clips.fingerprint(),
-        "rule": dataclasses.asdict(rule),
+        "rule": rule,
         "fps": fps,
         "seed": options.seed,
     }
@@ -94,16 +100,18 @@ def _score_streams(
         paths, config=options.config, overrides=options.overrides, labels=options.labels
     ):
         require_idle(options, model.class_names)
+        rule = rule_of(options, model.threshold)
         scores = evaluate_streams(
             model, clips, rule, fps=fps, seed=options.seed, source=options.data
         )
         print_table(
             f"{name}: signs in {scores.total.minutes:.1f} minutes of {len(scores.by_signer)} "
-            f"stream(s) strung of {options.data}, {fps:g} frames a second",
+            f"stream(s) strung of {options.data}, {fps:g} frames a second; "
+            + describe_threshold(options, rule, model.threshold),
             COLUMNS,
             scores.rows(),
         )
-        found[name] = scores.numbers()
+        found[name] = {"threshold": rule.threshold, **scores.numbers()}
     if target:
         record = {"made_from": made_from, "models": found}
         write_text(target, json.dumps(record, indent=2, ensure_ascii=False) + "\n")
@@ -207,7 +215,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         "--seed", type=at_least(0), default=0, help="of the streams (default: %(default)s)"
     )
     options = parser.parse_args(arguments)
-    rule = rule_of(options)
+    rule_of(options)  # refused before anything is read
 
     from signbart.files import make_folder
     from signbart.recordings.options import read_data
@@ -219,7 +227,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     print_skipped(clips.skipped)
     chosen = select_clips(clips, options.signers, options.data)
     if options.stream:
-        _score_streams(paths, chosen, rule, options)
+        _score_streams(paths, chosen, options)
         _print_notes(paths, clips, chosen)
         return 0
     if options.output:

@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from signbart.console import next_command, print_table, program_name, run_command
+from signbart.errors import SignBartError
 
 if TYPE_CHECKING:
     from signbart.training.fold_confidence import Answers
@@ -22,6 +23,18 @@ _COLUMNS = (
     *("signer left out", "clips", "accuracy", "temperature", "error, T = 1", "error, its own T"),
     *("error, calibrated", "loss, T = 1", "loss, calibrated"),
 )
+
+
+_COVERAGE = 0.9  # of the recognised signs, where nothing else is asked for
+
+
+def _temperature(text: str) -> float:
+    from signbart.training.confidence import checked_temperature
+
+    try:
+        return checked_temperature(float(text), "--temperature")
+    except (ValueError, SignBartError) as error:
+        raise argparse.ArgumentTypeError(str(error)) from None
 
 
 def _share(text: str) -> float:
@@ -48,13 +61,20 @@ def main(arguments: Sequence[str] | None = None) -> int:
         "--coverage",
         type=_share,
         metavar="SHARE",
-        help="threshold that this share of the recognised signs reaches, such as 0.9",
+        help=f"threshold that this share of the recognised signs reaches (default: {_COVERAGE:g})",
     )
     target.add_argument(
         "--false-alarms",
         type=_share,
         metavar="SHARE",
         help="threshold that no more than this share of the wrongly answered clips reaches",
+    )
+    parser.add_argument(
+        "--temperature",
+        type=_temperature,
+        metavar="T",
+        help="threshold for a model of this temperature (default: each signer's, fitted on the "
+        "others)",
     )
     parser.add_argument("--idle", metavar="CLASS", help="the class of no sign (default: idle)")
     parser.add_argument("--json", action="store_true", help="all of it as JSON")
@@ -73,15 +93,15 @@ def main(arguments: Sequence[str] | None = None) -> int:
     require_idle(options, next(iter(held_out.values())).class_names)
     rows = judge_confidence(held_out)
     temperature = pooled_temperature(held_out)
+    fitted = [row.temperature for row in rows]
+    if options.temperature is not None:
+        fitted = [options.temperature] * len(rows)
+    answers = answers_of(held_out, fitted, options.idle or StreamRule.idle)
     record: dict[str, Any] = {
         "temperature": round(temperature, 4),
         "folds": [dataclasses.asdict(row) for row in rows],
+        **_threshold(answers, options),
     }
-    if options.coverage or options.false_alarms:
-        answers = answers_of(
-            held_out, [row.temperature for row in rows], options.idle or StreamRule.idle
-        )
-        record |= _threshold(answers, options)
     if options.json:
         print(json.dumps(record, ensure_ascii=False, indent=2))
         return 0
@@ -92,27 +112,31 @@ def main(arguments: Sequence[str] | None = None) -> int:
     print_table(
         f"{options.run}: accuracy and expected calibration error in percent", _COLUMNS, table
     )
-    print(
-        f"over all signers the temperature is {temperature:.3f}. Of a model trained on all of them:"
-        f"\n  {next_command('bridge.convert')} … --temperature {temperature:.3f}"
-    )
+    print(f"over all signers the temperature is {temperature:.3f}")
+    carried = f"--temperature {options.temperature or round(temperature, 3):g}"
     if "threshold" in record:
         print(
             f"threshold {record['threshold']:.3f}: {100 * record['coverage']:.1f} % of the "
             f"recognised signs reach it, and {100 * record['false_alarms']:.1f} % of the "
             f"{record['wrong_answers']} wrong answers"
         )
+        carried += f" --threshold {record['threshold']:.3f}"
+    else:
+        print("no sign of a held-out signer was recognised, so that there is no threshold")
+    print(f"of a model trained on all of them:\n  {next_command('bridge.convert')} … {carried}")
     return 0
 
 
 def _threshold(answers: Answers, options: argparse.Namespace) -> dict[str, Any]:
-    from signbart.errors import SignBartError
+    """What was asked for, with what it lets through; empty where nothing was recognised."""
     from signbart.training.confidence import threshold_of_coverage, threshold_of_false_alarms
 
     if not len(answers.right):
-        raise SignBartError(f"{options.run}: no sign of a held-out signer was recognised")
-    if options.coverage:
-        threshold = threshold_of_coverage(answers.right, options.coverage)
+        if options.coverage or options.false_alarms:
+            raise SignBartError(f"{options.run}: no sign of a held-out signer was recognised")
+        return {}
+    if not options.false_alarms:
+        threshold = threshold_of_coverage(answers.right, options.coverage or _COVERAGE)
     else:
         threshold = threshold_of_false_alarms(answers.wrong, options.false_alarms)
     passing = int((answers.wrong >= threshold).sum())

@@ -55,6 +55,7 @@ def build_metadata(
     route: str,
     scheme: str,
     temperature: float = 1.0,
+    threshold: float | None = None,
     raw: RawSignature | None = None,
     lengths: Collection[int] = (),
     packages: Sequence[str] = PACKAGES,
@@ -69,6 +70,7 @@ def build_metadata(
         route: Name of the route that made it.
         scheme: Name of the quantization scheme.
         temperature: Of the softmax that makes shares of the logits.
+        threshold: Probability from which on a stream's answer is a sign, if one was chosen.
         raw: The artifact's second signature, if it has one.
         lengths: Frames of its signatures for shorter clips.
         packages: Distributions whose versions are recorded.
@@ -81,6 +83,7 @@ def build_metadata(
         "scheme": scheme,
         "labels": list(class_names),
         "temperature": temperature,
+        **({"threshold": threshold} if threshold is not None else {}),
         **({"categories": list(names)} if (names := config.data.category_names) else {}),
         **tensors_of(spec),
         "signature": spec.signature,

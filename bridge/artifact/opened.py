@@ -38,6 +38,8 @@ class OpenedModel:
         temperature: Divides the logits before the softmax, so that scores are shares of hits; 1
             where nothing was fitted. See `signbart.training.confidence`.
         raw: The same file by its signature of raw landmarks; None where it has none.
+        threshold: Probability from which on a stream's answer is a sign; None where it does not
+            say.
     """
 
     runtime: Runtime
@@ -45,6 +47,7 @@ class OpenedModel:
     class_names: tuple[str, ...]
     temperature: float = 1.0
     raw: Runtime | None = None
+    threshold: float | None = None
 
     def classify(
         self, clip: Clip | ClipSet | str | Path, **reading: Any
@@ -121,7 +124,7 @@ def open_model(
     from bridge.artifact.runtimes import FloatView, KerasRuntime, TorchRuntime, open_runtime
     from bridge.artifact.shortest import ShortestRuntime
     from bridge.weights.source import is_keras, lacks_header, load_twin, read_temperature
-    from signbart.training.confidence import temperature_of
+    from signbart.training.confidence import temperature_of, threshold_of
 
     path = Path(path)
     if not lacks_header(path) and (config is not None or class_names):
@@ -151,7 +154,8 @@ def open_model(
         temperature = temperature_of(metadata, path)
         signature = carried_raw(metadata, config)
         raw = None if signature is None else run_by(RAW_SIGNATURE)
-        return OpenedModel(runtime, config, names, temperature, raw)
+        threshold = threshold_of(metadata, path)
+        return OpenedModel(runtime, config, names, temperature, raw, threshold)
     if is_keras(path):
         twin, config, class_names = load_twin(path)
         runtime = KerasRuntime(twin, config, path.name)

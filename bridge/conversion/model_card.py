@@ -27,6 +27,7 @@ def model_card(
     """
     preprocessing = metadata["preprocessing"]
     title = carried_kind(metadata).title
+    threshold = metadata.get("threshold")
     groups = ", ".join(f"{name} {len(joints)}" for name, joints in preprocessing["groups"].items())
     return "\n".join(
         [
@@ -55,7 +56,8 @@ def model_card(
             f"The highest of `{metadata['outputs'][0]['name']}` is the class"
             + (", that of `category` its category." if "categories" in metadata else "."),
             f"Probabilities are the softmax of the logits over {metadata['temperature']:g}, the "
-            f"temperature{'' if metadata['temperature'] != 1 else '; none was fitted'}.",
+            f"temperature{'' if metadata['temperature'] != 1 else '; none was fitted'}."
+            + (f" In a stream, from {threshold:g} on they are a sign." if threshold else ""),
             "",
             *_raw(metadata.get("raw")),
             *_lengths(metadata),

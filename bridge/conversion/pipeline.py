@@ -41,7 +41,6 @@ from signbart.engines import run_tasks
 from signbart.files import make_folder
 from signbart.models.io_spec import SIGNATURE
 from signbart.recordings.data_source import DataSource, read_recordings
-from signbart.training.confidence import checked_temperature
 from signbart.training.splits import divide
 
 LOG = "convert.log"
@@ -57,6 +56,7 @@ def convert(
     overrides: Sequence[str] = (),
     labels: str | Path | None = None,
     temperature: float | None = None,
+    threshold: float | None = None,
     data: str | DataSource | None = None,
     samples: int = MIN_SAMPLES,
     seed: int = 0,
@@ -79,6 +79,8 @@ def convert(
         overrides: ``section.key=value`` texts on top of it.
         labels: label2id.json of a published .pth.
         temperature: Of the softmax over the logits; by default what the checkpoint says.
+        threshold: Probability from which on a stream's answer is a sign; by default none is
+            carried, and each program takes its own.
         data: Recordings to compare on.
         samples: Inputs per length; see `samples.make_samples`.
         seed: Of the comparison's inputs and of the choice of calibration clips.
@@ -97,9 +99,7 @@ def convert(
     output = Path(output)
     with staging_folder(output) as folder:
         source = read_source(checkpoint, config=config, overrides=overrides, labels=labels)
-        if temperature is not None:
-            checked = checked_temperature(temperature, "--temperature")
-            source = dataclasses.replace(source, temperature=checked)
+        source = source.carrying(temperature, threshold)
         evidence = gather_evidence(
             source,
             schemes,

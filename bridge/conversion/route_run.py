@@ -278,6 +278,7 @@ def describe(
         route=route.name,
         scheme=scheme,
         temperature=source.temperature,
+        threshold=source.threshold,
         raw=raw,
         lengths=lengths,
     )

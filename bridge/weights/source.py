@@ -23,7 +23,11 @@ from signbart.files import file_sha256
 from signbart.models import kind_of
 from signbart.models.kind import ModelKind
 from signbart.recordings.labels import read_label_file
-from signbart.training.confidence import temperature_of
+from signbart.training.confidence import (
+    checked_temperature,
+    checked_threshold,
+    temperature_of,
+)
 from signbart.weights.stored import form_of, has_header, read_progress
 
 if TYPE_CHECKING:
@@ -48,6 +52,7 @@ class Source:
         preprocessing_known: Whether `config.data` is the checkpoint's own word, or its user's.
         options: What a command needs beside the checkpoint to read it again.
         temperature: Of the softmax that makes shares of the logits; 1 where none was fitted.
+        threshold: Probability from which on a stream's answer is a sign; None where none is chosen.
     """
 
     model: nn.Module
@@ -57,6 +62,7 @@ class Source:
     preprocessing_known: bool = True
     options: tuple[str, ...] = ()
     temperature: float = 1.0
+    threshold: float | None = None
 
     @property
     def kind(self) -> ModelKind:
@@ -67,6 +73,19 @@ class Source:
     def sha256(self) -> str:
         """Of the checkpoint's bytes."""
         return file_sha256(self.checkpoint)
+
+    def carrying(self, temperature: float | None, threshold: float | None) -> Source:
+        """With its user's numbers, where they are given, instead of its own.
+
+        Raises:
+            SignBartError: One is out of its range; names the option of ``convert``.
+        """
+        own = {}
+        if temperature is not None:
+            own["temperature"] = checked_temperature(temperature, "--temperature")
+        if threshold is not None:
+            own["threshold"] = checked_threshold(threshold, "--threshold")
+        return dataclasses.replace(self, **own)
 
     def test_signers(self, recordings: ClipSet) -> Sequence[str] | None:
         """See `test_signers`."""

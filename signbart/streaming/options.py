@@ -32,8 +32,8 @@ def add_rule_arguments(parser: argparse.ArgumentParser) -> None:
         "--threshold",
         type=float,
         metavar="P",
-        help="probability that begins an event; signbart calibrate finds one "
-        f"(default: {usual.threshold:g})",
+        help="probability that begins an event; signbart calibrate finds one (default: what the "
+        f"model carries, else {usual.threshold:g})",
     )
     group.add_argument(
         "--hold",
@@ -55,14 +55,31 @@ def add_rule_arguments(parser: argparse.ArgumentParser) -> None:
     )
 
 
-def rule_of(options: argparse.Namespace) -> StreamRule:
+def rule_of(options: argparse.Namespace, carried: float | None = None) -> StreamRule:
     """The rule that a command line with `add_rule_arguments` asks for.
+
+    Args:
+        options: The command line.
+        carried: The threshold that the model brings; it counts where the user names none.
 
     Raises:
         ConfigError: A number is out of its range.
     """
     given = {field.name: getattr(options, field.name) for field in dataclasses.fields(StreamRule)}
+    if given["threshold"] is None:
+        given["threshold"] = carried
     return StreamRule(**{name: value for name, value in given.items() if value is not None})
+
+
+def describe_threshold(options: argparse.Namespace, rule: StreamRule, carried: object) -> str:
+    """The rule's threshold and whose it is, on one line."""
+    if options.threshold is not None:
+        whose = "--threshold"
+    elif carried is not None:
+        whose = "the model's own; --threshold sets another"
+    else:
+        whose = "the usual one; the model carries none"
+    return f"threshold {rule.threshold:g} ({whose})"
 
 
 def require_idle(options: argparse.Namespace, class_names: Sequence[str]) -> None:

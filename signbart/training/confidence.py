@@ -152,3 +152,28 @@ def checked_temperature(value: float, source: str) -> float:
     if not (math.isfinite(value) and value > 0):
         raise SignBartError(f"{source}: a temperature of {value}; it must be above 0 and finite")
     return float(value)
+
+
+def threshold_of(record: Mapping[str, Any], source: object) -> float | None:
+    """The probability from which on an artifact's metadata let an answer count; None without one.
+
+    Raises:
+        SignBartError: It is no number above 0 and up to 1; names `source`.
+    """
+    value = record.get("threshold")
+    if value is None:
+        return None
+    if isinstance(value, bool) or not isinstance(value, int | float):
+        raise SignBartError(f"{source}: its threshold is {value!r}, and no number")
+    return checked_threshold(value, str(source))
+
+
+def checked_threshold(value: float, source: str) -> float:
+    """`value`, where a probability can reach it.
+
+    Raises:
+        SignBartError: It is not above 0 and up to 1; names `source`.
+    """
+    if not 0 < value <= 1:
+        raise SignBartError(f"{source}: a threshold of {value}; it must be above 0 and up to 1")
+    return float(value)

@@ -5,11 +5,14 @@ import json
 import pickle
 import subprocess
 import sys
+import zipfile
+from pathlib import Path
 
 import numpy as np
 import pytest
 
 from bridge import classify
+from bridge.artifact.metadata import embed_metadata, read_metadata
 from bridge.artifact.opened import open_model
 from bridge.evaluation.stream import window_probabilities
 from signbart.errors import ClipError, SignBartError
@@ -17,6 +20,11 @@ from signbart.landmarks.layouts import get_layout
 from signbart.recordings.clip import Clip
 from signbart.recordings.reading import read_clips, read_single_clip
 from signbart.streaming.rule import StreamRule
+from signbart.synthetic.signs import make_clips
+
+EXAMPLE = (
+    Path(__file__).resolve().parents[2] / "exports" / "example" / "demo_litert_dynamic_int8.tflite"
+)
 
 
 @pytest.fixture
@@ -174,6 +182,31 @@ def test_a_long_recording_gives_events_with_times(checkpoint, long, capsys):
     assert classify.main(idle) == 0
     events = json.loads(capsys.readouterr().out)["events"]
     assert own[0][0] not in {event["label"] for event in events}
+
+
+def test_a_stream_takes_the_threshold_that_the_model_carries(tmp_path, capsys):
+    with zipfile.ZipFile(EXAMPLE) as archive:
+        start = min(info.header_offset for info in archive.infolist())
+    model, clip = tmp_path / "model.tflite", tmp_path / "clip.npy"
+    model.write_bytes(EXAMPLE.read_bytes()[:start])
+    embed_metadata(model, read_metadata(EXAMPLE) | {"threshold": 0.999})
+    (made,) = make_clips(num_classes=1, num_signers=1, repetitions=1, seed=0).clips
+    np.save(clip, np.tile(made.landmarks, (3, 1, 1)))
+    arguments = [str(clip), "--stream", "--fps", "30", "--json"]
+    found = {}
+    for path, more, said in (
+        (model, [], "threshold 0.999 (the model's own; --threshold sets another)"),
+        (EXAMPLE, [], "threshold 0.6 (the usual one; the model carries none)"),
+        (model, ["--threshold", "0.6"], "threshold 0.6 (--threshold)"),
+    ):
+        assert classify.main([str(path), *arguments, *more]) == 0
+        printed = capsys.readouterr()
+        assert said in printed.err
+        record = json.loads(printed.out)
+        assert f"threshold {record['rule']['threshold']:g} " in said
+        found[said] = record["events"]
+    own, usual, given = found.values()
+    assert usual == given != own and len(usual) >= 1
 
 
 def test_windows_say_what_the_same_clips_say(checkpoint, long):

@@ -479,6 +479,21 @@ def test_a_temperature_of_ones_own_goes_in_and_one_that_divides_nothing_does_not
             main([*arguments, "--temperature", bad])
 
 
+def test_a_threshold_goes_in_and_one_that_nothing_reaches_does_not(
+    broken_routes, checkpoint, tmp_path
+):
+    arguments = ["--checkpoint", str(checkpoint), "--output", str(tmp_path), "--route", "failing"]
+    assert main([*arguments, "--threshold", "0.75"]) == 1
+    assert "from 0.75 on they are a sign" in (tmp_path / "MODEL_CARD.md").read_text()
+    source = read_source(checkpoint)
+    for given, described in ((source.carrying(None, 0.75), 0.75), (source, None)):
+        about = route_run.describe(given, get_route("litert"), FLOAT)
+        assert about.get("threshold") == described and ("threshold" in about) == bool(described)
+    for bad in ("0", "nan", "1.5"):
+        with pytest.raises(SignBartError, match="--threshold: a threshold of"):
+            main([*arguments, "--threshold", bad])
+
+
 def test_a_converter_that_ends_its_process_takes_no_other_route_along(
     monkeypatch, checkpoint, tmp_path
 ):

@@ -316,9 +316,13 @@ def test_signs_are_spotted_in_streams_of_their_clips(
     assert evaluate.main([*arguments, "--signers", "a", "b", "--output", str(tmp_path)]) == 0
     printed = capsys.readouterr().out
     assert "all, a" in printed and "2 stream(s)" in printed
+    assert "threshold 0.6 (the usual one; the model carries none)" in " ".join(printed.split())
     record = json.loads((tmp_path / "spotting.json").read_text(encoding="utf-8"))
     made_from = record["made_from"]
     assert made_from["fps"] == 12 and made_from["rule"]["stride"] == 0.25
+    # Each model's own, unless one is given.
+    assert "threshold" not in made_from["rule"]
+    assert record["models"]["best.safetensors"]["threshold"] == 0.6
     # The same may be written again, and nothing else over it.
     before = (tmp_path / "spotting.json").read_bytes()
     with pytest.raises(BridgeError, match=r"spotting\.json holds the scores of other"):

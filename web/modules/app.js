@@ -48,7 +48,7 @@ async function start() {
     failed,
     leaving: () => collecting.end(session),
   });
-  view.showModel(recogniser.metadata, site);
+  view.showModel(recogniser, site);
   view.showPossible({
     pictures: !session.noPictures,
     example: Boolean(site.clips),

@@ -7,6 +7,7 @@ import {loadAndCompile, loadLiteRt, Tensor} from '@litertjs/core';
 import {readMetadata} from './metadata.js';
 import {Problem} from './problems.js';
 import {AXES, emptyFrame, skeletonWith} from './skeletons.js';
+import {ruleOf} from './spotting.js';
 
 const SIGNATURE = 'landmarks';
 const LARGEST_USUAL = 2; // of a share of the picture, in the middle; as signbart.landmarks.source
@@ -47,6 +48,14 @@ export class Recogniser {
         `Its layout is ${preprocessing.layout}; known are MediaPipe Holistic’s and Kinect’s.`,
       );
     }
+    const rule = ruleOf(metadata);
+    if (!rule) {
+      throw new Problem(
+        `The model’s threshold is ${JSON.stringify(metadata.threshold)}, which is no share`,
+        'Convert its checkpoint again with signbart convert --threshold, above 0 and up to 1.',
+      );
+    }
+    this.rule = rule;
     this.metadata = metadata;
     this.labels = metadata.labels;
     this.skeleton = skeleton;

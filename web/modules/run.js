@@ -25,7 +25,7 @@ export async function follow(moments, tools, signal) {
   const canvas = document.getElementById('canvas');
   const times = {};
   const all = [];
-  let [windows, answers] = [new Windows(), new Answers(recogniser)];
+  let [windows, answers] = [new Windows(recogniser.rule), new Answers(recogniser)];
   let lastShown, lastTaken;
   view.clearSigns();
   for await (const moment of moments) {
@@ -34,7 +34,7 @@ export async function follow(moments, tools, signal) {
     if (moment.picture) times.finding = smooth(times.finding, performance.now() - begun);
     if (moment.seconds - lastTaken > GAP) {
       answers.end();
-      [windows, answers] = [new Windows(), new Answers(recogniser)];
+      [windows, answers] = [new Windows(recogniser.rule), new Answers(recogniser)];
     } else if (lastShown !== undefined) {
       times.apart = smooth(times.apart, begun - lastShown);
     }
@@ -62,7 +62,7 @@ export async function follow(moments, tools, signal) {
 class Answers {
   constructor(recogniser) {
     this.recogniser = recogniser;
-    this.spotter = new Spotter(recogniser.labels);
+    this.spotter = new Spotter(recogniser.labels, recogniser.rule);
     this.any = false;
   }
 

@@ -22,6 +22,15 @@ export const RULE = {
   idle: 'idle',
 };
 
+/**
+ * The rule for a model, which may bring a threshold of its own; undefined where that is none.
+ *
+ * @param {{threshold?: number}} metadata
+ */
+export function ruleOf({threshold = RULE.threshold}) {
+  return typeof threshold === 'number' && threshold > 0 && threshold <= 1 ? {...RULE, threshold} : undefined;
+}
+
 /** The last `window` seconds of a stream, every `stride` seconds. */
 export class Windows {
   constructor(rule = RULE) {

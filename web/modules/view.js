@@ -181,7 +181,7 @@ export function showHint(text) {
 }
 
 /** Name, layout, origin and signs of the model, and how well it recognises. */
-export function showModel(metadata, {accuracy, recognition}) {
+export function showModel({metadata, rule}, {accuracy, recognition}) {
   const {name, labels, preprocessing, raw, scheme, route, checkpoint_sha256: sha256} = metadata;
   const facts = {
     Name: name,
@@ -189,6 +189,7 @@ export function showModel(metadata, {accuracy, recognition}) {
     Landmarks: `${preprocessing.layout}, ${preprocessing.joint_idx.length} used`,
     Frames: `at most ${raw.frames}, seen as ${preprocessing.max_frames}`,
     Numbers: scheme,
+    'A sign from': `${percent(rule.threshold)}${metadata.threshold === undefined ? ', as usual' : ''}`,
     ...(accuracy && {Accuracy: `${accuracy.percent.toFixed(1)}% of ${accuracy.clips} clips`}),
     'Converted by': `route ${route}`,
     Checkpoint: sha256.slice(0, 12),

@@ -181,6 +181,20 @@ def test_the_temperature_travels_with_the_artifact(tmp_path):
         open_model(warm)
 
 
+@pytest.mark.parametrize("bad", [0, -0.1, 1.01, float("nan"), "0.5", True, [0.5]])
+def test_a_threshold_travels_where_a_probability_can_reach_it(tmp_path, bad):
+    with zipfile.ZipFile(EXAMPLE) as archive:
+        start = min(info.header_offset for info in archive.infolist())
+    path, content = tmp_path / "own.tflite", EXAMPLE.read_bytes()[:start]
+    for threshold in (bad, 0.75):
+        path.write_bytes(content)
+        embed_metadata(path, read_metadata(EXAMPLE) | {"threshold": threshold})
+        if threshold is bad:
+            with pytest.raises(SignBartError, match=r"own\.tflite: (its|a) threshold"):
+                open_model(path)
+    assert open_model(path).threshold == 0.75 and open_model(EXAMPLE).threshold is None
+
+
 def test_a_plain_artifact_says_that_it_carries_nothing(plain, tmp_path, metadata):
     with pytest.raises(ArtifactError, match=r"model\.tflite carries no SignBART metadata.*convert"):
         read_metadata(plain)

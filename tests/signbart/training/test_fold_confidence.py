@@ -8,7 +8,12 @@ import pytest
 from signbart import calibrate
 from signbart.errors import SignBartError
 from signbart.files import file_sha256
-from signbart.training.confidence import expected_calibration_error, fit_temperature, softmax
+from signbart.training.confidence import (
+    expected_calibration_error,
+    fit_temperature,
+    softmax,
+    threshold_of_coverage,
+)
 from signbart.training.fold_confidence import answers_of, judge_confidence, read_held_out
 from signbart.training.predictions import Predictions, write_predictions
 
@@ -58,7 +63,7 @@ def test_each_signer_is_calibrated_on_the_others_and_all_of_them_together(run, c
         assert row.loss_after < row.loss_before
     assert calibrate.main([str(run)]) == 0
     printed = capsys.readouterr().out
-    assert "mean" in printed and "--temperature 2." in printed
+    assert "mean" in printed and "--temperature 2." in printed and " --threshold 0." in printed
     assert calibrate.main([str(run), "--json"]) == 0
     record = json.loads(capsys.readouterr().out)
     assert 2.0 < record["temperature"] < 3.0 and len(record["folds"]) == 3
@@ -81,6 +86,16 @@ def test_a_threshold_is_of_signs_that_were_recognised_or_wrongly_answered(run, c
         assert record["coverage"] == pytest.approx(kept)
         assert record["false_alarms"] == pytest.approx(alarms)
         assert kept >= 0.9 if option == "--coverage" else alarms <= 0.1
+    # Nine in ten where nothing else is asked for; at a temperature of one's own.
+    assert calibrate.main([str(run), "--json"]) == 0
+    assert json.loads(capsys.readouterr().out)["coverage"] == pytest.approx(0.9, abs=0.01)
+    assert calibrate.main([str(run), "--temperature", "4"]) == 0
+    cooler = answers_of(held_out, [4.0] * 3, "idle").right
+    threshold = threshold_of_coverage(cooler, 0.9)
+    assert f"--temperature 4 --threshold {threshold:.3f}" in capsys.readouterr().out
+    for bad in ("0", "nan", "warm"):
+        with pytest.raises(SystemExit):
+            calibrate.main([str(run), "--temperature", bad])
     for bad in ("0", "1", "90"):
         with pytest.raises(SystemExit):
             calibrate.main([str(run), "--coverage", bad])
