@@ -33,6 +33,7 @@ TASKS: dict[str, dict[str, tuple[tuple[str, ...], str]]] = {
             "train a model on, with int8 arithmetic simulated",
         ),
         "distill": (("signbart_torch.distill",), "train one from others' answers; PyTorch only"),
+        "prune": (("signbart_torch.prune",), "make one smaller and train it on; PyTorch only"),
     },
     "convert": {
         "convert": (("bridge.convert",), "a checkpoint to verified .tflite and .onnx"),

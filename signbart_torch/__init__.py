@@ -40,6 +40,13 @@ def train_distilled(*args: Any, **options: Any) -> dict[str, Any]:
     return distillation.train_distilled(*args, **options)
 
 
+def train_pruned(*args: Any, **options: Any) -> dict[str, Any]:
+    """`compression.pruning.train_pruned`."""
+    from signbart_torch.compression import pruning
+
+    return pruning.train_pruned(*args, **options)
+
+
 def load_checkpoint(path: str | Path) -> Checkpoint:
     """`training.checkpoint.load_checkpoint`."""
     from signbart_torch.training import checkpoint

@@ -42,7 +42,7 @@ ORDER = {
 # Besides them and an __init__.py nothing stands at the top of a package.
 COMMANDS = {
     "signbart": {"calibrate", "clips", "command_line", "doctor"},
-    "signbart_torch": {"train", "loso", "qat", "distill"},
+    "signbart_torch": {"train", "loso", "qat", "distill", "prune"},
     "signbart_tf": {"train", "loso", "qat"},
     "bridge": {
         "classify", "convert", "describe", "evaluate", "export_models", "loso", "parity",

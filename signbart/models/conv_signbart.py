@@ -15,7 +15,7 @@ from signbart.models.fields import (
     positive,
 )
 from signbart.models.io_spec import points_spec
-from signbart.models.kind import Axes, ModelKind, check_joints
+from signbart.models.kind import Axes, ModelKind, Widths, check_joints
 from signbart.models.motion import num_inputs
 
 BATCH_NORM_EPSILON = 1e-5  # PyTorch's default
@@ -102,6 +102,7 @@ KIND = ModelKind(
     quantized_operators=("FULLY_CONNECTED", "DEPTHWISE_CONV_2D"),
     trained_in=("torch", "keras"),
     fake_quantized=True,
+    widths=Widths(feed_forward=("ffn_dim",), heads=("attention_heads",)),
     axes=Axes(
         classes="head.out_proj",
         heads=("head",),

@@ -56,6 +56,19 @@ class Axes:
 
 
 @dataclass(frozen=True)
+class Widths:
+    """What gets smaller with ``d_model`` when a kind is pruned, by keys of its configuration.
+
+    Attributes:
+        feed_forward: Inner widths, which keep their ratio to ``d_model``.
+        heads: Numbers of heads, which stay; each divides ``d_model``.
+    """
+
+    feed_forward: tuple[str, ...]
+    heads: tuple[str, ...]
+
+
+@dataclass(frozen=True)
 class ModelKind:
     """One kind of model; its name is the address of its files in all packages.
 
@@ -79,6 +92,7 @@ class ModelKind:
             quantization scheme has to reach.
         trained_in: Names of the frameworks that train it.
         fake_quantized: Whether quantization-aware training knows its layers.
+        widths: What pruning makes smaller; None where it does not know the kind.
         ignored_keys: Keys of published configurations that nothing reads, there or here.
         published: Other people's checkpoints of it, where there are any.
         axes: What of a trained model can be taken into one for other data; without them, whatever
@@ -98,6 +112,7 @@ class ModelKind:
     quantized_operators: tuple[str, ...] = ("FULLY_CONNECTED",)
     trained_in: tuple[str, ...] = ("torch",)
     fake_quantized: bool = False
+    widths: Widths | None = None
     ignored_keys: tuple[str, ...] = ()
     published: Published | None = None
     axes: Axes | None = None

@@ -16,7 +16,7 @@ from signbart.models.fields import (
     unless_default,
 )
 from signbart.models.io_spec import points_spec
-from signbart.models.kind import Axes, ModelKind, check_joints
+from signbart.models.kind import Axes, ModelKind, Widths, check_joints
 from signbart.models.motion import num_inputs
 
 # What both implementations of the model agree on.
@@ -99,6 +99,10 @@ KIND = ModelKind(
     length_key="model.max_position_embeddings",
     trained_in=("torch", "keras"),
     fake_quantized=True,
+    widths=Widths(
+        feed_forward=("encoder_ffn_dim", "decoder_ffn_dim"),
+        heads=("encoder_attention_heads", "decoder_attention_heads"),
+    ),
     # BART's layer drop is never applied.
     ignored_keys=("encoder_layerdrop", "decoder_layerdrop"),
     axes=Axes(

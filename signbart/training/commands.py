@@ -16,7 +16,12 @@ from signbart.training.options import (
     print_results,
     print_skipped,
 )
-from signbart.training.qat import DEFAULTS, default_overrides, training_config
+from signbart.training.qat import (
+    DEFAULTS,
+    continued_config,
+    default_overrides,
+    training_config,
+)
 
 if TYPE_CHECKING:
     from signbart.training.frameworks import Framework
@@ -99,6 +104,60 @@ def train_one_quantized(
         print_quantized_results(results, clips.skipped, f"{options.output}/{framework.best}")
 
 
+def train_one_pruned(
+    options: argparse.Namespace,
+    framework: Framework,
+    *,
+    train_pruned: Callable[..., dict[str, Any]],
+    load: Callable[[str], Any],
+    is_main: bool = True,
+) -> None:
+    """Makes a checkpoint's model smaller, trains it on, and prints its epochs and its scores.
+
+    Args:
+        options: Of `add_continued_arguments`, and the fields of `pruning.Target`.
+        framework: Trains.
+        train_pruned: Its ``compression.pruning.train_pruned``.
+        load: Reads its checkpoints.
+        is_main: Whether this process prints, among those that train together.
+
+    Raises:
+        CheckpointError: The checkpoint has no configuration.
+    """
+    from signbart.errors import CheckpointError
+    from signbart.recordings.options import read_data
+    from signbart.training.pruning import Target
+
+    target = Target(options.parameters, options.keep)
+    checkpoint = load(options.checkpoint)
+    if checkpoint.config is None:
+        raise CheckpointError(
+            f"{options.checkpoint} carries no configuration; prune a checkpoint that this project "
+            "wrote, such as that of a run that starts from it (train --init)"
+        )
+    config = continued_config(checkpoint.config, options.overrides, source=options.checkpoint)
+    clips = read_data(options, layout=config.data.landmark_layout, quiet=not is_main)
+    with EpochReport(config.train.epochs, quiet=not is_main) as report:
+        results = train_pruned(
+            clips,
+            checkpoint,
+            config,
+            options.output,
+            source=options.checkpoint,
+            target=target,
+            report=report,
+            **_run_options(options),
+        )
+    if is_main:
+        before = results["start"]["plain"]
+        if before:
+            scores = (f"{part} {of['accuracy']:.2f}" for part, of in before.items())
+            print(f"pruned, before training: {', '.join(scores)} percent")
+        print_results(results, clips.skipped)
+        print(f"wrote {options.output}/{framework.best}")
+        print_next_steps(f"{options.output}/{framework.best}", options.output)
+
+
 def _run_options(options: argparse.Namespace) -> dict[str, Any]:
     return {
         "test_signers": options.test_signers,
@@ -116,11 +175,8 @@ def add_quantized_arguments(parser: argparse.ArgumentParser, *, checkpoint: str)
         parser: Receives them.
         checkpoint: What kind of file the checkpoint is, for the help.
     """
+    add_continued_arguments(parser, checkpoint=checkpoint, output="runs/NAME_qat")
     add = parser.add_argument
-    add("--checkpoint", required=True, metavar="FILE", help=checkpoint)
-    add("--data", required=True, metavar="PATH", help="the recordings it was trained on")
-    add_reading_arguments(parser)
-    add("--output", required=True, metavar="FOLDER", help="run folder, for example runs/NAME_qat")
     add(
         "--static",
         action="store_true",
@@ -141,6 +197,23 @@ def add_quantized_arguments(parser: argparse.ArgumentParser, *, checkpoint: str)
         metavar="N",
         help="stop after this many epochs without a better one; default: %(default)s",
     )
+
+
+def add_continued_arguments(
+    parser: argparse.ArgumentParser, *, checkpoint: str, output: str
+) -> None:
+    """The options of a training that goes on from a checkpoint as it was divided there.
+
+    Args:
+        parser: Receives them.
+        checkpoint: What kind of file the checkpoint is, for the help.
+        output: A run folder, likewise.
+    """
+    add = parser.add_argument
+    add("--checkpoint", required=True, metavar="FILE", help=checkpoint)
+    add("--data", required=True, metavar="PATH", help="the recordings it was trained on")
+    add_reading_arguments(parser)
+    add("--output", required=True, metavar="FOLDER", help=f"run folder, for example {output}")
     add(
         "--set",
         dest="overrides",

@@ -47,11 +47,25 @@ def training_config(config: RunConfig, overrides: Sequence[str], *, source: str)
         source: The checkpoint's path, for messages.
 
     Raises:
-        ConfigError: A value is wrong, or the override would change the network, what it is fed, or
-            who is trained on.
+        ConfigError: See `continued_config`.
     """
     # bf16 would round what has just been put on an int8 grid; and all of it is to be learned.
     overrides = ["train.precision=float32", "train.body_lr_scale=1", *overrides]
+    return continued_config(config, overrides, source=source)
+
+
+def continued_config(config: RunConfig, overrides: Sequence[str], *, source: str) -> RunConfig:
+    """A run's configuration with other settings of training, and nothing else.
+
+    Args:
+        config: The checkpoint's.
+        overrides: ``section.key=value`` texts, later ones winning.
+        source: The checkpoint's path, for messages.
+
+    Raises:
+        ConfigError: A value is wrong, or the override would change the network, what it is fed, or
+            who is trained on.
+    """
     changed = from_dict(config.to_dict(), source=source, overrides=overrides)
     may_differ = {
         "model": _DROPOUTS,

@@ -62,6 +62,15 @@ def require_fake_quantized(config: RunConfig) -> None:
     )
 
 
+def require_prunable(config: RunConfig) -> None:
+    """Refuses kinds of model that pruning does not know the units of.
+
+    Raises:
+        ConfigError: The configuration is of such a kind.
+    """
+    _require_kind(config, [k for k in MODEL_KINDS.values() if k.widths], "pruning")
+
+
 def _require_kind(config: RunConfig, kinds: Sequence[ModelKind], what: str) -> None:
     if config.kind not in [kind.name for kind in kinds]:
         titles = ", ".join(kind.title for kind in kinds)

@@ -1,1 +1,1 @@
-"""Quantization-aware training and distillation in PyTorch."""
+"""Quantization-aware training, distillation and pruning in PyTorch."""

@@ -4,7 +4,8 @@ Each has ``Network``, a class that takes the kind's configuration and keeps it a
 ``for_export``, which makes the graph for a .tflite of it. ``for_onnx`` makes the graph for an .onnx
 where that is neither, or ``folded`` a copy for an .onnx of open sizes with less to compute;
 ``read_published`` reads other people's checkpoints. What quantization-aware training knows has
-``joined_projections``, and ``BIAS_FOLLOWS`` where some layers' biases are added behind them.
+``joined_projections``, and ``BIAS_FOLLOWS`` where some layers' biases are added behind them. What
+pruning knows has ``units``.
 """
 
 from __future__ import annotations
@@ -20,6 +21,7 @@ from torch import Tensor, nn
 
 from signbart.models import MODEL_KINDS, kind_of
 from signbart.models.io_spec import IOSpec, class_output
+from signbart_torch.models.units import Units
 
 
 def new_model(config: Any) -> nn.Module:
@@ -64,6 +66,11 @@ def joined_projections(model: nn.Module) -> Iterator[tuple[nn.Module, tuple[str,
 def bias_follows(model: nn.Module) -> tuple[str, ...]:
     """Names of the Linears whose biases that graph adds behind the product, with something else."""
     return getattr(_module(model.config), "BIAS_FOLLOWS", ())
+
+
+def prunable_units(config: Any) -> list[Units]:
+    """What can be removed from a network of this size; the kinds whose ``widths`` are known."""
+    return _module(config).units(config)
 
 
 def read_published(kind: str, path: Path, **given: Any) -> tuple[nn.Module, Sequence[str]]:
