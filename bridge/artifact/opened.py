@@ -125,6 +125,7 @@ def open_model(
     if not lacks_header(path) and (config is not None or class_names):
         raise BridgeError(f"{path} carries its own configuration and labels; give none beside it")
     if path.suffix in (".tflite", ".onnx"):
+        from bridge.artifact.completeness import require_complete
         from bridge.artifact.metadata import (
             carried_config,
             carried_raw,
@@ -132,6 +133,7 @@ def open_model(
             read_metadata,
         )
 
+        require_complete(path)
         metadata = read_metadata(path)
         config, runtime = carried_config(metadata, path), FloatView(open_runtime(path))
         # What the graph itself says, and not the text beside it.

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import dataclasses
-import tempfile
 from collections.abc import Callable, Sequence
 from functools import partial
 from pathlib import Path
 
+from bridge.artifact.completeness import MANIFEST, require_complete
 from bridge.artifact.metadata import (
     carried_config,
     carried_kind,
@@ -26,8 +26,10 @@ from bridge.conversion.evidence import (
     gather_evidence,
     same_file,
 )
-from bridge.conversion.folder import move_by_verdict, set_others_aside, staging_folder
+from bridge.conversion.folder import Change, staging_folder
+from bridge.conversion.golden import GOLDEN
 from bridge.conversion.manifest import write_records
+from bridge.conversion.relisting import list_again
 from bridge.conversion.route_run import RouteRun, describe, quantize_file
 from bridge.errors import BridgeError, ConversionError
 from bridge.quantization.schemes import FLOAT, Scheme, select_schemes
@@ -42,7 +44,6 @@ from bridge.verification.verdict import FAILED, WRONG, Verdict
 from bridge.weights.source import Source, read_source
 from signbart.console import redirect_output
 from signbart.engines import run_tasks
-from signbart.files import make_folder
 from signbart.recordings.data_source import DataSource, read_recordings
 from signbart.training.confidence import checked_temperature
 from signbart.training.splits import divide
@@ -97,18 +98,14 @@ def convert(
     schemes = select_schemes(quantization.schemes)
     output = Path(output)
     with staging_folder(output) as folder:
+        change = Change(output, folder)
         source = read_source(checkpoint, config=config, overrides=overrides, labels=labels)
         if temperature is not None:
             checked = checked_temperature(temperature, "--temperature")
             source = dataclasses.replace(source, temperature=checked)
+        raw = raw_signature(source, raw_frames)
         evidence = gather_evidence(
-            source,
-            schemes,
-            quantization,
-            data=data,
-            samples=samples,
-            seed=seed,
-            raw=raw_signature(source, raw_frames),
+            source, schemes, quantization, data=data, samples=samples, seed=seed, raw=raw
         )
         runs = [
             RouteRun(
@@ -123,11 +120,12 @@ def convert(
             )
             for route in chosen
         ]
-        artifacts = make_artifacts(runs, output, folder / LOG, jobs)
-        listed = {artifact.parity.artifact for artifact in artifacts}
-        set_others_aside(output, listed, source.sha256)
-        write_records(output, folder, source, evidence, artifacts, seed)
-    return artifacts
+        artifacts = make_artifacts(runs, change, LOG, jobs)
+        change.set_others_aside(source.sha256)
+        change.remove(GOLDEN)  # where none can be made
+        write_records(change.made, source, evidence, artifacts, seed)
+        change.commit(MANIFEST)
+    return [change.settled(artifact) for artifact in artifacts]
 
 
 def raw_signature(source: Source, raw_frames: int | None) -> RawSignature | None:
@@ -146,15 +144,15 @@ def file_name(name: str, route: str, scheme: str, ending: str) -> str:
 
 def make_artifacts(
     runs: Sequence[RouteRun],
-    output: Path,
-    log: Path,
+    change: Change,
+    log: str,
     jobs: int = 1,
     report: Callable[[Artifact], None] = lambda artifact: None,
 ) -> list[Artifact]:
-    """Takes routes, `jobs` at a time, and moves each artifact to where its verdict belongs.
+    """Takes routes, `jobs` at a time, and places each artifact where its verdict belongs.
 
-    Each route has a log of its own, which ends up in `log`, one behind the other; `report` is
-    called with each artifact.
+    Each route's log ends up in the `log`, one behind the other; `report` is called with each
+    artifact. Their paths are those in `change.made`.
     """
     # What makes most files takes longest; begun last, everybody would wait for it.
     order = sorted(runs, key=lambda run: -len(run.endings)) if jobs > 1 else list(runs)
@@ -163,7 +161,7 @@ def make_artifacts(
         order, min(jobs, len(runs)), crashed=lambda at: order[at].crashed(), name="route"
     ):
         made[id(order[at])] = of_route
-    with open(log, "ab") as joined:
+    with open(change.made / log, "ab") as joined:
         for run in runs:
             if run.log.is_file():
                 joined.write(run.log.read_bytes())
@@ -171,20 +169,20 @@ def make_artifacts(
     artifacts = []
     for run in runs:
         for artifact in made[id(run)]:
-            artifacts.append(_place(artifact, run, output))
+            artifacts.append(_place(artifact, run, change))
             report(artifacts[-1])
     return artifacts
 
 
-def _place(artifact: Artifact, run: RouteRun, output: Path) -> Artifact:
-    """Moves an artifact to where its verdict belongs; of a wrong one the worst input is kept."""
+def _place(artifact: Artifact, run: RouteRun, change: Change) -> Artifact:
+    """Places an artifact where its verdict belongs; of a wrong one the worst input is kept."""
     source = run.source
-    path = move_by_verdict(artifact.path, output, artifact.parity)
+    path = change.place(artifact.path, artifact.parity)
     repro = ""
     if path is not None and artifact.parity.verdict == WRONG and artifact.tried:
-        repro = save_repro(
-            source.checkpoint, path, artifact.parity, artifact.tried, path.parent, source.options
-        )
+        final, tried = change.final(path), artifact.tried
+        at = {"folder": final.parent, "staging": path.parent, "options": source.options}
+        repro = save_repro(source.checkpoint, final, artifact.parity, tried, **at)
     return dataclasses.replace(
         artifact,
         path=path,
@@ -220,6 +218,7 @@ def quantize_artifact(
     for path in (source, target):
         if path.suffix != ".tflite":
             raise BridgeError(f"{path} is no .tflite file; only those are quantized")
+        require_complete(path)
     if target.resolve() == source.resolve():
         raise BridgeError(f"{source} would be overwritten; choose another --output")
     if options.int8_io and not scheme.calibrated:
@@ -231,9 +230,8 @@ def quantize_artifact(
         )
     evidence = _evidence_of(source, metadata, scheme, options, data, seed)
     inputs = evidence.judged_on(scheme.name)
-    make_folder(target.parent)
-    with tempfile.TemporaryDirectory(dir=target.parent, prefix=".quantizing-") as folder:
-        path, log = Path(folder) / target.name, Path(folder) / "log"
+    with staging_folder(target.parent, shared=True) as folder:
+        path, log = folder / target.name, folder / "log"
         try:
             with redirect_output(log):
                 record = quantize_file(
@@ -253,8 +251,11 @@ def quantize_artifact(
         second = evidence.judge_raw(path, scheme.name) if evidence.raw else None
         if verdict.passed and second and not second.passed:
             verdict = verdict.spoilt_by(second)
-        path = move_by_verdict(path, target.parent, verdict)
-        return Artifact(metadata["route"], scheme.name, path, verdict, second, inputs=inputs)
+        change = Change(target.parent, folder)
+        path = change.place(path, verdict)
+        artifact = Artifact(metadata["route"], scheme.name, path, verdict, second, inputs=inputs)
+        change.commit(MANIFEST if list_again(change, artifact) else None)
+        return change.settled(artifact)
 
 
 def _evidence_of(
