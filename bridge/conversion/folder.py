@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
+import errno
 import glob
 import os
 import shutil
@@ -173,7 +174,9 @@ class Change:
         """Moves a file, and what is at its target away; notes each step before it is taken."""
         if target is None:
             target = self._replaced / str(len(done))
-        elif target.exists():
+        elif target.is_dir():
+            raise IsADirectoryError(errno.EISDIR, "it is a folder; move it away", str(target))
+        elif os.path.lexists(target):
             self._move(target, None, done)
         target.parent.mkdir(exist_ok=True)
         done.append((path, target))
