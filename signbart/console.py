@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, TypeVar
 from signbart import __version__
 from signbart.errors import SignBartError
 from signbart.extras import explain_missing
+from signbart.files import own_temporaries
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -40,7 +41,8 @@ def run_command(main: Callable[[], int | None]) -> None:
     ``SIGNBART_TRACEBACK=1`` it keeps its traceback.
     """
     try:
-        status = main() or 0
+        with own_temporaries():
+            status = main() or 0
     except SignBartError as error:
         print(f"error: {error}", file=sys.stderr)
         status = 2

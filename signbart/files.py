@@ -13,7 +13,7 @@ import stat
 import tempfile
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 
 from signbart.errors import SignBartError
@@ -98,6 +98,27 @@ def temporary_folder(parent: Path | None = None) -> Iterator[Path]:
         _unlock(lock)
         with suppress(OSError):  # others write there, too
             place.rmdir()
+
+
+@contextmanager
+def own_temporaries() -> Iterator[None]:
+    """Has all temporary files of this process and its children go to a `temporary_folder`.
+
+    Libraries write some, which stay where they are killed. Nothing changes where the system has no
+    folder for them.
+    """
+    before = tempfile.tempdir, os.environ.get("TMPDIR")
+    with ExitStack() as stack:
+        with suppress(OSError):
+            tempfile.tempdir = str(stack.enter_context(temporary_folder()))
+            os.environ["TMPDIR"] = tempfile.tempdir
+        try:
+            yield
+        finally:
+            tempfile.tempdir = before[0]
+            os.environ.pop("TMPDIR", None)
+            if before[1] is not None:
+                os.environ["TMPDIR"] = before[1]
 
 
 def remove_left_overs(folder: Path) -> None:

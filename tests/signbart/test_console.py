@@ -1,5 +1,6 @@
 """How a command ends."""
 
+import os
 import re
 import subprocess
 import sys
@@ -10,6 +11,7 @@ import pytest
 
 from signbart.console import DEFECT, run_command
 from signbart.errors import SignBartError
+from signbart.files import UNFINISHED
 
 
 def ended(main, capsys) -> tuple[int, str]:
@@ -55,6 +57,29 @@ def test_where_nothing_can_be_written_the_line_says_how_to_see_it(temporary, mon
     monkeypatch.setattr(tempfile, "tempdir", str(temporary / "absent"))
     status, said = ended(falls, capsys)
     assert status == DEFECT and "SIGNBART_TRACEBACK=1 shows it" in said
+
+
+def test_temporaries_of_a_command_are_its_own_and_go_with_it(temporary, monkeypatch):
+    monkeypatch.setenv("TMPDIR", str(temporary))
+    made = []
+
+    def work():
+        made.append(tempfile.mkdtemp())
+        child = "import tempfile; print(tempfile.gettempdir())"
+        told = subprocess.run([sys.executable, "-c", child], capture_output=True, text=True)
+        made.append(told.stdout.strip())
+
+    with pytest.raises(SystemExit):
+        run_command(work)
+    assert all(UNFINISHED in path for path in made) and Path(made[0]).parent == Path(made[1])
+    assert [*temporary.iterdir()] == [] and os.environ["TMPDIR"] == tempfile.tempdir
+
+
+def test_a_command_runs_where_there_is_no_place_for_temporaries(tmp_path, monkeypatch):
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path / "absent"))
+    with pytest.raises(SystemExit) as exit:
+        run_command(lambda: 0)
+    assert exit.value.code == 0
 
 
 def test_what_is_expected_is_no_fault(temporary, capsys):
