@@ -21,8 +21,9 @@ def describe(path: str | Path) -> dict[str, Any]:
         JSON containers; ``metadata`` is None where the file carries none of this project's.
 
     Raises:
-        ArtifactError: The file is missing, damaged, or of another kind.
+        ArtifactError: The file is missing, damaged, of another kind, or its folder is incomplete.
     """
+    from bridge.artifact.completeness import require_complete
     from bridge.artifact.contents import multiply_accumulates
     from bridge.artifact.metadata import read_metadata
     from bridge.artifact.runtimes import open_runtime
@@ -30,6 +31,7 @@ def describe(path: str | Path) -> dict[str, Any]:
     path = Path(path)
     if path.suffix not in (".tflite", ".onnx"):
         raise ArtifactError(f"{path}: expected a .tflite or .onnx file")
+    require_complete(path)
     counted = operators(path)
     foreign = foreign_operators(path)
     # A plain runtime refuses what it lacks operators for; then the file's own word must do.

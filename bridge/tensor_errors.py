@@ -46,11 +46,14 @@ def main(arguments: Sequence[str] | None = None) -> int:
     add_reading_arguments(parser)
     options = parser.parse_args(arguments)
 
+    from bridge.artifact.completeness import require_complete
     from bridge.artifact.metadata import carried_config, read_metadata
     from signbart.preprocessing import model_inputs
     from signbart.recordings.data_source import read_recordings
     from signbart.training.calibration import balanced_choice
 
+    for path in (options.float_model, options.quantized_model):
+        require_complete(Path(path))
     config = carried_config(read_metadata(options.float_model), options.float_model)
     clips = read_recordings(data_source(options, options.data))
     if options.signers:

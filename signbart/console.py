@@ -4,20 +4,30 @@ from __future__ import annotations
 
 import contextlib
 import os
+import platform
+import shlex
 import sys
+import tempfile
 import time
+import traceback
 from collections.abc import Callable, Iterable, Iterator, Sequence, Sized
 from pathlib import Path
 from typing import TYPE_CHECKING, TypeVar
 
+from signbart import __version__
 from signbart.errors import SignBartError
 from signbart.extras import explain_missing
+from signbart.files import own_temporaries
 
 if TYPE_CHECKING:
     from rich.console import Console
 
 T = TypeVar("T")
 _SHORT = 2.0  # seconds that nobody minds waiting
+_LONGEST = 300  # characters of a command, and of an exception, on a line
+
+DEFECT = 70  # exit status of what is a fault of ours; sysexits.h: EX_SOFTWARE
+_SHOW_TRACEBACK = "SIGNBART_TRACEBACK"
 
 NOT_RUN = "not run"  # stands in tables for what was not measured
 
@@ -27,19 +37,22 @@ def run_command(main: Callable[[], int | None]) -> None:
 
     A `SignBartError` becomes ``error: …`` on stderr and exit status 2 (bad input), and so does a
     package that is not installed, with the extra that brings it; Ctrl-C becomes 130. Anything else
-    is a defect of ours and keeps its traceback.
+    is a defect of ours: one line that says where its traceback is, and exit status `DEFECT`. With
+    ``SIGNBART_TRACEBACK=1`` it keeps its traceback.
     """
     try:
-        status = main() or 0
+        with own_temporaries():
+            status = main() or 0
     except SignBartError as error:
         print(f"error: {error}", file=sys.stderr)
         status = 2
     except ModuleNotFoundError as error:
         explained = explain_missing(error.name)
         if explained is None:
-            raise
-        print(f"error: {explained}", file=sys.stderr)
-        status = 2
+            status = _report_defect(error)
+        else:
+            print(f"error: {explained}", file=sys.stderr)
+            status = 2
     except BrokenPipeError:
         # Whoever read the output has gone; Python would complain again when it flushes at exit.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
@@ -50,7 +63,36 @@ def run_command(main: Callable[[], int | None]) -> None:
     except KeyboardInterrupt:
         print("interrupted", file=sys.stderr)
         status = 130
+    except Exception as error:
+        status = _report_defect(error)
     raise SystemExit(status)
+
+
+def _report_defect(error: Exception) -> int:
+    """Says on one line what happened, and asks for a report with the traceback, which is in a file.
+
+    That is in the system's folder for temporary files: the folders that a command works in may be
+    read as recordings, or not be to be written to. Returns the exit status.
+    """
+    if os.environ.get(_SHOW_TRACEBACK, "0") not in ("", "0"):
+        raise error
+    said = "".join(sign for sign in f"{type(error).__name__}: {error}" if sign.isprintable())
+    command = f"{sys.argv[0]} {shlex.join(sys.argv[1:])}".strip()
+    about = f"{command}\nsignbart {__version__}, Python {sys.version}, {platform.platform()}\n\n"
+    text = about + "".join(traceback.format_exception(error))
+    try:
+        number, path = tempfile.mkstemp(prefix="signbart-traceback-", suffix=".txt")
+        with open(number, "w", encoding="utf-8", errors="backslashreplace") as file:
+            file.write(text)
+        where = f"please report it with {path}, which says where"
+    except OSError as unwritable:
+        why = unwritable.strerror
+        where = f"its traceback cannot be written ({why}); {_SHOW_TRACEBACK}=1 shows it"
+    print(
+        f"error: {command[:_LONGEST]}: a fault of SignBART's own, {said[:_LONGEST]}: {where}",
+        file=sys.stderr,
+    )
+    return DEFECT
 
 
 def program_name(usual: str) -> str:

@@ -2,10 +2,18 @@
 
 from __future__ import annotations
 
+import errno
+import functools
 import hashlib
 import os
+import platform
+import re
+import shutil
+import stat
+import tempfile
+import time
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 
 from signbart.errors import SignBartError
@@ -15,36 +23,42 @@ try:
 except ImportError:  # Windows has no such locks
     fcntl = None
 
-_BESIDE = ".writing-"
+# Everything that is not finished stands in folders whose names begin so: readers pass over them.
+UNFINISHED = ".signbart-unfinished"
+_OURS = re.compile(r"[0-9a-f]{8}-\w{8}")  # what `tempfile.mkdtemp` makes of a machine
+_FORGOTTEN = 24 * 60 * 60  # seconds
 
 
 @contextmanager
 def atomic_write(path: Path) -> Iterator[Path]:
-    """Gives a path beside `path` to write to, and renames it to `path` when the block ends well.
+    """Gives another path to write to, and renames it to `path` when the block ends well.
 
-    The name keeps its ending, which some libraries insist on. What a killed process leaves behind,
-    `remove_left_overs` removes.
+    The file keeps its name meanwhile, whose ending some libraries insist on; see
+    `temporary_folder`.
 
     Raises:
         SignBartError: The file cannot be written; says why.
     """
-    beside = path.with_name(f"{_BESIDE}{os.getpid()}-{path.name}")
     try:
-        yield beside
-        with open(beside, "r+b") as file:  # some systems sync only what may be written
-            os.fsync(file.fileno())
-        os.replace(beside, path)
+        with temporary_folder(path.parent) as folder:
+            beside = folder / path.name
+            yield beside
+            sync(beside)
+            os.replace(beside, path)
     except OSError as error:
         raise SignBartError(f"{path}: cannot be written: {error.strerror or error}") from None
-    finally:
-        with suppress(OSError):  # its folder may be what could not be written to
-            beside.unlink(missing_ok=True)
 
 
 def write_text(path: Path, text: str) -> None:
     """Writes a text file, UTF-8, whole or not at all."""
     with atomic_write(path) as beside:
         beside.write_text(text, encoding="utf-8")
+
+
+def sync(file: Path) -> None:
+    """Has the system write a file down, so that it outlives a loss of power once it is renamed."""
+    with open(file, "r+b") as opened:  # some systems sync only what may be written
+        os.fsync(opened.fileno())
 
 
 def make_folder(path: Path) -> None:
@@ -62,44 +76,169 @@ def make_folder(path: Path) -> None:
 
 
 @contextmanager
-def folder_lock(folder: Path) -> Iterator[None]:
+def temporary_folder(parent: Path | None = None) -> Iterator[Path]:
+    """Gives a new folder in `parent`, on its file system, and removes it when the block ends.
+
+    It stands in an `UNFINISHED` one of this user's, and is locked as in `folder_lock`: by that the
+    next process that writes to `parent` tells what a killed one left behind, and removes it.
+
+    Args:
+        parent: None: the system's folder for temporary files.
+
+    Raises:
+        OSError: It cannot be made.
+    """
+    place = _place_in(parent)
+    _remove_left_overs(place)
+    folder, lock = _locked_folder(place, private=parent is None)
+    try:
+        yield folder
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)
+        _unlock(lock)
+        with suppress(OSError):  # others write there, too
+            place.rmdir()
+
+
+@contextmanager
+def own_temporaries() -> Iterator[None]:
+    """Has all temporary files of this process and its children go to a `temporary_folder`.
+
+    Libraries write some, which stay where they are killed. Nothing changes where the system has no
+    folder for them.
+    """
+    before = tempfile.tempdir, os.environ.get("TMPDIR")
+    with ExitStack() as stack:
+        with suppress(OSError):
+            tempfile.tempdir = str(stack.enter_context(temporary_folder()))
+            os.environ["TMPDIR"] = tempfile.tempdir
+        try:
+            yield
+        finally:
+            tempfile.tempdir = before[0]
+            os.environ.pop("TMPDIR", None)
+            if before[1] is not None:
+                os.environ["TMPDIR"] = before[1]
+
+
+def remove_left_overs(folder: Path) -> None:
+    """Removes what killed processes left in a folder; what is a living one's stays.
+
+    Locks may not reach from machine to machine: what another one's process left goes after a day.
+    """
+    _remove_left_overs(_place_in(folder))
+
+
+def _place_in(parent: Path | None) -> Path:
+    user = f"-{os.getuid()}" if hasattr(os, "getuid") else ""
+    return (parent or Path(tempfile.gettempdir())) / f"{UNFINISHED}{user}"
+
+
+def _locked_folder(place: Path, *, private: bool) -> tuple[Path, int | None]:
+    """A new folder in `place`, and the lock on it.
+
+    Where everybody may write, `place` must be `private`: who owns it can exchange what is in it.
+    """
+    while True:
+        place.mkdir(mode=0o700, exist_ok=True)
+        # Another process may take away an empty `place`, and what is not locked yet.
+        with suppress(FileNotFoundError, BlockingIOError):
+            found = place.lstat()
+            foreign = private and hasattr(os, "getuid") and found.st_uid != os.getuid()
+            if not stat.S_ISDIR(found.st_mode) or foreign:
+                raise PermissionError(errno.EPERM, f"{place} is not of this program; remove it")
+            folder = Path(tempfile.mkdtemp(prefix=f"{_machine()}-", dir=place))
+            lock = _lock(folder)
+            if folder.is_dir():
+                return folder, lock
+            _unlock(lock)
+
+
+def _remove_left_overs(place: Path) -> None:
+    if place.is_symlink() or not place.is_dir():
+        return
+    for folder in place.iterdir():
+        if not _OURS.fullmatch(folder.name) or folder.is_symlink():
+            continue
+        with suppress(OSError):  # another process is at it, or lives
+            lock = _lock(folder)
+            here = lock is not None and folder.name.startswith(_machine())
+            if here or _idle_seconds(folder) > _FORGOTTEN:
+                shutil.rmtree(folder, ignore_errors=True)
+            _unlock(lock)
+    with suppress(OSError):
+        place.rmdir()
+
+
+def _idle_seconds(folder: Path) -> float:
+    return time.time() - max(path.lstat().st_mtime for path in [folder, *folder.iterdir()])
+
+
+@functools.cache
+def _machine() -> str:
+    """Eight digits for this machine, until it is started anew; containers on it share them."""
+    try:
+        name = Path("/proc/sys/kernel/random/boot_id").read_text(encoding="ascii")
+    except OSError:
+        name = platform.node()
+    return hashlib.sha256(name.encode()).hexdigest()[:8]
+
+
+@contextmanager
+def folder_lock(folder: Path, *, shared: bool = False) -> Iterator[None]:
     """Keeps other processes that would hold `folder` out of it until the block ends.
 
     The lock is the system's, on the folder itself: no file marks it, and a killed process leaves
     none behind. Where the system (Windows) or the file system has no such locks, nobody is kept
     out.
 
+    Args:
+        folder: The folder.
+        shared: Keep out only those who would have it alone.
+
     Raises:
         SignBartError: Another process holds it, or there is no such folder.
     """
-    if fcntl is None:
-        if not folder.is_dir():
-            raise SignBartError(f"{folder}: cannot be opened: it is no folder")
-        yield
-        return
     try:
-        descriptor = os.open(folder, os.O_RDONLY)
+        lock = _lock(folder, shared=shared)
+    except BlockingIOError:
+        raise SignBartError(
+            f"{folder}: another process is writing there; wait for it, or choose another --output"
+        ) from None
     except OSError as error:
         raise SignBartError(f"{folder}: cannot be opened: {error.strerror or error}") from None
     try:
-        try:
-            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            raise SignBartError(
-                f"{folder}: another process is writing there; wait for it, or choose another "
-                "--output"
-            ) from None
-        except OSError:
-            pass  # this file system has no locks
         yield
     finally:
+        _unlock(lock)
+
+
+def _lock(folder: Path, *, shared: bool = False) -> int | None:
+    """A descriptor that holds the folder until it is closed; None where there are no such locks.
+
+    Raises:
+        BlockingIOError: Another process holds it.
+        OSError: There is no such folder.
+    """
+    if fcntl is None:
+        if not folder.is_dir():
+            raise NotADirectoryError(errno.ENOTDIR, "it is no folder")
+        return None
+    descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        fcntl.flock(descriptor, (fcntl.LOCK_SH if shared else fcntl.LOCK_EX) | fcntl.LOCK_NB)
+    except BlockingIOError:
         os.close(descriptor)
+        raise
+    except OSError:
+        os.close(descriptor)
+        return None  # this file system has none
+    return descriptor
 
 
-def remove_left_overs(folder: Path) -> None:
-    """Removes what `atomic_write` left in a folder when its process was killed."""
-    for left_over in folder.glob(f"{_BESIDE}*"):
-        left_over.unlink(missing_ok=True)
+def _unlock(lock: int | None) -> None:
+    if lock is not None:
+        os.close(lock)
 
 
 def file_sha256(path: str | Path) -> str:

@@ -5,6 +5,8 @@ import fcntl
 import os
 import shutil
 import signal
+import subprocess
+import sys
 import threading
 import traceback
 from collections.abc import Callable, Iterator
@@ -16,6 +18,7 @@ import pytest
 
 from signbart.configuration.reading import from_dict
 from signbart.configuration.schema import RunConfig
+from signbart.files import UNFINISHED
 from signbart.landmarks.layouts import get_layout
 from signbart.recordings.clip import Clip, ClipSet
 from signbart_tf.models.framework import import_triton
@@ -111,6 +114,29 @@ def shared(tmp_path_factory, pytestconfig) -> Callable[[str, Maker], Path]:
         return folder
 
     return made_once
+
+
+KILLED = """
+import os, signal, sys
+from pathlib import Path
+from signbart.files import temporary_folder
+with temporary_folder(Path(sys.argv[1])) as folder:
+    (folder / sys.argv[2]).write_bytes(b"half")
+    os.kill(os.getpid(), signal.SIGKILL)
+"""
+
+
+@pytest.fixture
+def left_over() -> Callable[[Path, str], Path]:
+    """`left_over(folder, name)`: the file that a killed process was writing to a folder."""
+
+    def leave(folder: Path, name: str) -> Path:
+        process = subprocess.run([sys.executable, "-c", KILLED, folder, name], cwd=REPOSITORY)
+        assert process.returncode == -signal.SIGKILL
+        (left,) = folder.glob(f"{UNFINISHED}*/*/{name}")
+        return left
+
+    return leave
 
 
 @pytest.fixture(scope="session")

@@ -130,6 +130,7 @@ def open_model(
     if not lacks_header(path) and (config is not None or class_names):
         raise BridgeError(f"{path} carries its own configuration and labels; give none beside it")
     if path.suffix in (".tflite", ".onnx"):
+        from bridge.artifact.completeness import require_complete
         from bridge.artifact.lengths import carried_lengths
         from bridge.artifact.metadata import (
             carried_config,
@@ -138,6 +139,7 @@ def open_model(
             read_metadata,
         )
 
+        require_complete(path)
         metadata = read_metadata(path)
         config = carried_config(metadata, path)
         lengths = carried_lengths(metadata, path)

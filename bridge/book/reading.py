@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from bridge.artifact.completeness import MANIFEST, require_complete
 from bridge.book.results import CHECKPOINT, ONNX, Result, Run, read_json
 from bridge.errors import BridgeError
 from bridge.folds.layout import EXPORTS, LATENCY, PLAIN, QAT, training_folder
@@ -31,7 +32,7 @@ def read_run(folder: Path) -> Run:
         BridgeError: It holds no fold with exports, is one itself, holds folds that do not belong
             together, or a file cannot be read.
     """
-    if (folder / EXPORTS / "manifest.json").is_file():
+    if (folder / EXPORTS / MANIFEST).is_file():
         raise BridgeError(
             f"{folder} is one fold or export; give the output folder of bridge.loso that holds the "
             "folds"
@@ -40,7 +41,7 @@ def read_run(folder: Path) -> Run:
     latency = None
     for training in (PLAIN, *QAT):
         pattern = f"*/{EXPORTS}" if training == PLAIN else f"*/{training}/{EXPORTS}"
-        for manifest in sorted(folder.glob(f"{pattern}/manifest.json")):
+        for manifest in sorted(folder.glob(f"{pattern}/{MANIFEST}")):
             made, times = _read_training(manifest, training)
             results += made
             latency = latency or times
@@ -92,6 +93,7 @@ def _read_training(path: Path, training: str) -> tuple[list[Result], Mapping[str
     latency = read_json(folder / LATENCY)
     times = latency["artifacts"] if latency else {}
     try:
+        require_complete(path)
         manifest = json.loads(path.read_text(encoding="utf-8"))
         data, framework = manifest["name"], _framework_of(fold_folder)
         if framework != TORCH:  # so that both frameworks' runs can stand in one book

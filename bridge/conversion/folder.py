@@ -1,29 +1,37 @@
-"""Where artifacts go: what agrees into the folder, everything else into its ``rejected/``."""
+"""Where artifacts go: what agrees into the folder, everything else into its ``rejected/``.
+
+Nothing goes there one by one: a `Change` gathers it, and exchanges all of it in moments. A
+conversion that fails leaves the folder as it was, and one that is killed in those moments leaves a
+manifest that says so; see `bridge.artifact.completeness`.
+"""
 
 from __future__ import annotations
 
 import contextlib
+import dataclasses
+import errno
+import glob
 import os
 import shutil
-import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
+from bridge.artifact.completeness import PAPERS, REJECTED, incomplete_note
 from bridge.artifact.metadata import read_metadata
+from bridge.conversion.artifact_record import Artifact
 from bridge.errors import BridgeError
 from bridge.verification.verdict import Verdict
-from signbart.files import folder_lock, make_folder
-
-_STAGING = ".making-"
+from signbart.files import folder_lock, make_folder, sync, temporary_folder
 
 
 @contextlib.contextmanager
-def staging_folder(output: Path) -> Iterator[Path]:
+def staging_folder(output: Path, *, shared: bool = False) -> Iterator[Path]:
     """Makes `output` and gives a folder in it, which is gone when the block ends.
 
     So is `output`, if it is new and nothing came into it.
 
     What is made there can be renamed into `output`. What a killed process left there goes, too.
+    Nobody else does so meanwhile, but `shared` among themselves.
 
     Raises:
         SignBartError: The folder cannot be made, or another process writes there.
@@ -31,57 +39,154 @@ def staging_folder(output: Path) -> Iterator[Path]:
     new = not output.exists()
     make_folder(output)
     try:
-        with folder_lock(output):
-            for left_over in output.glob(f"{_STAGING}*"):
-                shutil.rmtree(left_over, ignore_errors=True)
-            with tempfile.TemporaryDirectory(dir=output, prefix=_STAGING) as name:
-                yield Path(name)
+        with folder_lock(output, shared=shared), temporary_folder(output) as folder:
+            yield folder
     finally:
         if new:
             with contextlib.suppress(OSError):  # not empty: something was made
                 output.rmdir()
 
 
-def move_by_verdict(beside: Path, output: Path, verdict: Verdict) -> Path | None:
-    """Moves an artifact to where its verdict belongs; what an earlier run left there goes.
+class Change:
+    """What a command changes in a folder of artifacts, to be done by `commit` or not at all.
 
-    Where the route made no file, an earlier run's goes to ``rejected/``: beside a manifest that
-    says "failed" it would be taken for this checkpoint's.
+    Attributes:
+        output: The folder.
+        made: Receives new files, as they are to stand in `output`.
     """
-    good, bad = output / beside.name, output / "rejected" / beside.name
-    if not beside.is_file():
-        if good.is_file():
-            bad.parent.mkdir(exist_ok=True)
-            os.replace(good, bad)
-        return None
-    target, other = (good, bad) if verdict.passed else (bad, good)
-    target.parent.mkdir(exist_ok=True)
-    os.replace(beside, target)
-    other.unlink(missing_ok=True)
-    if verdict.passed:
-        bad.with_name(f"repro_{bad.name}.npz").unlink(missing_ok=True)
-    with contextlib.suppress(OSError):  # not empty: another route's artifact was rejected
-        (output / "rejected").rmdir()
-    return target
 
+    def __init__(self, output: Path, folder: Path) -> None:
+        """Starts with nothing; `folder` is one of `staging_folder`, which outlives this."""
+        self.output, self.made = output, folder / "made"
+        self._replaced = folder / "replaced"
+        self._placed: set[str] = set()
+        self._leaving: dict[Path, Path | None] = {}  # None: it goes away
+        for new in (self.made, self._replaced):
+            new.mkdir()
 
-def set_others_aside(output: Path, listed: set[str], sha256: str, names: str = "*") -> None:
-    """Moves another checkpoint's artifacts to ``rejected/``: the new manifest is not theirs.
+    def place(self, beside: Path, verdict: Verdict) -> Path | None:
+        """Takes an artifact to where its verdict belongs; what an earlier run left there goes.
 
-    The pictures of an earlier comparison go, for they show other errors than the new report.
+        Where the route made no file, an earlier run's goes to ``rejected/``: beside a manifest that
+        says "failed" it would be taken for this checkpoint's.
 
-    They are files of the pattern `names` that the manifest, which is about the checkpoint of this
-    `sha256`, has not `listed`.
-    """
-    for path in [*output.glob(f"{names}.tflite"), *output.glob(f"{names}.onnx")]:
-        if path.name in listed:
-            continue
+        Returns:
+            Where in `made` it is; None where there is none.
+        """
+        good, rejected = self.output / beside.name, self.output / REJECTED
+        bad = rejected / beside.name
+        self._placed.add(beside.name)
+        if not beside.is_file():
+            self._leaving[good] = bad
+            return None
+        target = self.made / (bad if not verdict.passed else good).relative_to(self.output)
+        target.parent.mkdir(exist_ok=True)
+        os.replace(beside, target)
+        self._leaving[bad if verdict.passed else good] = None
+        if verdict.passed:
+            for repro in rejected.glob(f"repro_{glob.escape(beside.name)}*.npz"):
+                self._leaving[repro] = None
+        return target
+
+    def remove(self, name: str) -> None:
+        """Lets a file of an earlier run go, if there is one."""
+        self._leaving[self.output / name] = None
+
+    def set_others_aside(self, sha256: str, names: str = "*") -> None:
+        """Lets another checkpoint's artifacts go to ``rejected/``: the new manifest is not theirs.
+
+        The pictures of an earlier comparison go, for they show other errors than the new report.
+
+        They are files of the pattern `names` that were not placed, and are not of the checkpoint of
+        this `sha256`.
+        """
+        for path in [*self.output.glob(f"{names}.tflite"), *self.output.glob(f"{names}.onnx")]:
+            if path.name in self._placed:
+                continue
+            try:
+                same = read_metadata(path)["checkpoint_sha256"] == sha256
+            except (BridgeError, KeyError):
+                continue  # not this command's
+            if not same:
+                self._leaving[path] = self.output / REJECTED / path.name
+        for picture in self.output.glob(f"parity_{names}.png"):
+            self._leaving[picture] = None
+
+    def final(self, path: Path | None) -> Path | None:
+        """Where a file in `made` is after `commit`."""
+        return path and self.output / path.relative_to(self.made)
+
+    def settled(self, artifact: Artifact) -> Artifact:
+        """An artifact as it is after `commit`."""
+        return dataclasses.replace(artifact, path=self.final(artifact.path))
+
+    def commit(self, paper: str | None) -> None:
+        """Exchanges the files.
+
+        Args:
+            paper: Name of the manifest in `made`: meanwhile one stands in its place that says so,
+                and it comes last. None: no manifest lists what is exchanged.
+
+        Raises:
+            BridgeError: A file cannot be moved; then all are where they were.
+        """
+        new = [path for path in sorted(self.made.rglob("*")) if path.is_file()]
+        moves = {path: target for path, target in self._leaving.items() if path.is_file()}
+        moves |= {path: self.final(path) for path in new if path != self.made / (paper or "")}
+        if paper:
+            self._set_outdated_aside(paper, moves)
+        done: list[tuple[Path, Path]] = []  # where something was, and is now
         try:
-            same = read_metadata(path)["checkpoint_sha256"] == sha256
-        except (BridgeError, KeyError):
-            continue  # not this command's
-        if not same:
-            (output / "rejected").mkdir(exist_ok=True)
-            os.replace(path, output / "rejected" / path.name)
-    for picture in output.glob(f"parity_{names}.png"):
-        picture.unlink()
+            for path in new:
+                sync(path)
+            if paper:
+                self._announce(self.output / paper, done)
+            for path, target in moves.items():
+                self._move(path, target, done)
+            if paper:
+                os.replace(self.made / paper, self.output / paper)
+        except BaseException as error:
+            for was, now in reversed(done):
+                if now.exists():
+                    os.replace(now, was)
+            if isinstance(error, OSError):
+                reason = f"{error.filename2 or error.filename}: {error.strerror}"
+                raise BridgeError(
+                    f"{self.output}: cannot be changed, and stays as it was: {reason}"
+                ) from None
+            raise
+        finally:
+            with contextlib.suppress(OSError):  # not empty: another route's artifact was rejected
+                (self.output / REJECTED).rmdir()
+
+    def _announce(self, paper: Path, done: list[tuple[Path, Path]]) -> None:
+        kept, note = self._replaced / "paper", self._replaced / "note"
+        note.write_text(incomplete_note(), encoding="utf-8")
+        sync(note)
+        if paper.exists():
+            shutil.copy2(paper, kept)
+            done.append((paper, kept))
+        else:
+            done.append((kept, paper))
+        os.replace(note, paper)
+
+    def _move(self, path: Path, target: Path | None, done: list[tuple[Path, Path]]) -> None:
+        """Moves a file, and what is at its target away; notes each step before it is taken."""
+        if target is None:
+            target = self._replaced / str(len(done))
+        elif target.is_dir():
+            raise IsADirectoryError(errno.EISDIR, "it is a folder; move it away", str(target))
+        elif os.path.lexists(target):
+            self._move(target, None, done)
+        target.parent.mkdir(exist_ok=True)
+        done.append((path, target))
+        os.replace(path, target)
+
+    def _set_outdated_aside(self, paper: str, moves: dict[Path, Path | None]) -> None:
+        """The manifest of the other command goes where a file goes that it lists."""
+        changed = [target for target in moves.values() if target] + list(moves)
+        for other in (self.output / name for name in PAPERS if name != paper):
+            if other.is_file():
+                text = other.read_text(encoding="utf-8", errors="replace")
+                if any(f'{path.name}"' in text for path in changed):
+                    moves[other] = self.output / REJECTED / other.name

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import json
-import os
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from bridge.artifact.completeness import MANIFEST
 from bridge.artifact.metadata import versions
 from bridge.conversion.artifact_record import Artifact
 from bridge.conversion.evidence import Evidence
@@ -21,17 +21,15 @@ from bridge.weights.source import Source
 
 
 def write_records(
-    output: Path,
     folder: Path,
     source: Source,
     evidence: Evidence,
     artifacts: Sequence[Artifact],
     seed: int,
 ) -> None:
-    """Writes all of it into `output`, each file whole or not at all.
+    """Writes all of it into `folder`, where the artifacts are.
 
-    It is made in `folder`, inside of it; what else stands there is moved out with it. `seed` is of
-    the comparison's inputs.
+    `seed` is of the comparison's inputs.
     """
     limits = evidence.limits[FLOAT]
     comparison = {
@@ -54,7 +52,7 @@ def write_records(
         **({"lengths": told["lengths"]} if "lengths" in told else {}),
         **({"raw": told["raw"]} if "raw" in told else {}),
         **({"quantization": quantization} if quantization else {}),
-        "artifacts": [_entry(artifact, output) for artifact in artifacts],
+        "artifacts": [entry(artifact, folder) for artifact in artifacts],
     }
     products = {
         artifact.parity.artifact: artifact.multiply_accumulates
@@ -69,17 +67,16 @@ def write_records(
         quantization and quantization["calibration"],
     )
     text = json.dumps(manifest, indent=2, ensure_ascii=False) + "\n"
-    (folder / "manifest.json").write_text(text, encoding="utf-8")
+    (folder / MANIFEST).write_text(text, encoding="utf-8")
     (folder / "MODEL_CARD.md").write_text(card, encoding="utf-8")
     golden = golden_json(source, artifacts, evidence, seed)
     if golden is not None:
         (folder / GOLDEN).write_text(golden, encoding="utf-8")
     write_reports(verdicts, comparison, folder, limits.atol)
-    for file in folder.iterdir():
-        os.replace(file, output / file.name)
 
 
-def _entry(artifact: Artifact, output: Path) -> dict[str, Any]:
+def entry(artifact: Artifact, folder: Path) -> dict[str, Any]:
+    """What the manifest in `folder` says of an artifact there."""
     path, facts, raw = artifact.path, artifact.file_facts(), artifact.raw_parity
     shorter = {
         verdict.signature: verdict.numbers() | {"verdict": verdict.verdict}
@@ -91,7 +88,7 @@ def _entry(artifact: Artifact, output: Path) -> dict[str, Any]:
         "verdict": artifact.parity.verdict,
         "reason": artifact.parity.reason,
         "seconds": round(artifact.seconds, 1),
-        **({"file": str(path.relative_to(output)), **facts} if path else {}),
+        **({"file": str(path.relative_to(folder)), **facts} if path else {}),
         "operators": artifact.operators,
         "multiply_accumulates": dict(artifact.multiply_accumulates),
         "parity": artifact.parity.numbers(),

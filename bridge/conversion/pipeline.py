@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import dataclasses
-import tempfile
 from collections.abc import Callable, Sequence
 from functools import partial
 from pathlib import Path
 
+from bridge.artifact.completeness import MANIFEST, require_complete
 from bridge.artifact.lengths import carried_lengths, check_lengths, config_at, signature_at
 from bridge.artifact.metadata import (
     carried_config,
@@ -20,10 +20,12 @@ from bridge.artifact.metadata import (
 from bridge.artifact.runtimes import open_runtime
 from bridge.conversion.artifact_record import Artifact
 from bridge.conversion.evidence import Evidence, QuantizationOptions, gather_evidence, same_file
-from bridge.conversion.folder import move_by_verdict, set_others_aside, staging_folder
+from bridge.conversion.folder import Change, staging_folder
+from bridge.conversion.golden import GOLDEN
 from bridge.conversion.manifest import write_records
 from bridge.conversion.quantized import calibrate, quantize_file
 from bridge.conversion.raw_landmarks import raw_signature
+from bridge.conversion.relisting import list_again
 from bridge.conversion.route_run import RouteRun, describe
 from bridge.errors import BridgeError, ConversionError
 from bridge.quantization.schemes import FLOAT, Scheme, select_schemes
@@ -38,7 +40,6 @@ from bridge.verification.verdict import FAILED, WRONG, Verdict
 from bridge.weights.source import read_source
 from signbart.console import redirect_output
 from signbart.engines import run_tasks
-from signbart.files import make_folder
 from signbart.models.io_spec import SIGNATURE
 from signbart.recordings.data_source import DataSource, read_recordings
 from signbart.training.splits import divide
@@ -98,18 +99,14 @@ def convert(
     schemes = select_schemes(quantization.schemes)
     output = Path(output)
     with staging_folder(output) as folder:
+        change = Change(output, folder)
         source = read_source(checkpoint, config=config, overrides=overrides, labels=labels)
         source = source.carrying(temperature, threshold)
         evidence = gather_evidence(
-            source,
-            schemes,
-            quantization,
-            data=data,
-            samples=samples,
-            seed=seed,
+            source, schemes, quantization, data=data, samples=samples, seed=seed,
             raw=raw_signature(source, raw_frames),
             lengths=check_lengths(lengths, source.config, open_length=source.kind.open_length),
-        )
+        )  # fmt: skip
         runs = [
             RouteRun(
                 source=source,
@@ -123,11 +120,12 @@ def convert(
             )
             for route in chosen
         ]
-        artifacts = make_artifacts(runs, output, folder / LOG, jobs)
-        listed = {artifact.parity.artifact for artifact in artifacts}
-        set_others_aside(output, listed, source.sha256)
-        write_records(output, folder, source, evidence, artifacts, seed)
-    return artifacts
+        artifacts = make_artifacts(runs, change, LOG, jobs)
+        change.set_others_aside(source.sha256)
+        change.remove(GOLDEN)  # where none can be made
+        write_records(change.made, source, evidence, artifacts, seed)
+        change.commit(MANIFEST)
+    return [change.settled(artifact) for artifact in artifacts]
 
 
 def file_name(name: str, route: str, scheme: str, ending: str) -> str:
@@ -137,15 +135,15 @@ def file_name(name: str, route: str, scheme: str, ending: str) -> str:
 
 def make_artifacts(
     runs: Sequence[RouteRun],
-    output: Path,
-    log: Path,
+    change: Change,
+    log: str,
     jobs: int = 1,
     report: Callable[[Artifact], None] = lambda artifact: None,
 ) -> list[Artifact]:
-    """Takes routes, `jobs` at a time, and moves each artifact to where its verdict belongs.
+    """Takes routes, `jobs` at a time, and places each artifact where its verdict belongs.
 
-    Each route has a log of its own, which ends up in `log`, one behind the other; `report` is
-    called with each artifact.
+    Each route's log ends up in the `log`, one behind the other; `report` is called with each
+    artifact. Their paths are those in `change.made`.
     """
     # What makes most files takes longest; begun last, everybody would wait for it.
     order = sorted(runs, key=lambda run: -len(run.endings)) if jobs > 1 else list(runs)
@@ -154,7 +152,7 @@ def make_artifacts(
         order, min(jobs, len(runs)), crashed=lambda at: order[at].crashed(), name="route"
     ):
         made[id(order[at])] = of_route
-    with open(log, "ab") as joined:
+    with open(change.made / log, "ab") as joined:
         for run in runs:
             if run.log.is_file():
                 joined.write(run.log.read_bytes())
@@ -162,20 +160,20 @@ def make_artifacts(
     artifacts = []
     for run in runs:
         for artifact in made[id(run)]:
-            artifacts.append(_place(artifact, run, output))
+            artifacts.append(_place(artifact, run, change))
             report(artifacts[-1])
     return artifacts
 
 
-def _place(artifact: Artifact, run: RouteRun, output: Path) -> Artifact:
-    """Moves an artifact to where its verdict belongs; of a wrong one the worst input is kept."""
+def _place(artifact: Artifact, run: RouteRun, change: Change) -> Artifact:
+    """Places an artifact where its verdict belongs; of a wrong one the worst input is kept."""
     source = run.source
-    path = move_by_verdict(artifact.path, output, artifact.parity)
+    path = change.place(artifact.path, artifact.parity)
     repro = ""
     if path is not None and artifact.parity.verdict == WRONG and artifact.tried:
-        repro = save_repro(
-            source.checkpoint, path, artifact.parity, artifact.tried, path.parent, source.options
-        )
+        final, tried = change.final(path), artifact.tried
+        at = {"folder": final.parent, "staging": path.parent, "options": source.options}
+        repro = save_repro(source.checkpoint, final, artifact.parity, tried, **at)
     return dataclasses.replace(
         artifact,
         path=path,
@@ -211,6 +209,7 @@ def quantize_artifact(
     for path in (source, target):
         if path.suffix != ".tflite":
             raise BridgeError(f"{path} is no .tflite file; only those are quantized")
+        require_complete(path)
     if target.resolve() == source.resolve():
         raise BridgeError(f"{source} would be overwritten; choose another --output")
     if options.int8_io and not scheme.calibrated:
@@ -222,9 +221,8 @@ def quantize_artifact(
         )
     evidence = _evidence_of(source, metadata, scheme, options, data, seed)
     inputs = evidence.judged_on(scheme.name)
-    make_folder(target.parent)
-    with tempfile.TemporaryDirectory(dir=target.parent, prefix=".quantizing-") as folder:
-        path, log = Path(folder) / target.name, Path(folder) / "log"
+    with staging_folder(target.parent, shared=True) as folder:
+        path, log = folder / target.name, folder / "log"
         try:
             with redirect_output(log):
                 record = quantize_file(
@@ -243,8 +241,10 @@ def quantize_artifact(
         verdict, _ = evidence.judge(path, scheme.name)
         made = Artifact(metadata["route"], scheme.name, path, verdict, inputs=inputs)
         made = made.with_others(evidence)
-        path = move_by_verdict(path, target.parent, made.parity)
-        return dataclasses.replace(made, path=path)
+        change = Change(target.parent, folder)
+        made = dataclasses.replace(made, path=change.place(path, made.parity))
+        change.commit(MANIFEST if list_again(change, made) else None)
+        return change.settled(made)
 
 
 def _evidence_of(

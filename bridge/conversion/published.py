@@ -8,18 +8,18 @@ from __future__ import annotations
 
 import dataclasses
 import json
-import os
 import time
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from bridge.artifact.completeness import RESULTS
 from bridge.artifact.metadata import versions
 from bridge.artifact.raw_signature import RawSignature
 from bridge.conversion.artifact_record import Artifact
 from bridge.conversion.evidence import Evidence, QuantizationOptions, with_clips
-from bridge.conversion.folder import set_others_aside, staging_folder
+from bridge.conversion.folder import Change, staging_folder
 from bridge.conversion.golden import GOLDEN, golden_json
 from bridge.conversion.pipeline import make_artifacts
 from bridge.conversion.raw_landmarks import raw_signature
@@ -37,7 +37,6 @@ if TYPE_CHECKING:
     from bridge.weights.source import Source
     from signbart.recordings.clip import ClipSet
 
-RESULTS = "export_results.json"
 LOG = "export.log"
 _BY_SEQUENCE = (FLOAT, "fp16")  # schemes that are compared number by number
 
@@ -97,6 +96,7 @@ def export_models(
         for source in sources
     }
     with staging_folder(output) as folder:
+        change = Change(output, folder)
         for source in sources:
             started, name = time.perf_counter(), source.kind.name
             run_of = partial(
@@ -112,10 +112,9 @@ def export_models(
             runs = [run_of(route=chosen, endings=chosen.produces, schemes=tuple(schemes))]
             if ".onnx" not in chosen.produces:
                 runs.append(run_of(route=ROUTES["onnx"], endings=(".onnx",), schemes=()))
-            made[name] = make_artifacts(runs, output, folder / LOG, report=report)
+            made[name] = make_artifacts(runs, change, LOG, report=report)
             seconds[name] = time.perf_counter() - started
-            listed = {artifact.parity.artifact for artifact in made[name]}
-            set_others_aside(output, listed, source.sha256, f"{name}*")
+            change.set_others_aside(source.sha256, f"{name}*")
         results = {
             "versions": versions(),
             "verified": verify,
@@ -124,23 +123,22 @@ def export_models(
             "limits": {scheme.name: _limits(scheme.name).to_dict() for scheme in schemes},
             "skipped": dict(skipped or {}),
             "models": {
-                source.kind.name: _about(source, made[source.kind.name], seconds)
+                source.kind.name: _about(source, made[source.kind.name], seconds, change)
                 for source in sources
             },
         }
-        written = [RESULTS, LOG]
         for source in sources:
             name = source.kind.name
             golden = golden_json(source, made[name], evidence[name], seed)
+            change.remove(f"{name}_{GOLDEN}")  # where none can be made
             if golden is not None:
-                written.append(f"{name}_{GOLDEN}")
-                (folder / written[-1]).write_text(golden, encoding="utf-8")
+                (change.made / f"{name}_{GOLDEN}").write_text(golden, encoding="utf-8")
         text = json.dumps(results, indent=2, ensure_ascii=False, allow_nan=False) + "\n"
-        (folder / RESULTS).write_text(text, encoding="utf-8")
-        for name in written:
-            if (folder / name).is_file():
-                os.replace(folder / name, output / name)
-    return made
+        (change.made / RESULTS).write_text(text, encoding="utf-8")
+        change.commit(RESULTS)
+    return {
+        name: [change.settled(artifact) for artifact in of_model] for name, of_model in made.items()
+    }
 
 
 def file_name(name: str, route: str, scheme: str, ending: str) -> str:
@@ -199,7 +197,7 @@ def _route_of(source: Source, route: str | None) -> Route:
 
 
 def _about(
-    source: Source, artifacts: Sequence[Artifact], seconds: Mapping[str, float]
+    source: Source, artifacts: Sequence[Artifact], seconds: Mapping[str, float], change: Change
 ) -> dict[str, Any]:
     """The part of the results that is about one model."""
     from signbart_torch.models import num_parameters
@@ -215,7 +213,7 @@ def _about(
         "verdict": next((v.verdict for v in verdicts if not v.passed), verdicts[0].verdict),
         "artifacts": [
             {
-                "path": str(artifact.path) if artifact.path else None,
+                "path": str(change.final(artifact.path)) if artifact.path else None,
                 **artifact.file_facts(),
                 "scheme": artifact.scheme,
                 "route": artifact.route,

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from bridge.artifact.completeness import MANIFEST, require_complete
 from bridge.folds.layout import EXPORTS, QAT
 from bridge.quantization.schemes import select_schemes
 from bridge.routes import RAW_ONNX, ROUTES, select_routes
@@ -194,7 +195,7 @@ def _manifest_of(
 ) -> tuple[dict[str, tuple[str, str]], dict[str, str]]:
     """File -> its route and scheme, and the versions that made them; nothing of another model."""
     try:
-        manifest = json.loads((output / "manifest.json").read_text(encoding="utf-8"))
+        manifest = json.loads((output / MANIFEST).read_text(encoding="utf-8"))
         if manifest["checkpoint_sha256"] != file_sha256(checkpoint):
             return {}, {}
         made = {
@@ -209,7 +210,8 @@ def _manifest_of(
 
 def artifacts(exports: Path, ending: str = "") -> list[Path]:
     """Every file with that ending that a conversion lists, those that it rejected among them."""
-    manifest = json.loads((exports / "manifest.json").read_text(encoding="utf-8"))
+    require_complete(exports)
+    manifest = json.loads((exports / MANIFEST).read_text(encoding="utf-8"))
     files = [entry["file"] for entry in manifest["artifacts"] if "file" in entry]
     # What takes raw landmarks says what the file beside it says.
     listed = [file for file in files if not file.endswith(RAW_ONNX)]

@@ -9,7 +9,6 @@ measurements.
 
 from __future__ import annotations
 
-import tempfile
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -17,6 +16,7 @@ from typing import TYPE_CHECKING, Any
 from bridge.errors import BridgeError, ConversionError
 from bridge.quantization.schemes import FLOAT, Scheme
 from signbart.extras import explain_missing
+from signbart.files import temporary_folder
 from signbart.models.io_spec import SIGNATURE
 
 if TYPE_CHECKING:
@@ -65,8 +65,8 @@ def quantize(
     if int8_io and not scheme.calibrated:
         raise BridgeError(f"integer inputs and outputs need int8 or int16x8, not {scheme.name}")
     manager = _recipe(scheme, operators, int8_io)
-    with tempfile.TemporaryDirectory() as folder:
-        core, around = Path(folder) / "core.tflite", Path(folder) / "around.tflite"
+    with temporary_folder(target.parent) as folder:
+        core, around = folder / "core.tflite", folder / "around.tflite"
         try:
             is_split = split_raw_signature(source, core, around)
             model = core if is_split else source

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import importlib
 import importlib.util
-import tempfile
 import traceback
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -19,6 +18,7 @@ from bridge.artifact.raw_signature import RawSignature, add_raw_signature
 from bridge.errors import BridgeError, ConversionError
 from signbart.errors import SignBartError
 from signbart.extras import install_command
+from signbart.files import temporary_folder
 from signbart.models import kind_of
 from signbart.weights.rules import has_twin
 
@@ -95,8 +95,8 @@ class Route:
             module = importlib.import_module(self.module)
             module.export(model, spec, paths)
             if raw is not None and ".tflite" in paths:
-                with tempfile.TemporaryDirectory() as folder:
-                    around = Path(folder) / "around.tflite"
+                with temporary_folder(paths[".tflite"].parent) as folder:
+                    around = folder / "around.tflite"
                     module.export_around(raw, around)
                     add_raw_signature(paths[".tflite"], around)
             if raw is not None and RAW_ONNX in paths:

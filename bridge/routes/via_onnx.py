@@ -8,7 +8,6 @@ LiteRT.
 from __future__ import annotations
 
 import json
-import tempfile
 from collections import defaultdict
 from collections.abc import Mapping
 from pathlib import Path
@@ -20,6 +19,7 @@ from torch import nn
 
 from bridge.artifact.raw_signature import RawSignature
 from bridge.routes import via_keras
+from signbart.files import temporary_folder
 from signbart.models import kind_of
 from signbart.models.io_spec import IOSpec
 from signbart_torch.models import example_inputs, onnx_graph
@@ -45,10 +45,10 @@ def export(model: nn.Module, spec: IOSpec, paths: Mapping[str, Path]) -> None:
         onnx.checker.check_model(str(paths[".onnx"]), full_check=True)
     if ".tflite" not in paths:
         return
-    with tempfile.TemporaryDirectory() as folder:
-        fixed = Path(folder) / "fixed.onnx"
+    with temporary_folder(paths[".onnx"].parent) as folder:
+        fixed = folder / "fixed.onnx"
         _export_onnx(model, spec, fixed, dynamic=False)
-        paths[".tflite"].write_bytes(_to_tflite(fixed, spec, Path(folder) / "saved_model"))
+        paths[".tflite"].write_bytes(_to_tflite(fixed, spec, folder / "saved_model"))
 
 
 def export_around(raw: RawSignature, path: Path) -> None:

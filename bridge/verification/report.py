@@ -127,16 +127,18 @@ def save_repro(
     samples: Sequence[Sample],
     folder: Path,
     options: Sequence[str] = (),
+    staging: Path | None = None,
 ) -> str:
     """Saves the worst of `samples` in `folder`; returns the command that compares on it alone.
 
-    `options` are what else it needs, such as the configuration of a published .pth.
+    `options` are what else it needs, such as the configuration of a published .pth. A `staging`
+    folder receives what is to be moved to `folder` later.
     """
     worst = next(sample for sample in samples if sample.description == result.worst_sample)
-    make_folder(folder)
+    make_folder(staging or folder)
     second = "" if result.signature == SIGNATURE else f"_{result.signature}"
     inputs = folder / f"repro_{path.name}{second}.npz"
-    with atomic_write(inputs) as beside:
+    with atomic_write((staging or folder) / inputs.name) as beside:
         np.savez_compressed(beside, **worst.inputs)
     command = ["python", "-m", "bridge.parity", "--reference", checkpoint, *options]
     command += ["--inputs", inputs, path]

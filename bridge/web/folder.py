@@ -5,12 +5,11 @@ from __future__ import annotations
 import json
 import os
 import shutil
-import tempfile
 from pathlib import Path
 
 from bridge.errors import BridgeError
 from bridge.web.site import FORMAT, SITE, Site
-from signbart.files import file_sha256, make_folder
+from signbart.files import file_sha256, make_folder, temporary_folder
 
 
 def write_site(site: Site, folder: Path) -> int:
@@ -29,8 +28,8 @@ def write_site(site: Site, folder: Path) -> int:
     _check_replaceable(folder)
     make_folder(folder.parent)
     try:
-        with tempfile.TemporaryDirectory(dir=folder.parent, prefix=".making-") as name:
-            made, old = Path(name) / "made", Path(name) / "old"
+        with temporary_folder(folder.parent) as beside:
+            made, old = beside / "made", beside / "old"
             for path, source in site.files.items():
                 (made / path).parent.mkdir(parents=True, exist_ok=True)
                 shutil.copyfile(source, made / path)

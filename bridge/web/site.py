@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from bridge.artifact.completeness import MANIFEST, require_complete
 from bridge.errors import ArtifactError, BridgeError
 from bridge.web.packages import PAGE, packaged_files
 from signbart.files import file_sha256
@@ -81,6 +82,7 @@ def choose_model(path: Path) -> Path:
 
     if not path.is_dir():
         return path
+    require_complete(path)
     found = sorted(path.glob("*.tflite"))
     if not found:
         raise ArtifactError(f"{path}: holds no .tflite; signbart convert makes one")
@@ -104,6 +106,7 @@ def check_model(path: Path) -> dict[str, Any]:
 
     if path.exists() and path.suffix != ".tflite":
         raise ArtifactError(f"{path}: the page runs a .tflite; name one, or a folder with one")
+    require_complete(path)
     metadata = read_metadata(path)
     carried_config(metadata, path)
     try:
@@ -121,7 +124,7 @@ def check_model(path: Path) -> dict[str, Any]:
 def _accuracy(model: Path) -> dict[str, Any] | None:
     """How many clips the model got right, in percent, if the manifest beside it says so."""
     try:
-        manifest = json.loads((model.parent / "manifest.json").read_text(encoding="utf-8"))
+        manifest = json.loads((model.parent / MANIFEST).read_text(encoding="utf-8"))
         sha256 = file_sha256(model)
         (entry,) = (one for one in manifest["artifacts"] if one.get("sha256") == sha256)
         percent, clips = entry["parity"]["accuracy"], entry["parity"]["samples"]

@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from signbart.errors import ClipError
+from signbart.files import UNFINISHED
 from signbart.recordings.names import is_system_file
 
 _DEEPEST = 6
@@ -53,6 +54,8 @@ def list_folder(path: Path, ignored: Counter[str] | None = None, depth: int = 0)
     try:
         with os.scandir(path) as entries:
             for entry in sorted(entries, key=lambda entry: entry.name):
+                if entry.name.startswith(UNFINISHED):
+                    continue
                 if is_system_file(entry.name):
                     ignored[entry.name if not entry.name.startswith("._") else "._*"] += 1
                 elif entry.is_dir():

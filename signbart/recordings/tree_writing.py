@@ -5,13 +5,13 @@ from __future__ import annotations
 import json
 import os
 import pickle
-import shutil
 from collections.abc import Iterable
 from pathlib import Path
 
 import numpy as np
 
 from signbart.errors import ClipError
+from signbart.files import make_folder, temporary_folder
 from signbart.landmarks.layouts import LAYOUTS
 from signbart.recordings.clip import Clip, ClipSet
 from signbart.recordings.labels import LABEL_FILE, NAME_FILE
@@ -44,18 +44,18 @@ def write_tree(clip_set: ClipSet, root: Path) -> None:
     for name in clip_set.class_names:
         if name in (".", "..") or any(sign in name for sign in '/\\:*?"<>|') or split_named(name):
             raise ClipError(f"{root}: class '{name}' cannot be a folder's name; rename it")
-    beside = root.with_name(f".writing-{os.getpid()}-{root.name}")
+    make_folder(root.parent)
+    labels = {name: label for label, name in enumerate(clip_set.class_names)}
     try:
-        labels = {name: label for label, name in enumerate(clip_set.class_names)}
-        beside.mkdir(parents=True)
-        _write_json(beside / LABEL_FILE, labels)
-        _write_json(beside / NAME_FILE, {str(label): name for name, label in labels.items()})
-        _write_clips(clip_set.clips, clip_set.class_names, beside)
-        os.replace(beside, root)
+        with temporary_folder(root.parent) as folder:
+            beside = folder / root.name
+            beside.mkdir()
+            _write_json(beside / LABEL_FILE, labels)
+            _write_json(beside / NAME_FILE, {str(label): name for name, label in labels.items()})
+            _write_clips(clip_set.clips, clip_set.class_names, beside)
+            os.replace(beside, root)
     except OSError as error:
         raise ClipError(f"{root}: cannot be written: {error.strerror or error}") from None
-    finally:
-        shutil.rmtree(beside, ignore_errors=True)
 
 
 def _write_clips(clips: Iterable[Clip], class_names: tuple[str, ...], root: Path) -> None:

@@ -228,7 +228,8 @@ def extract_folder(
             remove_left_overs(place)
         for name in folder.files:
             if _is_paper(name):
-                shutil.copyfile(source / name, output / name)
+                with atomic_write(output / name) as beside:
+                    shutil.copyfile(source / name, beside)
         failed = _run(jobs, task, Path(f"{output}.log"), processes)
     listing = Path(f"{output}.failed.txt")
     if failed:
@@ -247,7 +248,7 @@ def _check_same_maker(output: Path, task: Path) -> None:
     from importlib.metadata import version
 
     record = Path(f"{output}.json")
-    begun = any(output.rglob(f"[!.]*{_SUFFIX}"))
+    begun = any(n.endswith(_SUFFIX) for folder in list_folder(output).walk() for n in folder.files)
     maker = {"task_sha256": file_sha256(task), "mediapipe": version("mediapipe")}
     if begun:
         try:
@@ -270,11 +271,7 @@ def _run(jobs: Sequence[Job], task: Path, log: Path, processes: int) -> list[str
         _say(f"{done} of {len(jobs)} videos are done already")
     log.touch()
     while True:
-        left = [
-            (place, job)
-            for place, job in enumerate(jobs)
-            if place not in failed and not job.is_done
-        ]
+        left = [(at, job) for at, job in enumerate(jobs) if at not in failed and not job.is_done]
         if not left:
             return [reason for _, reason in sorted(failed.items())]
         count = min(processes, len(left))

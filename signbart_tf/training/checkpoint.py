@@ -21,7 +21,7 @@ import numpy as np
 from signbart.archives import open_zip
 from signbart.configuration.schema import RunConfig
 from signbart.errors import CheckpointError
-from signbart.files import atomic_write, make_folder
+from signbart.files import atomic_write, make_folder, temporary_folder
 from signbart.weights.keras_files import HEADER
 from signbart.weights.stored import parse_header, read_stored
 from signbart_tf.models import new_model
@@ -158,10 +158,8 @@ def restore_optimizer(
 
 
 def _load_weights(model: keras.Model, content: bytes, path: Path) -> None:
-    import tempfile
-
-    with tempfile.TemporaryDirectory() as folder:
-        weights = Path(folder) / "model.weights.h5"
+    with temporary_folder() as folder:
+        weights = folder / "model.weights.h5"
         weights.write_bytes(content)
         model.load_weights(weights)
 

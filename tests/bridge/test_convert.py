@@ -30,8 +30,7 @@ from bridge.artifact.metadata import PACKAGES, build_metadata, read_metadata
 from bridge.artifact.runtimes import TFLiteRuntime, TorchRuntime, open_runtime
 from bridge.conversion import route_run
 from bridge.conversion.evidence import Evidence
-from bridge.conversion.folder import move_by_verdict as settle_artifact
-from bridge.conversion.folder import set_others_aside
+from bridge.conversion.folder import Change, staging_folder
 from bridge.conversion.pipeline import convert, file_name
 from bridge.conversion.route_run import RouteRun
 from bridge.convert import main
@@ -46,7 +45,7 @@ from bridge.weights.source import Source, read_labels, read_source
 from signbart.configuration.reading import from_dict
 from signbart.console import run_command
 from signbart.errors import SignBartError
-from signbart.files import file_sha256, folder_lock
+from signbart.files import file_sha256
 from signbart.models import io_spec
 from signbart.models.io_spec import LOGITS
 from signbart_torch.models.signbart import decoder, encoder
@@ -353,6 +352,15 @@ def test_only_what_agrees_is_shipped(
     assert read_metadata(path) == metadata and not fresh.exists()
 
 
+def settle_artifact(beside: Path, output: Path, verdict: Verdict) -> Path | None:
+    """A command that makes this one artifact."""
+    with staging_folder(output) as folder:
+        change = Change(output, folder)
+        path = change.place(beside, verdict)
+        change.commit(None)
+        return change.final(path)
+
+
 def settle(folder: Path, verdict: str, name="a.tflite") -> Path:
     (folder / "converting").mkdir(exist_ok=True)
     (folder / "converting" / name).write_text(verdict)
@@ -657,12 +665,12 @@ def test_bad_input_exits_with_2_and_one_line(checkpoint, tmp_path, capsys, optio
 
 
 def test_two_conversions_do_not_share_a_folder(checkpoint, tmp_path, capsys):
-    (tmp_path / ".making-by-the-other").mkdir()
     arguments = ["--checkpoint", str(checkpoint), "--output", str(tmp_path)]
-    with folder_lock(tmp_path), pytest.raises(SystemExit):
-        run_command(lambda: main(arguments))
-    assert "another process is writing there; wait" in capsys.readouterr().err
-    assert (tmp_path / ".making-by-the-other").is_dir()
+    with staging_folder(tmp_path) as staging:
+        with pytest.raises(SystemExit):
+            run_command(lambda: main(arguments))
+        assert "another process is writing there; wait" in capsys.readouterr().err
+        assert staging.is_dir()
 
 
 def test_missing_options_exit_with_2(capsys):
@@ -722,6 +730,16 @@ except ValueError:
         assert sorted(log.read_text().splitlines()) == ["from C++", "from Python"]
 
 
+def set_others_aside(output: Path, made: Path, sha256: str) -> None:
+    """As a conversion of the checkpoint `sha256` does that made this one artifact."""
+    with staging_folder(output) as folder:
+        change = Change(output, folder)
+        shutil.copy(made, folder)
+        change.place(folder / made.name, Verdict(made.name, PASS))
+        change.set_others_aside(sha256)
+        change.commit(None)
+
+
 @pytest.mark.slow
 def test_artifacts_of_another_checkpoint_do_not_stay_beside_new_papers(converted, tmp_path):
     ours, other = tmp_path / "small_litert_fp32.tflite", tmp_path / "small.onnx"
@@ -730,7 +748,7 @@ def test_artifacts_of_another_checkpoint_do_not_stay_beside_new_papers(converted
     (tmp_path / "foreign.onnx").write_bytes(b"not of this project")
     (tmp_path / "parity_small.onnx.png").touch()
     sha256 = read_metadata(ours)["checkpoint_sha256"]
-    set_others_aside(tmp_path, {ours.name}, sha256)
+    set_others_aside(tmp_path, ours, sha256)
     assert files(tmp_path) == ["foreign.onnx", "small.onnx", "small_litert_fp32.tflite"]
-    set_others_aside(tmp_path, {ours.name}, "another")
+    set_others_aside(tmp_path, ours, "another")
     assert files(tmp_path) == ["foreign.onnx", "rejected/small.onnx", "small_litert_fp32.tflite"]

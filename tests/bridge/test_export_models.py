@@ -578,10 +578,11 @@ def test_an_error_is_one_line_and_exit_status_2(tmp_path):
     assert list(tmp_path.iterdir()) == []
 
 
-def test_left_overs_and_another_checkpoints_files_go(folder, monkeypatch):
+def test_left_overs_and_another_checkpoints_files_go(folder, monkeypatch, left_over):
     """Without a converter: its place takes one that fails."""
     output = folder / "exports"
-    (output / ".making-dead").mkdir(parents=True)
+    output.mkdir()
+    left_over(output, "Transformer.pt")
     (output / "mediapipe_gru_fp32.tflite").write_bytes(b"an earlier run's")
 
     def broken(self, model, spec, paths):
@@ -589,7 +590,7 @@ def test_left_overs_and_another_checkpoints_files_go(folder, monkeypatch):
 
     monkeypatch.setattr(type(ROUTES["keras"]), "export", broken)
     assert main(["--gru", "GRU.pt", "--transformer", "Transformer.pt"]) == 1
-    assert not list(output.glob(".making-*"))
+    assert not list(output.glob(".*"))
     # Beside results that say "failed" it would be taken for this checkpoint's.
     assert (output / "rejected" / "mediapipe_gru_fp32.tflite").is_file()
     assert not (output / "mediapipe_gru_fp32.tflite").exists()

@@ -4,6 +4,7 @@ What a quantized file is worth is judged in verification/test_clips.py.
 """
 
 import dataclasses
+import json
 import re
 import shutil
 from pathlib import Path
@@ -27,6 +28,7 @@ from bridge.verification.clips import compare_on_clips
 from bridge.verification.limits import load_limits
 from bridge.verification.verdict import WRONG
 from signbart.console import run_command
+from signbart.files import file_sha256
 from signbart.recordings.packed import write_packed
 from signbart.training.calibration import calibrate_on_noise
 from signbart_torch.training.checkpoint import load_checkpoint
@@ -365,6 +367,42 @@ def test_the_command_writes_where_it_is_told_and_names_integer_edges(
 def test_dynamic_schemes_need_no_recordings(folder, capsys):
     assert run(folder, "fp16") == 0
     assert read_metadata(folder / "small_litert_fp16.tflite")["quantization"]["calibration"] is None
+    capsys.readouterr()
+
+
+@pytest.mark.slow
+def test_papers_that_list_the_file_are_about_the_new_one(converted, tmp_path, capsys):
+    folder = tmp_path / "exports"
+    shutil.copytree(converted.folder, folder)
+    name, before = "small_litert_fp16.tflite", "small_keras_fp32.tflite"
+    (folder / "rejected").mkdir()
+    (folder / before).rename(folder / "rejected" / name)
+    for paper in ("manifest.json", "golden.json", "parity.json"):
+        text = (
+            (folder / paper)
+            .read_text()
+            .replace(f'"file": "{before}', f'"file": "rejected/{before}')
+        )
+        (folder / paper).write_text(text.replace(before, name))
+    assert run(folder, "fp16") == 0
+    manifest, golden, parity = (
+        json.loads((folder / f"{paper}.json").read_text())
+        for paper in ("manifest", "golden", "parity")
+    )
+    (entry,) = (one for one in manifest["artifacts"] if name in one.get("file", ""))
+    assert (entry["file"], entry["sha256"]) == (name, file_sha256(folder / name))
+    assert entry["scheme"] == "fp16" and entry["judged by"] == "its float form"
+    assert entry["operators"]["FULLY_CONNECTED"] and not (folder / "rejected").exists()
+    assert {one["scheme"] for one in parity["results"] if one["artifact"] == name} == {"fp16"}
+    assert all(clip["answers"] and name not in clip["answers"] for clip in golden["clips"])
+    for page in ("parity.md", "MODEL_CARD.md"):
+        assert f"{name} was quantized again since" in (folder / page).read_text()
+    # Once more says it once, and what no manifest lists changes none.
+    assert run(folder, "fp16") == 0
+    assert (folder / "MODEL_CARD.md").read_text().count("quantized again") == 1
+    kept = (folder / "manifest.json").read_bytes()
+    assert run(folder, "fp16", "--output", folder / "other.tflite") == 0
+    assert (folder / "manifest.json").read_bytes() == kept
     capsys.readouterr()
 
 

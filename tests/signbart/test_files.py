@@ -1,13 +1,24 @@
 """Who may write to a folder."""
 
+import os
+import stat
 import subprocess
 import sys
+import tempfile
 
+import numpy as np
 import pytest
 
 from signbart import files
 from signbart.errors import SignBartError
-from signbart.files import folder_lock, write_text
+from signbart.files import (
+    atomic_write,
+    folder_lock,
+    remove_left_overs,
+    temporary_folder,
+    write_text,
+)
+from signbart.recordings.reading import read_clips
 
 # Holds a folder, says so, and waits until its input ends.
 HOLDER = """
@@ -77,3 +88,88 @@ def test_where_the_system_has_no_locks_nobody_is_kept_out(holder, tmp_path, monk
     # Nor is it a reason not to start.
     program = "import sys; sys.modules['fcntl'] = None; from signbart.files import folder_lock"
     subprocess.run([sys.executable, "-c", program], check=True)
+
+
+# What is not finished
+
+
+def test_what_a_killed_process_left_goes_with_the_next_write(tmp_path, left_over):
+    left = left_over(tmp_path, "clip.npy")
+    write_text(tmp_path / "note.txt", "written")
+    assert not left.exists() and [path.name for path in tmp_path.iterdir()] == ["note.txt"]
+
+
+def test_what_belongs_to_a_living_process_stays(tmp_path):
+    with temporary_folder(tmp_path) as folder:
+        subprocess.run(
+            [sys.executable, "-c", "from signbart.files import *; import sys;"
+             "write_text(Path(sys.argv[1]) / 'note.txt', 'written')", tmp_path],
+            check=True,
+        )  # fmt: skip
+        assert folder.is_dir()
+    assert [path.name for path in tmp_path.iterdir()] == ["note.txt"]
+
+
+def test_what_another_machine_left_goes_after_a_day(tmp_path, left_over):
+    here = left_over(tmp_path, "clip.npy").parent
+    other = here.rename(here.with_name("00000000" + here.name[8:]))
+    remove_left_overs(tmp_path)
+    assert other.is_dir()  # its lock may not reach here
+    for path in (other / "clip.npy", other):
+        os.utime(path, (0, 0))
+    remove_left_overs(tmp_path)
+    assert [*tmp_path.iterdir()] == []
+
+
+def test_without_locks_all_left_overs_are_as_another_machines(tmp_path, left_over, monkeypatch):
+    left = left_over(tmp_path, "clip.npy")
+    monkeypatch.setattr(files, "fcntl", None)
+    remove_left_overs(tmp_path)
+    assert left.is_file()
+
+
+def test_nothing_is_removed_through_a_link_or_under_another_name(tmp_path, left_over):
+    mine = tmp_path / "mine"
+    place = left_over(tmp_path, "clip.npy").parents[1]
+    kept = place.rename(mine)
+    place.symlink_to(mine)
+    with pytest.raises(SignBartError, match="not of this program"):
+        write_text(tmp_path / "note.txt", "written")
+    place.unlink()
+    (tmp_path / place.name).mkdir()
+    (tmp_path / place.name / "letters").mkdir()
+    (tmp_path / place.name / "00000000-abcdefgh").symlink_to(mine)
+    write_text(tmp_path / "note.txt", "written")
+    assert len([*kept.rglob("clip.npy")]) == 1 and (tmp_path / place.name / "letters").is_dir()
+
+
+def test_no_reader_sees_what_is_not_finished(tmp_path, left_over):
+    rng = np.random.default_rng(1)
+    for name in ("a", "b"):
+        (tmp_path / name).mkdir()
+        np.save(tmp_path / name / "clip.npy", rng.random((4, 543, 2), dtype=np.float32))
+        left_over(tmp_path / name, "other.npy")
+    left_over(tmp_path, "other.npy")
+    clips = read_clips(tmp_path)
+    assert len(clips) == 2 and list(clips.class_names) == ["a", "b"]
+    assert not any("left out" in note for note in clips.notes)
+
+
+def test_the_systems_folder_is_cleared_and_of_this_user_alone(tmp_path, monkeypatch):
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
+    with temporary_folder() as folder:
+        assert folder.is_relative_to(tmp_path)
+        assert stat.S_IMODE(folder.parent.stat().st_mode) == 0o700
+    assert [*tmp_path.iterdir()] == []
+    monkeypatch.setattr(os, "getuid", lambda: 4711)
+    with pytest.raises(PermissionError, match="not of this program"), temporary_folder():
+        pytest.fail("another user could exchange what is in it")
+
+
+def test_a_write_that_fails_leaves_the_file_as_it_was(tmp_path):
+    path = tmp_path / "note.txt"
+    write_text(path, "before")
+    with pytest.raises(ZeroDivisionError), atomic_write(path) as beside:
+        beside.write_text("half")
+        1 / 0  # noqa: B018
+    assert path.read_text() == "before" and [*tmp_path.iterdir()] == [path]

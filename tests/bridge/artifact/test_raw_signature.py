@@ -15,7 +15,7 @@ from bridge.artifact.opened import OpenedModel, open_model
 from bridge.artifact.raw_signature import RawSignature, add_raw_signature, split_raw_signature
 from bridge.artifact.runtimes import FloatView, TFLiteRuntime, open_runtime
 from bridge.conversion.evidence import Evidence
-from bridge.conversion.folder import move_by_verdict
+from bridge.conversion.folder import Change
 from bridge.conversion.pipeline import file_name
 from bridge.conversion.route_run import RouteRun
 from bridge.errors import ArtifactError, BridgeError, ConversionError
@@ -231,8 +231,8 @@ def test_an_artifact_whose_second_signature_is_wrong_is_held_back(
     assert [verdict.verdict for verdict in judged.verdicts] == [WRONG, WRONG]
     assert re.match("signature landmarks: .* samples are out of tolerance", judged.parity.reason)
     assert judged.parity.max_abs < 1e-5 < judged.raw_parity.max_abs
-    (tmp_path / "out").mkdir()
-    assert move_by_verdict(fresh, tmp_path / "out", judged.parity).parent.name == "rejected"
+    rejected = Change(tmp_path / "out", tmp_path).place(fresh, judged.parity)
+    assert rejected.parent.name == "rejected"
     # The input that it is worst on can be tried alone.
     save_repro(checkpoint, fresh, judged.parity, judged.tried, tmp_path)
     alone = read_sample(tmp_path / f"repro_{fresh.name}.npz")

@@ -183,7 +183,7 @@ def test_what_cannot_be_written_leaves_what_was_there(site, tmp_path):
     site.files["modules/app.js"] = tmp_path / "gone.js"
     with pytest.raises(BridgeError, match="cannot be written: No such file"):
         write_site(site, folder)
-    assert sorted(folder.rglob("*")) == before and [*tmp_path.glob(".making-*")] == []
+    assert sorted(folder.rglob("*")) == before and [*tmp_path.glob(".*")] == []
 
 
 # Refused
