@@ -22,9 +22,11 @@ from bridge.artifact.lengths import (
 )
 from bridge.artifact.metadata import read_metadata
 from bridge.artifact.opened import open_model
+from bridge.artifact.raw_signature import RawSignature
 from bridge.artifact.runtimes import open_runtime
 from bridge.artifact.shortest import ShortestRuntime
 from bridge.conversion.evidence import Evidence, QuantizationOptions
+from bridge.conversion.golden import _shorter_answers
 from bridge.conversion.pipeline import file_name, quantize_artifact
 from bridge.conversion.route_run import RouteRun
 from bridge.convert import main
@@ -301,7 +303,7 @@ def test_recordings_are_classified_by_it(several, performances):
 
 
 @pytest.mark.slow
-def test_the_pages_program_takes_the_shortest_too(several):
+def test_the_pages_program_takes_the_shortest_too(several, config, reference):
     page = (REPOSITORY / "docs" / "deployment.md").read_text(encoding="utf-8")
     program = {"__name__": "recognize"}
     exec(page.split("```python\n")[1].split("```")[0], program)
@@ -312,7 +314,18 @@ def test_the_pages_program_takes_the_shortest_too(several):
         name: lambda name=name, run=run, **given: ran.append(name) or run(**given)
         for name, run in recognizer.runners.items()
     }
-    points = np.array(golden["clips"][0]["landmarks"])[:SHORT]
+    points = np.array(golden["clips"][0]["landmarks"], np.float32)[:SHORT]
+    # golden.json has what the signature says where it holds the clip, as a length of 12 would.
+    raw = RawSignature(config, 256).at(config_at(config, SHORT))
+    shorter = {SHORT: Evidence(reference, (), (), "", {}, raw=raw, frames=SHORT)}
+    evidence = Evidence(reference, (), (), "", {}, shorter=shorter)
+    path = made(several)
+    (answer,) = _shorter_answers(points, [path], evidence, "abcde")["shorter_answers"].values()
+    logits = recognizer.outputs(points)["logits"][0]
+    np.testing.assert_allclose(logits, answer[path.name]["logits"], atol=1e-5)
+    assert ran.pop() == f"landmarks_{SHORT}"
+    longer = np.resize(points, (SHORT + 1, *points.shape[1:]))
+    assert _shorter_answers(longer, [path], evidence, "abcde") == {}
     for frames, name in ((SHORT, f"landmarks_{SHORT}"), (SHORT + 1, RAW_SIGNATURE)):
         recognizer.top(np.resize(points, (frames, *points.shape[1:])))
         assert ran.pop() == name
