@@ -331,6 +331,19 @@ def test_the_pages_program_takes_the_shortest_too(several, config, reference):
         assert ran.pop() == name
 
 
+@pytest.mark.slow
+def test_the_benchmark_compares_all_that_hold_the_clip(several, converted, capsys):
+    from benchmarks.lengths import main
+
+    assert main([str(made(several)), "--frames", str(SHORT), "--rounds", "2"]) == 0
+    said = capsys.readouterr().out
+    assert [said.count(f"by {name}:") for name in SIGNATURES] == [1, 1, 1, 1]
+    assert main([str(made(several)), "--frames", str(SHORT + 1), "--rounds", "2"]) == 0
+    assert capsys.readouterr().out.count(" frames by ") == 2
+    with pytest.raises(BridgeError, match=r"no further frames .* convert with --lengths"):
+        main([str(converted.artifact), "--frames", "3"])
+
+
 # Refused
 
 
