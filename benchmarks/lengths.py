@@ -60,7 +60,9 @@ def inputs_of(path: Path, frames: int, seed: int) -> dict[str, dict[str, Arrays]
     if raw is not None:
         found[RAW_SIGNATURE] = {
             name: raw_input(dataclasses.replace(raw, frames=length).spec, landmarks)
-            for name, length in lengths_of(RAW_SIGNATURE, raw.frames, holding).items()
+            for name, length in lengths_of(
+                RAW_SIGNATURE, raw.frames, (n for n in holding if n < raw.frames)
+            ).items()
         }
     return found
 

@@ -119,10 +119,11 @@ def build_metadata(
 def describe_raw(raw: RawSignature, lengths: Collection[int] = ()) -> dict[str, Any]:
     """The second signature, for programs that bring landmarks as they were recorded."""
     holistic = raw.config.data.landmark_layout.holistic
+    shorter = [frames for frames in lengths if frames < raw.frames]
     return {
         "signature": raw.spec.signature,
         "frames": raw.frames,
-        **({"lengths": lengths_of(RAW_SIGNATURE, raw.frames, lengths)} if lengths else {}),
+        **({"lengths": lengths_of(RAW_SIGNATURE, raw.frames, shorter)} if lengths else {}),
         **tensors_of(raw.spec),
         # Which of MediaPipe Holistic's landmarks to bring, where it is a selection from them.
         "holistic": None if holistic is None else list(holistic),

@@ -144,18 +144,19 @@ def open_model(
         config = carried_config(metadata, path)
         lengths = carried_lengths(metadata, path)
 
-        def run_by(signature: str) -> Runtime:
-            if lengths:
-                return ShortestRuntime(path, signature, lengths)
+        def run_by(signature: str, longest: int) -> Runtime:
+            shorter = [frames for frames in lengths if frames < longest]
+            if shorter:
+                return ShortestRuntime(path, signature, shorter)
             return FloatView(open_runtime(path, signature))
 
-        runtime = run_by(SIGNATURE)
+        runtime = run_by(SIGNATURE, config.data.max_frames)
         # What the graph itself says, and not the text beside it.
         classes = classes_of({tensor.name: tensor.shape for tensor in runtime.spec.outputs})
         names = check_class_names(metadata["labels"], str(path), BridgeError, classes=classes)
         temperature = temperature_of(metadata, path)
         signature = carried_raw(metadata, config)
-        raw = None if signature is None else run_by(RAW_SIGNATURE)
+        raw = None if signature is None else run_by(RAW_SIGNATURE, signature.frames)
         threshold = threshold_of(metadata, path)
         return OpenedModel(runtime, config, names, temperature, raw, threshold)
     if is_keras(path):

@@ -43,9 +43,15 @@ class RawSignature:
     frames: int
     temperature: float = 1.0
 
-    def at(self, config: RunConfig) -> RawSignature:
-        """That of the same model for `config.data.max_frames`, which takes no more than those."""
-        return dataclasses.replace(self, config=config, frames=config.data.max_frames)
+    def at(self, config: RunConfig) -> RawSignature | None:
+        """That of the same model for `config.data.max_frames`, which takes no more than those.
+
+        None where it is not the shorter one.
+        """
+        frames = config.data.max_frames
+        if frames >= self.frames:
+            return None
+        return dataclasses.replace(self, config=config, frames=frames)
 
     @property
     def spec(self) -> IOSpec:

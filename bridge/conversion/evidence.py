@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 from bridge.artifact.lengths import config_at, signature_at
 from bridge.artifact.raw_signature import RawSignature
 from bridge.artifact.runtimes import Runtime, TorchRuntime
-from bridge.conversion.quantized import calibrate
+from bridge.conversion.quantized import QuantizationOptions, calibrate
 from bridge.errors import BridgeError
 from bridge.quantization.schemes import FLOAT, SCHEMES, Scheme
 from bridge.verification import MIN_SAMPLES
@@ -23,35 +23,13 @@ from bridge.verification.samples import Sample, describe_samples, make_samples, 
 from bridge.verification.verdict import WRONG, Verdict
 from signbart.models.io_spec import RAW_SIGNATURE, SIGNATURE, IOSpec, with_integers
 from signbart.recordings.data_source import DataSource, read_recordings
-from signbart.training.calibration import MIN_CLIPS, Calibration
+from signbart.training.calibration import Calibration
 
 if TYPE_CHECKING:
     from bridge.weights.source import Source
     from signbart.recordings.clip import ClipSet
 
 _INTEGERS = {"int8": "int8", "int16x8": "int16"}  # scheme -> dtype of integer inputs and outputs
-
-
-@dataclass(frozen=True)
-class QuantizationOptions:
-    """What to quantize to, and what to show the quantizer.
-
-    Attributes:
-        schemes: Names of `schemes.SCHEMES`, ``all`` for every one.
-        calibration_data: Recordings to calibrate on; by default those of the comparison that were
-            trained on.
-        calibration_clips: How many of them.
-        allow_random_calibration: Calibrate on random numbers where there are no recordings.
-        test_signers: Signers that were not trained on; None: as the checkpoint says.
-        int8_io: Integer inputs and outputs, for ``int8`` and ``int16x8``.
-    """
-
-    schemes: Sequence[str] = (FLOAT,)
-    calibration_data: str | DataSource | None = None
-    calibration_clips: int = MIN_CLIPS
-    allow_random_calibration: bool = False
-    test_signers: Sequence[str] | None = None
-    int8_io: bool = False
 
 
 @dataclass(frozen=True)

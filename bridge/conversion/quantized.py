@@ -1,9 +1,10 @@
-"""A .tflite of a conversion in another number format, with all of its signatures."""
+"""What to quantize to, on what, and a .tflite with all of its signatures quantized."""
 
 from __future__ import annotations
 
 import tempfile
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -11,14 +12,35 @@ from bridge.artifact.contents import multiply_accumulates
 from bridge.artifact.lengths import add_lengths, split_lengths
 from bridge.errors import BridgeError
 from bridge.quantization.quantizer import quantize
-from bridge.quantization.schemes import Scheme
+from bridge.quantization.schemes import FLOAT, Scheme
 from signbart.recordings.data_source import DataSource, read_recordings
-from signbart.training.calibration import Calibration, calibrate_on, calibrate_on_noise
+from signbart.training.calibration import MIN_CLIPS, Calibration, calibrate_on, calibrate_on_noise
 
 if TYPE_CHECKING:
-    from bridge.conversion.evidence import QuantizationOptions
     from signbart.configuration.schema import RunConfig
     from signbart.recordings.clip import ClipSet
+
+
+@dataclass(frozen=True)
+class QuantizationOptions:
+    """What to quantize to, and what to show the quantizer.
+
+    Attributes:
+        schemes: Names of `schemes.SCHEMES`, ``all`` for every one.
+        calibration_data: Recordings to calibrate on; by default those of the comparison that were
+            trained on.
+        calibration_clips: How many of them.
+        allow_random_calibration: Calibrate on random numbers where there are no recordings.
+        test_signers: Signers that were not trained on; None: as the checkpoint says.
+        int8_io: Integer inputs and outputs, for ``int8`` and ``int16x8``.
+    """
+
+    schemes: Sequence[str] = (FLOAT,)
+    calibration_data: str | DataSource | None = None
+    calibration_clips: int = MIN_CLIPS
+    allow_random_calibration: bool = False
+    test_signers: Sequence[str] | None = None
+    int8_io: bool = False
 
 
 def calibrate(

@@ -13,6 +13,7 @@ import numpy as np
 
 from bridge.artifact.lengths import carried_lengths, config_at, signature_at
 from bridge.artifact.metadata import carried_raw, read_metadata
+from bridge.artifact.raw_signature import RawSignature
 from bridge.artifact.runtimes import TorchRuntime
 from bridge.errors import BridgeError
 from bridge.quantization.schemes import FLOAT
@@ -30,6 +31,7 @@ from bridge.verification.samples import (
 )
 from bridge.verification.verdict import FAILED, Verdict
 from bridge.weights.source import Source
+from signbart.configuration.schema import RunConfig
 from signbart.models.io_spec import KEYPOINTS, LANDMARKS, RAW_SIGNATURE, SIGNATURE
 from signbart.recordings.data_source import DataSource, read_recordings
 
@@ -95,17 +97,15 @@ def compare_artifacts(
 
     judged_on: dict[tuple[int | None, int, int], JudgedClips] = {}
     found: list[tuple[Verdict, Sequence[Sample], Path]] = []
-    for path, metadata, frames in _each_length(paths, alone):
+    for path, metadata, frames, raw in _each_length(paths, source.config, alone):
         scheme, config = str(metadata.get("scheme", FLOAT)), config_at(source.config, frames)
         made, signature = samples_at(frames), signature_at(SIGNATURE, frames)
         seconds, only_raw = [], metadata.get("signature") == RAW_SIGNATURE
-        if (takes_raw and "raw" not in metadata) or (inputs and only_raw and not takes_raw):
+        if (takes_raw and raw is None) or (inputs and only_raw and not takes_raw):
             reason = f"it has no signature that takes {' and '.join(made[0].inputs)}"
             found.append((Verdict(path.name, FAILED, reason, scheme), made, path))
             continue
-        if "raw" in metadata and (takes_raw or not inputs):
-            raw = carried_raw(metadata, source.config)
-            raw = raw.at(config) if frames else raw
+        if raw is not None and (takes_raw or not inputs):
             tried = made if inputs else make_raw_samples(raw, clips=recordings, seed=seed)
             by, name = limits if given else load_limits(scheme), signature_at(RAW_SIGNATURE, frames)
             judged = compare_raw(RawReference(reference, raw), path, tried, by, scheme, name)
@@ -156,20 +156,27 @@ def compare_artifacts(
 
 
 def _each_length(
-    paths: Sequence[Path], alone: Sequence[Sample] | None
-) -> Iterator[tuple[Path, dict[str, Any], int | None]]:
-    """Each artifact, its metadata, and the frames of its signatures; None: of its own, T.
+    paths: Sequence[Path], config: RunConfig, alone: Sequence[Sample] | None
+) -> Iterator[tuple[Path, dict[str, Any], int | None, RawSignature | None]]:
+    """Each artifact and its metadata, with the frames of its signatures, and that of raw landmarks.
 
-    Where one input is compared on alone, only those of its number of frames, if there are any.
+    Frames are None for its own. Where one input is compared on alone, only those that take its
+    number of frames, if there are any.
     """
     for path in paths:
         metadata = _carried(path)
-        lengths = [None, *carried_lengths(metadata, path)]
-        if alone:
-            points = alone[0].inputs.get(LANDMARKS, alone[0].inputs.get(KEYPOINTS))
-            lengths = [n for n in lengths if (n,) == np.shape(points)[1:2]] or [None]
-        for frames in lengths:
-            yield path, metadata, frames
+        raw = carried_raw(metadata, config)
+        found = [(None, raw)]
+        for frames in carried_lengths(metadata, path):
+            found.append((frames, raw and raw.at(config_at(config, frames))))
+        if alone and LANDMARKS in alone[0].inputs:
+            given = np.shape(alone[0].inputs[LANDMARKS])[1:2]
+            found = [one for one in found if one[1] and given == (one[1].frames,)] or found[:1]
+        elif alone:
+            given = np.shape(alone[0].inputs[KEYPOINTS])[1:2]
+            found = [one for one in found if given == (one[0],)] or found[:1]
+        for frames, raw_at in found:
+            yield path, metadata, frames, raw_at
 
 
 def _carried(path: Path) -> dict[str, Any]:

@@ -130,6 +130,7 @@ NOT_RUN = {
     "make test-fast": "a part of the test suite",
     "make docs-check": "it is what runs this",
     "make web": "it serves until it is interrupted",
+    "python -m benchmarks.lengths": "tests/bridge/artifact/test_lengths.py runs it, on such a file",
     "make wheel-check": "it installs environments of gigabytes",
     "pip wheel": "make wheel-check runs it",
     "pip install": "make wheel-check runs it",

@@ -230,7 +230,7 @@ def opened(monkeypatch, judged, config, tmp_path):
 
     def compare(answer, config=config):
         fake = Fake(io_spec(config), answer)
-        monkeypatch.setattr("bridge.verification.clips.open_runtime", lambda path: fake)
+        monkeypatch.setattr("bridge.verification.clips.open_runtime", lambda path, signature: fake)
         return compare_on_clips(tmp_path / "q.tflite", "int8", clips, LIMITS)
 
     return compare

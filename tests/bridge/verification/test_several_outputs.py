@@ -106,7 +106,9 @@ def test_an_output_that_is_missing_or_called_otherwise_fails_before_any_run():
     ids=["right", "category", "gloss"],
 )
 def test_quantized_outputs_are_all_judged(monkeypatch, tmp_path, errors, verdict):
-    monkeypatch.setattr("bridge.verification.clips.open_runtime", lambda path: Fake(**errors))
+    monkeypatch.setattr(
+        "bridge.verification.clips.open_runtime", lambda path, signature: Fake(**errors)
+    )
     keypoints = np.zeros((4, 9, 6), np.float32)
     mask = np.ones((4, 9), np.int32)
     labels = np.array([4, 4, 4, 0])
