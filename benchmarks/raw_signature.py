@@ -49,7 +49,6 @@ from signbart.recordings.clip import ClipSet
 from signbart.recordings.data_source import read_recordings
 from signbart.recordings.options import add_reading_arguments, data_source
 from signbart.timing import interleaved, machine_name
-from signbart_torch.training.checkpoint import Checkpoint, save_checkpoint
 
 _LATENCY = ("file", "model alone, ms", "raw landmarks, ms", "ratio", "NumPy preprocessing, ms")
 _CLASSES = 30
@@ -133,6 +132,8 @@ def made_model(
     name: str, config: RunConfig, folder: Path, routes: Sequence[str]
 ) -> tuple[Source, list[Path]]:
     """A model of random weights and its files, which are made where they are not there yet."""
+    from signbart_torch.training.checkpoint import Checkpoint, save_checkpoint
+
     checkpoint, output = folder / "random.safetensors", folder / "files"
     make_folder(folder)
     if not checkpoint.is_file():

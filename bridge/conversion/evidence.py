@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import dataclasses
+import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from bridge.artifact.raw_signature import RawSignature
+from bridge.artifact.raw_signature import RAW_FRAMES, RawSignature
 from bridge.artifact.runtimes import Runtime, TorchRuntime
 from bridge.errors import BridgeError
 from bridge.quantization.schemes import FLOAT, SCHEMES, Scheme
@@ -19,7 +20,7 @@ from bridge.verification.limits import Limits, load_limits
 from bridge.verification.raw import RawReference, compare_raw, make_raw_samples
 from bridge.verification.samples import Sample, describe_samples, make_samples, open_samples
 from bridge.verification.verdict import WRONG, Verdict
-from signbart.models.io_spec import IOSpec, with_integers
+from signbart.models.io_spec import RAW_SIGNATURE, IOSpec, with_integers
 from signbart.recordings.data_source import DataSource, read_recordings
 from signbart.training.calibration import MIN_CLIPS, Calibration, calibrate_on, calibrate_on_noise
 
@@ -132,6 +133,31 @@ class Evidence:
                 if not limits.by_value
             },
         }
+
+
+def raw_signature(source: Source, raw_frames: int | None) -> RawSignature | None:
+    """The second signature, as for `pipeline.convert`; None where it is not wanted.
+
+    And None, with a note on stderr, where the checkpoint does not say how its recordings are
+    prepared, unless it is asked for.
+
+    Raises:
+        BridgeError: It is asked for, and the checkpoint does not say that.
+    """
+    if raw_frames == 0:
+        return None
+    if not source.preprocessing_known:
+        unknown = (
+            f"{source.checkpoint}: it does not say how recordings were prepared for it, as "
+            f"signature '{RAW_SIGNATURE}' has to know; a .safetensors of signbart_torch.train does"
+        )
+        if raw_frames is not None:
+            raise BridgeError(f"{unknown}; leave out --raw-frames {raw_frames}, or give 0")
+        print(f"note: {unknown}; its files are made without", file=sys.stderr)
+        return None
+    if raw_frames is None:
+        raw_frames = max(RAW_FRAMES, source.config.data.max_frames)
+    return RawSignature(source.config, raw_frames, source.temperature)
 
 
 def gather_evidence(

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import sys
 import tempfile
 from collections.abc import Callable, Sequence
 from functools import partial
@@ -17,7 +16,6 @@ from bridge.artifact.metadata import (
     read_metadata,
     tensors_of,
 )
-from bridge.artifact.raw_signature import RAW_FRAMES, RawSignature
 from bridge.artifact.runtimes import open_runtime
 from bridge.conversion.artifact_record import Artifact
 from bridge.conversion.evidence import (
@@ -25,6 +23,7 @@ from bridge.conversion.evidence import (
     QuantizationOptions,
     calibrate,
     gather_evidence,
+    raw_signature,
     same_file,
 )
 from bridge.conversion.folder import move_by_verdict, set_others_aside, staging_folder
@@ -40,11 +39,10 @@ from bridge.verification.raw import make_raw_samples
 from bridge.verification.report import save_repro
 from bridge.verification.samples import make_samples
 from bridge.verification.verdict import FAILED, WRONG, Verdict
-from bridge.weights.source import Source, read_source
+from bridge.weights.source import read_source
 from signbart.console import redirect_output
 from signbart.engines import run_tasks
 from signbart.files import make_folder
-from signbart.models.io_spec import RAW_SIGNATURE
 from signbart.recordings.data_source import DataSource, read_recordings
 from signbart.training.confidence import checked_temperature
 from signbart.training.splits import divide
@@ -130,31 +128,6 @@ def convert(
         set_others_aside(output, listed, source.sha256)
         write_records(output, folder, source, evidence, artifacts, seed)
     return artifacts
-
-
-def raw_signature(source: Source, raw_frames: int | None) -> RawSignature | None:
-    """The second signature, as for `convert`; None where it is not wanted.
-
-    And None, with a note on stderr, where the checkpoint does not say how its recordings are
-    prepared, unless it is asked for.
-
-    Raises:
-        BridgeError: It is asked for, and the checkpoint does not say that.
-    """
-    if raw_frames == 0:
-        return None
-    if not source.preprocessing_known:
-        unknown = (
-            f"{source.checkpoint}: it does not say how recordings were prepared for it, as "
-            f"signature '{RAW_SIGNATURE}' has to know; a .safetensors of signbart_torch.train does"
-        )
-        if raw_frames is not None:
-            raise BridgeError(f"{unknown}; leave out --raw-frames {raw_frames}, or give 0")
-        print(f"note: {unknown}; its files are made without", file=sys.stderr)
-        return None
-    if raw_frames is None:
-        raw_frames = max(RAW_FRAMES, source.config.data.max_frames)
-    return RawSignature(source.config, raw_frames, source.temperature)
 
 
 def file_name(name: str, route: str, scheme: str, ending: str) -> str:
