@@ -18,7 +18,7 @@ from benchmarks.latency_calls import random_model
 from bridge.artifact.raw_signature import RawSignature
 from bridge.artifact.runtimes import Runtime, open_runtime
 from bridge.errors import BridgeError
-from bridge.routes import RAW_ONNX
+from bridge.routes import RAW_ONNX, ROUTES
 from bridge.verification.raw import RawReference
 from signbart.configuration.reading import from_dict
 from signbart.configuration.schema import NORMALIZATIONS, RunConfig
@@ -39,6 +39,8 @@ from signbart.training.confidence import softmax
 if TYPE_CHECKING:
     from torch import nn
 
+# Random recordings: points in images; bodies in metres, and points anywhere.
+RANDOM = IN_IMAGES, BODIES, POINTS = "random", "random bodies", "random points"
 _BATCH = 64  # recordings that PyTorch takes at a time
 _STEP = 0.02  # of a random walk a frame, in the layout's unit
 _LOST = (0.0, 0.1, 0.5)  # shares of landmarks that are missing
@@ -239,3 +241,35 @@ def _signatures(path: Path) -> tuple[str, ...]:
     if path.suffix == ".tflite":
         return SIGNATURE, RAW_SIGNATURE
     return (RAW_SIGNATURE,) if path.name.endswith(RAW_ONNX) else (SIGNATURE,)
+
+
+def summary(measured: Mapping[str, Sequence[Agreement]]) -> tuple[list[str], list[list[str]]]:
+    """Columns and rows: of each group of models the largest differences of all of them.
+
+    A row for each kind of random recordings, and one for all that were recorded.
+    """
+    routes = [*ROUTES, RAW_ONNX]
+    columns = ["model", "recordings", *(f"`{name}`" for name in routes)]
+    columns += [f"`{SIGNATURE}`", "probabilities", "largest input"]
+    rows = []
+    for group, found in measured.items():
+        kinds = [row.recordings if row.recordings in RANDOM else "real" for row in found]
+        for kind in dict.fromkeys(kinds):
+            of_kind = [row for row, its in zip(found, kinds, strict=True) if its == kind]
+            raw = [row for row in of_kind if row.signature == RAW_SIGNATURE]
+            tried = sum(row.count for row in raw if row.file == raw[0].file)
+            by_route = (
+                [
+                    row.scores
+                    for row in raw
+                    if name in row.file.split("_") or row.file.endswith(name)
+                ]
+                for name in routes
+            )
+            bare = [row.scores for row in of_kind if row.signature == SIGNATURE]
+            cells = (*by_route, bare, [row.probabilities for row in raw])
+            farthest = max(row.farthest for row in of_kind)
+            # Unlike Python's, NumPy's maximum keeps NaN.
+            worst = [f"{np.max(cell):.1e}" if cell else "" for cell in cells]
+            rows.append([group, f"{tried:,} {kind}", *worst, f"{farthest:.3g}"])
+    return columns, rows

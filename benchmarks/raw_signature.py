@@ -1,7 +1,7 @@
 """``python -m benchmarks.raw_signature``: what preprocessing in the graph costs, and how exact.
 
 Of artifacts with ``--reference``, or of models of random weights that are made for it: a small one
-for each of ``--layouts`` and each normalisation, and one for each of ``--configs``.
+for each of ``--layouts`` (or all) and each normalisation, and one for each of ``--configs``.
 
 Latency of ARTIFACTS: a call of each signature of each, in turns, one thread; beside it NumPy's
 preprocessing of the same recording. Agreement: both signatures against NumPy's preprocessing and
@@ -14,16 +14,22 @@ import argparse
 import dataclasses
 import json
 from collections.abc import Callable, Iterator, Sequence
+from functools import partial
 from pathlib import Path
 
 import numpy as np
 
 from benchmarks.raw_agreement import (
+    BODIES,
+    IN_IMAGES,
+    POINTS,
+    RANDOM,
     Agreement,
     contracts,
     loud_model,
     measure,
     random_recordings,
+    summary,
 )
 from bridge.artifact.metadata import carried_config, carried_raw, read_metadata
 from bridge.artifact.raw_signature import RawSignature
@@ -43,17 +49,7 @@ from signbart.recordings.clip import ClipSet
 from signbart.recordings.data_source import read_recordings
 from signbart.recordings.options import add_reading_arguments, data_source
 from signbart.timing import interleaved, machine_name
-from signbart_torch.training.checkpoint import Checkpoint, save_checkpoint
 
-_COLUMNS = (
-    "file",
-    "signature",
-    "recordings",
-    "difference",
-    "of probabilities",
-    "scores' RMS",
-    "largest input",
-)
 _LATENCY = ("file", "model alone, ms", "raw landmarks, ms", "ratio", "NumPy preprocessing, ms")
 _CLASSES = 30
 RESULTS = "agreement.json"
@@ -67,14 +63,14 @@ def latency(paths: Sequence[Path], rounds: int) -> list[list[str]]:
         frames = min(raw.frames, 2 * raw.config.data.max_frames)
         inputs = next(random_recordings(raw, 1, length=frames))
         reference = RawReference(open_runtime(path), raw)
-        prepared, bare, whole = (
-            reference.prepare(inputs),
-            open_runtime(path),
-            open_runtime(path, RAW_SIGNATURE),
-        )
-        calls[f"{path} alone"] = lambda run=bare, given=prepared: run(given)
-        calls[f"{path} whole"] = lambda run=whole, given=inputs: run(given)
-        calls[f"{path} NumPy"] = lambda prepare=reference.prepare, given=inputs: prepare(given)
+        bare, whole = open_runtime(path), open_runtime(path, RAW_SIGNATURE)
+        for what, call in (
+            ("alone", partial(bare, reference.prepare(inputs))),
+            ("whole", partial(whole, inputs)),
+            ("NumPy", partial(reference.prepare, inputs)),
+        ):
+            # Each twice in its turn, for the first one finds another's numbers in the caches.
+            calls[f"{path} {what}, first"] = calls[f"{path} {what}"] = call
     median = {name: found.median for name, found in interleaved(calls, rounds=rounds).items()}
     rows = []
     for path in paths:
@@ -107,19 +103,21 @@ def agreements(
     layout = config.data.landmark_layout
     tried = {}
     if random and layout.unit == "metres":
-        tried["random bodies"] = random, random_recordings(raw, random, seed)
-        tried["random points"] = random, random_recordings(raw, random, seed, bodies=False)
+        tried[BODIES] = random, random_recordings(raw, random, seed)
+        tried[POINTS] = random, random_recordings(raw, random, seed, bodies=False)
     elif random:
-        tried["random"] = random, random_recordings(raw, random, seed)
+        tried[IN_IMAGES] = random, random_recordings(raw, random, seed)
     width = raw.spec.inputs[0].shape[3]
     for name, clips in sets.items():
         if clips.gives(layout):
             tried[name] = len(clips), _whole_clips(raw, clips, width)
-    rows = list(known)
+    rows = []
     for name, (count, given) in tried.items():
-        if not any(row.recordings == name for row in rows):
+        found = [row for row in known if row.recordings == name]
+        if not found or (name in RANDOM and found[0].count != count):
             what = f"{config.data.layout} {config.data.normalization}, {name}"
-            rows += measure(files, model, raw, track(given, what, count), name)
+            found = measure(files, model, raw, track(given, what, count), name)
+        rows += found
     return rows
 
 
@@ -134,6 +132,8 @@ def made_model(
     name: str, config: RunConfig, folder: Path, routes: Sequence[str]
 ) -> tuple[Source, list[Path]]:
     """A model of random weights and its files, which are made where they are not there yet."""
+    from signbart_torch.training.checkpoint import Checkpoint, save_checkpoint
+
     checkpoint, output = folder / "random.safetensors", folder / "files"
     make_folder(folder)
     if not checkpoint.is_file():
@@ -168,10 +168,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("artifacts", nargs="*", type=Path, metavar="ARTIFACT")
     parser.add_argument("--reference", metavar="CKPT", help="their checkpoint, for agreement")
     parser.add_argument(
-        "--layouts", nargs="+", default=[], metavar="NAME", help="all for every one"
+        "--layouts", nargs="+", default=[], choices=[*LAYOUTS, "all"], metavar="NAME"
     )
     parser.add_argument("--configs", nargs="+", default=[], metavar="YAML")
-    parser.add_argument("--routes", nargs="+", default=["all"], metavar="NAME", help="default: all")
+    parser.add_argument(
+        "--routes", nargs="+", default=["all"], choices=[*ROUTES, "all"], metavar="NAME"
+    )
     parser.add_argument(
         "--output",
         type=Path,
@@ -208,40 +210,29 @@ def main(arguments: Sequence[str] | None = None) -> int:
     measured: dict[str, list[Agreement]] = {}
     if options.reference:
         source = read_source(options.reference)
-        measured[""] = agreements(source, options.artifacts, sets, options.random, options.seed)
+        name = source.config.name
+        measured[name] = agreements(source, options.artifacts, sets, options.random, options.seed)
     layouts = [*LAYOUTS] if "all" in options.layouts else options.layouts
-    configs = contracts(layouts) | {
-        Path(path).stem: load_config(path, [f"model.num_labels={_CLASSES}"])
-        for path in options.configs
-    }
     routes = [*ROUTES] if "all" in options.routes else options.routes
-    for name, config in configs.items():
+    models = [(config.data.layout, name, config) for name, config in contracts(layouts).items()]
+    for path in options.configs:
+        config = load_config(path, [f"model.num_labels={_CLASSES}"])
+        models.append((path, Path(path).stem, config))
+    for group, name, config in models:
         folder = options.output / name
         source, files = made_model(name, config, folder, routes)
-        results = folder / RESULTS
-        known = (
-            [Agreement(**row) for row in json.loads(results.read_text())]
-            if results.is_file()
-            else []
-        )
-        measured[name] = agreements(source, files, sets, options.random, options.seed, known)
-        write_text(
-            results, json.dumps([dataclasses.asdict(row) for row in measured[name]], indent=1)
-        )
+        results, known = folder / RESULTS, []
+        if results.is_file():
+            known = [Agreement(**row) for row in json.loads(results.read_text(encoding="utf-8"))]
+        found = agreements(source, files, sets, options.random, options.seed, known)
+        write_text(results, json.dumps([dataclasses.asdict(row) for row in found], indent=1))
+        measured.setdefault(group, []).extend(found)
     if measured:
-        rows = [_cells(name, row) for name, found in measured.items() for row in found]
-        print_table(f"largest differences, {machine_name()}", _COLUMNS, rows)
+        columns, rows = summary(measured)
+        print_table(f"largest differences of scores, {machine_name()}", columns, rows)
         if options.output:
-            write_text(options.output / "agreement.md", markdown_table(_COLUMNS, rows))
+            write_text(options.output / "agreement.md", markdown_table(columns, rows))
     return 0
-
-
-def _cells(name: str, row: Agreement) -> list[str]:
-    file = f"{name}/{row.file}" if name else row.file
-    shares = "" if row.probabilities is None else f"{row.probabilities:.1e}"
-    count = f"{row.recordings}, {row.count:,}"
-    scale = f"{row.spread:.2f}", f"{row.farthest:.3g}"
-    return [file, row.signature, count, f"{row.scores:.1e}", shares, *scale]
 
 
 if __name__ == "__main__":

@@ -11,7 +11,7 @@ from signbart.models.io_spec import RAW_SIGNATURE
 
 
 def raw_signature(source: Source, raw_frames: int | None) -> RawSignature | None:
-    """The second signature, as for `convert`; None where it is not wanted.
+    """The second signature, as for `pipeline.convert`; None where it is not wanted.
 
     And None, with a note on stderr, where the checkpoint does not say how its recordings are
     prepared, unless it is asked for.

@@ -119,11 +119,12 @@ class Preprocessing(keras.layers.Layer):
         neck, base, left, right = ops.split(points, 4, axis=2)  # (S, 3, 1)
         origin = neck[:1]
         spans = ops.concatenate([neck - origin, neck - base, right - left], axis=2)
-        # From the first frame on, for the mean of small numbers is exact.
-        moved = spans - spans[:1]
-        present = _is_present(self.raw_frames, used)
-        total = ops.sum(ops.where(present, moved, ops.zeros_like(moved)), axis=0)
-        return origin[0], spans[0] + total / ops.cast(used, points.dtype)
+        present, count = _is_present(self.raw_frames, used), ops.cast(used, points.dtype)
+        zeros = ops.zeros_like(spans)
+        mean = ops.sum(ops.where(present, spans, zeros), axis=0, keepdims=True) / count
+        # And the mean of what that leaves: a sum of many numbers is rounded by its size.
+        rest = ops.sum(ops.where(present, spans - mean, zeros), axis=0) / count
+        return origin[0], mean[0] + rest
 
     def _in_boxes(self, points):
         """(T, 2, K) in the order of `select` -> that of the model; see `normalize_boxes`."""

@@ -144,11 +144,12 @@ class Preprocessing(nn.Module):
         neck, base, left, right = points.split(1, dim=2)  # (S, 3, 1)
         origin = neck[:1]
         spans = torch.cat([neck - origin, neck - base, right - left], dim=2)
-        # From the first frame on, for the mean of small numbers is exact.
-        moved = spans - spans[:1]
-        present = _is_present(self.raw_frames, used)
-        total = torch.where(present, moved, torch.zeros_like(moved)).sum(dim=0)
-        return origin[0], spans[0] + total / used.to(points.dtype)
+        present, count = _is_present(self.raw_frames, used), used.to(points.dtype)
+        zeros = torch.zeros_like(spans)
+        mean = torch.where(present, spans, zeros).sum(dim=0, keepdim=True) / count
+        # And the mean of what that leaves: a sum of many numbers is rounded by its size.
+        rest = torch.where(present, spans - mean, zeros).sum(dim=0) / count
+        return origin[0], mean[0] + rest
 
     def _in_boxes(self, points: Tensor) -> Tensor:
         """(T, 2, K) in the order of `select` -> that of the model; see `normalize_boxes`."""

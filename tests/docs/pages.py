@@ -112,7 +112,11 @@ SHORTENED: dict[str, tuple[tuple[str, str], ...]] = {
     ),
     "python -m benchmarks.conversion": ((r"$", " --routes litert --rounds 1"),),
     "python -m benchmarks.landmarks": ((r"$", " --rounds 1"),),
-    "python -m benchmarks.raw_signature": ((r"--random \d+", "--random 20 --rounds 5"),),
+    "python -m benchmarks.raw_signature": (
+        (r"--layouts all --random \d+", "--layouts kinect20 --routes litert --random 20"),
+        (r"--data isl_kinect30 .*$", "--data isl_kinect30"),
+        (r"int8.tflite$", r"\g<0> --rounds 5"),
+    ),
     "python -m benchmarks.startup": ((r"$", " --rounds 1"),),
     "python -m benchmarks.static_int8": ((r"$", ' --only "moving average"'),),
     "python -m benchmarks.kinds": ((r"$", " --rounds 2"),),
