@@ -94,6 +94,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
         "there are cores)",
     )
     add_raw_frames_argument(parser)
+    parser.add_argument(
+        "--card-notes",
+        metavar="FILE",
+        help="Markdown that becomes a part of MODEL_CARD.md: whose recordings, how strangers are "
+        "recognised; see docs/deployment.md",
+    )
     parser.add_argument("-v", "--verbose", action="store_true", help="show the converters' output")
     options = parser.parse_args(arguments)
 
@@ -118,6 +124,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         verbose=options.verbose,
         jobs=options.jobs,
         raw_frames=options.raw_frames,
+        card_notes=options.card_notes,
     )
     preprocessing = conversions[0].preprocessing
     print(
