@@ -26,8 +26,8 @@ from signbart.streaming.rule import StreamRule, spot
 from signbart.streaming.scoring import Spotting, score_stream, total
 from signbart.streaming.stringing import Stream, string_clips
 
-_WINDOWS = (1.0, 1.5, 2.0, 2.5)
-_STRIDES = (0.1, 0.2, 0.4)
+_WINDOWS = (1.5, 2.0, 2.5)
+_STRIDES = (0.2, 0.4)
 _SMOOTHING = (1, 3, 5)
 _THRESHOLDS = tuple(at / 20 for at in range(6, 20))  # 0.3 to 0.95
 

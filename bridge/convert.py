@@ -98,7 +98,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         "--card-notes",
         metavar="FILE",
         help="Markdown that becomes a part of MODEL_CARD.md: whose recordings, how strangers are "
-        "recognised; see docs/deployment.md",
+        "recognised; see exports/README.md",
     )
     parser.add_argument("-v", "--verbose", action="store_true", help="show the converters' output")
     options = parser.parse_args(arguments)

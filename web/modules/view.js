@@ -191,14 +191,13 @@ export function showModel({metadata, rule}, {accuracy, recognition}) {
     Signs: String(labels.length),
     Landmarks: `${preprocessing.layout}, ${preprocessing.joint_idx.length} used`,
     Frames: `at most ${raw.frames}, seen as ${preprocessing.max_frames}`,
-    Numbers: scheme,
+    Numbers: `${scheme}, route ${route}`,
     'A sign from': `${percent(rule.threshold)}${metadata.threshold === undefined ? ', as usual' : ''}`,
     ...(accuracy && {
       Accuracy:
         `${accuracy.percent.toFixed(1)}% of ${accuracy.clips} clips` +
         (accuracy.unseen ? '' : ' that it may have trained on'),
     }),
-    'Converted by': `route ${route}`,
     Checkpoint: sha256.slice(0, 12),
   };
   element('model-line').textContent =

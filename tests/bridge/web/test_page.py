@@ -161,7 +161,7 @@ def test_the_shipped_model_classifies_its_example_and_says_how_far_to_trust_it(a
     facts = page.inner_text("#facts")
     assert "of 720 clips that it may have trained on" in facts
     assert f"A sign from\n{100 * metadata['threshold']:.0f}%" in facts
-    assert "S03" not in facts and "say nothing of strangers" in page.inner_text("#recognition")
+    assert "S03" not in facts and "says nothing of strangers" in page.inner_text("#recognition")
     rule = page.evaluate(
         """async (url) => {
           const {Recogniser} = await import('./modules/recogniser.js');
