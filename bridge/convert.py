@@ -102,6 +102,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
         help="further signatures of each .tflite for clips of at most so many frames, separated by "
         "commas: a short clip costs a short run, and the weights are there once",
     )
+    parser.add_argument(
+        "--card-notes",
+        metavar="FILE",
+        help="Markdown that becomes a part of MODEL_CARD.md: whose recordings, how strangers are "
+        "recognised; see exports/README.md",
+    )
     parser.add_argument("-v", "--verbose", action="store_true", help="show the converters' output")
     options = parser.parse_args(arguments)
 
@@ -127,6 +133,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         jobs=options.jobs,
         raw_frames=options.raw_frames,
         lengths=options.lengths,
+        card_notes=options.card_notes,
     )
     preprocessing = conversions[0].preprocessing
     print(

@@ -10,6 +10,7 @@ from typing import Any
 from bridge.artifact.completeness import MANIFEST
 from bridge.artifact.metadata import versions
 from bridge.conversion.artifact_record import Artifact
+from bridge.conversion.card_notes import CardNotes
 from bridge.conversion.evidence import Evidence
 from bridge.conversion.golden import GOLDEN, golden_json
 from bridge.conversion.model_card import model_card
@@ -26,10 +27,11 @@ def write_records(
     evidence: Evidence,
     artifacts: Sequence[Artifact],
     seed: int,
+    notes: CardNotes | None = None,
 ) -> None:
     """Writes all of it into `folder`, where the artifacts are.
 
-    `seed` is of the comparison's inputs.
+    `seed` is of the comparison's inputs, `notes` are for the card.
     """
     limits = evidence.limits[FLOAT]
     comparison = {
@@ -65,6 +67,7 @@ def write_records(
         verdicts,
         products,
         quantization and quantization["calibration"],
+        notes,
     )
     text = json.dumps(manifest, indent=2, ensure_ascii=False) + "\n"
     (folder / MANIFEST).write_text(text, encoding="utf-8")

@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from bridge.artifact.metadata import carried_kind
+from bridge.conversion.card_notes import CardNotes
 from bridge.verification.report import parity_tables
 from bridge.verification.verdict import Verdict
 from signbart.console import markdown_table
@@ -16,6 +17,7 @@ def model_card(
     verdicts: Sequence[Verdict],
     products: Mapping[str, Mapping[str, int]],
     calibration: Mapping[str, Any] | None,
+    notes: CardNotes | None = None,
 ) -> str:
     """Markdown from what is known of a conversion.
 
@@ -24,7 +26,9 @@ def model_card(
         verdicts: Of all artifacts.
         products: Artifact -> number format -> multiply-accumulates of one run.
         calibration: Record of what quantizers were shown; None where nothing was.
+        notes: A person's part, if there is one.
     """
+    license = notes.license if notes else None
     preprocessing = metadata["preprocessing"]
     title = carried_kind(metadata).title
     threshold = metadata.get("threshold")
@@ -32,7 +36,7 @@ def model_card(
     return "\n".join(
         [
             "---",
-            "license: other  # the weights' owner decides",
+            f"license: {license}" if license else "license: other  # the weights' owner decides",
             "library_name: litert",
             "tags:",
             "- sign-language-recognition",
@@ -46,6 +50,7 @@ def model_card(
             f"An isolated-sign classifier ({title}). It scores one clip of keypoints against "
             f"{len(metadata['labels'])} classes.",
             "",
+            *([notes.text, ""] if notes else []),
             "## Input and output",
             "",
             f"Signature `{metadata['signature']}`; take tensors by name, not by position.",

@@ -19,6 +19,7 @@ from bridge.artifact.metadata import (
 )
 from bridge.artifact.runtimes import open_runtime
 from bridge.conversion.artifact_record import Artifact
+from bridge.conversion.card_notes import read_card_notes
 from bridge.conversion.evidence import Evidence, QuantizationOptions, gather_evidence, same_file
 from bridge.conversion.folder import Change, staging_folder
 from bridge.conversion.golden import GOLDEN
@@ -65,14 +66,14 @@ def convert(
     jobs: int = 1,
     raw_frames: int | None = None,
     lengths: Sequence[int] = (),
+    card_notes: str | Path | None = None,
 ) -> list[Artifact]:
     """Converts a checkpoint by each route and compares every artifact with PyTorch.
 
     A route that fails does not stop the others.
 
     Args:
-        checkpoint: .safetensors of `signbart_torch.train`, .keras or .weights.h5 of
-            `signbart_tf.train`, or a published .pth.
+        checkpoint: What `bridge.weights.source.read_source` reads.
         output: Folder that receives the artifacts, manifest, parity report, model card and log.
         routes: Names or aliases of `ROUTES`; ``all`` for every one.
         quantization: What else than float32 to make of each route's .tflite.
@@ -80,8 +81,7 @@ def convert(
         overrides: ``section.key=value`` texts on top of it.
         labels: label2id.json of a published .pth.
         temperature: Of the softmax over the logits; by default what the checkpoint says.
-        threshold: Probability from which on a stream's answer is a sign; by default none is
-            carried, and each program takes its own.
+        threshold: Probability from which on a stream's answer is a sign; by default none travels.
         data: Recordings to compare on.
         samples: Inputs per length; see `samples.make_samples`.
         seed: Of the comparison's inputs and of the choice of calibration clips.
@@ -90,6 +90,7 @@ def convert(
         raw_frames: Most frames of the signature that takes raw landmarks; 0: there is none. None:
             `RAW_FRAMES`, or the model's own number where that is higher; see `raw_landmarks`.
         lengths: Frames of further signatures, for shorter clips; see `artifact.lengths`.
+        card_notes: A person's part of the model card; see `card_notes.read_card_notes`.
 
     Raises:
         SignBartError: The input cannot be used. A failing route is no exception but a verdict.
@@ -97,6 +98,7 @@ def convert(
     chosen = select_routes(routes)
     quantization = quantization or QuantizationOptions()
     schemes = select_schemes(quantization.schemes)
+    notes = read_card_notes(card_notes) if card_notes is not None else None
     output = Path(output)
     with staging_folder(output) as folder:
         change = Change(output, folder)
@@ -123,7 +125,7 @@ def convert(
         artifacts = make_artifacts(runs, change, LOG, jobs)
         change.set_others_aside(source.sha256)
         change.remove(GOLDEN)  # where none can be made
-        write_records(change.made, source, evidence, artifacts, seed)
+        write_records(change.made, source, evidence, artifacts, seed, notes)
         change.commit(MANIFEST)
     return [change.settled(artifact) for artifact in artifacts]
 

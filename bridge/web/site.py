@@ -13,6 +13,7 @@ from bridge.errors import ArtifactError, BridgeError
 from bridge.web.packages import PAGE, packaged_files
 from signbart.files import file_sha256
 from signbart.models.io_spec import RAW_SIGNATURE
+from signbart.training.splits import UNSEEN
 from signbart.video.task_file import check_task
 
 SITE = "site.json"
@@ -122,17 +123,21 @@ def check_model(path: Path) -> dict[str, Any]:
 
 
 def _accuracy(model: Path) -> dict[str, Any] | None:
-    """How many clips the model got right, in percent, if the manifest beside it says so."""
+    """How many clips the model got right, in percent, if the manifest beside it says so.
+
+    `unseen` says whether the manifest calls them strangers to the model.
+    """
     try:
         manifest = json.loads((model.parent / MANIFEST).read_text(encoding="utf-8"))
         sha256 = file_sha256(model)
         (entry,) = (one for one in manifest["artifacts"] if one.get("sha256") == sha256)
         percent, clips = entry["parity"]["accuracy"], entry["parity"]["samples"]
+        unseen = UNSEEN in manifest["quantization"]["judged on"]
     except (OSError, ValueError, KeyError, TypeError, AttributeError):
         return None
     if not isinstance(percent, float) or not isinstance(clips, int):
         return None
-    return {"percent": percent, "clips": clips}
+    return {"percent": percent, "clips": clips, "unseen": unseen}
 
 
 def _recognition(model: Path) -> str | None:

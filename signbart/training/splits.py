@@ -99,6 +99,10 @@ def _stratified_share(clips: ClipSet, candidates: np.ndarray, config: TrainConfi
     return held_out
 
 
+# How `divide` calls clips that are strangers to the model.
+UNSEEN = "that were not trained on"
+
+
 def divide(
     clips: ClipSet,
     config: RunConfig,
@@ -131,8 +135,10 @@ def divide(
         split = split_clips(clips, config.train, test_signers)
         held_out = [*split.val, *split.test]
         if held_out:
-            return clips.select(split.train), clips.select(held_out), "that were not trained on"
+            return clips.select(split.train), clips.select(held_out), UNSEEN
     taken = set(balanced_choice(clips.labels, clips.signers, count, seed).tolist())
     held_out = [at for at in range(len(clips)) if at not in taken]
     how = "that calibration does not take; the model may have been trained on them"
+    if test_signers is not None and not count:
+        how = "that the model was trained on"
     return clips.select(sorted(taken)), clips.select(held_out), how

@@ -487,12 +487,16 @@ def test_a_temperature_of_ones_own_goes_in_and_one_that_divides_nothing_does_not
             main([*arguments, "--temperature", bad])
 
 
-def test_a_threshold_goes_in_and_one_that_nothing_reaches_does_not(
+def test_a_threshold_and_a_persons_notes_go_in_and_one_that_nothing_reaches_does_not(
     broken_routes, checkpoint, tmp_path
 ):
     arguments = ["--checkpoint", str(checkpoint), "--output", str(tmp_path), "--route", "failing"]
-    assert main([*arguments, "--threshold", "0.75"]) == 1
-    assert "from 0.75 on they are a sign" in (tmp_path / "MODEL_CARD.md").read_text()
+    notes = tmp_path / "notes.md"
+    notes.write_text("---\nlicense: cc0-1.0\n---\n\nOf a friend.\n", encoding="utf-8")
+    assert main([*arguments, "--threshold", "0.75", "--card-notes", str(notes)]) == 1
+    card = (tmp_path / "MODEL_CARD.md").read_text()
+    assert "from 0.75 on they are a sign" in card
+    assert card.startswith("---\nlicense: cc0-1.0\n") and "\n\nOf a friend.\n\n## Input" in card
     source = read_source(checkpoint)
     for given, described in ((source.carrying(None, 0.75), 0.75), (source, None)):
         about = route_run.describe(given, get_route("litert"), FLOAT)

@@ -167,7 +167,7 @@ def run_config(layout: str, normalization: str, **model):
 def metadata_of(config):
     return build_metadata(
         config, ("a", "b", "c"), io_spec(config), checkpoint_sha256="", route="litert",
-        scheme="fp32", raw=RawSignature(config, 256), lengths=(5,), packages=(),
+        scheme="fp32", threshold=0.6, raw=RawSignature(config, 256), lengths=(5,), packages=(),
     )  # fmt: skip
 
 

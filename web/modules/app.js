@@ -54,6 +54,7 @@ async function start() {
     example: Boolean(site.clips),
     takes: recogniser.skeleton === HOLISTIC,
     reason: session.noPictures,
+    signs: recogniser.labels.filter((label) => label !== recogniser.rule.idle),
   });
   bindButtons();
   view.showState('welcome');
@@ -79,7 +80,7 @@ async function keepForOffline() {
 
 async function playExample() {
   const bytes = await download(session.site.clips, 'The example');
-  const clips = readClips(new TextDecoder().decode(bytes), 'Example', session.recogniser);
+  const clips = readClips(new TextDecoder().decode(bytes), 'Synthetic example', session.recogniser);
   await session.runClips(clips, 'example');
 }
 
@@ -119,6 +120,8 @@ function failed(error) {
   closeVideo(video);
   clear(canvas);
   view.showSeen(undefined);
+  view.showAnswer('Nothing yet'); // what stands there is of something else
+  view.showWhole('');
   if (!(error instanceof Problem)) console.error(error);
   view.showProblem(asProblem(error));
 }

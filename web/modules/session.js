@@ -156,7 +156,8 @@ export class Session {
     }
     const [{label, probability}] = ranked;
     this.ended = frames;
-    view.showAnswer(label, ranked, true);
+    const {threshold, idle} = this.recogniser.rule;
+    view.showAnswer(label, ranked, probability >= threshold && label !== idle);
     const text = `${title}, as a whole: ${label}, ${view.percent(probability)}`;
     view.showWhole(text, {keep: this.recogniser.skeleton === HOLISTIC});
   }

@@ -3,6 +3,7 @@
 const element = (id) => document.getElementById(id);
 const TOP = 5;
 const SIGNS = 20; // that are listed
+const FEW = 12; // signs that are told at once
 export const NOBODY = 'Nobody is seen';
 export const PRIVACY =
   'Landmarks are kept, never pictures. Takes stay in this tab until you download them.';
@@ -111,7 +112,7 @@ export function showCount(text) {
 }
 
 /** What the page can do with this model, and why not all of it. */
-export function showPossible({pictures, example, takes, reason}) {
+export function showPossible({pictures, example, takes, reason, signs}) {
   for (const id of ['camera', 'open-video']) element(id).disabled = !pictures;
   for (const id of ['open-clip', 'example']) element(id).disabled = false;
   element('example').hidden = !example;
@@ -120,6 +121,8 @@ export function showPossible({pictures, example, takes, reason}) {
     element('welcome-title').textContent = 'Play a recording';
     element('welcome-text').textContent = reason;
     element('start').textContent = example ? 'Play the example' : 'Open a recorded clip';
+  } else if (signs.length <= FEW) {
+    element('welcome-signs').textContent = `It knows ${signs.join(', ')}.`;
   }
 }
 
@@ -188,10 +191,13 @@ export function showModel({metadata, rule}, {accuracy, recognition}) {
     Signs: String(labels.length),
     Landmarks: `${preprocessing.layout}, ${preprocessing.joint_idx.length} used`,
     Frames: `at most ${raw.frames}, seen as ${preprocessing.max_frames}`,
-    Numbers: scheme,
+    Numbers: `${scheme}, route ${route}`,
     'A sign from': `${percent(rule.threshold)}${metadata.threshold === undefined ? ', as usual' : ''}`,
-    ...(accuracy && {Accuracy: `${accuracy.percent.toFixed(1)}% of ${accuracy.clips} clips`}),
-    'Converted by': `route ${route}`,
+    ...(accuracy && {
+      Accuracy:
+        `${accuracy.percent.toFixed(1)}% of ${accuracy.clips} clips` +
+        (accuracy.unseen ? '' : ' that it may have trained on'),
+    }),
     Checkpoint: sha256.slice(0, 12),
   };
   element('model-line').textContent =
@@ -202,6 +208,7 @@ export function showModel({metadata, rule}, {accuracy, recognition}) {
   );
   element('recognition').hidden = !recognition;
   element('recognition').textContent = recognition ?? '';
+  element('all-signs').closest('details').open = labels.length <= FEW;
   element('all-signs').replaceChildren(
     ...labels.map((text) => make('li', {textContent: text, dir: 'auto'})),
   );

@@ -22,6 +22,7 @@ from tests.signbart.video import conftest as video
 task, wheel = video.task, video.wheel
 REPOSITORY = Path(__file__).resolve().parents[3]
 EXAMPLE = REPOSITORY / "exports" / "example" / "demo_litert_dynamic_int8.tflite"
+ASL10 = REPOSITORY / "exports" / "asl10" / "asl10_litert_dynamic_int8.tflite"
 # For root, who may not use Chromium's sandbox; a camera that plays a file, and asks nobody.
 ARGUMENTS = (["--no-sandbox"] if os.geteuid() == 0 else []) + ["--disable-dev-shm-usage"]
 

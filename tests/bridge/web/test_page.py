@@ -15,7 +15,7 @@ from bridge.artifact.opened import open_model
 from bridge.artifact.raw_signature import split_raw_signature
 from bridge.verification.limits import load_limits
 from bridge.web.packages import PAGE
-from bridge.web.site import make_site
+from bridge.web.site import choose_model, make_site
 from signbart.clips import main as clips_main
 from signbart.landmarks.layouts import LAYOUTS
 from signbart.preprocessing import frame_indices
@@ -23,7 +23,7 @@ from signbart.recordings.reading import read_clips
 from signbart.streaming.rule import StreamRule
 from signbart.streaming.vectors import stream_vector
 from signbart.synthetic.signs import make_clips
-from tests.bridge.web.conftest import EXAMPLE, REPOSITORY, served
+from tests.bridge.web.conftest import ASL10, EXAMPLE, REPOSITORY, served
 from tests.docs.pages import all_blocks
 
 pytestmark = pytest.mark.slow
@@ -134,6 +134,72 @@ def test_int8_logits_are_pythons_within_the_schemes_limits(shared_page):
     assert error <= limits.scaled_rmse
     agreement = 100 * np.mean(found.argmax(axis=1) == expected.argmax(axis=1))
     assert agreement >= limits.agreement
+
+
+# The shipped model of real signs
+
+
+@pytest.fixture(scope="module")
+def asl10_page(browser, packages):
+    """The page as ``make web`` shows it, without a task file."""
+    with (
+        served(make_site(choose_model(ASL10.parent), packages)) as url,
+        browser.new_context() as made,
+    ):
+        opened = made.new_page()
+        opened.goto(url)
+        opened.wait_for_selector(WELCOME)
+        yield opened
+
+
+def test_the_shipped_model_classifies_its_example_and_says_how_far_to_trust_it(asl10_page):
+    page, metadata = asl10_page, read_metadata(ASL10)
+    page.click("#start")  # without a task file the one button plays the example
+    page.locator("#whole", has_text="Example 2").wait_for()
+    clips = json.loads((ASL10.parent / "golden.json").read_text(encoding="utf-8"))["clips"]
+    assert whole(page)[0] == clips[1]["raw_answers"][ASL10.name]["label"]
+    facts = page.inner_text("#facts")
+    assert "of 720 clips that it may have trained on" in facts
+    assert f"A sign from\n{100 * metadata['threshold']:.0f}%" in facts
+    assert "S03" not in facts and "says nothing of strangers" in page.inner_text("#recognition")
+    rule = page.evaluate(
+        """async (url) => {
+          const {Recogniser} = await import('./modules/recogniser.js');
+          const bytes = new Uint8Array(await (await fetch(url)).arrayBuffer());
+          return (await Recogniser.open(bytes)).rule.threshold;
+        }""",
+        page.evaluate(MODEL_URL),
+    )
+    assert rule == open_model(ASL10).threshold == metadata["threshold"]
+
+
+def test_the_shipped_model_reads_real_clips_as_python_does(asl10_page, asl10_pose_hands):
+    clips = read_clips(asl10_pose_hands)
+    chosen = np.random.default_rng(0).choice(len(clips), 12, replace=False)
+    taken = [clips.clips[at] for at in chosen]
+    found = logits_in_browser(asl10_page, asl10_page.evaluate(MODEL_URL), taken)
+    expected = logits_in_python(ASL10, taken)
+    error = np.sqrt(np.mean((found - expected) ** 2) / np.mean(expected**2))
+    assert error <= load_limits(read_metadata(ASL10)["scheme"]).scaled_rmse
+    said = [read_metadata(ASL10)["labels"][at] for at in found.argmax(axis=1)]
+    assert (
+        np.mean(
+            [
+                label == clips.class_names[clip.label]
+                for label, clip in zip(said, taken, strict=True)
+            ]
+        )
+        >= 0.9
+    )
+
+
+@pytest.mark.parametrize("threshold", ["0.5", 0, 1.5, None])
+def test_a_threshold_that_nothing_reaches_is_refused(shared_page, threshold):
+    rule = shared_page.evaluate(
+        "async (t) => (await import('./modules/spotting.js')).ruleOf({threshold: t}) ?? null",
+        threshold,
+    )
+    assert rule is None
 
 
 MODEL_URL = "async () => (await (await fetch('site.json')).json()).model"

@@ -221,7 +221,9 @@ def test_of_a_folder_it_takes_what_browsers_run_best(tmp_path):
 
 
 def test_accuracy_is_that_of_the_very_file(brought, tmp_path):
-    assert make_site(EXAMPLE, brought).description["accuracy"] == {"percent": 100.0, "clips": 100}
+    assert make_site(EXAMPLE, brought).description["accuracy"] == {
+        "percent": 100.0, "clips": 100, "unseen": True,
+    }  # fmt: skip
     for name in (EXAMPLE.name, "manifest.json"):
         shutil.copy(EXAMPLE.parent / name, tmp_path)
     with open(tmp_path / EXAMPLE.name, "ab") as file:
