@@ -9,11 +9,10 @@ from __future__ import annotations
 
 import numpy as np
 
-from signbart.augmentations.frames import bend_time, lose_hands, warp_frames
-from signbart.augmentations.points import draw_matrices, flip, lean, rotations, transform
+from signbart.augmentations.frames import bend_time, warp_frames
+from signbart.augmentations.points import draw_matrices, flip, rotations, transform
 from signbart.configuration.schema import RunConfig
-from signbart.landmarks.layouts import hand_groups
-from signbart.preprocessing import joint_flip, joint_groups
+from signbart.preprocessing import joint_flip
 from signbart.resampling import between
 
 # Clips whose points are moved together: as many as stay in cache between one step and the next.
@@ -52,8 +51,9 @@ def augment(
     )
     # Of a generator of its own, because how much is drawn depends on the settings.
     noise_rng = rng.spawn(1)[0]
-    # One for each setting that came later; the next one's goes last.
-    crops, curves, *matrix_rngs, leans, offsets, hands = noise_rng.spawn(9)
+    # One for each setting that came later; the next one's goes last. The one that is not used was a
+    # setting's that has gone: without it, runs from before would not be repeated.
+    crops, curves, *matrix_rngs, _, offsets = noise_rng.spawn(8)
     cuts = crops.uniform(0.0, settings.crop, (batch, 2)) * chosen[:, None]
     bends = curves.uniform(-settings.time_curve, settings.time_curve, batch) * chosen
     if config.data.resample == "linear":
@@ -75,8 +75,6 @@ def augment(
     noise_shape = (points.shape[1], batch, *points.shape[2:])
     noise = noise_rng.normal(size=noise_shape)
     bodies = draw_matrices(settings, batch, points.shape[-1], matrix_rngs)
-    slopes = leans.uniform(-settings.perspective, settings.perspective, (batch, 2))
-
     shift = None
     if settings.joint_offset:
         shift = settings.joint_offset * offsets.normal(size=(batch, 1, *points.shape[2:]))
@@ -91,8 +89,6 @@ def augment(
         targets = centres if holes else (bodies[rows] @ centres[..., None])[..., 0]
         leaning = rotations(angles[rows], (0, 1), points.shape[-1])
         changed = transform(some, leaning @ bodies[rows], centres, targets)
-        if settings.perspective:
-            changed = lean(changed, slopes[rows] / 2, targets, some_detected)
         if shift is not None:
             changed += shift[rows]
         changed += settings.noise * noise[:, rows].swapaxes(0, 1)
@@ -101,11 +97,6 @@ def augment(
         # The flip carries each landmark, missing or not, to its partner's place.
         some_detected[back] = some_detected[back][:, :, exchange]
         points[rows], detected[rows] = changed, some_detected
-    if settings.drop_hand:
-        members = [joint_groups(config).get(name) for name in hand_groups(layout)]
-        members = [joints for joints in members if joints]
-        lost = lose_hands(new_lengths, points.shape[1:3], members, settings.drop_hand, hands)
-        detected &= ~(lost & chosen[:, None, None])
     points[~detected] = 0.0
     return points, new_lengths
 

@@ -1,11 +1,6 @@
-"""Which moments of a clip are shown, and for how long a hand is not.
-
-Legend: B batch, T frames, K keypoints.
-"""
+"""Which moments of a clip are shown. Legend: B batch, T frames."""
 
 from __future__ import annotations
-
-from collections.abc import Sequence
 
 import numpy as np
 
@@ -75,34 +70,3 @@ def bend_time(
     last = (lengths - 1)[:, None]
     first = cuts[:, :1] * last
     return np.clip(first + time * ((1.0 - cuts[:, 1:]) * last - first), 0, last)
-
-
-def lose_hands(
-    lengths: np.ndarray,
-    shape: tuple[int, int],
-    hands: Sequence[Sequence[int]],
-    share: float,
-    rng: np.random.Generator,
-) -> np.ndarray:
-    """One hand of each clip, missing for some frames in one piece.
-
-    Args:
-        lengths: (B,) frames of each clip.
-        shape: (T, K).
-        hands: The positions of each hand among the K landmarks.
-        share: Up to this share of the frames.
-        rng: Source of randomness.
-
-    Returns:
-        (B, T, K) bool: what is missing.
-    """
-    frames, keypoints = shape
-    which = rng.integers(len(hands), size=len(lengths))
-    counts = np.rint(rng.uniform(0.0, share, len(lengths)) * lengths)
-    first = np.floor(rng.random(len(lengths)) * (lengths - counts + 1))
-    steps = np.arange(frames)
-    gone = (steps >= first[:, None]) & (steps < (first + counts)[:, None])
-    members = np.zeros((len(hands), keypoints), bool)
-    for row, hand in zip(members, hands, strict=True):
-        row[list(hand)] = True
-    return gone[:, :, None] & members[which][:, None, :]

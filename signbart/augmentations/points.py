@@ -78,29 +78,6 @@ def transform(
     return np.stack(moved, axis=-1) + targets[:, None, None, :]
 
 
-def lean(
-    points: np.ndarray, slopes: np.ndarray, centres: np.ndarray, detected: np.ndarray
-) -> np.ndarray:
-    """Shows x and y of each clip in perspective, as on a plane that leans away from the camera.
-
-    Args:
-        points: (B, T, K, D).
-        slopes: (B, 2), below 1/2: by how much the distance from the camera grows to the right and
-            down, per size of the clip, which is its largest distance from the centre along an axis.
-        centres: (B, D), which stay where they are.
-        detected: (B, T, K) bool; the others have no say in the size.
-    """
-    moved = points.copy()
-    flat = points[..., :2] - centres[:, None, None, :2]
-    far = np.where(detected[..., None], np.abs(flat), 0.0).max(axis=(1, 2, 3), initial=0.0)
-    size = np.maximum(far, 1e-6)[:, None, None]
-    across, down = (slopes[:, axis, None, None] * flat[..., axis] for axis in (0, 1))
-    # Those that were not detected may lie anywhere, and behind the camera too.
-    distance = np.maximum(1.0 + (across + down) / size, 0.5)
-    moved[..., :2] = centres[:, None, None, :2] + flat / distance[..., None]
-    return moved
-
-
 def flip(points: np.ndarray, exchange: np.ndarray, centres: np.ndarray) -> np.ndarray:
     """Mirrors each clip about the vertical through its centre and exchanges left and right.
 

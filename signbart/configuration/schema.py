@@ -100,12 +100,8 @@ class AugmentConfig:
         pitch_degrees: Likewise about the horizontal from left to right.
         scale: Each axis is scaled by a factor of its own, uniform in [1 - this, 1 + this].
         shear: x moves by y times a number uniform in ± this.
-        perspective: The plane of x and y leans, so that its ends are up to this share nearer or
-            farther away.
         joint_offset: Standard deviation of an offset that each landmark keeps through a clip, as if
             another body signed; in the unit of the plane.
-        drop_hand: One hand is missing for up to this share of a clip's frames, in one piece; for
-            layouts of images.
     """
 
     probability: float = field(default=0.4, metadata=SHARE)
@@ -121,9 +117,7 @@ class AugmentConfig:
     pitch_degrees: float = field(default=0.0, metadata=unless_default(in_range(0.0, 180.0)))
     scale: float = field(default=0.0, metadata=unless_default(PROBABILITY))
     shear: float = field(default=0.0, metadata=unless_default(PROBABILITY))
-    perspective: float = field(default=0.0, metadata=unless_default(in_range(0.0, 0.5)))
     joint_offset: float = field(default=0.0, metadata=unless_default(NOT_NEGATIVE))
-    drop_hand: float = field(default=0.0, metadata=unless_default(PROBABILITY))
 
 
 @dataclass(frozen=True)

@@ -213,11 +213,6 @@ def get_layout(name: str) -> Layout:
         raise ConfigError(f"unknown landmark layout '{name}'; known: {known}") from None
 
 
-def hand_groups(layout: Layout) -> tuple[str, ...]:
-    """The names of the groups that are hands."""
-    return tuple(name for name in layout.groups if "hand" in name.lower())
-
-
 def smallest_image_layout(highest_index: int) -> Layout | None:
     """The image layout with the fewest landmarks that still contains `highest_index`, or None.
 

@@ -80,6 +80,7 @@ SHORTENED: dict[str, tuple[tuple[str, str], ...]] = {
     "python -m signbart_tf.loso": ((r"$", " --signers P01 P02 --set train.epochs=1"),),
     "python -m signbart_torch.qat": ((r"$", " --epochs 1"),),
     "python -m signbart_torch.distill": ((r"$", " --set train.epochs=1"),),
+    "python -m signbart_torch.prune": ((r"$", " --set train.epochs=1"),),
     "torchrun": ((r"$", " --set train.epochs=1"),),
     "python -m signbart_tf.qat": ((r"$", " --epochs 1"),),
     "python -m signbart_tf.train": ((r"$", " --set train.epochs=1"),),
@@ -120,6 +121,7 @@ SHORTENED: dict[str, tuple[tuple[str, str], ...]] = {
     "python -m benchmarks.startup": ((r"$", " --rounds 1"),),
     "python -m benchmarks.static_int8": ((r"$", ' --only "moving average"'),),
     "python -m benchmarks.kinds": ((r"$", " --rounds 2"),),
+    "python -m benchmarks.frontier": ((r"$", " --rounds 2"),),
     "python -m benchmarks.other_models": ((r"$", " --routes keras --rounds 2"),),
     "python -m benchmarks.fine_tuning": (
         (r"--signers .* --output", "--signers S01 --output"),

@@ -362,8 +362,8 @@ def test_keys_that_came_later_are_written_only_where_they_are_used():
     later = {
         "data": {"resample": "linear"},
         "augment": {
-            "crop": 0.1, "time_curve": 0.1, "scale": 0.1, "shear": 0.1, "perspective": 0.1,
-            "joint_offset": 0.1, "drop_hand": 0.1,
+            "crop": 0.1, "time_curve": 0.1, "scale": 0.1, "shear": 0.1,
+            "joint_offset": 0.1,
         },
         "train": {"mixup": 0.2, "cutmix": 0.5, "ema": 0.9, "warmup_share": 0.3},
     }  # fmt: skip
@@ -387,7 +387,6 @@ def test_keys_that_came_later_are_written_only_where_they_are_used():
     [
         ("kp65", "augment.yaw_degrees=5", "augment.yaw_degrees turns landmarks through their"),
         ("kp65", "augment.pitch_degrees=5", "'kp65' is in image coordinates and has none"),
-        ("kinect20", "augment.drop_hand=0.1", "augment.drop_hand loses the landmarks of a group"),
         ("kp65", "augment.time_curve=0.4", "augment.time_curve is 0.4; it must be in [0, 0.3]"),
         ("kp65", "data.resample=cubic", "it must be one of: nearest, linear"),
         ("kp65", "train.ema=1", "train.ema is 1.0; it must be in [0, 1)"),
@@ -397,8 +396,3 @@ def test_changes_that_a_layout_has_nothing_for_are_refused(tmp_path, layout, ove
     scheme = "body_centred" if layout == "kinect20" else "bbox"
     path = write(tmp_path, f"data: {{layout: {layout}, normalization: {scheme}}}\n")
     assert expected in refusal(path, override)
-
-
-def test_a_hand_must_be_among_the_chosen_joints(tmp_path):
-    path = write(tmp_path, "model: {joint_idx: [0, 11, 12]}\ndata: {layout: kp65}\n")
-    assert "have no such group" in refusal(path, "augment.drop_hand=0.1")
