@@ -15,7 +15,7 @@ try:
 except ImportError:  # Windows has no such locks
     fcntl = None
 
-_BESIDE = ".writing-"
+LEFT_OVERS = ".writing-"  # how the names begin of files that are not whole yet
 
 
 @contextmanager
@@ -28,7 +28,7 @@ def atomic_write(path: Path) -> Iterator[Path]:
     Raises:
         SignBartError: The file cannot be written; says why.
     """
-    beside = path.with_name(f"{_BESIDE}{os.getpid()}-{path.name}")
+    beside = path.with_name(f"{LEFT_OVERS}{os.getpid()}-{path.name}")
     try:
         yield beside
         with open(beside, "r+b") as file:  # some systems sync only what may be written
@@ -98,7 +98,7 @@ def folder_lock(folder: Path) -> Iterator[None]:
 
 def remove_left_overs(folder: Path) -> None:
     """Removes what `atomic_write` left in a folder when its process was killed."""
-    for left_over in folder.glob(f"{_BESIDE}*"):
+    for left_over in folder.glob(f"{LEFT_OVERS}*"):
         left_over.unlink(missing_ok=True)
 
 
