@@ -18,6 +18,7 @@ from pathlib import Path
 from bridge.quantization.schemes import select_schemes
 from bridge.routes import select_routes
 from signbart.console import program_name, run_command
+from signbart.engines.options import engine_of
 from signbart.files import make_folder
 from signbart.training.folds import (
     ALL,
@@ -75,7 +76,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     from signbart.training.options import print_skipped
     from signbart.training.requirements import require_trainable
 
-    if options.jobs < 1 or options.qat_epochs < 1:
+    engine = engine_of(options)
+    if (options.jobs is not None and options.jobs < 1) or options.qat_epochs < 1:
         raise ConfigError("--jobs and --qat-epochs must be at least 1")
     if options.full_data and options.signers:
         raise ConfigError("--full-data trains on every signer; drop --signers")
@@ -110,7 +112,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
             qat_epochs=options.qat_epochs if options.qat else 0,
             device=options.device,
             # Whatever cores parallel folds leave.
-            conversions=max(1, (os.cpu_count() or 1) // options.jobs),
+            conversions=options.cpus_per_task
+            or max(1, (os.cpu_count() or 1) // (options.jobs or 1)),
         )
         for name in signers
     ]
@@ -118,7 +121,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
         fold.check_calibration()
     print_skipped(clips.skipped)
     make_folder(output)
-    for _ in run_folds(folds, options.jobs, framework):
+    for _ in run_folds(
+        folds, options.jobs, framework, engine=engine, output=output, signers=signers
+    ):
         pass
     # Alone, behind all else: nothing that runs beside it disturbs the clock.
     for name in signers:

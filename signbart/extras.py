@@ -30,6 +30,7 @@ PACKAGES: dict[str, tuple[str, str]] = {
     "mediapipe": ("MediaPipe", "video"),
     "cv2": ("OpenCV", "video"),
     "ai_edge_quantizer": ("LiteRT's quantizer (ai-edge-quantizer)", "quantize"),
+    "ray": ("Ray", "cluster"),
     "rich": ("Rich", "report"),
     "sklearn": ("scikit-learn", "report"),
     "scipy": ("SciPy", "report"),

@@ -121,6 +121,11 @@ def own_temporaries() -> Iterator[None]:
                 os.environ["TMPDIR"] = before[1]
 
 
+def is_unfinished(path: Path, folder: Path) -> bool:
+    """Whether a file below `folder` is one that somebody is still writing, or left half written."""
+    return any(part.startswith(UNFINISHED) for part in path.relative_to(folder).parts)
+
+
 def remove_left_overs(folder: Path) -> None:
     """Removes what killed processes left in a folder; what is a living one's stays.
 

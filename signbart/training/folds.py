@@ -16,7 +16,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from signbart.console import print_table
-from signbart.engines import run_tasks
+from signbart.engines import Engine, run_tasks
+from signbart.engines.options import add_engine_arguments, engine_of
 from signbart.errors import ClipError, ConfigError
 from signbart.files import make_folder, write_text
 from signbart.recordings.options import SignerNames
@@ -45,9 +46,10 @@ def add_fold_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--jobs",
         type=int,
-        default=1,
-        help="folds at a time, one thread each if more than one (default: %(default)s)",
+        help="folds at a time, one thread each if more than one (default: 1; of ray as many as "
+        "there is room for)",
     )
+    add_engine_arguments(parser, "folds")
 
 
 def train_folds(
@@ -74,7 +76,8 @@ def train_folds(
     from signbart.recordings.options import read_data
     from signbart.training.requirements import require_trainable
 
-    if options.jobs < 1:
+    engine = engine_of(options)
+    if options.jobs is not None and options.jobs < 1:
         raise ConfigError(f"--jobs {options.jobs}: it must be at least 1")
     config = load_config(options.config, options.overrides)
     require_trainable(config, framework)
@@ -97,13 +100,21 @@ def train_folds(
         )
         for signer in signers
     ]
-    for results in run_folds(folds, options.jobs, framework):
+    for results in run_folds(
+        folds, options.jobs, framework, engine=engine, output=output, signers=signers
+    ):
         print(f"{results['test_signers'][0]}: {results['test']['accuracy']:.2f} %", flush=True)
     _summarise(output)
 
 
 def run_folds(
-    folds: Sequence[Callable[[], dict[str, Any]]], jobs: int, framework: Framework
+    folds: Sequence[Callable[[], dict[str, Any]]],
+    jobs: int | None,
+    framework: Framework,
+    *,
+    engine: Engine | None = None,
+    output: Path | None = None,
+    signers: Sequence[str] = (),
 ) -> Iterator[dict[str, Any]]:
     """Yields each fold's results as it ends.
 
@@ -111,6 +122,9 @@ def run_folds(
         folds: Picklable callables.
         jobs: How many run at a time; if more than one, each in a process of one thread.
         framework: Trains.
+        engine: Runs them; see `run_tasks`.
+        output: Holds their folders.
+        signers: Their names.
 
     Raises:
         SignBartError: A fold's process was killed.
@@ -118,9 +132,12 @@ def run_folds(
     ended = run_tasks(
         folds,
         jobs,
+        engine=engine,
         apart=framework.keeps_memory,
-        threads=1 if jobs > 1 else None,
+        threads=1 if jobs and jobs > 1 else None,
         name="fold",
+        names=signers,
+        folder=output,
         # Folds go on from their checkpoints.
         remedy="go on with --resume, and fewer --jobs",
     )

@@ -139,8 +139,8 @@ def no_processes(monkeypatch):
     trained.
     """
 
-    def run(tasks, jobs, threads):
-        for index, task in enumerate(tasks):
+    def run(batch):
+        for index, task in enumerate(batch.tasks):
             yield index, pickle.loads(pickle.dumps(pickle.loads(pickle.dumps(task))()))
 
     engine = dataclasses.replace(ENGINES["processes"], run=run)

@@ -93,7 +93,7 @@ def test_threads_are_set_where_they_are_given(threads, monkeypatch):
 
 def test_without_a_result_for_it_a_killed_task_ends_the_others(tmp_path):
     tasks = [os.abort, partial(number, 1, 600)]
-    with pytest.raises(SignBartError, match=r"process of a fold was killed.*; do this instead"):
+    with pytest.raises(SignBartError, match=r"process of fold 1 was killed.*; do this instead"):
         list(run_tasks(tasks, 2, name="fold", remedy="do this instead"))
     assert not children()
 
@@ -154,9 +154,10 @@ def test_processes_of_others_are_left_alone():
 
 
 def test_a_further_engine_is_a_row(monkeypatch):
-    def backwards(tasks, jobs, threads):
-        for index in reversed(range(len(tasks))):
-            yield index, CRASHED if index == 1 and len(tasks) > 1 else tasks[index]()
+    def backwards(batch):
+        for index in reversed(range(len(batch.tasks))):
+            alone = len(batch.tasks) == 1
+            yield index, CRASHED if index == 1 and not alone else batch.tasks[index]()
 
     engine = Engine("backwards", "from the last to the first", backwards)
     monkeypatch.setitem(ENGINES, engine.name, engine)

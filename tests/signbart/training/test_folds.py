@@ -32,7 +32,7 @@ def test_several_at_a_time_need_no_asking():
 
 
 def test_a_fold_that_is_killed_says_what_to_do():
-    with pytest.raises(SignBartError, match=r"process of a fold was killed.*go on with --resume"):
+    with pytest.raises(SignBartError, match=r"process of fold 1 was killed.*go on with --resume"):
         list(run_folds([os.abort], 2, TORCH))
 
 

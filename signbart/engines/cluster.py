@@ -1,0 +1,291 @@
+"""Tasks on the machines of a Ray cluster, or on a Ray of this machine alone.
+
+Ray starts processes, notices which have died and carries bytes. What is tried again, and where
+files go, is said here.
+"""
+
+from __future__ import annotations
+
+import logging
+import math
+import os
+import secrets
+import socket
+import tempfile
+import time
+from collections import Counter, deque
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager, suppress
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+from signbart.engines.engine import CRASHED, Batch
+from signbart.engines.travel import (
+    Errand,
+    Outcome,
+    bring_home,
+    pack,
+    perform,
+    shared_arguments,
+    unpack,
+    written,
+)
+from signbart.errors import SignBartError
+from signbart.files import make_folder, temporary_folder
+
+_TRIES = 4  # of a task whose process or machine dies
+_PATIENCE = 60.0  # seconds without a machine that could take a task
+_CONNECT = 10.0  # seconds for a cluster's address to answer
+_LOOK = 0.5  # seconds between looks at what tasks have sent
+_COUNT = 5.0  # seconds between looks at which machines there are
+_TOKEN = Path("~/.ray/auth_token")  # where Ray keeps the secret of a cluster
+
+
+@dataclass(frozen=True)
+class Cluster:
+    """Which cluster, and what a task takes of it.
+
+    Attributes:
+        address: HOST:PORT of its head, or ``auto`` for the one that this machine belongs to; None
+            starts a Ray on this machine, and ends it.
+        cpus: Cores a task, of which frameworks use as many threads.
+        gpus: GPUs a task, or shares of one.
+    """
+
+    address: str | None = None
+    cpus: int = 1
+    gpus: float = 0.0
+
+
+def run_on_ray(batch: Batch, cluster: Cluster | None = None) -> Iterator[tuple[int, Any]]:
+    """Runs tasks wherever the cluster has room; see `engine.Engine`.
+
+    A task whose process or machine dies is begun again, `_TRIES` times in all.
+
+    Raises:
+        SignBartError: The cluster cannot be reached, or no machine of it can take a task.
+    """
+    cluster = cluster or Cluster()
+    with ExitStack() as stack:
+        mark = stack.enter_context(_mark(batch.folder)) if batch.folder else ""
+        ray = stack.enter_context(_connected(cluster, batch.jobs))
+        run = _Run(ray, batch, cluster, mark)
+        stack.callback(run.end)
+        yield from run.outcomes()
+
+
+@contextmanager
+def _mark(folder: Path) -> Iterator[str]:
+    """Name of a folder in `folder`, by which machines know that they see it."""
+    make_folder(folder)
+    with temporary_folder(folder) as place:
+        yield str(place.relative_to(folder))
+
+
+@contextmanager
+def _connected(cluster: Cluster, jobs: int | None) -> Iterator[ModuleType]:
+    """Ray, connected to the cluster, until the block ends."""
+    # Before Ray is imported. Nothing is to leave this machine.
+    os.environ["RAY_USAGE_STATS_ENABLED"] = "0"
+    with ExitStack() as stack:
+        if cluster.address is None:
+            os.environ.setdefault("RAY_AUTH_MODE", "token")
+            os.environ.setdefault("RAY_AUTH_TOKEN", secrets.token_hex(32))
+            # Short: Ray's sockets lie in it, and their paths may have 107 bytes.
+            short = "/tmp" if Path("/tmp").is_dir() else None
+            folder = tempfile.TemporaryDirectory(
+                prefix="ray-", dir=short, ignore_cleanup_errors=True
+            )
+            options = {
+                "address": "local",
+                "num_cpus": jobs and jobs * cluster.cpus,
+                "include_dashboard": False,
+                "_temp_dir": stack.enter_context(folder),
+            }
+        else:
+            _require_listening(cluster.address)
+            tokens = os.environ.keys() & {"RAY_AUTH_TOKEN", "RAY_AUTH_TOKEN_PATH"}
+            if tokens or _TOKEN.expanduser().is_file():
+                os.environ.setdefault("RAY_AUTH_MODE", "token")
+            options = {"address": cluster.address}
+        import ray
+
+        try:
+            ray.init(log_to_driver=False, logging_level=logging.CRITICAL, **options)
+        except (ConnectionError, RuntimeError, ValueError, ray.exceptions.RayError) as error:
+            where = cluster.address or "on this machine"
+            raise SignBartError(
+                f"Ray {where}: cannot be used: {_last_line(error)}; "
+                "docs/scaling.md says how to start a cluster"
+            ) from None
+        stack.callback(ray.shutdown)
+        yield ray
+
+
+def _require_listening(address: str) -> None:
+    """Raises SignBartError unless somebody answers there; Ray itself would try for minutes."""
+    if address == "auto":
+        return
+    host, _, port = address.rpartition(":")
+    if not host or not port.isdecimal():
+        raise SignBartError(f"--address {address}: expected HOST:PORT of a Ray head, or auto")
+    try:
+        socket.create_connection((host, int(port)), _CONNECT).close()
+    except (OSError, OverflowError) as error:
+        raise SignBartError(
+            f"--address {address}: no Ray head answers there: {error}; start one with "
+            f"'ray start --head --port {port}', or see whether a firewall is between"
+        ) from None
+
+
+def _last_line(error: BaseException) -> str:
+    lines = str(error).strip().splitlines()
+    return lines[-1] if lines else type(error).__name__
+
+
+class _Run:
+    """Tasks on a cluster that is connected to."""
+
+    def __init__(self, ray: ModuleType, batch: Batch, cluster: Cluster, mark: str):
+        from ray.util.queue import Queue
+        from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
+
+        self.ray, self.batch, self.cluster, self.mark = ray, batch, cluster, mark
+        self.running: dict[Any, int] = {}
+        self.tries: Counter[int] = Counter()
+        self.counted, self.room_seen = -math.inf, time.monotonic()
+        here = ray.get_runtime_context().get_node_id()
+        self.folder = batch.folder and Path(os.path.abspath(batch.folder))
+        self.news = Queue(
+            actor_options={
+                "num_cpus": 0,
+                # It must not die with another machine.
+                "scheduling_strategy": NodeAffinitySchedulingStrategy(here, soft=False),
+            }
+        )
+        shared = shared_arguments(batch.tasks)
+        self.places = {id(value): at for at, value in enumerate(shared)}
+        try:
+            self.shared = [ray.put(value) for value in shared]
+        except ray.exceptions.ObjectStoreFullError as error:
+            raise SignBartError(
+                f"Ray's object store cannot hold what the tasks share: {_last_line(error)}; start "
+                "Ray with more --object-store-memory"
+            ) from None
+        # A process a task: what a framework keeps ends with it.
+        self.remote = ray.remote(
+            num_cpus=cluster.cpus, num_gpus=cluster.gpus, max_calls=1, max_retries=0
+        )(_perform)
+
+    def outcomes(self) -> Iterator[tuple[int, Any]]:
+        ray, batch = self.ray, self.batch
+        died = (
+            ray.exceptions.WorkerCrashedError,
+            ray.exceptions.NodeDiedError,
+            ray.exceptions.OutOfMemoryError,
+            ray.exceptions.ObjectLostError,
+        )
+        waiting = deque(range(len(batch.tasks)))
+        while waiting or self.running:
+            self._require_room()
+            while waiting and len(self.running) < (batch.jobs or len(batch.tasks)):
+                index = waiting.popleft()
+                self.running[self._send(index)] = index
+            ended, _ = ray.wait([*self.running], num_returns=1, timeout=_LOOK)
+            self._hear()
+            for task in ended:
+                try:
+                    outcome: Outcome = ray.get(task)
+                except died as error:
+                    index = self.running.pop(task)
+                    name, tries = batch.names[index], self.tries[index]
+                    print(f"{name}: {_why(error)}; try {tries} of {_TRIES}", flush=True)
+                    if tries < _TRIES:
+                        waiting.append(index)
+                    else:
+                        yield index, CRASHED
+                    continue
+                except ray.exceptions.RayError as error:
+                    name = batch.names[self.running.pop(task)]
+                    raise SignBartError(
+                        f"{name}: Ray could not run it: {_last_line(error)}"
+                    ) from None
+                self._hear()
+                index = self.running.pop(task)
+                if self.folder:
+                    bring_home(self.folder, outcome.files)
+                result = unpack(outcome.result, batch.folder)
+                if outcome.raised:
+                    raise result
+                yield index, result
+
+    def _send(self, index: int) -> Any:
+        """Submits a task; the reference to its outcome."""
+        batch, folder = self.batch, self.batch.folder
+        task, paths = pack(batch.tasks[index], folder, self.places)
+        self.tries[index] += 1
+        errand = Errand(
+            name=batch.names[index],
+            task=task,
+            folder=str(self.folder) if self.folder else None,
+            mark=self.mark,
+            travels=batch.travels,
+            files=written(folder, sorted(paths)) if folder and batch.travels else {},
+            directory=os.getcwd(),
+            threads=max(1, math.ceil(self.cluster.cpus)),
+        )
+        return self.remote.remote(errand, self.news, (index, self.tries[index]), *self.shared)
+
+    def _hear(self) -> None:
+        """Prints and writes what tasks have sent; not that of an earlier try."""
+        for (index, attempt), kind, content in self.news.get_nowait_batch(self.news.qsize()):
+            if attempt != self.tries[index] or index not in self.running.values():
+                continue
+            if kind == "line":
+                print(content, flush=True)
+            elif kind == "files":
+                bring_home(self.folder, content)
+
+    def _require_room(self) -> None:
+        """Raises SignBartError where for long no machine could take a task."""
+        if time.monotonic() - self.counted < _COUNT:
+            return
+        self.counted = time.monotonic()
+        needed = {"CPU": self.cluster.cpus, "GPU": self.cluster.gpus}
+        machines = [node["Resources"] for node in self.ray.nodes() if node["Alive"]]
+        if any(all(has.get(k, 0) >= n for k, n in needed.items()) for has in machines):
+            self.room_seen = time.monotonic()
+        elif self.counted - self.room_seen > _PATIENCE or not self.tries:
+            raise SignBartError(
+                f"no machine of the Ray cluster has {self.cluster.cpus} cores and "
+                f"{self.cluster.gpus:g} GPUs for a task; pass other --cpus-per-task and "
+                "--gpus-per-task, or add one"
+            )
+
+    def end(self) -> None:
+        """Ends what still runs."""
+        for task in self.running:
+            with suppress(self.ray.exceptions.RayError):
+                self.ray.cancel(task, force=True)
+
+
+def _why(error: BaseException) -> str:
+    """Of a task that died, in words."""
+    kind = type(error).__name__
+    return {
+        "NodeDiedError": "its machine is gone",
+        "OutOfMemoryError": "its process was killed, because memory ran out",
+        "WorkerCrashedError": "its process was killed",
+    }.get(kind, f"what it made is lost ({kind})")
+
+
+def _perform(errand: Errand, news: Any, sender: tuple[int, int], *shared: Any) -> Outcome:
+    """What Ray runs, in a process of another machine."""
+
+    def send(kind: str, content: Any) -> None:
+        news.put((sender, kind, content))
+
+    return perform(errand, partial(send), shared)
