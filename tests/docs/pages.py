@@ -17,7 +17,7 @@ PAGES = (
     "README.md", "docs/installation.md", "docs/data.md", "docs/training.md", "docs/migration.md",
     "docs/deployment.md", "docs/web.md", "docs/streaming.md",
     "docs/quantization.md", "docs/performance.md", "docs/other_models.md",
-    "docs/recognition.md",
+    "docs/recognition.md", "docs/security.md",
     "docs/troubleshooting.md",
 )  # fmt: skip
 LANGUAGES = {"", "text", "yaml", "python", "kotlin", "swift", "javascript"}
@@ -125,6 +125,7 @@ NOT_RUN = {
     "make test": "it is the test suite",
     "make test-fast": "a part of the test suite",
     "make docs-check": "it is what runs this",
+    "make campaign": "it takes what the test suite takes twenty times",
     "make web": "it serves until it is interrupted",
     "make wheel-check": "it installs environments of gigabytes",
     "pip wheel": "make wheel-check runs it",
