@@ -5,8 +5,9 @@ from collections import Counter
 
 import pytest
 
-# What the conversion's tests share is shared here, too.
+# What the tests of conversions and of videos share is shared here, too.
 from tests.bridge.conftest import checkpoint, converted, recordings  # noqa: F401
+from tests.signbart.video.conftest import portrait, task, wheel  # noqa: F401
 
 # Kills in all; `make campaign` asks for 500.
 CAMPAIGN = int(os.environ.get("SIGNBART_CAMPAIGN", "0"))

@@ -5,11 +5,13 @@ which, a seed draws. Then its folders must be true, the same command must end wi
 what it leaves must be what an undisturbed run leaves, and nothing else.
 """
 
+import dataclasses
 import hashlib
 import json
 import os
 import random
 import shutil
+import time
 import zlib
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -28,6 +30,7 @@ from signbart.recordings.packed import write_packed
 from signbart.recordings.reading import read_clips
 from tests.robustness.conftest import CAMPAIGN
 from tests.robustness.killing import Command
+from tests.signbart.video.conftest import write_video
 
 REPOSITORY = Path(__file__).resolve().parents[2]
 EXAMPLE = REPOSITORY / "exports" / "example" / "demo_litert_dynamic_int8.tflite"
@@ -44,6 +47,7 @@ class Case:
         place: Where it works.
         check: Fails where what is there is not true.
         differs: Endings of files that no two runs write alike.
+        workers: Whether it has processes of its own, which end when they miss it.
     """
 
     command: Command
@@ -51,6 +55,7 @@ class Case:
     place: Path
     check: Callable[[Path], None]
     differs: tuple[str, ...] = ()
+    workers: bool = False
 
     def renew(self) -> None:
         shutil.rmtree(self.place, ignore_errors=True)
@@ -205,15 +210,53 @@ def web(tmp_path: Path, **_) -> Case:
     return Case(command, before, place, check)
 
 
-# How many of 20, and so of a campaign's 500, each gets.
+def loso(tmp_path: Path, tiny_clips, with_train, **_) -> Case:
+    """Two folds, side by side."""
+    case = train(tmp_path, tiny_clips, with_train)
+    arguments = list(case.command.arguments[:-3])
+    command = Command(
+        "signbart_torch.loso",
+        (*arguments, "--signers", "dan", "cleo", "--jobs", "2", "--resume"),
+    )
+
+    def check(folder: Path) -> None:
+        from signbart_torch.training.checkpoint import load_checkpoint
+
+        for path in folder.glob("run/*/*.safetensors"):
+            assert load_checkpoint(path).tensors
+
+    return dataclasses.replace(case, command=command, check=check, workers=True)
+
+
+def landmarks(tmp_path: Path, task, portrait, **_) -> Case:
+    """Of three videos, by a process that may be left behind."""
+    before, place = tmp_path / "before", tmp_path / "place"
+    for name in ("a", "b", "c"):
+        write_video(before / "videos" / name / "x.mp4", portrait[:3])
+
+    def check(folder: Path) -> None:
+        for path in folder.glob("out/[!.]*/*.npy"):
+            assert np.load(path).shape == (3, 543, 2)
+
+    arguments = (f"{place}/videos", "--task", str(task), "--output", f"{place}/out")
+    command = Command("signbart.video.__main__", arguments)
+    return Case(command, before, place, check, ("out.log",), workers=True)
+
+
+# How many of 20, and so of a campaign's 500, each gets; workers take long to start.
 CASES = {pack: 4, unpack: 2, train: 4, convert: 4, quantize: 3, evaluate: 2, web: 1}
+if CAMPAIGN:
+    CASES |= {loso: 1, landmarks: 1}
 TIMES = max(1, CAMPAIGN // 20)
 
 
 @pytest.fixture
 def made(request, tmp_path) -> Iterator[Case]:
     """The case, with what its undisturbed run leaves."""
-    needed = ("tiny_clips", "with_train", "converted", "checkpoint", "recordings")
+    needed = (
+        *("tiny_clips", "with_train", "converted", "checkpoint", "recordings"),
+        *("task", "portrait"),
+    )
     taken = request.param.__code__.co_varnames[: request.param.__code__.co_argcount]
     yield request.param(
         tmp_path, **{name: request.getfixturevalue(name) for name in needed if name in taken}
@@ -237,6 +280,7 @@ def test_a_killed_command(made, request, tmp_path, tried):
         else:
             moment = {"at": draw.randrange(steps)}
         made.command.killed(tmp_path, **moment)
+        time.sleep(2 * made.workers)
         made.check(made.place)
         again = made.command
         if name == "unpack" and (made.place / "tree").exists():
