@@ -9,7 +9,7 @@ import pytest
 from tests.bridge.conftest import checkpoint, converted, recordings  # noqa: F401
 from tests.signbart.video.conftest import portrait, task, wheel  # noqa: F401
 
-# Kills in all; `make campaign` asks for 500.
+# Kills in all, but of what takes long; `make campaign` asks for 500.
 CAMPAIGN = int(os.environ.get("SIGNBART_CAMPAIGN", "0"))
 TRIED: Counter[str] = Counter()
 
