@@ -6,12 +6,13 @@ BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 CHECKPOINT := runs/demo/best.safetensors
 
-.PHONY: help demo test test-fast docs-check wheel-check lint format bench results web clean
+.PHONY: help demo test test-fast campaign docs-check wheel-check lint format bench results web clean
 
 help:
 	@echo "make demo       train on synthetic signs, convert, compare: runs/demo, exports/demo"
 	@echo "make test       lint and the whole test suite"
 	@echo "make test-fast  lint and the tests that neither train nor convert"
+	@echo "make campaign   kills commands at 550 moments, and fills the disk under them: a long while"
 	@echo "make docs-check  runs every command of the README and docs/ on small recordings"
 	@echo "make wheel-check  installs the wheel into empty environments and uses it; minutes, gigabytes"
 	@echo "make lint       ruff check and format check;  make format applies them"
@@ -52,6 +53,11 @@ test: lint
 
 test-fast: lint
 	$(BIN)/python -m pytest -m "not slow" $(PARALLEL)
+
+# What the suite tries 20 times, 500 times, and what takes longer 50 times; other moments with SIGNBART_CAMPAIGN_SEED.
+KILLS ?= 500
+campaign: $(STAMP)
+	SIGNBART_CAMPAIGN=$(KILLS) $(BIN)/python -m pytest tests/robustness
 
 # By default pytest leaves out what is marked docs.
 docs-check: $(STAMP)

@@ -25,7 +25,7 @@ except ImportError:  # Windows has no such locks
 
 # Everything that is not finished stands in folders whose names begin so: readers pass over them.
 UNFINISHED = ".signbart-unfinished"
-_OURS = re.compile(r"[0-9a-f]{8}-\w{8}")  # what `tempfile.mkdtemp` makes of a machine
+_OURS = re.compile(r"[0-9a-f]{4}-\w{8}")  # what `tempfile.mkdtemp` makes of a machine
 _FORGOTTEN = 24 * 60 * 60  # seconds
 
 
@@ -136,7 +136,10 @@ def remove_left_overs(folder: Path) -> None:
 
 def _place_in(parent: Path | None) -> Path:
     user = f"-{os.getuid()}" if hasattr(os, "getuid") else ""
-    return (parent or Path(tempfile.gettempdir())) / f"{UNFINISHED}{user}"
+    if parent is None:
+        # Short: libraries make sockets there, whose paths may have 107 characters.
+        return Path(tempfile.gettempdir()) / f".signbart{user}"
+    return parent / f"{UNFINISHED}{user}"
 
 
 def _locked_folder(place: Path, *, private: bool) -> tuple[Path, int | None]:
@@ -160,9 +163,10 @@ def _locked_folder(place: Path, *, private: bool) -> tuple[Path, int | None]:
 
 
 def _remove_left_overs(place: Path) -> None:
-    if place.is_symlink() or not place.is_dir():
-        return
-    for folder in place.iterdir():
+    folders: list[Path] = []
+    with suppress(OSError):  # there is none, or it is another's
+        folders = [] if place.is_symlink() else [*place.iterdir()]
+    for folder in folders:
         if not _OURS.fullmatch(folder.name) or folder.is_symlink():
             continue
         with suppress(OSError):  # another process is at it, or lives
@@ -171,8 +175,9 @@ def _remove_left_overs(place: Path) -> None:
             if here or _idle_seconds(folder) > _FORGOTTEN:
                 shutil.rmtree(folder, ignore_errors=True)
             _unlock(lock)
-    with suppress(OSError):
-        place.rmdir()
+    if folders:
+        with suppress(OSError):  # something stays
+            place.rmdir()
 
 
 def _idle_seconds(folder: Path) -> float:
@@ -181,12 +186,12 @@ def _idle_seconds(folder: Path) -> float:
 
 @functools.cache
 def _machine() -> str:
-    """Eight digits for this machine, until it is started anew; containers on it share them."""
+    """Four digits for this machine, until it is started anew; containers on it share them."""
     try:
         name = Path("/proc/sys/kernel/random/boot_id").read_text(encoding="ascii")
     except OSError:
         name = platform.node()
-    return hashlib.sha256(name.encode()).hexdigest()[:8]
+    return hashlib.sha256(name.encode()).hexdigest()[:4]
 
 
 @contextmanager

@@ -39,7 +39,7 @@ def write_site(site: Site, folder: Path) -> int:
                 os.replace(folder, old)
             try:
                 os.replace(made, folder)
-            except OSError:
+            except BaseException:  # Ctrl-C, too
                 if old.exists():
                     os.replace(old, folder)
                 raise

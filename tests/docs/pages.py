@@ -18,7 +18,7 @@ PAGES = (
     "docs/evaluation.md", "docs/verification.md", "docs/deployment.md", "docs/web.md",
     "docs/streaming.md",
     "docs/quantization.md", "docs/performance.md", "docs/other_models.md",
-    "docs/recognition.md",
+    "docs/recognition.md", "docs/security.md",
     "docs/troubleshooting.md", "docs/architecture.md",
 )  # fmt: skip
 LANGUAGES = {"", "text", "yaml", "python", "kotlin", "swift", "javascript"}
@@ -135,6 +135,7 @@ NOT_RUN = {
     "make test": "it is the test suite",
     "make test-fast": "a part of the test suite",
     "make docs-check": "it is what runs this",
+    "make campaign": "it takes what the test suite takes twenty times",
     "make web": "it serves until it is interrupted",
     "python -m benchmarks.lengths": "tests/bridge/artifact/test_lengths.py runs it, on such a file",
     "make wheel-check": "it installs environments of gigabytes",

@@ -11,7 +11,6 @@ import pytest
 
 from signbart.console import DEFECT, run_command
 from signbart.errors import SignBartError
-from signbart.files import UNFINISHED
 
 
 def ended(main, capsys) -> tuple[int, str]:
@@ -71,7 +70,7 @@ def test_temporaries_of_a_command_are_its_own_and_go_with_it(temporary, monkeypa
 
     with pytest.raises(SystemExit):
         run_command(work)
-    assert all(UNFINISHED in path for path in made) and Path(made[0]).parent == Path(made[1])
+    assert ".signbart" in made[1] and Path(made[0]).parent == Path(made[1])
     assert [*temporary.iterdir()] == [] and os.environ["TMPDIR"] == tempfile.tempdir
 
 

@@ -110,9 +110,25 @@ def test_what_belongs_to_a_living_process_stays(tmp_path):
     assert [path.name for path in tmp_path.iterdir()] == ["note.txt"]
 
 
+def test_processes_that_write_to_one_folder_take_nothing_from_each_other(tmp_path, left_over):
+    left = left_over(tmp_path, "clip.npy")
+    program = (
+        "from signbart.files import *; import sys\n"
+        "for number in range(60): write_text(Path(sys.argv[1]) / sys.argv[2], str(number))"
+    )
+    writers = [
+        subprocess.Popen([sys.executable, "-c", program, tmp_path, f"{name}.txt"])
+        for name in "abcd"
+    ]
+    assert [writer.wait(60) for writer in writers] == [0, 0, 0, 0] and not left.exists()
+    assert {p.name: p.read_text() for p in tmp_path.iterdir()} == dict.fromkeys(
+        ("a.txt", "b.txt", "c.txt", "d.txt"), "59"
+    )
+
+
 def test_what_another_machine_left_goes_after_a_day(tmp_path, left_over):
     here = left_over(tmp_path, "clip.npy").parent
-    other = here.rename(here.with_name("00000000" + here.name[8:]))
+    other = here.rename(here.with_name("0000" + here.name[4:]))
     remove_left_overs(tmp_path)
     assert other.is_dir()  # its lock may not reach here
     for path in (other / "clip.npy", other):
@@ -138,7 +154,7 @@ def test_nothing_is_removed_through_a_link_or_under_another_name(tmp_path, left_
     place.unlink()
     (tmp_path / place.name).mkdir()
     (tmp_path / place.name / "letters").mkdir()
-    (tmp_path / place.name / "00000000-abcdefgh").symlink_to(mine)
+    (tmp_path / place.name / "0000-abcdefgh").symlink_to(mine)
     write_text(tmp_path / "note.txt", "written")
     assert len([*kept.rglob("clip.npy")]) == 1 and (tmp_path / place.name / "letters").is_dir()
 
