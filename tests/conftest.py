@@ -2,6 +2,7 @@
 
 import dataclasses
 import fcntl
+import gc
 import os
 import shutil
 import signal
@@ -45,6 +46,27 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
         return BEGUN_FIRST.index(file) if file in BEGUN_FIRST else len(BEGUN_FIRST)
 
     items.sort(key=place)
+
+
+def pytest_collection_finish(session: pytest.Session) -> None:
+    """Keeps the garbage collector off what lives as long as the process, and makes it rarer.
+
+    Frameworks and collected tests are millions of objects. Exporters and tracing make many more in
+    a short time, and a tenth of their seconds would go into looking for cycles among them.
+    """
+    gc.collect()
+    gc.freeze()
+    gc.set_threshold(50_000, 20, 20)
+
+
+@pytest.fixture(scope="module")
+def eager_keras() -> Iterator[None]:
+    """TensorFlow runs functions step by step: of few steps, tracing is what takes the time."""
+    import tensorflow as tf
+
+    tf.config.run_functions_eagerly(True)
+    yield
+    tf.config.run_functions_eagerly(False)
 
 
 def _data_set(name: str) -> Path:
