@@ -9,7 +9,7 @@ import signal
 import threading
 import traceback
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
 
 import numpy as np
@@ -59,14 +59,21 @@ def pytest_collection_finish(session: pytest.Session) -> None:
     gc.set_threshold(50_000, 20, 20)
 
 
-@pytest.fixture(scope="module")
-def eager_keras() -> Iterator[None]:
-    """TensorFlow runs functions step by step: of few steps, tracing is what takes the time."""
+@contextmanager
+def _eagerly() -> Iterator[None]:
     import tensorflow as tf
 
     tf.config.run_functions_eagerly(True)
-    yield
-    tf.config.run_functions_eagerly(False)
+    try:
+        yield
+    finally:
+        tf.config.run_functions_eagerly(False)
+
+
+@pytest.fixture(scope="session")
+def eager_keras() -> Callable[[], AbstractContextManager[None]]:
+    """`with eager_keras():` TensorFlow traces no function: of few steps that takes the time."""
+    return _eagerly
 
 
 def _data_set(name: str) -> Path:

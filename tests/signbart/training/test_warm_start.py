@@ -189,8 +189,15 @@ def train(framework):
     return train_model
 
 
+@pytest.fixture(scope="module")
+def eagerly(eager_keras):
+    """These runs have a handful of steps."""
+    with eager_keras():
+        yield
+
+
 @pytest.fixture(scope="module", params=["torch", "keras"])
-def trained(request, tmp_path_factory, eager_keras):
+def trained(request, tmp_path_factory, eagerly):
     """A run of three classes: which framework, and its checkpoint."""
     folder = tmp_path_factory.mktemp(request.param)
     train(request.param)(recordings(("bye", "hello", "thanks")), run(), folder)
