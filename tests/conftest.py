@@ -2,6 +2,7 @@
 
 import dataclasses
 import fcntl
+import gc
 import os
 import shutil
 import signal
@@ -10,7 +11,7 @@ import sys
 import threading
 import traceback
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
 
 import numpy as np
@@ -48,6 +49,34 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
         return BEGUN_FIRST.index(file) if file in BEGUN_FIRST else len(BEGUN_FIRST)
 
     items.sort(key=place)
+
+
+def pytest_collection_finish(session: pytest.Session) -> None:
+    """Keeps the garbage collector off what lives as long as the process, and makes it rarer.
+
+    Frameworks and collected tests are millions of objects. Exporters and tracing make many more in
+    a short time, and a tenth of their seconds would go into looking for cycles among them.
+    """
+    gc.collect()
+    gc.freeze()
+    gc.set_threshold(50_000, 20, 20)
+
+
+@contextmanager
+def _eagerly() -> Iterator[None]:
+    import tensorflow as tf
+
+    tf.config.run_functions_eagerly(True)
+    try:
+        yield
+    finally:
+        tf.config.run_functions_eagerly(False)
+
+
+@pytest.fixture(scope="session")
+def eager_keras() -> Callable[[], AbstractContextManager[None]]:
+    """`with eager_keras():` TensorFlow traces no function: of few steps that takes the time."""
+    return _eagerly
 
 
 def _data_set(name: str) -> Path:

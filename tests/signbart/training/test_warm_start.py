@@ -2,6 +2,7 @@
 
 import dataclasses
 import json
+import shutil
 
 import numpy as np
 import pytest
@@ -188,8 +189,15 @@ def train(framework):
     return train_model
 
 
+@pytest.fixture(scope="module")
+def eagerly(eager_keras):
+    """These runs have a handful of steps."""
+    with eager_keras():
+        yield
+
+
 @pytest.fixture(scope="module", params=["torch", "keras"])
-def trained(request, tmp_path_factory):
+def trained(request, tmp_path_factory, eagerly):
     """A run of three classes: which framework, and its checkpoint."""
     folder = tmp_path_factory.mktemp(request.param)
     train(request.param)(recordings(("bye", "hello", "thanks")), run(), folder)
@@ -220,6 +228,33 @@ def test_a_run_starts_from_either_framework_and_says_so(trained, other, tmp_path
     assert json.dumps(start)
 
 
+@pytest.fixture(scope="module")
+def fine_tuned(trained, tmp_path_factory):
+    """A run that starts from it: its folder, and a copy as a kill behind the first epoch leaves it.
+
+    Without decay, so that what moves weights are gradients alone.
+    """
+    framework, checkpoint = trained
+    folder = tmp_path_factory.mktemp("fine_tuned") / "run"
+    stopped = folder.with_name("stopped")
+
+    def copy(row):
+        if row["epoch"] == 1:
+            shutil.copytree(folder, stopped)
+
+    train(framework)(
+        recordings(("thanks", "rain")), slowed(1.0), folder, init=Init(checkpoint), report=copy
+    )
+    return folder, stopped
+
+
+def slowed(scale: float):
+    config = run(num_labels=None)
+    return dataclasses.replace(
+        config, train=dataclasses.replace(config.train, body_lr_scale=scale, weight_decay=0.0)
+    )
+
+
 @pytest.mark.slow
 def test_frozen_parts_keep_their_weights_and_others_do_not(trained, tmp_path):
     framework, checkpoint = trained
@@ -238,16 +273,14 @@ def test_frozen_parts_keep_their_weights_and_others_do_not(trained, tmp_path):
 
 
 @pytest.mark.slow
-def test_the_body_may_learn_more_slowly(trained, tmp_path):
+def test_the_body_may_learn_more_slowly(trained, fine_tuned, tmp_path):
     framework, checkpoint = trained
+    folders = {0.0: tmp_path / "0", 0.1: tmp_path / "0.1", 1.0: fine_tuned[0]}
     distances = {}
-    for scale in (0.0, 0.1, 1.0):
-        config = run(num_labels=None)
-        config = dataclasses.replace(
-            config, train=dataclasses.replace(config.train, body_lr_scale=scale, weight_decay=0.0)
-        )
-        folder = tmp_path / str(scale)
-        train(framework)(recordings(("thanks", "rain")), config, folder, init=Init(checkpoint))
+    for scale, folder in folders.items():
+        if scale != 1:
+            clips = recordings(("thanks", "rain"))
+            train(framework)(clips, slowed(scale), folder, init=Init(checkpoint))
         new = read_stored(folder / FRAMEWORKS[framework].last)
         old = read_stored(checkpoint)
         name = "encoder.layers.0.fc1.weight"
@@ -256,25 +289,19 @@ def test_the_body_may_learn_more_slowly(trained, tmp_path):
 
 
 @pytest.mark.slow
-def test_an_interrupted_fine_tuning_goes_on_and_another_start_is_refused(trained, tmp_path):
+def test_an_interrupted_fine_tuning_goes_on_and_another_start_is_refused(
+    trained, fine_tuned, tmp_path
+):
     framework, checkpoint = trained
-    clips, config = recordings(("thanks", "rain")), run(num_labels=None)
-    train(framework)(clips, config, tmp_path / "whole", init=Init(checkpoint))
-
-    def stop(row):
-        if row["epoch"] == 1:
-            raise KeyboardInterrupt
-
-    with pytest.raises(KeyboardInterrupt):
-        train(framework)(clips, config, tmp_path / "part", init=Init(checkpoint), report=stop)
+    whole, stopped = fine_tuned
+    clips, config, part = recordings(("thanks", "rain")), slowed(1.0), tmp_path / "part"
+    shutil.copytree(stopped, part)
     with pytest.raises(ConfigError, match="part"):
-        train(framework)(clips, config, tmp_path / "part", resume=True)
-    train(framework)(clips, config, tmp_path / "part", init=Init(checkpoint), resume=True)
-    whole, part = (
-        read_stored(tmp_path / name / FRAMEWORKS[framework].last) for name in ("whole", "part")
-    )
-    for name, tensor in whole.tensors.items():
-        np.testing.assert_array_equal(part.tensors[name], tensor)
+        train(framework)(clips, config, part, resume=True)
+    train(framework)(clips, config, part, init=Init(checkpoint), resume=True)
+    ended, resumed = (read_stored(run / FRAMEWORKS[framework].last) for run in (whole, part))
+    for name, tensor in ended.tensors.items():
+        np.testing.assert_array_equal(resumed.tensors[name], tensor)
 
 
 def test_a_slow_body_without_trained_weights_is_warned_of(

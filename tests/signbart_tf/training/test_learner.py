@@ -134,13 +134,16 @@ def assert_same_run(one: Path, other: Path) -> None:
     assert history(one) == history(other)
 
 
-def test_a_mapped_set_trains_to_the_same_bits(fit, tiny_config, tiny_clips, tmp_path, monkeypatch):
+def test_a_mapped_set_trains_to_the_same_bits(
+    fit, tiny_config, tiny_clips, tmp_path, monkeypatch, eager_keras
+):
     config = changed(tiny_config, epochs=2)
-    wanted, loaded = fit("in memory", config)
     write_packed(tiny_clips, tmp_path / "mapped.npz", mapped=True)
-    # As of a set that is too large to be kept prepared.
-    monkeypatch.setattr(batches, "_KEPT", 0)
-    results, mapped = fit("on disk", config, clips=read_clips(tmp_path / "mapped.npz"))
+    with eager_keras():
+        wanted, loaded = fit("in memory", config)
+        # As of a set that is too large to be kept prepared.
+        monkeypatch.setattr(batches, "_KEPT", 0)
+        results, mapped = fit("on disk", config, clips=read_clips(tmp_path / "mapped.npz"))
     assert results == wanted
     assert_same_run(loaded, mapped)
 
