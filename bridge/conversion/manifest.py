@@ -18,6 +18,10 @@ from bridge.quantization.schemes import FLOAT
 from bridge.routes import get_route
 from bridge.verification.report import write_reports
 from bridge.weights.source import Source
+from signbart.files import file_sha256
+
+# Of the papers those that nobody writes in by hand, as in a model card.
+_HASHED = (GOLDEN, "parity.json", "parity.md")
 
 
 def write_records(
@@ -53,6 +57,7 @@ def write_records(
         **({"raw": describe_raw(evidence.raw)} if evidence.raw else {}),
         **({"quantization": quantization} if quantization else {}),
         "artifacts": [_entry(artifact, output) for artifact in artifacts],
+        "files": {},
     }
     products = {
         artifact.parity.artifact: artifact.multiply_accumulates
@@ -66,13 +71,16 @@ def write_records(
         products,
         quantization and quantization["calibration"],
     )
-    text = json.dumps(manifest, indent=2, ensure_ascii=False) + "\n"
-    (folder / "manifest.json").write_text(text, encoding="utf-8")
     (folder / "MODEL_CARD.md").write_text(card, encoding="utf-8")
     golden = golden_json(source, artifacts, evidence, seed)
     if golden is not None:
         (folder / GOLDEN).write_text(golden, encoding="utf-8")
     write_reports(verdicts, comparison, folder, limits.atol)
+    manifest["files"] = {
+        name: file_sha256(folder / name) for name in _HASHED if (folder / name).is_file()
+    }
+    text = json.dumps(manifest, indent=2, ensure_ascii=False) + "\n"
+    (folder / "manifest.json").write_text(text, encoding="utf-8")
     for file in folder.iterdir():
         os.replace(file, output / file.name)
 

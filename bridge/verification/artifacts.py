@@ -26,6 +26,7 @@ from bridge.verification.samples import (
 )
 from bridge.verification.verdict import FAILED, Verdict
 from bridge.weights.source import Source
+from signbart.checksums import ChecksumError, require_checksum
 from signbart.models.io_spec import LANDMARKS, RAW_SIGNATURE
 from signbart.recordings.data_source import DataSource, read_recordings
 
@@ -58,6 +59,7 @@ def compare_artifacts(
     test_signers: Sequence[str] | None = None,
     atol: float | None = None,
     rtol: float | None = None,
+    checksum: bool = True,
 ) -> Comparison:
     """Judges artifacts as their conversion did, and finds the first layer that differs.
 
@@ -71,6 +73,7 @@ def compare_artifacts(
         test_signers: Signers of `data` that were not trained on; None: as the checkpoint says.
         atol: Instead of the limit of float32; quantized files are then compared by value, too.
         rtol: See `atol`.
+        checksum: Let no artifact pass that is not what its checksum was made of.
 
     Raises:
         SignBartError: Inputs cannot be read or do not fit. An artifact that cannot be run is no
@@ -91,6 +94,11 @@ def compare_artifacts(
     judged_on: dict[tuple[int, int], JudgedClips] = {}
     found: list[tuple[Verdict, Sequence[Sample], Path]] = []
     for path in paths:
+        try:
+            require_checksum(path, checksum)
+        except ChecksumError as error:
+            found.append((Verdict(path.name, FAILED, str(error)), made, path))
+            continue
         metadata = _carried(path)
         scheme = str(metadata.get("scheme", FLOAT))
         seconds, only_raw = [], metadata.get("signature") == RAW_SIGNATURE
