@@ -34,7 +34,7 @@ ORDER = {
         "routes quantization",
         "verification",
         "conversion evaluation web",
-        "folds",
+        "folds integrity",
         "book",
         "options",
     ],

@@ -72,8 +72,8 @@ def golden_json(
         "labels": list(source.class_names),
         **({"raw_frames": raw.frames} if raw else {}),
         "clips": [
-            _clip(landmarks, config, answering, source.class_names)
-            | _raw_answers(landmarks, raw, raw_answering, source.class_names)
+            answers(landmarks, config, answering, source.class_names)
+            | raw_answers(landmarks, raw, raw_answering, source.class_names)
             for landmarks in _landmarks(layout, config.data.max_frames, seed)
         ],
     }
@@ -106,19 +106,20 @@ def _landmarks(layout: Layout, max_frames: int, seed: int) -> list[np.ndarray]:
     return made
 
 
-def _clip(
+def answers(
     landmarks: np.ndarray,
     config: RunConfig,
     answering: Mapping[str, Runtime],
     class_names: Sequence[str],
 ) -> dict[str, Any]:
+    """A clip's entry: what preprocessing makes of (T, N, D), and what each runtime says of that."""
     points = preprocess(landmarks, config)
     keypoints, mask = pad([points], config.data.max_frames)
     keypoints = as_model_input(keypoints, config)
-    answers = {}
+    said = {}
     for name, runtime in answering.items():
         (logits,) = predict(runtime, keypoints, mask)
-        answers[name] = {
+        said[name] = {
             "label": class_names[int(logits.argmax())],
             "logits": _numbers(logits),
         }
@@ -126,11 +127,11 @@ def _clip(
         "landmarks": _numbers(landmarks),
         "frames": len(points),
         "keypoints": _numbers(keypoints[0, : len(points)]),
-        "answers": answers,
+        "answers": said,
     }
 
 
-def _raw_answers(
+def raw_answers(
     landmarks: np.ndarray,
     raw: RawSignature | None,
     answering: Mapping[str, Runtime],
@@ -139,17 +140,17 @@ def _raw_answers(
     """What the signature of raw landmarks says of a clip that is not too long for it."""
     if raw is None or len(landmarks) > raw.frames:
         return {}
-    answers = {}
+    said = {}
     for name, runtime in answering.items():
         outputs = runtime(raw_input(raw.spec, landmarks))
         (logits,) = outputs[class_output(outputs)]
-        answers[name] = {
+        said[name] = {
             "label": class_names[int(logits.argmax())],
             "logits": _numbers(logits),
             "probabilities": _numbers(outputs[PROBABILITIES][0]),
             "num_frames_used": int(outputs[FRAMES_USED][0]),
         }
-    return {"num_frames": len(landmarks), "raw_answers": answers}
+    return {"num_frames": len(landmarks), "raw_answers": said}
 
 
 def _numbers(array: np.ndarray) -> list:

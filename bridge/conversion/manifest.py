@@ -20,6 +20,7 @@ from bridge.verification.report import write_reports
 from bridge.weights.source import Source
 from signbart.files import file_sha256
 
+MANIFEST = "manifest.json"
 # Of the papers those that nobody writes in by hand, as in a model card.
 _HASHED = (GOLDEN, "parity.json", "parity.md")
 
@@ -80,7 +81,7 @@ def write_records(
         name: file_sha256(folder / name) for name in _HASHED if (folder / name).is_file()
     }
     text = json.dumps(manifest, indent=2, ensure_ascii=False) + "\n"
-    (folder / "manifest.json").write_text(text, encoding="utf-8")
+    (folder / MANIFEST).write_text(text, encoding="utf-8")
     for file in folder.iterdir():
         os.replace(file, output / file.name)
 
