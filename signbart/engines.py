@@ -7,8 +7,8 @@ from __future__ import annotations
 
 import multiprocessing
 import os
-import signal
 import threading
+import time
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import closing
@@ -16,9 +16,11 @@ from dataclasses import dataclass
 from typing import Any
 
 from signbart.errors import SignBartError
+from signbart.process import start_resource_tracker, start_worker_process
 
 # What an engine gives instead of the result of a task whose process was killed.
 CRASHED = object()
+_PATIENCE = 10.0  # seconds in which workers that are ended tidy up
 
 
 @dataclass(frozen=True)
@@ -103,6 +105,7 @@ def _run_in_processes(
     from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
     from concurrent.futures.process import BrokenProcessPool
 
+    start_resource_tracker()
     context = multiprocessing.get_context("spawn")  # a framework's threads do not survive a fork
     waiting = deque(enumerate(tasks))
     running: dict[Future, tuple[int, ProcessPoolExecutor]] = {}
@@ -124,7 +127,7 @@ def _run_in_processes(
                 pool.shutdown()
                 try:
                     outcome = future.result()
-                except BrokenProcessPool:
+                except (BrokenProcessPool, SystemExit):  # the latter of SIGTERM
                     outcome = CRASHED
                 yield index, outcome
     finally:
@@ -133,6 +136,11 @@ def _run_in_processes(
             pool.shutdown(wait=False, cancel_futures=True)
         for worker in workers & {*multiprocessing.active_children()}:
             worker.terminate()
+        patience = time.monotonic() + _PATIENCE
+        for worker in workers & {*multiprocessing.active_children()}:
+            worker.join(max(0.0, patience - time.monotonic()))
+            if worker.is_alive():
+                worker.kill()
             # Where the pool's own thread reaps it first, join returns before that is written down.
             while worker.is_alive():
                 worker.join()
@@ -153,8 +161,7 @@ def _start_worker(threads: int | None) -> None:
         # cores, and so would those of the processes that a task starts, which inherit this.
         for name in ("OMP_NUM_THREADS", "TF_NUM_INTRAOP_THREADS", "TF_NUM_INTEROP_THREADS"):
             os.environ[name] = str(threads)
-    # Ctrl-C reaches every process of a terminal; the parent ends its workers.
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    start_worker_process()
     # A pool waits for its workers, but a process that is killed does not: they would go on, with
     # nobody to take their results.
     threading.Thread(target=_follow_parent, daemon=True).start()

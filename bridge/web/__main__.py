@@ -21,7 +21,8 @@ _PORT = 8765
 def main(arguments: Sequence[str] | None = None) -> int:
     """Shows a page that runs a .tflite on a camera, on videos and on recorded clips."""
     parser = argparse.ArgumentParser(
-        prog=program_name("python -m bridge.web"), description=main.__doc__
+        prog=program_name("python -m bridge.web"),
+        description="Show a page that runs a .tflite on a camera, on videos and on clips.",
     )
     parser.add_argument("model", metavar="MODEL", help="a .tflite, or the folder of an export")
     parser.add_argument(
