@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from bridge.errors import BridgeError
+from signbart.checksums import add_checksum_argument
 from signbart.console import at_least, program_name, run_command
 from signbart.recordings.options import add_reading_arguments, reading_options
 from signbart.streaming.options import (
@@ -65,6 +66,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         help="CLIP is long: the signs in it, each with its beginning and its end",
     )
     add_rule_arguments(parser)
+    add_checksum_argument(parser)
     parser.add_argument("--json", action="store_true", help="every class, or every event, as JSON")
     options = parser.parse_args(arguments)
     if (options.clip is None) == (options.camera is None):
@@ -74,7 +76,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     from bridge.artifact.opened import open_model
     from signbart.video.frames import is_video
 
-    model = open_model(options.model)
+    model = open_model(options.model, checksum=options.checksum)
     reading = reading_options(options)
     require_idle(options, model.class_names)
     rule = rule_of(options, model.threshold)

@@ -25,6 +25,7 @@ from bridge.options import (
 from bridge.quantization.schemes import FLOAT, SCHEMES
 from bridge.routes import ROUTES
 from bridge.weights.source import published_options
+from signbart.checksums import add_checksum_argument, require_checksum
 from signbart.console import at_least, next_command, program_name, run_command
 from signbart.recordings.options import data_source
 
@@ -108,12 +109,14 @@ def main(arguments: Sequence[str] | None = None) -> int:
         help="Markdown that becomes a part of MODEL_CARD.md: whose recordings, how strangers are "
         "recognised; see exports/README.md",
     )
+    add_checksum_argument(parser)
     parser.add_argument("-v", "--verbose", action="store_true", help="show the converters' output")
     options = parser.parse_args(arguments)
 
     from bridge.conversion.pipeline import convert
     from bridge.verification.report import print_parity
 
+    require_checksum(options.checkpoint, options.checksum)
     conversions = convert(
         options.checkpoint,
         options.output,

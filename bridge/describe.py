@@ -10,18 +10,21 @@ from typing import Any
 
 from bridge.artifact.contents import foreign_operators, operators
 from bridge.errors import ArtifactError
+from signbart.checksums import add_checksum_argument, checksum_holds
 from signbart.console import program_name, run_command
 from signbart.training.confidence import temperature_of, threshold_of
 
 
-def describe(path: str | Path) -> dict[str, Any]:
+def describe(path: str | Path, *, checksum: bool = True) -> dict[str, Any]:
     """What a .tflite or .onnx is: size, signature, operators, and what it says of itself.
 
     Returns:
-        JSON containers; ``metadata`` is None where the file carries none of this project's.
+        JSON containers; ``metadata`` is None where the file carries none of this project's, and
+        ``checksum`` whether it carries one, which is then right; None where it was not to be
+        looked at.
 
     Raises:
-        ArtifactError: The file is missing, damaged, of another kind, or its folder is incomplete.
+        SignBartError: The file is missing, damaged, of another kind, or its folder is incomplete.
     """
     from bridge.artifact.completeness import require_complete
     from bridge.artifact.contents import multiply_accumulates
@@ -32,6 +35,7 @@ def describe(path: str | Path) -> dict[str, Any]:
     if path.suffix not in (".tflite", ".onnx"):
         raise ArtifactError(f"{path}: expected a .tflite or .onnx file")
     require_complete(path)
+    holds = checksum_holds(path) if checksum and path.is_file() else None
     counted = operators(path)
     foreign = foreign_operators(path)
     # A plain runtime refuses what it lacks operators for; then the file's own word must do.
@@ -51,6 +55,7 @@ def describe(path: str | Path) -> dict[str, Any]:
         "multiply_accumulates": (
             dict(multiply_accumulates(path)) if path.suffix == ".tflite" and not foreign else {}
         ),
+        "checksum": holds,
         "metadata": metadata,
     }
 
@@ -63,9 +68,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
     )
     parser.add_argument("artifact", metavar="FILE", help=".tflite or .onnx")
     parser.add_argument("--json", action="store_true", help="print everything, as JSON")
+    add_checksum_argument(parser)
     options = parser.parse_args(arguments)
 
-    found = describe(options.artifact)
+    found = describe(options.artifact, checksum=options.checksum)
     if options.json:
         print(json.dumps(found, indent=2, ensure_ascii=False))
         return 0
@@ -81,6 +87,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
             f"{name} {count / sum(products.values()):.1%}" for name, count in products.items()
         )
         print(f"{sum(products.values()):,} multiply-accumulates: {shares}")
+    says = {True: "right", False: "none: damage would not be noticed", None: "not looked at"}
+    print(f"checksum: {says[found['checksum']]}")
     metadata = found["metadata"]
     if metadata is None:
         print("metadata: none of this project's; labels and preprocessing are unknown")

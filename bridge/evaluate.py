@@ -7,10 +7,11 @@ import dataclasses
 import json
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from bridge.errors import BridgeError
 from bridge.options import add_published_arguments
+from signbart.checksums import add_checksum_argument
 from signbart.console import at_least, print_table, program_name, run_command
 from signbart.recordings.options import SignerNames, add_reading_arguments
 from signbart.streaming.options import (
@@ -32,26 +33,30 @@ def evaluate_files(
     paths: Sequence[Path],
     clips: ClipSet,
     source: str,
-    *,
-    config: str | None = None,
-    overrides: Sequence[str] = (),
-    labels: str | None = None,
+    **opening: Any,
 ) -> dict[Path, Predictions]:
     """Evaluates models of any kind, each once, on the same clips; `source` is for messages.
 
-    The other arguments are a published .pth's; see `bridge.weights.source.read_source`.
+    `opening` is how to open them: ``checksum`` as for `bridge.artifact.opened.open_model`, and
+    ``config``, ``overrides`` and ``labels`` of a published .pth as for
+    `bridge.weights.source.read_source`.
 
     Raises:
         SignBartError: A file cannot be opened, or the clips do not fit it.
     """
     from bridge.evaluation.predict import evaluate
 
-    opened = _open_models(paths, config=config, overrides=overrides, labels=labels)
+    opened = _open_models(paths, **opening)
     return {path: evaluate(model, clips, source).named(name) for path, name, model in opened}
 
 
 def _open_models(
-    paths: Sequence[Path], *, config: str | None, overrides: Sequence[str], labels: str | None
+    paths: Sequence[Path],
+    *,
+    config: str | None = None,
+    overrides: Sequence[str] = (),
+    labels: str | None = None,
+    checksum: bool = True,
 ) -> Iterator[tuple[Path, str, OpenedModel]]:
     """Each with a short name, one after the other; see `evaluate_files`."""
     from bridge.artifact.opened import open_model
@@ -68,6 +73,7 @@ def _open_models(
             path,
             load_config(config, overrides) if published and config else None,
             read_labels(labels) if published else (),
+            checksum=checksum,
         )
         yield path, name, model
 
@@ -96,9 +102,7 @@ def _score_streams(paths: Sequence[Path], clips: ClipSet, options: argparse.Name
         make_folder(target.parent)
         require_same_spotting(target, made_from)
     found = {}
-    for _, name, model in _open_models(
-        paths, config=options.config, overrides=options.overrides, labels=options.labels
-    ):
+    for _, name, model in _open_models(paths, **_opening(options)):
         require_idle(options, model.class_names)
         rule = rule_of(options, model.threshold)
         scores = evaluate_streams(
@@ -116,6 +120,11 @@ def _score_streams(paths: Sequence[Path], clips: ClipSet, options: argparse.Name
         record = {"made_from": made_from, "models": found}
         write_text(target, json.dumps(record, indent=2, ensure_ascii=False) + "\n")
         print(f"wrote {target}")
+
+
+def _opening(options: argparse.Namespace) -> dict[str, Any]:
+    names = ("config", "overrides", "labels", "checksum")
+    return {name: getattr(options, name) for name in names}
 
 
 def _short_names(paths: Sequence[Path]) -> list[str]:
@@ -214,6 +223,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument(
         "--seed", type=at_least(0), default=0, help="of the streams (default: %(default)s)"
     )
+    add_checksum_argument(parser)
     options = parser.parse_args(arguments)
     rule_of(options)  # refused before anything is read
 
@@ -238,14 +248,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
             Path(options.output),
             {name: identify(path, chosen) for name, path in named if path.is_file()},
         )
-    found = evaluate_files(
-        paths,
-        chosen,
-        options.data,
-        config=options.config,
-        overrides=options.overrides,
-        labels=options.labels,
-    )
+    found = evaluate_files(paths, chosen, options.data, **_opening(options))
     _print_scores(found, chosen, options.data)
     _print_notes(paths, clips, chosen)
     if options.output:

@@ -11,6 +11,7 @@ from bridge.options import (
     add_published_arguments,
     add_test_signers_argument,
 )
+from signbart.checksums import add_checksum_argument, require_checksum
 from signbart.console import not_negative, program_name, run_command
 from signbart.recordings.options import data_source
 
@@ -35,6 +36,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     )
     add_published_arguments(parser)
     add_test_signers_argument(parser)
+    add_checksum_argument(parser)
     parser.add_argument(
         "--output",
         metavar="FOLDER",
@@ -49,6 +51,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     from bridge.verification.verdict import WRONG
     from bridge.weights.source import read_source
 
+    require_checksum(options.reference, options.checksum)
     source = read_source(options.reference, config=options.config, overrides=options.overrides)
     paths = [Path(path) for path in options.artifacts]
     found = compare_artifacts(
@@ -61,6 +64,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         test_signers=options.test_signers,
         atol=options.atol,
         rtol=options.rtol,
+        checksum=options.checksum,
     )
     again = [
         f"--{name}={value}"

@@ -8,6 +8,7 @@ from pathlib import Path
 
 from bridge.options import add_quantization_arguments, quantization_options
 from bridge.quantization.schemes import FLOAT, SCHEMES
+from signbart.checksums import add_checksum_argument, require_checksum
 from signbart.console import at_least, program_name, run_command
 from signbart.recordings.options import add_reading_arguments, data_source
 
@@ -41,12 +42,14 @@ def main(arguments: Sequence[str] | None = None) -> int:
     add_quantization_arguments(parser, default="none: these two schemes need them")
     parser.add_argument("--seed", type=at_least(0), default=0, help="default: %(default)s")
     add_reading_arguments(parser)
+    add_checksum_argument(parser)
     options = parser.parse_args(arguments)
 
     from bridge.conversion.pipeline import quantize_artifact
     from bridge.verification.report import print_parity
 
     source = Path(options.model)
+    require_checksum(source, options.checksum)
     name = options.scheme + ("_io" if options.int8_io else "")
     target = source.with_name(f"{source.stem.removesuffix(f'_{FLOAT}')}_{name}.tflite")
     artifact = quantize_artifact(

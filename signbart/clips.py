@@ -178,7 +178,8 @@ def _show(arguments: argparse.Namespace) -> None:
 def main(argv: Sequence[str] | None = None) -> int:
     """Says what a data set holds, draws it, or writes it otherwise; returns the exit status."""
     parser = argparse.ArgumentParser(
-        prog=program_name("python -m signbart.clips"), description=main.__doc__.split(";")[0]
+        prog=program_name("python -m signbart.clips"),
+        description="Say what a data set holds, draw it, or write it otherwise.",
     )
     commands = parser.add_subparsers(required=True, metavar="pack|unpack|info|show")
     source = argparse.ArgumentParser(add_help=False)

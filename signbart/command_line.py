@@ -43,6 +43,7 @@ TASKS: dict[str, dict[str, tuple[tuple[str, ...], str]]] = {
     },
     "check": {
         "parity": (("bridge.parity",), "compare artifacts with the model they came from"),
+        "verify": (("bridge.integrity.__main__",), "hold a folder of artifacts to what it says"),
         "calibrate": (
             ("signbart.calibrate",),
             "how sure models are of signers left out; temperature",

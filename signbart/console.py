@@ -18,6 +18,13 @@ from signbart import __version__
 from signbart.errors import SignBartError
 from signbart.extras import explain_missing
 from signbart.files import own_temporaries
+from signbart.process import (
+    BROKEN_PIPE,
+    Terminated,
+    discard_output,
+    end_on_signals,
+    prepare_streams,
+)
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -36,36 +43,67 @@ def run_command(main: Callable[[], int | None]) -> None:
     """Runs a command's ``main`` and ends the process with its exit status.
 
     A `SignBartError` becomes ``error: …`` on stderr and exit status 2 (bad input), and so does a
-    package that is not installed, with the extra that brings it; Ctrl-C becomes 130. Anything else
-    is a defect of ours: one line that says where its traceback is, and exit status `DEFECT`. With
+    package that is not installed, with the extra that brings it. Ctrl-C becomes 130, SIGTERM 143
+    and SIGHUP 129, after the same tidying up. Where who read the output has gone, as ``| head``
+    does, nothing is said and the status is that of Unix tools, 141. Anything else is a defect of
+    ours: one line that says where its traceback is, and exit status `DEFECT`. With
     ``SIGNBART_TRACEBACK=1`` it keeps its traceback.
     """
+    prepare_streams()
+    with end_on_signals() as received:
+        try:
+            status = _status_of(main)
+        except BaseException as error:
+            # What breaks because the process is to end, such as a worker that was ended, too.
+            if received:
+                status = 0
+            elif isinstance(error, Exception):
+                status = _report_defect(error)
+            else:
+                raise
+    if received:
+        status = 128 + received[0]
+        with contextlib.suppress(OSError):
+            print("interrupted", file=sys.stderr, flush=True)
+    raise SystemExit(status)
+
+
+def _status_of(main: Callable[[], int | None]) -> int:
     try:
-        with own_temporaries():
-            status = main() or 0
+        try:
+            with own_temporaries():
+                status = main() or 0
+        except SystemExit as end:  # argparse's, and of rich where nobody reads it any more
+            if isinstance(end.__context__, BrokenPipeError):
+                raise end.__context__ from None
+            if not isinstance(end.code, int | None):
+                raise
+            status = end.code or 0
+        # Here and not at exit, where Python would complain of a reader that has gone.
+        sys.stdout.flush()
+        return status
     except SignBartError as error:
         print(f"error: {error}", file=sys.stderr)
-        status = 2
     except ModuleNotFoundError as error:
         explained = explain_missing(error.name)
         if explained is None:
-            status = _report_defect(error)
-        else:
-            print(f"error: {explained}", file=sys.stderr)
-            status = 2
+            raise
+        print(f"error: {explained}", file=sys.stderr)
     except BrokenPipeError:
-        # Whoever read the output has gone; Python would complain again when it flushes at exit.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        status = 1
+        discard_output()
+        return BROKEN_PIPE
     except OSError as error:
         print(f"error: {error.filename or 'system'}: {error.strerror or error}", file=sys.stderr)
-        status = 2
+        try:
+            sys.stdout.flush()
+        except OSError:  # a full disk: Python would try again at exit
+            discard_output(sys.stdout)
+    except Terminated:
+        return 0
     except KeyboardInterrupt:
         print("interrupted", file=sys.stderr)
-        status = 130
-    except Exception as error:
-        status = _report_defect(error)
-    raise SystemExit(status)
+        return 130
+    return 2
 
 
 def _report_defect(error: Exception) -> int:

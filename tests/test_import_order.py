@@ -11,9 +11,9 @@ REPOSITORY = Path(__file__).resolve().parents[1]
 # its own, and itself; nothing beside it on its line. Commands stand below everything.
 ORDER = {
     "signbart": [
-        "errors extras",
+        "errors extras process",
         "files",
-        "console yaml_files archives class_names",
+        "console yaml_files archives class_names checksums",
         "pictures timing",
         "landmarks resampling",
         "models",
@@ -35,7 +35,7 @@ ORDER = {
         "routes quantization bench",
         "verification",
         "conversion evaluation web",
-        "folds",
+        "folds integrity",
         "book",
         "options",
     ],

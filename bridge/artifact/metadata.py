@@ -2,7 +2,8 @@
 
 A .tflite gets a zip archive appended, as TFLite Metadata does for associated files: any zip reader
 opens it and the interpreter does not mind. It holds ``metadata.json`` and ``labels.txt``. An .onnx
-keeps the same JSON in its metadata properties.
+keeps the same JSON in its metadata properties. Behind both stands a checksum of the whole file; see
+`signbart.checksums`.
 """
 
 from __future__ import annotations
@@ -22,6 +23,7 @@ from bridge.artifact.raw_signature import RawSignature
 from bridge.errors import ArtifactError
 from signbart import __version__
 from signbart.archives import open_zip
+from signbart.checksums import append_checksum
 from signbart.class_names import check_class_names
 from signbart.configuration.reading import from_dict
 from signbart.configuration.schema import RunConfig
@@ -164,7 +166,7 @@ def versions(packages: Sequence[str] = PACKAGES) -> dict[str, str]:
 
 
 def embed_metadata(path: Path, metadata: dict[str, Any]) -> None:
-    """Puts the metadata into a .tflite or .onnx that has none yet."""
+    """Puts the metadata into a .tflite or .onnx that has none yet, and a checksum behind it."""
     text = json.dumps(metadata, indent=2, ensure_ascii=False)
     if path.suffix == ".onnx":
         import onnx
@@ -172,6 +174,7 @@ def embed_metadata(path: Path, metadata: dict[str, Any]) -> None:
         model = onnx.load(str(path))
         onnx.helper.set_model_props(model, {_JSON: text})
         onnx.save(model, str(path))
+        append_checksum(path)
         return
     archive = io.BytesIO()
     with zipfile.ZipFile(archive, "w", zipfile.ZIP_DEFLATED) as file:
@@ -179,6 +182,7 @@ def embed_metadata(path: Path, metadata: dict[str, Any]) -> None:
             file.writestr(zipfile.ZipInfo(name, _EPOCH), content.encode(), zipfile.ZIP_DEFLATED)
     with open(path, "ab") as file:
         file.write(archive.getvalue())
+    append_checksum(path)
 
 
 def read_metadata(path: str | Path) -> dict[str, Any]:

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from bridge.errors import BridgeError
+from signbart.checksums import require_checksum
 from signbart.class_names import check_class_names
 from signbart.models.io_spec import (
     ATTENTION_MASK,
@@ -108,7 +109,11 @@ class OpenedModel:
 
 
 def open_model(
-    path: str | Path, config: RunConfig | None = None, class_names: Sequence[str] = ()
+    path: str | Path,
+    config: RunConfig | None = None,
+    class_names: Sequence[str] = (),
+    *,
+    checksum: bool = True,
 ) -> OpenedModel:
     """Opens a .tflite, an .onnx or a checkpoint in its own runtime.
 
@@ -117,6 +122,7 @@ def open_model(
         config: For a checkpoint of another program, the configuration it was trained with; refused
             for others, which carry their own.
         class_names: For such a checkpoint, its C labels.
+        checksum: Refuse a file that is not what its checksum was made of.
 
     Raises:
         SignBartError: The file is missing, damaged, of another kind, or carries no metadata.
@@ -129,6 +135,7 @@ def open_model(
     path = Path(path)
     if not lacks_header(path) and (config is not None or class_names):
         raise BridgeError(f"{path} carries its own configuration and labels; give none beside it")
+    require_checksum(path, checksum)
     if path.suffix in (".tflite", ".onnx"):
         from bridge.artifact.completeness import require_complete
         from bridge.artifact.lengths import carried_lengths

@@ -74,8 +74,8 @@ def golden_json(
         "labels": list(source.class_names),
         **({"raw_frames": raw.frames} if raw else {}),
         "clips": [
-            _clip(landmarks, config, answering, source.class_names)
-            | _raw_answers(landmarks, raw, raw_answering, source.class_names)
+            answers(landmarks, config, answering, source.class_names)
+            | raw_answers(landmarks, raw, raw_answering, source.class_names)
             | _shorter_answers(landmarks, passed, evidence, source.class_names)
             for landmarks in _landmarks(layout, config.data.max_frames, seed)
         ],
@@ -109,19 +109,20 @@ def _landmarks(layout: Layout, max_frames: int, seed: int) -> list[np.ndarray]:
     return made
 
 
-def _clip(
+def answers(
     landmarks: np.ndarray,
     config: RunConfig,
     answering: Mapping[str, Runtime],
     class_names: Sequence[str],
 ) -> dict[str, Any]:
+    """A clip's entry: what preprocessing makes of (T, N, D), and what each runtime says of that."""
     points = preprocess(landmarks, config)
     keypoints, mask = pad([points], config.data.max_frames)
     keypoints = as_model_input(keypoints, config)
-    answers = {}
+    said = {}
     for name, runtime in answering.items():
         (logits,) = predict(runtime, keypoints, mask)
-        answers[name] = {
+        said[name] = {
             "label": class_names[int(logits.argmax())],
             "logits": _numbers(logits),
         }
@@ -129,11 +130,11 @@ def _clip(
         "landmarks": _numbers(landmarks),
         "frames": len(points),
         "keypoints": _numbers(keypoints[0, : len(points)]),
-        "answers": answers,
+        "answers": said,
     }
 
 
-def _raw_answers(
+def raw_answers(
     landmarks: np.ndarray,
     raw: RawSignature | None,
     answering: Mapping[str, Runtime],
@@ -142,31 +143,31 @@ def _raw_answers(
     """What the signature of raw landmarks says of a clip that is not too long for it."""
     if raw is None or len(landmarks) > raw.frames:
         return {}
-    answers = {}
+    said = {}
     for name, runtime in answering.items():
         outputs = runtime(raw_input(raw.spec, landmarks))
         (logits,) = outputs[class_output(outputs)]
-        answers[name] = {
+        said[name] = {
             "label": class_names[int(logits.argmax())],
             "logits": _numbers(logits),
             "probabilities": _numbers(outputs[PROBABILITIES][0]),
             "num_frames_used": int(outputs[FRAMES_USED][0]),
         }
-    return {"num_frames": len(landmarks), "raw_answers": answers}
+    return {"num_frames": len(landmarks), "raw_answers": said}
 
 
 def _shorter_answers(
     landmarks: np.ndarray, passed: Sequence[Path], evidence: Evidence, class_names: Sequence[str]
 ) -> dict[str, Any]:
     """What the signatures of raw landmarks for shorter clips say, where they hold the clip."""
-    answers = {}
+    said = {}
     for frames, shorter in evidence.shorter.items():
         if shorter.raw is not None and len(landmarks) <= frames:
             name = signature_at(RAW_SIGNATURE, frames)
             answering = {p.name: open_runtime(p, name) for p in passed if p.suffix == ".tflite"}
-            found = _raw_answers(landmarks, shorter.raw, answering, class_names)
-            answers[name] = found["raw_answers"]
-    return {"shorter_answers": answers} if answers else {}
+            found = raw_answers(landmarks, shorter.raw, answering, class_names)
+            said[name] = found["raw_answers"]
+    return {"shorter_answers": said} if said else {}
 
 
 def _numbers(array: np.ndarray) -> list:

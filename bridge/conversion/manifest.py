@@ -19,6 +19,10 @@ from bridge.quantization.schemes import FLOAT
 from bridge.routes import get_route
 from bridge.verification.report import write_reports
 from bridge.weights.source import Source
+from signbart.files import file_sha256
+
+# Of the papers those that nobody writes in by hand, as in a model card.
+_HASHED = (GOLDEN, "parity.json", "parity.md")
 
 
 def write_records(
@@ -55,6 +59,7 @@ def write_records(
         **({"raw": told["raw"]} if "raw" in told else {}),
         **({"quantization": quantization} if quantization else {}),
         "artifacts": [entry(artifact, folder) for artifact in artifacts],
+        "files": {},
     }
     products = {
         artifact.parity.artifact: artifact.multiply_accumulates
@@ -69,13 +74,16 @@ def write_records(
         quantization and quantization["calibration"],
         notes,
     )
-    text = json.dumps(manifest, indent=2, ensure_ascii=False) + "\n"
-    (folder / MANIFEST).write_text(text, encoding="utf-8")
     (folder / "MODEL_CARD.md").write_text(card, encoding="utf-8")
     golden = golden_json(source, artifacts, evidence, seed)
     if golden is not None:
         (folder / GOLDEN).write_text(golden, encoding="utf-8")
     write_reports(verdicts, comparison, folder, limits.atol)
+    manifest["files"] = {
+        name: file_sha256(folder / name) for name in _HASHED if (folder / name).is_file()
+    }
+    text = json.dumps(manifest, indent=2, ensure_ascii=False) + "\n"
+    (folder / MANIFEST).write_text(text, encoding="utf-8")
 
 
 def entry(artifact: Artifact, folder: Path) -> dict[str, Any]:

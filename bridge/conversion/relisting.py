@@ -15,6 +15,7 @@ from bridge.conversion.folder import Change
 from bridge.conversion.golden import GOLDEN
 from bridge.conversion.manifest import entry
 from bridge.verification.report import parity_json
+from signbart.files import file_sha256
 
 
 def list_again(change: Change, artifact: Artifact) -> bool:
@@ -52,10 +53,15 @@ def list_again(change: Change, artifact: Artifact) -> bool:
             for answers in ("answers", "raw_answers"):
                 clip.get(answers, {}).pop(name, None)
 
+    def in_files(tree: Any) -> None:
+        for paper in tree.get("files", {}):
+            tree["files"][paper] = file_sha256(_latest(change, paper))
+
     if not _edit(change, MANIFEST, in_manifest):
         return False
     _edit(change, "parity.json", in_parity)
     _edit(change, GOLDEN, in_golden)
+    _edit(change, MANIFEST, in_files)
     note = (
         f"\n{name} was quantized again since, by itself: what stands above is of the file before, "
         f"and {MANIFEST} has the numbers of the present one.\n"
@@ -67,10 +73,15 @@ def list_again(change: Change, artifact: Artifact) -> bool:
     return True
 
 
+def _latest(change: Change, name: str) -> Path:
+    made = change.made / name
+    return made if made.exists() else change.output / name
+
+
 def _edit(change: Change, name: str, alter: Callable[[Any], None]) -> bool:
     """Writes a JSON file of the folder with what `alter` does to it; whether it can be done."""
     try:
-        tree = json.loads((change.output / name).read_text(encoding="utf-8"))
+        tree = json.loads(_latest(change, name).read_text(encoding="utf-8"))
         alter(tree)
     except (OSError, ValueError, KeyError, TypeError, AttributeError):
         return False  # none, or another program's

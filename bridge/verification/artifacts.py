@@ -31,6 +31,7 @@ from bridge.verification.samples import (
 )
 from bridge.verification.verdict import FAILED, Verdict
 from bridge.weights.source import Source
+from signbart.checksums import ChecksumError, require_checksum
 from signbart.configuration.schema import RunConfig
 from signbart.models.io_spec import KEYPOINTS, LANDMARKS, RAW_SIGNATURE, SIGNATURE
 from signbart.recordings.data_source import DataSource, read_recordings
@@ -64,6 +65,7 @@ def compare_artifacts(
     test_signers: Sequence[str] | None = None,
     atol: float | None = None,
     rtol: float | None = None,
+    checksum: bool = True,
 ) -> Comparison:
     """Judges artifacts as their conversion did, and finds the first layer that differs.
 
@@ -77,6 +79,7 @@ def compare_artifacts(
         test_signers: Signers of `data` that were not trained on; None: as the checkpoint says.
         atol: Instead of the limit of float32; quantized files are then compared by value, too.
         rtol: See `atol`.
+        checksum: Let no artifact pass that is not what its checksum was made of.
 
     Raises:
         SignBartError: Inputs cannot be read or do not fit. An artifact that cannot be run is no
@@ -97,7 +100,14 @@ def compare_artifacts(
 
     judged_on: dict[tuple[int | None, int, int], JudgedClips] = {}
     found: list[tuple[Verdict, Sequence[Sample], Path]] = []
-    for path, metadata, frames, raw in _each_length(paths, source.config, alone):
+    sound = []
+    for path in paths:
+        try:
+            require_checksum(path, checksum)
+            sound.append(path)
+        except ChecksumError as error:
+            found.append((Verdict(path.name, FAILED, str(error)), samples_at(None), path))
+    for path, metadata, frames, raw in _each_length(sound, source.config, alone):
         scheme, config = str(metadata.get("scheme", FLOAT)), config_at(source.config, frames)
         made, signature = samples_at(frames), signature_at(SIGNATURE, frames)
         seconds, only_raw = [], metadata.get("signature") == RAW_SIGNATURE

@@ -12,6 +12,7 @@ from bridge.web.folder import write_site
 from bridge.web.packages import default_folder
 from bridge.web.server import address, make_server
 from bridge.web.site import check_model, choose_model, make_site
+from signbart.checksums import add_checksum_argument
 from signbart.console import at_least, program_name, run_command
 
 _PORT = 8765
@@ -20,7 +21,8 @@ _PORT = 8765
 def main(arguments: Sequence[str] | None = None) -> int:
     """Shows a page that runs a .tflite on a camera, on videos and on recorded clips."""
     parser = argparse.ArgumentParser(
-        prog=program_name("python -m bridge.web"), description=main.__doc__
+        prog=program_name("python -m bridge.web"),
+        description="Show a page that runs a .tflite on a camera, on videos and on clips.",
     )
     parser.add_argument("model", metavar="MODEL", help="a .tflite, or the folder of an export")
     parser.add_argument(
@@ -45,9 +47,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
         default=str(default_folder()),
         help="holds node_modules, what npm ci brought (default: %(default)s)",
     )
+    add_checksum_argument(parser)
     options = parser.parse_args(arguments)
     model = choose_model(Path(options.model))
-    metadata = check_model(model)
+    metadata = check_model(model, checksum=options.checksum)
     task = Path(options.task) if options.task else None
     site = make_site(model, Path(options.packages), task)
     signs, layout = len(metadata["labels"]), metadata["preprocessing"]["layout"]

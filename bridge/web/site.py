@@ -11,6 +11,7 @@ from typing import Any
 from bridge.artifact.completeness import MANIFEST, require_complete
 from bridge.errors import ArtifactError, BridgeError
 from bridge.web.packages import PAGE, packaged_files
+from signbart.checksums import require_checksum
 from signbart.files import file_sha256
 from signbart.models.io_spec import RAW_SIGNATURE
 from signbart.training.splits import UNSEEN
@@ -95,11 +96,11 @@ def choose_model(path: Path) -> Path:
     return min(found, key=place)
 
 
-def check_model(path: Path) -> dict[str, Any]:
-    """The metadata of a .tflite that the page can run.
+def check_model(path: Path, *, checksum: bool = True) -> dict[str, Any]:
+    """The metadata of a .tflite that the page can run; `checksum`: and is as it was made.
 
     Raises:
-        ArtifactError: It is none, or does not take raw landmarks.
+        SignBartError: It is none, is damaged, or does not take raw landmarks.
     """
     from ai_edge_litert.interpreter import Interpreter
 
@@ -108,6 +109,7 @@ def check_model(path: Path) -> dict[str, Any]:
     if path.exists() and path.suffix != ".tflite":
         raise ArtifactError(f"{path}: the page runs a .tflite; name one, or a folder with one")
     require_complete(path)
+    require_checksum(path, checksum)
     metadata = read_metadata(path)
     carried_config(metadata, path)
     try:

@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import multiprocessing
 import os
-import signal
 import threading
+import time
 from collections import deque
 from collections.abc import Iterator
 from typing import Any
 
 from signbart.engines.engine import CRASHED, Batch
+from signbart.process import start_resource_tracker, start_worker_process
+
+_PATIENCE = 10.0  # seconds in which workers that are ended tidy up
 
 
 def run_serially(batch: Batch) -> Iterator[tuple[int, Any]]:
@@ -24,6 +27,7 @@ def run_in_processes(batch: Batch) -> Iterator[tuple[int, Any]]:
     from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
     from concurrent.futures.process import BrokenProcessPool
 
+    start_resource_tracker()
     context = multiprocessing.get_context("spawn")  # a framework's threads do not survive a fork
     waiting = deque(enumerate(batch.tasks))
     running: dict[Future, tuple[int, ProcessPoolExecutor]] = {}
@@ -45,7 +49,7 @@ def run_in_processes(batch: Batch) -> Iterator[tuple[int, Any]]:
                 pool.shutdown()
                 try:
                     outcome = future.result()
-                except BrokenProcessPool:
+                except (BrokenProcessPool, SystemExit):  # the latter of SIGTERM
                     outcome = CRASHED
                 yield index, outcome
     finally:
@@ -54,6 +58,11 @@ def run_in_processes(batch: Batch) -> Iterator[tuple[int, Any]]:
             pool.shutdown(wait=False, cancel_futures=True)
         for worker in workers & {*multiprocessing.active_children()}:
             worker.terminate()
+        patience = time.monotonic() + _PATIENCE
+        for worker in workers & {*multiprocessing.active_children()}:
+            worker.join(max(0.0, patience - time.monotonic()))
+            if worker.is_alive():
+                worker.kill()
             # Where the pool's own thread reaps it first, join returns before that is written down.
             while worker.is_alive():
                 worker.join()
@@ -65,8 +74,7 @@ def _start_worker(threads: int | None) -> None:
         # cores, and so would those of the processes that a task starts, which inherit this.
         for name in ("OMP_NUM_THREADS", "TF_NUM_INTRAOP_THREADS", "TF_NUM_INTEROP_THREADS"):
             os.environ[name] = str(threads)
-    # Ctrl-C reaches every process of a terminal; the parent ends its workers.
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    start_worker_process()
     # A pool waits for its workers, but a process that is killed does not: they would go on, with
     # nobody to take their results.
     threading.Thread(target=_follow_parent, daemon=True).start()

@@ -29,7 +29,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Finds the landmarks of a video, of a folder of videos, or of a camera."""
     parser = argparse.ArgumentParser(
         prog=program_name("python -m signbart.video"),
-        description=main.__doc__,
+        description="Find the landmarks of a video, of a folder of videos, or of a camera.",
         epilog="exit status: 0 done, 1 some videos of the folder failed, 2 bad input",
     )
     parser.add_argument(

@@ -18,6 +18,7 @@ import torch
 from safetensors.torch import save as serialize
 from torch import Tensor, nn
 
+from signbart.checksums import KEY, UNSET, with_checksum
 from signbart.class_names import check_class_names
 from signbart.configuration.schema import RunConfig
 from signbart.errors import CheckpointError
@@ -56,10 +57,11 @@ def save_checkpoint(checkpoint: Checkpoint, path: Path) -> None:
         "config": json.dumps(checkpoint.config.to_dict()),
         "class_names": json.dumps(list(checkpoint.class_names), ensure_ascii=False),
         "progress": json.dumps(checkpoint.progress),
+        KEY: UNSET,
     }
     make_folder(path.parent)
     with atomic_write(path) as beside:
-        beside.write_bytes(serialize(tensors, metadata=header))
+        beside.write_bytes(with_checksum(serialize(tensors, metadata=header)))
 
 
 def load_checkpoint(path: str | Path) -> Checkpoint:

@@ -1,0 +1,1 @@
+"""Does a folder of artifacts hold what it promises?"""
