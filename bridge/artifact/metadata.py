@@ -2,8 +2,7 @@
 
 A .tflite gets a zip archive appended, as TFLite Metadata does for associated files: any zip reader
 opens it and the interpreter does not mind. It holds ``metadata.json`` and ``labels.txt``. An .onnx
-keeps the same JSON in its metadata properties. Behind both stands a checksum of the whole file; see
-`signbart.checksums`.
+keeps the same JSON in its metadata properties. A checksum stands behind both.
 """
 
 from __future__ import annotations
@@ -189,8 +188,7 @@ def read_metadata(path: str | Path) -> dict[str, Any]:
     """What `embed_metadata` wrote.
 
     Raises:
-        ArtifactError: The file is missing, is no .tflite or .onnx, or carries no metadata of this
-            project.
+        ArtifactError: The file is missing, of another kind, or has none of this project's.
     """
     if not Path(path).is_file():
         raise ArtifactError(f"no artifact at {path}")
@@ -207,10 +205,9 @@ def read_metadata(path: str | Path) -> dict[str, Any]:
         ) from None
     if not isinstance(metadata, dict):
         raise ArtifactError(f"{path}: its metadata is no JSON object")
-    if metadata.get("format") != _FORMAT:
-        raise ArtifactError(
-            f"{path}: metadata format {metadata.get('format')!r}, expected {_FORMAT!r}"
-        )
+    found = metadata.get("format")
+    if found != _FORMAT:
+        raise ArtifactError(f"{path}: metadata format {found!r}, expected {_FORMAT!r}")
     check_class_names(metadata.get("labels"), str(path), ArtifactError)
     return metadata
 
