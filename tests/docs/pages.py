@@ -127,6 +127,7 @@ NOT_RUN = {
     "make docs-check": "it is what runs this",
     "make web": "it serves until it is interrupted",
     "make wheel-check": "it installs environments of gigabytes",
+    "python -m benchmarks.stream_rule": "it is of three trainings and takes minutes",
     "pip wheel": "make wheel-check runs it",
     "pip install": "make wheel-check runs it",
     "pip download": "tests/signbart/video runs it",
