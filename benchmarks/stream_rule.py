@@ -26,10 +26,10 @@ from signbart.streaming.rule import StreamRule, spot
 from signbart.streaming.scoring import Spotting, score_stream, total
 from signbart.streaming.stringing import Stream, string_clips
 
-_WINDOWS = (1.5, 2.0, 2.5)
+_WINDOWS = (1.5, 2.0)
 _STRIDES = (0.2, 0.4)
 _SMOOTHING = (1, 3, 5)
-_THRESHOLDS = tuple(at / 20 for at in range(6, 20))  # 0.3 to 0.95
+_THRESHOLDS = tuple(at / 10 for at in range(3, 10))  # 0.3 to 0.9
 
 
 @dataclass(frozen=True)
@@ -112,8 +112,14 @@ def main(arguments: Sequence[str] | None = None) -> int:
                 known, signer, fps=options.fps, seed=options.seed, idle=StreamRule.idle
             )
             pairs.append(Pair(taught, stream, try_all(model, stream)))
+    report(pairs, clips.signer_names)
+    return 0
+
+
+def report(pairs: Sequence[Pair], signers: Sequence[str]) -> None:
+    """Prints what is chosen for each tested signer and for everybody else, and what is beside."""
     chosen = {}
-    for signer in clips.signer_names:
+    for signer in signers:
         spared = [pair for pair in pairs if pair.spares(signer)]
         if spared:
             chosen[f"test {signer}"] = (spared, best_rule(spared))
@@ -128,7 +134,6 @@ def main(arguments: Sequence[str] | None = None) -> int:
         ],
     )
     _print_neighbours(pairs, chosen["nobody tested"][1])
-    return 0
 
 
 def signer_taught(path: str, clips: ClipSet) -> str:

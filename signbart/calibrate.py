@@ -25,7 +25,7 @@ _COLUMNS = (
 )
 
 
-_COVERAGE = 0.9  # of the recognised signs, where nothing else is asked for
+_COVERAGE = 0.95  # of the recognised signs, where nothing else is asked for
 
 
 def _temperature(text: str) -> float:

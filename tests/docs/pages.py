@@ -139,6 +139,7 @@ NOT_RUN = {
     "make web": "it serves until it is interrupted",
     "python -m benchmarks.lengths": "tests/bridge/artifact/test_lengths.py runs it, on such a file",
     "make wheel-check": "it installs environments of gigabytes",
+    "python -m benchmarks.stream_rule": "it is of three trainings and takes minutes",
     "pip wheel": "make wheel-check runs it",
     "pip install": "make wheel-check runs it",
     "pip download": "tests/signbart/video runs it",
