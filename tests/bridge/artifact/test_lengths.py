@@ -100,13 +100,13 @@ def test_weights_are_there_once(scheme, several, tmp_path):
     added = {tensor.buffer for tensor in short.tensors} - own
     # Positions that a converter added to biases, masks, shapes; and a static file's biases, which
     # are whole numbers in units that follow the ranges of each length's activations.
-    assert sum(sizes[at] for at in added) < 5_000 < sum(sizes[at] for at in own) / 5
+    assert sum(sizes[at] for at in added) < 6_000 < sum(sizes[at] for at in own) / 5
     # A second file would cost its constants and its graphs; here the graphs alone are added.
     (part,) = split_lengths(path, tmp_path / "whole.tflite", tmp_path).values()
     constants = sum(len(b.data) for b in read_model(part).buffers if b.data is not None)
     graphs = part.stat().st_size - constants
     growth = path.stat().st_size - (tmp_path / "whole.tflite").stat().st_size
-    assert 0 < growth - 3_000 < graphs < part.stat().st_size / 1.5
+    assert 0 < growth < graphs < part.stat().st_size - 30_000
 
 
 @pytest.mark.slow
