@@ -18,7 +18,7 @@ import io
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from statistics import fmean, pstdev
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from bridge.folds.fold import artifacts
 from bridge.folds.layout import EXPORTS
@@ -224,19 +224,22 @@ def _draw(
                 getattr(point, cost) / unit, point.accuracy, s=46, zorder=2, linewidth=0.8,
                 marker=markers[point.scheme], color=colours[point.model], edgecolor="white",
             )  # fmt: skip
-        axes.set_xscale("log")
+        axes.set_xlim(left=0)
         axes.set_xlabel(label)
-        axes.grid(alpha=0.3, which="both")
+        axes.grid(alpha=0.3)
     panels[0].set_ylabel(f"accuracy in percent, mean of {points[0].signers} signers left out")
-    keys = [Line2D([], [], color=c, marker="o", linestyle="", label=m) for m, c in colours.items()]
-    keys += [
-        Line2D(
-            [], [], color="#444444", marker=m, linestyle="", label="float32" if s == FLOAT else s
-        )
-        for s, m in markers.items()
+
+    def key(label: str, **look: Any) -> Line2D:
+        return Line2D([], [], label=label, **{"color": "#444444", "linestyle": "", **look})
+
+    shapes = [
+        key("float32" if scheme == FLOAT else scheme, marker=marker)
+        for scheme, marker in markers.items()
     ]
-    keys.append(Line2D([], [], color="#888888", linewidth=1, label="nothing better for less"))
-    figure.legend(handles=keys, loc="outside lower center", ncols=4, fontsize=8, frameon=False)
+    shapes.append(key("nothing better for less", color="#888888", linestyle="-", linewidth=1))
+    names = [key(model, color=colour, marker="o") for model, colour in colours.items()]
+    for axes, keys in zip(panels, (names, shapes), strict=True):
+        axes.legend(handles=keys, loc="best", fontsize=9)
     figure.suptitle(note, fontsize="medium")
     figure.savefig(path, dpi=120)
 
