@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from bridge.artifact.raw_signature import RawSignature
+from bridge.artifact.raw_signature import RAW_FRAMES, RawSignature
 from bridge.artifact.runtimes import Runtime, TorchRuntime
 from bridge.errors import BridgeError
 from bridge.quantization.schemes import FLOAT, SCHEMES, Scheme
@@ -132,6 +132,15 @@ class Evidence:
                 if not limits.by_value
             },
         }
+
+
+def raw_signature(source: Source, raw_frames: int | None) -> RawSignature | None:
+    """The second signature, as for `convert`; None where it is not known or not wanted."""
+    if raw_frames is None:
+        raw_frames = max(RAW_FRAMES, source.config.data.max_frames)
+    if raw_frames == 0 or not source.preprocessing_known:
+        return None
+    return RawSignature(source.config, raw_frames, source.temperature)
 
 
 def gather_evidence(

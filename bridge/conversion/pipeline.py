@@ -16,7 +16,6 @@ from bridge.artifact.metadata import (
     read_metadata,
     tensors_of,
 )
-from bridge.artifact.raw_signature import RAW_FRAMES, RawSignature
 from bridge.artifact.runtimes import open_runtime
 from bridge.conversion.artifact_record import Artifact
 from bridge.conversion.evidence import (
@@ -24,6 +23,7 @@ from bridge.conversion.evidence import (
     QuantizationOptions,
     calibrate,
     gather_evidence,
+    raw_signature,
     same_file,
 )
 from bridge.conversion.folder import move_by_verdict, set_others_aside, staging_folder
@@ -39,9 +39,9 @@ from bridge.verification.raw import make_raw_samples
 from bridge.verification.report import save_repro
 from bridge.verification.samples import make_samples
 from bridge.verification.verdict import FAILED, WRONG, Verdict
-from bridge.weights.source import Source, read_source
+from bridge.weights.source import read_source
 from signbart.console import redirect_output
-from signbart.engines import run_tasks
+from signbart.engines import Engine, run_tasks
 from signbart.files import make_folder
 from signbart.recordings.data_source import DataSource, read_recordings
 from signbart.training.confidence import checked_temperature
@@ -64,7 +64,8 @@ def convert(
     samples: int = MIN_SAMPLES,
     seed: int = 0,
     verbose: bool = False,
-    jobs: int = 1,
+    jobs: int | None = 1,
+    engine: Engine | None = None,
     raw_frames: int | None = None,
 ) -> list[Artifact]:
     """Converts a checkpoint by each route and compares every artifact with PyTorch.
@@ -85,7 +86,9 @@ def convert(
         samples: Inputs per length; see `samples.make_samples`.
         seed: Of the comparison's inputs and of the choice of calibration clips.
         verbose: Show the converters' own output.
-        jobs: Routes at a time, in processes of their own if more than one.
+        jobs: Routes at a time, in processes of their own if more than one; None leaves it to the
+            engine.
+        engine: Runs them; see `run_tasks`. Its machines must see `output`.
         raw_frames: Most frames of the signature that takes raw landmarks; 0: there is none. None:
             `RAW_FRAMES`, or the model's own number where that is higher.
 
@@ -123,20 +126,11 @@ def convert(
             )
             for route in chosen
         ]
-        artifacts = make_artifacts(runs, output, folder / LOG, jobs)
+        artifacts = make_artifacts(runs, output, folder / LOG, jobs, engine=engine)
         listed = {artifact.parity.artifact for artifact in artifacts}
         set_others_aside(output, listed, source.sha256)
         write_records(output, folder, source, evidence, artifacts, seed)
     return artifacts
-
-
-def raw_signature(source: Source, raw_frames: int | None) -> RawSignature | None:
-    """The second signature, as for `convert`; None where it is not known or not wanted."""
-    if raw_frames is None:
-        raw_frames = max(RAW_FRAMES, source.config.data.max_frames)
-    if raw_frames == 0 or not source.preprocessing_known:
-        return None
-    return RawSignature(source.config, raw_frames, source.temperature)
 
 
 def file_name(name: str, route: str, scheme: str, ending: str) -> str:
@@ -148,8 +142,9 @@ def make_artifacts(
     runs: Sequence[RouteRun],
     output: Path,
     log: Path,
-    jobs: int = 1,
+    jobs: int | None = 1,
     report: Callable[[Artifact], None] = lambda artifact: None,
+    engine: Engine | None = None,
 ) -> list[Artifact]:
     """Takes routes, `jobs` at a time, and moves each artifact to where its verdict belongs.
 
@@ -157,10 +152,17 @@ def make_artifacts(
     called with each artifact.
     """
     # What makes most files takes longest; begun last, everybody would wait for it.
-    order = sorted(runs, key=lambda run: -len(run.endings)) if jobs > 1 else list(runs)
+    order = sorted(runs, key=lambda run: -len(run.endings)) if jobs != 1 else list(runs)
     made = {}
     for at, of_route in run_tasks(
-        order, min(jobs, len(runs)), crashed=lambda at: order[at].crashed(), name="route"
+        order,
+        jobs and min(jobs, len(runs)),
+        engine=engine,
+        crashed=lambda at: order[at].crashed(),
+        name="route",
+        names=[run.route.name for run in order],
+        folder=log.parent,
+        travels=False,
     ):
         made[id(order[at])] = of_route
     with open(log, "ab") as joined:

@@ -18,10 +18,15 @@ from typing import TYPE_CHECKING, Any
 from bridge.artifact.metadata import versions
 from bridge.artifact.raw_signature import RawSignature
 from bridge.conversion.artifact_record import Artifact
-from bridge.conversion.evidence import Evidence, QuantizationOptions, with_clips
+from bridge.conversion.evidence import (
+    Evidence,
+    QuantizationOptions,
+    raw_signature,
+    with_clips,
+)
 from bridge.conversion.folder import set_others_aside, staging_folder
 from bridge.conversion.golden import GOLDEN, golden_json
-from bridge.conversion.pipeline import make_artifacts, raw_signature
+from bridge.conversion.pipeline import make_artifacts
 from bridge.conversion.route_run import RouteRun
 from bridge.errors import BridgeError
 from bridge.quantization.schemes import FLOAT, Scheme
