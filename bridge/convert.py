@@ -27,6 +27,7 @@ from bridge.routes import ROUTES
 from bridge.weights.source import published_options
 from signbart.checksums import add_checksum_argument, require_checksum
 from signbart.console import at_least, next_command, program_name, run_command
+from signbart.engines.options import add_engine_arguments, engine_of
 from signbart.recordings.options import data_source
 
 # Lines of the log that a failure shows.
@@ -89,11 +90,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument(
         "--jobs",
         type=at_least(1),
-        default=os.cpu_count() or 1,
         metavar="N",
         help="routes at a time, in processes of their own if more than one (default: as many as "
-        "there are cores)",
+        "there are cores, or of ray as there is room for)",
     )
+    add_engine_arguments(parser, "routes")
     add_raw_frames_argument(parser)
     parser.add_argument(
         "--lengths",
@@ -133,7 +134,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         samples=options.samples,
         seed=options.seed,
         verbose=options.verbose,
-        jobs=options.jobs,
+        jobs=options.jobs or (None if options.engine == "ray" else os.cpu_count() or 1),
+        engine=engine_of(options),
         raw_frames=options.raw_frames,
         lengths=options.lengths,
         card_notes=options.card_notes,

@@ -45,7 +45,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     add_checksum_argument(parser)
     options = parser.parse_args(arguments)
 
-    from bridge.conversion.pipeline import quantize_artifact
+    from bridge.conversion.single_file import quantize_artifact
     from bridge.verification.report import print_parity
 
     source = Path(options.model)

@@ -9,17 +9,18 @@ from pathlib import Path
 import numpy as np
 
 from signbart.console import at_least, next_command, program_name, run_command
+from signbart.engines import Engine
+from signbart.engines.options import add_engine_arguments, engine_of
 from signbart.errors import ConfigError
 from signbart.files import make_folder
 from signbart.video.extraction import (
     default_processes,
     extract_folder,
-    landmarks_of_video,
-    stacked,
     write_landmarks,
 )
 from signbart.video.frames import read_camera
 from signbart.video.holistic import Landmarker, describe_found, import_mediapipe, native_noise
+from signbart.video.one_video import landmarks_of_video, stacked
 from signbart.video.task_file import assemble_task, check_task
 
 _LISTED = 5  # failures on the screen
@@ -50,10 +51,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument(
         "--jobs",
         type=at_least(1),
-        default=default_processes(),
         metavar="N",
-        help="videos at a time (default: %(default)s, as many as there are cores)",
+        help=f"videos at a time (default: {default_processes()}, as many as there are cores; of "
+        "ray as many as there is room for)",
     )
+    add_engine_arguments(parser, "videos of a folder")
     parser.add_argument(
         "--seconds",
         type=at_least(1),
@@ -66,6 +68,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         help="write --task from the parts that MediaPipe's wheel of version 0.10.21 carries",
     )
     options = parser.parse_args(arguments)
+    engine = engine_of(options)
     import_mediapipe()  # whoever lacks it need not look for its model file first
     task = Path(options.task)
     if options.assemble_task:
@@ -79,7 +82,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     source, output = Path(options.source), Path(options.output)
     drawn = Path(options.draw) if options.draw else None
     if source.is_dir():
-        return _folder(source, task, output, drawn, options.jobs)
+        jobs = options.jobs or (None if options.engine == "ray" else default_processes())
+        return _folder(source, task, output, drawn, jobs, engine)
     if output.suffix != ".npy":
         raise ConfigError(f"--output {output}: must end in .npy, of one recording")
     if drawn is not None and drawn.exists() and source.exists() and drawn.samefile(source):
@@ -99,8 +103,15 @@ def main(arguments: Sequence[str] | None = None) -> int:
     return 0
 
 
-def _folder(source: Path, task: Path, output: Path, drawn: Path | None, jobs: int) -> int:
-    failed = extract_folder(source, task, output, drawn=drawn, processes=jobs)
+def _folder(
+    source: Path,
+    task: Path,
+    output: Path,
+    drawn: Path | None,
+    jobs: int | None,
+    engine: Engine | None,
+) -> int:
+    failed = extract_folder(source, task, output, drawn=drawn, processes=jobs, engine=engine)
     print(f"wrote      {output}; what MediaPipe said is in {output}.log")
     if failed:
         print(f"{len(failed)} videos failed; {output}.failed.txt lists them:")

@@ -2,19 +2,18 @@
 
 from __future__ import annotations
 
-import contextlib
 import json
+import math
 import os
 import shutil
-import time
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 
-from signbart.engines import run_tasks
+from signbart.engines import Engine, run_tasks
 from signbart.errors import ClipError, SignBartError
 from signbart.files import (
     atomic_write,
@@ -25,64 +24,13 @@ from signbart.files import (
     write_text,
 )
 from signbart.recordings.folders import Folder, ignored_note, list_folder, some
-from signbart.video.drawing import Drawing
-from signbart.video.frames import Video, is_video
-from signbart.video.holistic import LAYOUT, Landmarker, describe_found, native_noise
+from signbart.video.frames import is_video
+from signbart.video.holistic import describe_found
+from signbart.video.one_video import landmarks_of_video
 
 _SUFFIX = ".npy"
-_EVERY = 10.0  # seconds between lines about a long video
+_SHARE = 8  # videos a task of a cluster, which loads MediaPipe once for them
 _PAPERS = (".json", ".csv")  # labels and indexes, which say what the clips are
-
-
-def stacked(found: Sequence[np.ndarray]) -> np.ndarray:
-    """Frames (543, 2), perhaps none, as (T, 543, 2) float32."""
-    return np.array(found, np.float32).reshape(len(found), LAYOUT.num_keypoints, 2)
-
-
-def landmarks_of_video(
-    video: Path,
-    task: Path,
-    *,
-    drawn: Path | None = None,
-    log: Path | None = None,
-    report: Callable[[str], None] = lambda text: None,
-) -> np.ndarray:
-    """The landmarks of one video.
-
-    Args:
-        video: The file.
-        task: The HolisticLandmarker's model file.
-        drawn: Where to write the video with its landmarks drawn over it, as .mp4.
-        log: Takes what MediaPipe's C++ writes to stderr.
-        report: Called now and then, while it takes long.
-
-    Returns:
-        (T, 543, 2) float32, shares of the picture in the order of holistic543; 0 is missing.
-
-    Raises:
-        SignBartError: The video cannot be decoded whole, or the task file is none.
-    """
-    frames, told, found = Video(video), time.monotonic(), []
-    with contextlib.ExitStack() as stack:
-        stack.enter_context(native_noise(log))
-        landmarker = stack.enter_context(Landmarker(task))
-        drawing = None
-        if drawn is not None:
-            make_folder(drawn.parent)
-            drawing = stack.enter_context(
-                Drawing(stack.enter_context(atomic_write(drawn)), frames.fps)
-            )
-        for frame in frames:
-            found.append(landmarker.find(frame))
-            if drawing is not None:
-                drawing.add(frame, found[-1])
-            if time.monotonic() - told > _EVERY:
-                told = time.monotonic()
-                report(
-                    f"{video}: frame {len(found)}"
-                    + (f" of {frames.frames}" if frames.frames else "")
-                )
-    return stacked(found)
 
 
 @dataclass(frozen=True)
@@ -195,7 +143,13 @@ def plan(
 
 
 def extract_folder(
-    source: Path, task: Path, output: Path, *, drawn: Path | None = None, processes: int = 1
+    source: Path,
+    task: Path,
+    output: Path,
+    *,
+    drawn: Path | None = None,
+    processes: int | None = 1,
+    engine: Engine | None = None,
 ) -> list[str]:
     """Writes the landmarks of every video of a folder, in folders of the same names.
 
@@ -208,7 +162,8 @@ def extract_folder(
         task: The HolisticLandmarker's model file.
         output: Folder of the .npy files.
         drawn: Folder of the videos with landmarks drawn over them.
-        processes: How many videos at a time.
+        processes: How many videos at a time; None: as many as the engine has room for.
+        engine: Runs them; see `run_tasks`. Its machines must see all of these folders.
 
     Returns:
         What failed, a line a video.
@@ -230,7 +185,7 @@ def extract_folder(
             if _is_paper(name):
                 with atomic_write(output / name) as beside:
                     shutil.copyfile(source / name, beside)
-        failed = _run(jobs, task, Path(f"{output}.log"), processes)
+        failed = _run(jobs, task, Path(f"{output}.log"), processes, engine)
     listing = Path(f"{output}.failed.txt")
     if failed:
         write_text(listing, "".join(f"{reason}\n" for reason in failed))
@@ -263,7 +218,9 @@ def _check_same_maker(output: Path, task: Path) -> None:
     write_text(record, json.dumps(maker, indent=2) + "\n")
 
 
-def _run(jobs: Sequence[Job], task: Path, log: Path, processes: int) -> list[str]:
+def _run(
+    jobs: Sequence[Job], task: Path, log: Path, processes: int | None, engine: Engine | None
+) -> list[str]:
     """Does what is left; a video that kills its process is failed, and the others go on."""
     failed: dict[int, str] = {}
     done = sum(job.is_done for job in jobs)
@@ -274,14 +231,22 @@ def _run(jobs: Sequence[Job], task: Path, log: Path, processes: int) -> list[str
         left = [(at, job) for at, job in enumerate(jobs) if at not in failed and not job.is_done]
         if not left:
             return [reason for _, reason in sorted(failed.items())]
-        count = min(processes, len(left))
+        count = min(processes or math.ceil(len(left) / _SHARE), len(left))
         workers = [
             _Worker(number, tuple(left[number::count]), len(jobs), task, log)
             for number in range(count)
         ]
         # One thread each, of those that MediaPipe leaves to others: cores are shared out already.
         outcomes = run_tasks(
-            workers, count, apart=True, threads=1, crashed=lambda at: None, name="video"
+            workers,
+            processes and count,
+            engine=engine,
+            apart=True,
+            threads=1,
+            crashed=lambda at: None,
+            name="share of the videos",
+            folder=log.with_suffix(""),
+            travels=False,
         )
         for at, found in outcomes:
             if found is None:

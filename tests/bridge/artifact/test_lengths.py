@@ -27,8 +27,9 @@ from bridge.artifact.runtimes import open_runtime
 from bridge.artifact.shortest import ShortestRuntime
 from bridge.conversion.evidence import Evidence, QuantizationOptions
 from bridge.conversion.golden import _shorter_answers
-from bridge.conversion.pipeline import file_name, quantize_artifact
+from bridge.conversion.pipeline import file_name
 from bridge.conversion.route_run import RouteRun
+from bridge.conversion.single_file import quantize_artifact
 from bridge.convert import main
 from bridge.describe import describe
 from bridge.errors import ArtifactError, BridgeError

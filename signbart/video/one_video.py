@@ -1,0 +1,68 @@
+"""Landmarks of one video."""
+
+from __future__ import annotations
+
+import contextlib
+import time
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+import numpy as np
+
+from signbart.files import atomic_write, make_folder
+from signbart.video.drawing import Drawing
+from signbart.video.frames import Video
+from signbart.video.holistic import LAYOUT, Landmarker, native_noise
+
+_EVERY = 10.0  # seconds between lines about a long video
+
+
+def stacked(found: Sequence[np.ndarray]) -> np.ndarray:
+    """Frames (543, 2), perhaps none, as (T, 543, 2) float32."""
+    return np.array(found, np.float32).reshape(len(found), LAYOUT.num_keypoints, 2)
+
+
+def landmarks_of_video(
+    video: Path,
+    task: Path,
+    *,
+    drawn: Path | None = None,
+    log: Path | None = None,
+    report: Callable[[str], None] = lambda text: None,
+) -> np.ndarray:
+    """The landmarks of one video.
+
+    Args:
+        video: The file.
+        task: The HolisticLandmarker's model file.
+        drawn: Where to write the video with its landmarks drawn over it, as .mp4.
+        log: Takes what MediaPipe's C++ writes to stderr.
+        report: Called now and then, while it takes long.
+
+    Returns:
+        (T, 543, 2) float32, shares of the picture in the order of holistic543; 0 is missing.
+
+    Raises:
+        SignBartError: The video cannot be decoded whole, or the task file is none.
+    """
+    frames, told, found = Video(video), time.monotonic(), []
+    with contextlib.ExitStack() as stack:
+        stack.enter_context(native_noise(log))
+        landmarker = stack.enter_context(Landmarker(task))
+        drawing = None
+        if drawn is not None:
+            make_folder(drawn.parent)
+            drawing = stack.enter_context(
+                Drawing(stack.enter_context(atomic_write(drawn)), frames.fps)
+            )
+        for frame in frames:
+            found.append(landmarker.find(frame))
+            if drawing is not None:
+                drawing.add(frame, found[-1])
+            if time.monotonic() - told > _EVERY:
+                told = time.monotonic()
+                report(
+                    f"{video}: frame {len(found)}"
+                    + (f" of {frames.frames}" if frames.frames else "")
+                )
+    return stacked(found)

@@ -1,0 +1,288 @@
+"""Folds on a real cluster of two machines, here two nodes on loopback: none is lost with one."""
+
+import contextlib
+import os
+import secrets
+import signal
+import socket
+import subprocess
+import sys
+import tempfile
+import time
+from functools import partial
+from pathlib import Path
+
+import numpy as np
+import pytest
+import yaml
+
+from signbart.engines import run_tasks
+from signbart.engines.cluster import Cluster, run_on_ray
+from signbart.engines.engine import Batch
+from signbart.engines.travel import (
+    Errand,
+    bring_home,
+    pack,
+    perform,
+    shared_arguments,
+    unpack,
+    written,
+)
+from signbart.errors import SignBartError
+from signbart.recordings.packed import write_packed
+
+SIGNERS = ["anna", "ben", "cleo", "dan"]
+# Not 127.0.0.1, for which Ray takes the machine's address.
+HEAD, OTHER = "127.0.0.2", "127.0.0.3"
+
+
+def processes_of(session: int) -> dict[int, str]:
+    """Number -> command of what runs in a session."""
+    found = {}
+    for folder in Path("/proc").glob("[0-9]*"):
+        with contextlib.suppress(OSError):
+            state, _, _, its = (folder / "stat").read_text().rpartition(")")[2].split()[:4]
+            if int(its) == session and state != "Z":
+                found[int(folder.name)] = (folder / "cmdline").read_text().replace("\0", " ")
+    return found
+
+
+def kill(session: int) -> None:
+    """Ends all that runs in a session, as a machine that loses its power."""
+    while found := processes_of(session):
+        for process in found:
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(process, signal.SIGKILL)
+
+
+def wait_until(condition, process=None, seconds=60.0) -> None:
+    deadline = time.monotonic() + seconds
+    while not condition():
+        assert process is None or process.poll() is None, process.stderr.read()
+        assert time.monotonic() < deadline
+        time.sleep(0.05)
+
+
+@contextlib.contextmanager
+def two_nodes(environment):
+    """The address of a cluster of two nodes with a core each, and their sessions; ends both."""
+    with socket.socket() as free:
+        free.bind((HEAD, 0))
+        port = free.getsockname()[1]
+    with contextlib.ExitStack() as stack:
+
+        def start(host, *options):
+            folder = stack.enter_context(
+                # Short: Ray's sockets lie there.
+                tempfile.TemporaryDirectory(prefix="r", dir="/tmp", ignore_cleanup_errors=True)
+            )
+            command = [sys.executable, "-m", "ray.scripts.scripts", "start", "--block"]
+            command += [f"--node-ip-address={host}", f"--temp-dir={folder}", "--num-cpus=1"]
+            node = subprocess.Popen(
+                [*command, "--object-store-memory=80000000", *options],
+                env=environment,
+                cwd=folder,  # what it imports is the tasks', not this folder's
+                stdout=subprocess.DEVNULL,
+                stderr=subprocess.DEVNULL,
+                start_new_session=True,
+            )
+            stack.callback(node.wait)
+            stack.callback(kill, node.pid)
+            return node.pid
+
+        def answers():
+            with contextlib.suppress(OSError), socket.create_connection((HEAD, port), 1):
+                return True
+
+        nodes = [start(HEAD, "--head", f"--port={port}", "--include-dashboard=false")]
+        wait_until(answers)
+        nodes.append(start(OTHER, f"--address={HEAD}:{port}"))
+        yield f"{HEAD}:{port}", nodes
+
+
+def is_working(session: int) -> bool:
+    return any(command.startswith("ray::_perform") for command in processes_of(session).values())
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(not Path("/proc").is_dir(), reason="finds Ray's processes under /proc")
+def test_folds_survive_the_death_of_a_machine(tmp_path, tiny_clips, tiny_config):
+    pytest.importorskip("ray")
+    from signbart_torch.loso import main
+    from signbart_torch.training.checkpoint import load_checkpoint
+
+    write_packed(tiny_clips, tmp_path / "tiny.npz")
+    (tmp_path / "tiny.yaml").write_text(yaml.safe_dump(tiny_config.to_dict()))
+    arguments = [
+        "--config", str(tmp_path / "tiny.yaml"), "--data", str(tmp_path / "tiny.npz"),
+        "--device", "cpu", "--set", "train.epochs=30",
+    ]  # fmt: skip
+    environment = {
+        **os.environ,
+        "RAY_AUTH_MODE": "token",
+        "RAY_AUTH_TOKEN": secrets.token_hex(32),
+        "RAY_USAGE_STATS_ENABLED": "0",
+        # A machine that says nothing for a second is gone.
+        "RAY_health_check_initial_delay_ms": "0",
+        "RAY_health_check_period_ms": "500",
+        "RAY_health_check_failure_threshold": "2",
+    }
+    output = tmp_path / "cluster"
+    with two_nodes(environment) as (address, nodes):
+        command = [sys.executable, "-m", "signbart_torch.loso", *arguments]
+        folds = subprocess.Popen(
+            [*command, "--output", str(output), "--engine", "ray", "--address", address],
+            env=environment,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+        )
+        try:
+            # Both work, and have something to lose.
+            wait_until(
+                lambda: (
+                    all(map(is_working, nodes)) and len([*output.glob("*/last.safetensors")]) >= 2
+                ),
+                folds,
+            )
+            kill(nodes[1])
+            printed, errors = folds.communicate(timeout=60)
+        finally:
+            folds.kill()
+        assert folds.returncode == 0, errors
+        assert "its machine is gone; try 1 of 4" in printed
+        wait_until(lambda: not is_working(nodes[0]))
+    assert not any(map(processes_of, nodes))
+    assert "ray" not in errors.replace("array", "").lower(), errors  # it keeps its noise to itself
+    assert main([*arguments, "--output", str(tmp_path / "serial")]) == 0
+    assert (output / "summary.csv").read_text() == (tmp_path / "serial/summary.csv").read_text()
+    for signer in SIGNERS:
+        one, other = (
+            load_checkpoint(folder / signer / "best.safetensors").tensors
+            for folder in (output, tmp_path / "serial")
+        )
+        assert all(one[name].equal(other[name]) for name in one)
+
+
+# A machine that does not see the folder
+
+
+def train(clips: list, folder: Path, epochs: int) -> Path:
+    """Goes on from what is in the folder; says what it found."""
+    folder.mkdir(exist_ok=True)
+    before = [path.read_text() for path in sorted(folder.iterdir())]
+    print(f"begins with {before} and {len(clips)} clips")
+    (folder / "last").write_text(str(epochs))
+    return folder / "last"
+
+
+def errand(task: bytes, folder, **changes) -> Errand:
+    return Errand(
+        **{
+            "name": "fold anna", "task": task, "folder": str(folder), "mark": "none",
+            "travels": True, "files": {}, "directory": os.getcwd(), "threads": 1, **changes,
+        }
+    )  # fmt: skip
+
+
+@pytest.fixture(autouse=True)
+def same_threads(monkeypatch):
+    """A task sets them for its process, which here is the tests'."""
+    for name in ("OMP_NUM_THREADS", "TF_NUM_INTRAOP_THREADS", "TF_NUM_INTEROP_THREADS"):
+        monkeypatch.setenv(name, os.environ.get(name, "1"))
+
+
+def test_what_was_written_goes_along_and_comes_back(tmp_path):
+    home, clips = tmp_path / "home", ["clip"]
+    (home / "anna").mkdir(parents=True)
+    (home / "anna" / "last").write_text("3")
+    (home / "ben").mkdir()
+    (home / "ben" / "last").write_text("of another")
+    tasks = [partial(train, clips, home / name, 5) for name in ("anna", "ben")]
+    assert shared_arguments(tasks) == []  # a list is none of what is worth it
+    task, paths = pack(tasks[0], home)
+    heard = []
+    outcome = perform(
+        errand(task, home, files=written(home, sorted(paths))),
+        lambda kind, content: heard.append((kind, content)),
+        [],
+    )
+    assert heard[0] == ("line", "begins with ['3'] and 1 clips")
+    assert not outcome.raised and outcome.files == {"anna/last": b"5"}
+    assert (home / "anna" / "last").read_text() == "3"  # it worked elsewhere
+    bring_home(home, outcome.files)
+    assert unpack(outcome.result, home).read_text() == "5"
+
+
+def test_a_machine_that_sees_the_folder_works_there(tmp_path):
+    (tmp_path / "mark").touch()
+    task, _ = pack(partial(train, [], tmp_path / "anna", 5), tmp_path)
+    outcome = perform(errand(task, tmp_path, mark="mark"), lambda *_: None, [])
+    assert outcome.files == {} and (tmp_path / "anna" / "last").read_text() == "5"
+
+
+def test_what_must_be_shared_is_asked_for(tmp_path):
+    task, _ = pack(partial(train, [], tmp_path / "anna", 5), tmp_path)
+    outcome = perform(errand(task, tmp_path, travels=False), lambda *_: None, [])
+    assert outcome.raised
+    with pytest.raises(SignBartError, match=f"does not see {tmp_path}; fold anna .* must share"):
+        raise unpack(outcome.result, None)
+
+
+def test_another_version_is_refused(tmp_path):
+    outcome = perform(errand(b"", tmp_path, version="0.0"), lambda *_: None, [])
+    with pytest.raises(SignBartError, match=r"fold anna came from 0\.0; install the same"):
+        raise unpack(outcome.result, None)
+
+
+def test_files_come_home_into_the_folder_alone(tmp_path):
+    (tmp_path / "old").touch()
+    bring_home(tmp_path, {"a/b": b"1", "old": None})
+    assert {path.name for path in tmp_path.rglob("*")} == {"a", "b"}
+    for name in ("../stray", "/tmp/stray"):
+        with pytest.raises(SignBartError, match="lies outside"):
+            bring_home(tmp_path, {name: b""})
+
+
+def test_what_tasks_share_travels_once(tiny_clips):
+    tasks = [partial(len, tiny_clips), partial(len, tiny_clips)]
+    (shared,) = shared_arguments(tasks)
+    assert shared is tiny_clips and shared_arguments(tasks[:1]) == []
+    task, _ = pack(tasks[0], None, {id(tiny_clips): 0})
+    assert len(task) < 200 < np.asarray(tiny_clips.clips[0].landmarks).nbytes
+    assert unpack(task, None, [tiny_clips])() == len(tiny_clips)
+
+
+# Messages
+
+
+@pytest.mark.parametrize(
+    ("address", "text"),
+    [
+        ("ray://head:10001", "no Ray head answers there"),
+        ("head", "expected HOST:PORT"),
+        ("127.0.0.1:9", r"no Ray head answers there: .*refused; .*ray start --head --port 9"),
+    ],
+)
+def test_an_address_that_does_not_answer(address, text):
+    batch = Batch([os.getpid], None, None, ["fold anna"])
+    began = time.monotonic()
+    with pytest.raises(SignBartError, match=text):
+        list(run_on_ray(batch, Cluster(address)))
+    assert time.monotonic() - began < 20
+
+
+def test_what_killed_its_process_every_time_is_named():
+    from dataclasses import replace
+
+    from signbart.engines import CRASHED, ENGINES
+
+    def run(batch):
+        yield from [(1, CRASHED), (0, 5)]
+
+    engine = replace(ENGINES["ray"], run=run)
+    tasks = [os.getpid] * 2
+    with pytest.raises(SignBartError, match="process of fold ben was killed"):
+        list(run_tasks(tasks, None, engine=engine, name="fold", names=["anna", "ben"]))
+    found = run_tasks(tasks, None, engine=engine, crashed=lambda at: f"{at} crashed")
+    assert list(found) == [(1, "1 crashed"), (0, 5)]  # at once: it was tried again
