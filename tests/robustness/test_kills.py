@@ -13,7 +13,7 @@ import random
 import shutil
 import time
 import zlib
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -73,7 +73,7 @@ class Case:
         return found
 
 
-def pack(tmp_path: Path, tiny_clips, **_) -> Case:
+def pack(tmp_path: Path, tiny_clips) -> Case:
     """Over an older packed file, in the very folder that is read."""
     before, place = tmp_path / "before", tmp_path / "place"
     for index in range(6):
@@ -91,7 +91,7 @@ def pack(tmp_path: Path, tiny_clips, **_) -> Case:
     return Case(Command("signbart.clips", arguments), before, place, check)
 
 
-def unpack(tmp_path: Path, tiny_clips, **_) -> Case:
+def unpack(tmp_path: Path, tiny_clips) -> Case:
     before, place = tmp_path / "before", tmp_path / "place"
     before.mkdir()
     write_packed(tiny_clips, before / "all.npz")
@@ -103,7 +103,7 @@ def unpack(tmp_path: Path, tiny_clips, **_) -> Case:
     return Case(Command("signbart.clips", arguments), before, place, check)
 
 
-def train(tmp_path: Path, tiny_clips, with_train, **_) -> Case:
+def train(tmp_path: Path, tiny_clips, with_train) -> Case:
     before, place = tmp_path / "before", tmp_path / "place"
     before.mkdir()
     write_packed(tiny_clips, before / "all.npz")
@@ -140,7 +140,7 @@ def true_manifest(folder: Path) -> None:
             assert read_metadata(path)["checkpoint_sha256"] == manifest["checkpoint_sha256"]
 
 
-def convert(tmp_path: Path, converted, checkpoint, **_) -> Case:
+def convert(tmp_path: Path, converted, checkpoint) -> Case:
     """Over another checkpoint's conversion; what converters make is ready."""
     from signbart_torch.training.checkpoint import Checkpoint, load_checkpoint, save_checkpoint
 
@@ -162,7 +162,7 @@ def convert(tmp_path: Path, converted, checkpoint, **_) -> Case:
     return Case(command, before, place, check, (MANIFEST, "convert.log"))
 
 
-def quantize(tmp_path: Path, converted, **_) -> Case:
+def quantize(tmp_path: Path, converted) -> Case:
     """Over a file that the manifest lists."""
     before, place = tmp_path / "before", tmp_path / "place"
     shutil.copytree(converted.folder, before / "exports")
@@ -173,7 +173,7 @@ def quantize(tmp_path: Path, converted, **_) -> Case:
     return Case(command, before, place, check, (MANIFEST,))
 
 
-def evaluate(tmp_path: Path, converted, recordings, **_) -> Case:
+def evaluate(tmp_path: Path, converted, recordings) -> Case:
     before, place = tmp_path / "before", tmp_path / "place"
     before.mkdir()
     write_packed(recordings, before / "all.npz")
@@ -187,7 +187,7 @@ def evaluate(tmp_path: Path, converted, recordings, **_) -> Case:
     return Case(Command("bridge.evaluate", arguments), before, place, check)
 
 
-def web(tmp_path: Path, **_) -> Case:
+def web(tmp_path: Path) -> Case:
     """Over an older page, with packages of empty files."""
     before, place = tmp_path / "before", tmp_path / "place"
     before.mkdir()
@@ -210,7 +210,7 @@ def web(tmp_path: Path, **_) -> Case:
     return Case(command, before, place, check)
 
 
-def loso(tmp_path: Path, tiny_clips, with_train, **_) -> Case:
+def loso(tmp_path: Path, tiny_clips, with_train) -> Case:
     """Two folds, side by side."""
     case = train(tmp_path, tiny_clips, with_train)
     arguments = list(case.command.arguments[:-3])
@@ -228,7 +228,7 @@ def loso(tmp_path: Path, tiny_clips, with_train, **_) -> Case:
     return dataclasses.replace(case, command=command, check=check, workers=True)
 
 
-def landmarks(tmp_path: Path, task, portrait, **_) -> Case:
+def landmarks(tmp_path: Path, task, portrait) -> Case:
     """Of three videos, by a process that may be left behind."""
     before, place = tmp_path / "before", tmp_path / "place"
     for name in ("a", "b", "c"):
@@ -251,16 +251,24 @@ TIMES = max(1, CAMPAIGN // 20)
 
 
 @pytest.fixture
-def made(request, tmp_path) -> Iterator[Case]:
-    """The case, with what its undisturbed run leaves."""
-    needed = (
-        *("tiny_clips", "with_train", "converted", "checkpoint", "recordings"),
-        *("task", "portrait"),
-    )
-    taken = request.param.__code__.co_varnames[: request.param.__code__.co_argcount]
-    yield request.param(
-        tmp_path, **{name: request.getfixturevalue(name) for name in needed if name in taken}
-    )
+def made(request, tmp_path) -> Case:
+    code = request.param.__code__
+    needed = {*code.co_varnames[: code.co_argcount]} - {"tmp_path"}
+    return request.param(tmp_path, **{name: request.getfixturevalue(name) for name in needed})
+
+
+def require_no_harm(made: Case, whole: dict[str, str], folder: Path, moment: dict) -> None:
+    """What stands is true; the same command brings what an undisturbed one does, and no more."""
+    made.check(made.place)
+    if (made.place / "tree").exists():  # unpacked, and not to be replaced
+        return
+    made.command.whole(folder)
+    made.check(made.place)
+    left = made.left()
+    differing = {path for path in left | whole if left.get(path) != whole.get(path)}
+    assert not differing, moment
+    over = [*made.place.rglob(f"{UNFINISHED}*"), *(folder / "temporary").iterdir()]
+    assert not over, moment
 
 
 @pytest.mark.slow
@@ -281,17 +289,7 @@ def test_a_killed_command(made, request, tmp_path, tried):
             moment = {"at": draw.randrange(steps)}
         made.command.killed(tmp_path, **moment)
         time.sleep(2 * made.workers)
-        made.check(made.place)
-        if (made.place / "tree").exists():  # unpacked, and not to be replaced
-            tried[name] += 1
-            continue
-        made.command.whole(tmp_path)
-        made.check(made.place)
-        left = made.left()
-        differing = {path for path in left | whole if left.get(path) != whole.get(path)}
-        assert not differing, moment
-        over = [*made.place.rglob(f"{UNFINISHED}*"), *(tmp_path / "temporary").iterdir()]
-        assert not over, moment
+        require_no_harm(made, whole, tmp_path, moment)
         tried[name] += 1
 
 
@@ -322,14 +320,5 @@ def test_what_cannot_be_written(made, way, request, tmp_path, tried):
         status = made.command.fails(tmp_path, **how)
         said = (tmp_path / "output").read_text(errors="replace")
         assert status in (0, 1, 2), f"{how}: {status}: {said}"
-        made.check(made.place)
-        if (made.place / "tree").exists():
-            tried[name] += 1
-            continue
-        made.command.whole(tmp_path)
-        left = made.left()
-        differing = {path for path in left | whole if left.get(path) != whole.get(path)}
-        assert not differing, how
-        over = [*made.place.rglob(f"{UNFINISHED}*"), *(tmp_path / "temporary").iterdir()]
-        assert not over, how
+        require_no_harm(made, whole, tmp_path, how)
         tried[name] += 1
