@@ -26,6 +26,7 @@ EXTRAS = {
     "keras": "--framework keras; with torch: convert by route keras, weight-map",
     "recordings": "CSV, Parquet and HDF5",
     "video": "landmarks; classify a video or a camera's",
+    "cluster": "--engine ray",
     "quantize": "quantize; with a route: convert --quantize",
 }
 _INT8 = ("AVX-VNNI", "AVX-512 VNNI", "AMX int8", "NEON dot product", "NEON int8 matrix products")

@@ -32,10 +32,11 @@ FRAMEWORKS = {
 # what besides inside functions and under TYPE_CHECKING (None: anything).
 RULES: dict[str, tuple[set[str], set[str] | None]] = {
     "signbart": (
-        {"numpy", "yaml"},
+        {"numpy", "yaml", "packaging"},
         {
             *("sklearn", "scipy", "matplotlib", "rich", "h5py", "pyarrow", "PIL", "safetensors"),
             *("mediapipe", "cv2", "flatbuffers", "ai_edge_litert"),  # in signbart/video
+            "ray",  # in signbart/engines
         },
     ),
     "signbart_torch": (
