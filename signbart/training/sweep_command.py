@@ -95,6 +95,11 @@ def run_sweep(
         raise ConfigError("settings of several data.layout are no one sweep; sweep each alone")
     for config in configs.values():
         require_trainable(config, framework)
+        if not (config.train.val_signers or config.train.val_fraction):
+            raise ConfigError(
+                f"{options.config}: nothing validates, and a sweep stops settings by validation "
+                "clips; pass --set train.val_signers=1"
+            )
     if any(output.glob("setting_*")) and not options.resume:
         raise ConfigError(f"{output} already holds a sweep; pass --resume to go on with it")
     clips = read_data(options, layout=layouts[0])
