@@ -28,6 +28,10 @@ TASKS: dict[str, dict[str, tuple[tuple[str, ...], str]]] = {
             ("signbart_torch.loso", "signbart_tf.loso"),
             "train one model per signer, and test it on that signer",
         ),
+        "sweep": (
+            ("signbart_torch.sweep", "signbart_tf.sweep"),
+            "train with many settings, and choose by signers left out",
+        ),
         "qat": (
             ("signbart_torch.qat", "signbart_tf.qat"),
             "train a model on, with int8 arithmetic simulated",

@@ -104,6 +104,57 @@ def draw_curves(
     figure.savefig(path, dpi=120)
 
 
+def draw_settings(
+    settings: Sequence[Sequence[str]],
+    names: Sequence[str],
+    scores: Sequence[float | None],
+    path: Path,
+) -> None:
+    """Draws settings as lines over parallel axes, one a name, coloured by their scores.
+
+    Args:
+        settings: A value a name, as text.
+        names: Of the axes.
+        scores: In percent; None where a setting was stopped, which is drawn dotted.
+        path: PNG to write.
+    """
+    from matplotlib import colormaps
+    from matplotlib.cm import ScalarMappable
+    from matplotlib.colors import Normalize
+
+    figure = _figure(max(4.0, 1.8 * (len(names) + 1)), 3.6)
+    axes = figure.subplots()
+    there = [score for score in scores if score is not None]
+    colours = ScalarMappable(Normalize(min(there), max(there)), colormaps["viridis"])
+    places = []
+    for at in range(len(names)):
+        values = sorted({row[at] for row in settings}, key=_in_order)
+        places.append({value: (i + 1) / (len(values) + 1) for i, value in enumerate(values)})
+        axes.axvline(at, color="#999999", linewidth=0.8)
+        for value, height in places[-1].items():
+            axes.annotate(value, (at, height), (4, 3), textcoords="offset points", fontsize=8)
+    # The best last, over the others.
+    for row, score in reversed([*zip(settings, scores, strict=True)]):
+        heights = [place[value] for place, value in zip(places, row, strict=True)]
+        if score is None:
+            axes.plot(heights, ":", color="#999999", linewidth=1)
+        else:
+            axes.plot(heights, color=colours.to_rgba(score), linewidth=1.8)
+    axes.set_xticks(range(len(names)), names, fontsize=8)
+    axes.set_yticks([])
+    axes.set_ylim(0, 1)
+    figure.colorbar(colours, ax=axes, label="score in percent (dotted: stopped)")
+    figure.savefig(path, dpi=110)
+
+
+def _in_order(value: str) -> tuple[int, float, str]:
+    """Numbers by size, then texts."""
+    try:
+        return 0, float(value), value
+    except ValueError:
+        return 1, 0.0, value
+
+
 def _fonts(text: str) -> dict[str, frozenset[str]]:
     """Installed fonts that show `text` together, the default first, and what of it each shows.
 

@@ -43,8 +43,8 @@ ORDER = {
 # Besides them and an __init__.py nothing stands at the top of a package.
 COMMANDS = {
     "signbart": {"calibrate", "clips", "command_line", "doctor"},
-    "signbart_torch": {"train", "loso", "qat", "distill", "prune"},
-    "signbart_tf": {"train", "loso", "qat"},
+    "signbart_torch": {"train", "loso", "qat", "distill", "prune", "sweep"},
+    "signbart_tf": {"train", "loso", "qat", "sweep"},
     "bridge": {
         "classify", "convert", "describe", "evaluate", "export_models", "loso", "parity",
         "quantize", "report", "tensor_errors", "weight_map",

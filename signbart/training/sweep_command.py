@@ -1,0 +1,179 @@
+"""What the frameworks' ``sweep`` commands share: options, the table, the picture, the winner."""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from signbart.configuration.reading import load_config
+from signbart.console import at_least, cell, next_command, print_table
+from signbart.engines.options import add_engine_arguments, engine_of
+from signbart.errors import ConfigError
+from signbart.files import make_folder, write_text
+from signbart.recordings.options import SignerNames, read_data
+from signbart.training.frameworks import Framework
+from signbart.training.options import add_run_arguments, print_skipped
+from signbart.training.requirements import require_trainable
+from signbart.training.run_folder import csv_text
+from signbart.training.sweep import Judged, choose_signers, settings_of, sweep
+
+TABLE, PICTURE, WINNER = "settings.csv", "settings.png", "winner.yaml"
+
+
+def add_sweep_arguments(parser: argparse.ArgumentParser) -> None:
+    """The options of training, of which settings, and of how many trainings at a time."""
+    add_run_arguments(
+        parser, output=f"receives the trainings, {TABLE}, {PICTURE} and {WINNER}: runs/NAME"
+    )
+    add = parser.add_argument
+    add(
+        "--test-signers",
+        nargs="+",
+        action=SignerNames,
+        default=[],
+        metavar="SIGNER",
+        help="take no part in the choice at all, to be tested on afterwards; @FILE names them a "
+        "line each",
+    )
+    add(
+        "--signers",
+        type=at_least(1),
+        default=3,
+        metavar="N",
+        help="of the others so many are left out in turn, a training each (default: %(default)s)",
+    )
+    add(
+        "--random",
+        type=at_least(2),
+        metavar="N",
+        help="try N of the settings, drawn at random (default: all that --set key=v1,v2 span)",
+    )
+    add("--seed", type=at_least(0), default=0, help="of that draw (default: %(default)s)")
+    add(
+        "--halving",
+        type=at_least(1),
+        default=3,
+        metavar="N",
+        help="of N settings one goes on, at 1/N^2 and at 1/N of the epochs; 1: all do (default: "
+        "%(default)s)",
+    )
+    add(
+        "--jobs",
+        type=at_least(1),
+        metavar="N",
+        help="trainings at a time (default: 1; of ray as many as there is room for)",
+    )
+    add_engine_arguments(parser, "trainings")
+
+
+def run_sweep(
+    options: argparse.Namespace, framework: Framework, train: Callable[..., dict[str, Any]]
+) -> None:
+    """Runs the sweep of a command line.
+
+    Args:
+        options: Of `add_sweep_arguments`.
+        framework: Trains.
+        train: Its function, picklable.
+
+    Raises:
+        ConfigError: A setting cannot be trained, or the folder is in use.
+        ClipError: There are too few signers.
+    """
+    engine, output = engine_of(options), Path(options.output)
+    settings = settings_of(options.overrides, options.random, options.seed)
+    # All of them are read before the first is trained.
+    configs = {
+        setting.folder: load_config(options.config, setting.overrides) for setting in settings
+    }
+    layouts = [config.data.landmark_layout for config in configs.values()]
+    if any(layout != layouts[0] for layout in layouts):
+        raise ConfigError("settings of several data.layout are no one sweep; sweep each alone")
+    for config in configs.values():
+        require_trainable(config, framework)
+        if not (config.train.val_signers or config.train.val_fraction):
+            raise ConfigError(
+                f"{options.config}: nothing validates, and a sweep stops settings by validation "
+                "clips; pass --set train.val_signers=1"
+            )
+    if any(output.glob("setting_*")) and not options.resume:
+        raise ConfigError(f"{output} already holds a sweep; pass --resume to go on with it")
+    clips = read_data(options, layout=layouts[0])
+    print_skipped(clips.skipped)
+    tested = set(options.test_signers)
+    if unknown := tested - set(clips.signer_names):
+        raise ConfigError(f"--test-signers {min(unknown)}: {options.data} has no clip of them")
+    clips = clips.select(at for at, signer in enumerate(clips.signers) if signer not in tested)
+    signers = choose_signers(clips, options.signers)
+    make_folder(output)
+    print(
+        f"{len(settings)} settings, each with {', '.join(signers)} left out in turn"
+        + (f"; {', '.join(sorted(tested))} take no part" if tested else ""),
+        flush=True,
+    )
+    judged = sweep(
+        settings,
+        clips,
+        output,
+        config_of=lambda setting: configs[setting.folder],
+        train=train,
+        signers=signers,
+        eta=options.halving,
+        apart=framework.keeps_memory,
+        jobs=options.jobs,
+        engine=engine,
+        report=lambda text: print(text, flush=True),
+        device=options.device,
+        data_name=options.data,
+    )
+    _write(judged, output, configs[judged[0].setting.folder].to_dict())
+    testing = f" --test-signers {' '.join(sorted(tested))}" if tested else ""
+    module = f"{framework.package}.train"
+    print("next:")
+    print(
+        f"  {next_command(module)} --config {output / WINNER} --data {options.data} "
+        f"--output runs/NAME{testing}"
+    )
+
+
+def _write(judged: Sequence[Judged], output: Path, winner: dict[str, Any]) -> None:
+    """The table, printed and as CSV; the picture; the winner's configuration."""
+    from signbart.pictures import draw_settings
+
+    varied = [
+        key
+        for key in judged[0].setting.values
+        if len({one.setting.values[key] for one in judged}) > 1
+    ]
+    rows = [
+        {
+            **{key: one.setting.values[key] for key in varied},
+            "epochs": one.epochs,
+            "validation": round(one.validation, 3),
+            "score": "" if one.score is None else round(one.score, 3),
+            "folder": one.setting.folder,
+        }
+        for one in judged
+    ]
+    write_text(output / TABLE, csv_text(rows))
+    print_table(
+        "Accuracy in percent: of validation signers, and of signers left out",
+        [*varied, "epochs", "validation", "score"],
+        [
+            [*(one.setting.values[key] for key in varied), one.epochs, cell(one.validation),
+             "stopped" if one.score is None else cell(one.score)]
+            for one in judged
+        ],
+    )  # fmt: skip
+    draw_settings(
+        [[one.setting.values[key] for key in varied] for one in judged],
+        varied,
+        [one.score for one in judged],
+        output / PICTURE,
+    )
+    write_text(output / WINNER, yaml.safe_dump(winner, sort_keys=False))
+    print(f"wrote {output / TABLE}, {PICTURE} and {WINNER}")

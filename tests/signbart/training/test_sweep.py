@@ -1,0 +1,111 @@
+"""A sweep: who is tested has no say, the hopeless stop early, and nothing is trained twice."""
+
+import csv
+import json
+from pathlib import Path
+
+import pytest
+import yaml
+
+from signbart.configuration.reading import load_config
+from signbart.errors import ClipError, ConfigError
+from signbart.recordings.packed import write_packed
+from signbart.training.sweep import choose_signers, rungs, settings_of
+from signbart_torch.sweep import main
+
+
+def test_values_are_parted_by_commas_but_not_in_a_list():
+    settings = settings_of(["train.lr=0.1,0.2", "model.joint_idx=[0,1],[0,2]", "train.epochs=3"])
+    assert settings[0].overrides == [
+        "train.lr=0.1", "model.joint_idx=[0,1]", "train.epochs=3",
+    ]  # fmt: skip
+    assert len({setting.folder for setting in settings}) == len(settings) == 4
+
+
+def test_a_setting_keeps_its_folder_when_the_grid_grows():
+    few = {setting.folder for setting in settings_of(["train.lr=0.1,0.2"])}
+    assert few < {setting.folder for setting in settings_of(["train.lr=0.1,0.3,0.2"])}
+
+
+def test_a_draw_is_of_the_grid_and_its_seed_alone():
+    axes = ["train.lr=1,2,3,4", "model.dropout=0,0.1,0.2"]
+    drawn = settings_of(axes, 5, seed=3)
+    assert drawn == settings_of(axes, 5, seed=3) != settings_of(axes, 5, seed=4)
+    assert len(drawn) == 5 and all(setting in settings_of(axes) for setting in drawn)
+
+
+@pytest.mark.parametrize(
+    ("texts", "message"),
+    [
+        (["train.lr=1"], "one setting only"),
+        (["train.lr=1,1"], "one setting only"),
+        (["train.lr=1,2", "train.lr=3"], "train.lr is set twice"),
+    ],
+)
+def test_no_settings(texts, message):
+    with pytest.raises(ConfigError, match=message):
+        settings_of(texts)
+
+
+def test_rungs():
+    assert rungs(18, 3) == [2, 6, 18] and rungs(2, 3) == [1, 2] and rungs(18, 1) == [18]
+
+
+def test_too_few_signers(tiny_clips):
+    assert choose_signers(tiny_clips, 2) == ["anna", "cleo"]
+    with pytest.raises(ClipError, match="takes three signers"):
+        choose_signers(tiny_clips.select(range(9)), 1)
+
+
+@pytest.fixture(scope="module")
+def arguments(tmp_path_factory, tiny_clips, tiny_config):
+    folder = tmp_path_factory.mktemp("sweep")
+    write_packed(tiny_clips, folder / "tiny.npz")
+    (folder / "tiny.yaml").write_text(yaml.safe_dump(tiny_config.to_dict()))
+    return [
+        "--config", str(folder / "tiny.yaml"), "--data", str(folder / "tiny.npz"),
+        "--device", "cpu",
+        "--set", "train.lr=0.000001,0.01,0.005", "--set", "train.epochs=3",
+        "--signers", "1", "--test-signers", "dan", "--output", str(folder / "out"),
+    ]  # fmt: skip
+
+
+def test_a_sweep(arguments, capsys):
+    assert main(arguments) == 0
+    output = Path(arguments[-1])
+    printed = capsys.readouterr().out
+    assert "after 1 epochs 1 of 3 settings go on" in printed and "--test-signers dan" in printed
+    with (output / "settings.csv").open() as file:
+        rows = list(csv.DictReader(file))
+    assert [row["epochs"] for row in rows] == ["3", "1", "1"]
+    assert rows[0]["score"] and not rows[1]["score"]
+    winner = load_config(output / "winner.yaml")
+    assert winner.train.lr == float(rows[0]["train.lr"]) and winner.train.epochs == 3
+    assert (output / "settings.png").read_bytes().startswith(b"\x89PNG")
+    # Nobody who is tested on took part, and the score is of who was left out.
+    (results,) = [json.loads(path.read_text()) for path in output.glob("*/*/results.json")]
+    assert results["test_signers"] == ["anna"] and "dan" not in results["val_signers"]
+    assert sum(results["clips"].values()) == 27  # of 36
+    assert float(rows[0]["score"]) == results["test"]["accuracy"]
+    # Again: the same table, and nothing is written anew.
+    before = {path: path.stat().st_mtime_ns for path in output.glob("*/*/*.safetensors")}
+    with pytest.raises(ConfigError, match="already holds a sweep; pass --resume"):
+        main(arguments)
+    assert main([*arguments, "--resume"]) == 0
+    assert before == {path: path.stat().st_mtime_ns for path in before}
+    with (output / "settings.csv").open() as file:
+        assert list(csv.DictReader(file)) == rows
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        (["--set", "train.val_signers=0", "--set", "train.val_fraction=0"], "nothing validates"),
+        (["--test-signers", "zoe"], "no clip of them"),
+        (["--set", "train.patience=-1"], "train.patience"),
+    ],
+)
+def test_user_errors(arguments, tmp_path, options, message):
+    with pytest.raises(ConfigError, match=message):
+        main([*arguments, "--output", str(tmp_path / "new"), *options])
+    assert not (tmp_path / "new").exists()
