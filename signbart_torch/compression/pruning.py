@@ -3,8 +3,6 @@
 Whole units go, so that a smaller model of the same kind is left, dense and of its own
 configuration: channels between layers, channels of convolutions, inner units of feed-forward, and
 of each head some of what it compares and passes on.
-
-Legend: B batch.
 """
 
 from __future__ import annotations

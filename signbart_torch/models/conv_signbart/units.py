@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from signbart.models.conv_signbart import ConvSignBartConfig
 from signbart_torch.models.units import (
+    Place,
     Units,
     attention_units,
     feed_forward_units,
@@ -41,7 +42,7 @@ def units(config: ConvSignBartConfig) -> list[Units]:
     ]
 
 
-def _channels(block: str) -> tuple[tuple[str, int], ...]:
+def _channels(block: str) -> tuple[Place, ...]:
     norm = f"{block}.depthwise.norm"
     return (
         *written(f"{block}.expand"),

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from signbart.models.signbart import SignBartConfig
 from signbart_torch.models.units import (
+    Place,
     Units,
     attention_units,
     feed_forward_units,
@@ -48,7 +49,7 @@ def units(config: SignBartConfig) -> list[Units]:
     return found
 
 
-def _begin(side: str, projection: str) -> tuple[tuple[str, int], ...]:
+def _begin(side: str, projection: str) -> tuple[Place, ...]:
     return (
         *written(f"projection.{projection}"),
         (f"{side}.embed_positions.weight", 1),
@@ -56,7 +57,7 @@ def _begin(side: str, projection: str) -> tuple[tuple[str, int], ...]:
     )
 
 
-def _self_attention(layer: str) -> tuple[tuple[str, int], ...]:
+def _self_attention(layer: str) -> tuple[Place, ...]:
     """What self-attention and feed-forward of a layer read and write."""
     return (
         *read(*(f"{layer}.self_attn.{part}_proj" for part in "qkv"), f"{layer}.fc1"),
