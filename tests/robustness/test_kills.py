@@ -261,9 +261,10 @@ def made(request, tmp_path) -> Case:
 def require_no_harm(made: Case, whole: dict[str, str], folder: Path, moment: dict) -> None:
     """What stands is true; the same command brings what an undisturbed one does, and no more."""
     made.check(made.place)
-    if (made.place / "tree").exists():  # unpacked, and not to be replaced
-        return
-    made.command.whole(folder)
+    if (made.place / "tree").exists():  # unpacked: it is not replaced, but cleared
+        made.command.start(folder).join()
+    else:
+        made.command.whole(folder)
     made.check(made.place)
     left = made.left()
     differing = {path for path in left | whole if left.get(path) != whole.get(path)}
