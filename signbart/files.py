@@ -175,9 +175,8 @@ def _remove_left_overs(place: Path) -> None:
             if here or _idle_seconds(folder) > _FORGOTTEN:
                 shutil.rmtree(folder, ignore_errors=True)
             _unlock(lock)
-    if folders:
-        with suppress(OSError):  # something stays
-            place.rmdir()
+    with suppress(OSError):  # something stays
+        place.rmdir()
 
 
 def _idle_seconds(folder: Path) -> float:

@@ -16,7 +16,7 @@ from bridge.artifact.completeness import MANIFEST, require_complete
 from bridge.folds.layout import EXPORTS, QAT
 from bridge.quantization.schemes import select_schemes
 from bridge.routes import RAW_ONNX, ROUTES, select_routes
-from signbart.files import file_sha256
+from signbart.files import file_sha256, remove_left_overs
 from signbart.training.frameworks import Framework
 from signbart.training.run_folder import EVALUATION, RESULTS
 
@@ -94,6 +94,7 @@ class Fold:
         from bridge.conversion.pipeline import convert
 
         output = checkpoint.parent / EXPORTS
+        remove_left_overs(output)
         made_routes, made_schemes = listed(checkpoint, output)
         routes, schemes = {*self.routes, *made_routes}, {*schemes, *made_schemes}
         if not is_converted(checkpoint, output, routes, schemes):
@@ -117,6 +118,7 @@ class Fold:
         from bridge.evaluation.predict import evaluate
         from signbart.training.predictions import identify, is_evaluated, write_predictions
 
+        remove_left_overs(output)
         unseen = self._unseen()
         for path in paths:
             made_from = identify(path, unseen)

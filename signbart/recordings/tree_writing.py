@@ -11,7 +11,7 @@ from pathlib import Path
 import numpy as np
 
 from signbart.errors import ClipError
-from signbart.files import make_folder, temporary_folder
+from signbart.files import make_folder, remove_left_overs, temporary_folder
 from signbart.landmarks.layouts import LAYOUTS
 from signbart.recordings.clip import Clip, ClipSet
 from signbart.recordings.labels import LABEL_FILE, NAME_FILE
@@ -31,6 +31,7 @@ def write_tree(clip_set: ClipSet, root: Path) -> None:
             the clips are: landmarks that their number does not name, or classes whose names are no
             folders'.
     """
+    remove_left_overs(root.parent)
     if root.exists():
         raise ClipError(f"{root}: exists already; name a new folder")
     count = clip_set.clips[0].landmarks.shape[1]

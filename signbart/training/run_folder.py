@@ -62,7 +62,9 @@ def find_run(
     framework: Framework,
     load: Callable[[Path], State],
 ) -> State | None:
-    """The checkpoint to go on from, if the folder holds this very run. Nothing is written.
+    """The checkpoint to go on from, if the folder holds this very run.
+
+    Nothing is written; what killed processes left goes, for a finished run writes nothing any more.
 
     Args:
         output: The folder.
@@ -83,6 +85,7 @@ def find_run(
             one, or one of which a part is missing.
         SignBartError: The checkpoint cannot be read.
     """
+    remove_left_overs(output)
     remedy = "choose another --output, or remove that folder"
     begun, ended = framework_of(output), (output / RESULTS).is_file()
     if holds_run(output) and not resume:
@@ -139,7 +142,6 @@ def run_lock(output: Path, config: RunConfig) -> Iterator[None]:
     """
     make_folder(output)
     with folder_lock(output):
-        remove_left_overs(output)
         write_text(output / "config.yaml", yaml.safe_dump(config.to_dict(), sort_keys=False))
         yield
 

@@ -149,11 +149,11 @@ def convert(tmp_path: Path, converted, checkpoint) -> Case:
     other = Checkpoint(known.tensors, known.config, known.class_names, {"another": 1})
     save_checkpoint(other, tmp_path / "other.safetensors")
     (tmp_path / "plain.tflite").write_bytes(converted.plain())
-    ready = {"one": tmp_path / "plain.tflite", "two": tmp_path / "plain.tflite"}
+    ready = {"one": tmp_path / "plain.tflite"}
 
     def conversion(source: Path, output: Path) -> Command:
         arguments = ("--checkpoint", f"{source}", "--route", "all", "--output", f"{output}")
-        options = ("--jobs", "1", "--raw-frames", "0", "--samples", "4")
+        options = ("--jobs", "1", "--raw-frames", "0", "--samples", "8")
         return Command("bridge.convert", (*arguments, *options), ready)
 
     conversion(tmp_path / "other.safetensors", before / "exports").whole(tmp_path)
@@ -244,7 +244,8 @@ def landmarks(tmp_path: Path, task, portrait) -> Case:
 
 
 # How many of 20, and so of a campaign's 500, each gets; workers take long to start.
-CASES = {pack: 4, unpack: 2, train: 4, convert: 4, quantize: 3, evaluate: 2, web: 1}
+# The steps of a conversion's end are tried one by one in bridge/conversion/test_folder.py.
+CASES = {pack: 5, unpack: 2, train: 4, convert: 2, quantize: 3, evaluate: 2, web: 2}
 if CAMPAIGN:
     CASES |= {loso: 1, landmarks: 1}
 TIMES = max(1, CAMPAIGN // 20)
@@ -260,9 +261,10 @@ def made(request, tmp_path) -> Case:
 def require_no_harm(made: Case, whole: dict[str, str], folder: Path, moment: dict) -> None:
     """What stands is true; the same command brings what an undisturbed one does, and no more."""
     made.check(made.place)
-    if (made.place / "tree").exists():  # unpacked, and not to be replaced
-        return
-    made.command.whole(folder)
+    if (made.place / "tree").exists():  # unpacked: it is not replaced, but cleared
+        made.command.start(folder).join()
+    else:
+        made.command.whole(folder)
     made.check(made.place)
     left = made.left()
     differing = {path for path in left | whole if left.get(path) != whole.get(path)}
@@ -301,9 +303,8 @@ WAYS = ("disk full", "permission denied")
 @pytest.mark.timeout(LONG)
 @pytest.mark.parametrize("way", WAYS)
 @pytest.mark.parametrize(
-    "made", CASES if CAMPAIGN else (pack, unpack, convert), indirect=True,
-    ids=lambda case: case.__name__,
-)  # fmt: skip
+    "made", CASES if CAMPAIGN else (pack, unpack), indirect=True, ids=lambda case: case.__name__
+)
 def test_what_cannot_be_written(made, way, request, tmp_path, tried):
     name = request.node.callspec.id
     draw = random.Random(SEED + zlib.crc32(name.encode()))

@@ -47,6 +47,16 @@ def test_a_finished_run_is_gone_on_with_only_if_it_is_whole(find, framework):
         find(framework, True, [RESULTS, framework.best])
 
 
+def test_left_overs_of_a_finished_run_go(find, tmp_path, left_over):
+    """It writes nothing any more that would clear them."""
+    left = left_over(tmp_path, RESULTS)
+    assert find(TORCH, True, [RESULTS, TORCH.best, TORCH.last]) is not None
+    assert not left.parents[1].exists()
+    left.parents[1].mkdir()  # killed a step later
+    find(TORCH, True, [])
+    assert not left.parents[1].exists()
+
+
 def test_a_finished_run_needs_its_best(find, tmp_path):
     with pytest.raises(ConfigError, match=r"finished run without its best\.keras; choose"):
         find(KERAS, True, [RESULTS, KERAS.last])
