@@ -191,6 +191,7 @@ class RouteRun:
                     f"signature {RAW_SIGNATURE} takes and gives {second.describe()}; it had to be "
                     f"{raw.spec.describe()}"
                 )
+        products = multiply_accumulates(path) if path.suffix == ".tflite" else {}
         # Scales and zero points are the file's own.
         tensors = tensors_of(promised if scheme.name == FLOAT else found)
         metadata = describe(self.source, self.route, scheme.name, raw) | tensors
@@ -198,7 +199,6 @@ class RouteRun:
         if path.suffix == ".onnx" and not takes_raw:
             metadata.pop("raw", None)
         embed_metadata(path, metadata | ({"quantization": record} if record else {}))
-        products = multiply_accumulates(path) if path.suffix == ".tflite" else {}
         artifact = Artifact(
             route=self.route.name,
             scheme=scheme.name,
