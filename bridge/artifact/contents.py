@@ -6,6 +6,7 @@ same weights, with a few around them that multiply nothing, or for fewer frames.
 
 from __future__ import annotations
 
+import functools
 import math
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
@@ -161,6 +162,7 @@ def graph_of(model: Any, signature: str) -> int | None:
 
 
 def _read(path: str | Path) -> Any:
+    """The file's tables as objects, which are shared: nobody may change them."""
     from ai_edge_litert import schema_py_generated as schema
 
     if not Path(path).is_file():
@@ -169,10 +171,19 @@ def _read(path: str | Path) -> Any:
     if not schema.Model.ModelBufferHasIdentifier(content, 0):
         raise ArtifactError(f"{path} is not a .tflite file")
     try:
-        return schema.ModelT.InitFromPackedBuf(content, 0)
+        return _unpacked(content)
     # A flatbuffer is offsets; damaged ones lead anywhere.
     except Exception as error:
         raise ArtifactError(f"{path} is a damaged .tflite file: {error}") from None
+
+
+# A conversion asks a dozen times about a file and about what is quantized from it, and unpacking is
+# done in Python, field by field.
+@functools.lru_cache(maxsize=2)
+def _unpacked(content: bytes) -> Any:
+    from ai_edge_litert import schema_py_generated as schema
+
+    return schema.ModelT.InitFromPackedBuf(content, 0)
 
 
 def _names_of(model: Any) -> list[str]:

@@ -202,6 +202,7 @@ class RouteRun:
             )
         if is_tflite := path.suffix == ".tflite":
             self._check_other_signatures(path, scheme)
+        products = multiply_accumulates(path) if is_tflite else {}
         # Scales and zero points are the file's own.
         tensors = tensors_of(promised if scheme.name == FLOAT else found)
         carried = raw if is_tflite or takes_raw else None
@@ -209,7 +210,6 @@ class RouteRun:
         metadata = describe(self.source, self.route, scheme.name, carried, lengths) | tensors
         metadata["signature"] = promised.signature
         embed_metadata(path, metadata | ({"quantization": record} if record else {}))
-        products = multiply_accumulates(path) if path.suffix == ".tflite" else {}
         artifact = Artifact(
             route=self.route.name,
             scheme=scheme.name,

@@ -52,7 +52,7 @@ LIMITS = Limits(atol=1e-5, rtol=1e-5)
 LABELS = ("one", "two", "three", "four", "five")
 # Every kind has a square matrix among those that are transposed; no two other sizes are alike.
 _SIGNBART = {
-    "d_model": 24, "encoder_layers": 1, "decoder_layers": 1, "encoder_attention_heads": 4,
+    "d_model": 24, "encoder_layers": 1, "decoder_layers": 2, "encoder_attention_heads": 4,
     "decoder_attention_heads": 6, "encoder_ffn_dim": 20, "decoder_ffn_dim": 28,
     "max_position_embeddings": 16,
 }  # fmt: skip
@@ -63,7 +63,7 @@ RUNS = {
     ),
     IN_MOTION: (
         {
-            **_SIGNBART, "kind": "signbart", "joint_idx": list(range(2, 12)),
+            **_SIGNBART, "kind": "signbart", "joint_idx": list(range(2, 12)), "decoder_layers": 1,
             "coordinates": 3, "motion": True,
         },
         {"layout": "kinect20", "max_frames": 14, "normalization": "body_centred"},

@@ -1,6 +1,7 @@
 """docs/troubleshooting.md quotes messages that the code can print, and those that it does print."""
 
 import ast
+import functools
 import json
 import pickle
 import re
@@ -40,6 +41,7 @@ def constants(tree: ast.Module) -> dict[str, str]:
     return {name: value for name, value in found.items() if isinstance(value, str)}
 
 
+@functools.cache
 def templates() -> list[str]:
     """Every text of the packages' code, with `FIELD` for what is filled in."""
     paths = [path for package in PACKAGES for path in (REPOSITORY / package).rglob("*.py")]
@@ -61,9 +63,6 @@ def _filled(part: ast.expr, known: dict[str, str]) -> str:
         return part.value
     name = part.value.id if isinstance(part.value, ast.Name) else ""
     return known.get(name, FIELD)
-
-
-TEMPLATES = templates()
 
 
 def fragments(message: str) -> list[str]:
@@ -105,12 +104,12 @@ PIECES = {
 @pytest.mark.parametrize("message", MESSAGES)
 def test_the_code_has_the_message(message):
     for piece in PIECES.get(message, (message,)):
-        assert any(fits(piece, text) for text in TEMPLATES), f"no text of the code has: {piece}"
+        assert any(fits(piece, text) for text in templates()), f"no text of the code has: {piece}"
 
 
 def test_the_check_refuses_a_message_that_the_code_lacks():
     assert len(MESSAGES) > 60
-    assert not any(fits("…: the moon is not in label2id.json", text) for text in TEMPLATES)
+    assert not any(fits("…: the moon is not in label2id.json", text) for text in templates())
     assert not fits("b … a", "a b")
 
 

@@ -51,7 +51,8 @@ def trained(fsl7_holistic, tmp_path_factory) -> Path:
 @pytest.fixture(scope="module")
 def exported(trained, tmp_path_factory, command) -> Path:
     folder = tmp_path_factory.mktemp("exports") / "real"
-    options = ["--route", "all", "--jobs", "1", "--output", folder]
+    # Without the signature that takes raw landmarks, which tests of its own have.
+    options = ["--route", "all", "--jobs", "1", "--raw-frames", "0", "--output", folder]
     ended = command(convert_command, "--checkpoint", trained, *options)
     assert ended.status == 0, ended.output + ended.errors
     return folder

@@ -189,6 +189,13 @@ def train(framework):
     return train_model
 
 
+# Of TensorFlow and Keras, about their own eager mode.
+pytestmark = [
+    pytest.mark.filterwarnings("ignore:Even though the `tf.config"),
+    pytest.mark.filterwarnings("ignore:__array__ implementation"),
+]
+
+
 @pytest.fixture(scope="module")
 def eagerly(eager_keras):
     """These runs have a handful of steps."""
