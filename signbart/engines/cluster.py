@@ -72,9 +72,14 @@ def run_on_ray(batch: Batch, cluster: Cluster | None = None) -> Iterator[tuple[i
     with ExitStack() as stack:
         mark = stack.enter_context(_mark(batch.folder)) if batch.folder else ""
         ray = stack.enter_context(_connected(cluster, batch.jobs))
-        run = _Run(ray, batch, cluster, mark)
-        stack.callback(run.end)
-        yield from run.outcomes()
+        try:
+            run = _Run(ray, batch, cluster, mark)
+            stack.callback(run.end)
+            yield from run.outcomes()
+        except ray.exceptions.RayError as error:
+            raise SignBartError(
+                f"the Ray cluster is lost ({type(error).__name__}); start it again, and go on"
+            ) from None
 
 
 @contextmanager
