@@ -17,7 +17,6 @@ from collections import Counter, deque
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass
-from functools import partial
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -97,7 +96,7 @@ def _mark(folder: Path) -> Iterator[str]:
 @contextmanager
 def _connected(cluster: Cluster, jobs: int | None) -> Iterator[ModuleType]:
     """Ray, connected to the cluster, until the block ends."""
-    # Before Ray is imported. Nothing is to leave this machine.
+    # Read when Ray is imported. Nothing is to leave this machine.
     os.environ["RAY_USAGE_STATS_ENABLED"] = "0"
     with ExitStack() as stack:
         if cluster.address is None:
@@ -122,12 +121,13 @@ def _connected(cluster: Cluster, jobs: int | None) -> Iterator[ModuleType]:
             options = {"address": cluster.address}
         import ray
 
+        # No option keeps what Ray says of dead workers and machines from stdout; `_why` says it.
+        ray._private.worker.print_to_stdstream = lambda *_, **__: None
         try:
             ray.init(log_to_driver=False, logging_level=logging.CRITICAL, **options)
         except (ConnectionError, RuntimeError, ValueError, ray.exceptions.RayError) as error:
-            where = cluster.address or "on this machine"
             raise SignBartError(
-                f"Ray {where}: cannot be used: {_last_line(error)}; "
+                f"Ray {cluster.address or 'on this machine'}: cannot be used: {_last_line(error)}; "
                 "docs/scaling.md says how to start a cluster"
             ) from None
         stack.callback(ray.shutdown)
@@ -297,4 +297,4 @@ def _perform(errand: Errand, news: Any, sender: tuple[int, int], *shared: Any) -
     def send(kind: str, content: Any) -> None:
         news.put((sender, kind, content))
 
-    return perform(errand, partial(send), shared)
+    return perform(errand, send, shared)
