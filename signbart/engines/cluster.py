@@ -17,7 +17,6 @@ from collections import Counter, deque
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass
-from functools import partial
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -72,9 +71,14 @@ def run_on_ray(batch: Batch, cluster: Cluster | None = None) -> Iterator[tuple[i
     with ExitStack() as stack:
         mark = stack.enter_context(_mark(batch.folder)) if batch.folder else ""
         ray = stack.enter_context(_connected(cluster, batch.jobs))
-        run = _Run(ray, batch, cluster, mark)
-        stack.callback(run.end)
-        yield from run.outcomes()
+        try:
+            run = _Run(ray, batch, cluster, mark)
+            stack.callback(run.end)
+            yield from run.outcomes()
+        except ray.exceptions.RayError as error:
+            raise SignBartError(
+                f"the Ray cluster is lost ({type(error).__name__}); start it again, and go on"
+            ) from None
 
 
 @contextmanager
@@ -88,7 +92,7 @@ def _mark(folder: Path) -> Iterator[str]:
 @contextmanager
 def _connected(cluster: Cluster, jobs: int | None) -> Iterator[ModuleType]:
     """Ray, connected to the cluster, until the block ends."""
-    # Before Ray is imported. Nothing is to leave this machine.
+    # Read when Ray is imported. Nothing is to leave this machine.
     os.environ["RAY_USAGE_STATS_ENABLED"] = "0"
     with ExitStack() as stack:
         if cluster.address is None:
@@ -113,12 +117,13 @@ def _connected(cluster: Cluster, jobs: int | None) -> Iterator[ModuleType]:
             options = {"address": cluster.address}
         import ray
 
+        # No option keeps what Ray says of dead workers and machines from stdout; `_why` says it.
+        ray._private.worker.print_to_stdstream = lambda *_, **__: None
         try:
             ray.init(log_to_driver=False, logging_level=logging.CRITICAL, **options)
         except (ConnectionError, RuntimeError, ValueError, ray.exceptions.RayError) as error:
-            where = cluster.address or "on this machine"
             raise SignBartError(
-                f"Ray {where}: cannot be used: {_last_line(error)}; "
+                f"Ray {cluster.address or 'on this machine'}: cannot be used: {_last_line(error)}; "
                 "docs/scaling.md says how to start a cluster"
             ) from None
         stack.callback(ray.shutdown)
@@ -288,4 +293,4 @@ def _perform(errand: Errand, news: Any, sender: tuple[int, int], *shared: Any) -
     def send(kind: str, content: Any) -> None:
         news.put((sender, kind, content))
 
-    return perform(errand, partial(send), shared)
+    return perform(errand, send, shared)

@@ -17,7 +17,7 @@ import threading
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -200,20 +200,6 @@ class _Luggage:
         return files
 
 
-@dataclass
-class _Lines(io.TextIOBase):
-    """Takes what a task prints, and sends it a line at a time."""
-
-    send: Callable[[str], None]
-    begun: str = field(default="")
-
-    def write(self, text: str) -> int:
-        *lines, self.begun = (self.begun + text).split("\n")
-        for line in lines:
-            self.send(line)
-        return len(text)
-
-
 def perform(errand: Errand, send: Callable[[str, Any], None], shared: Sequence[Any]) -> Outcome:
     """Runs a task on the machine that it was sent to.
 
@@ -287,12 +273,28 @@ def _sending(luggage: _Luggage | None, send: Callable[[str, Any], None]) -> Iter
 
 @contextmanager
 def _printing(send: Callable[[str, Any], None]) -> Iterator[None]:
-    """Sends what is printed until the block ends."""
-    kept, lines = sys.stdout, _Lines(lambda text: send("line", text))
-    sys.stdout = lines
+    """Sends what this process writes to descriptor 1 until the block ends, line by line.
+
+    Not what is printed alone: tasks themselves redirect that descriptor into their logs.
+    """
+    reading, writing = os.pipe()
+
+    def forward() -> None:
+        with open(reading, encoding="utf-8", errors="replace") as lines:
+            for line in lines:
+                send("line", line.rstrip("\n"))
+
+    sys.stdout.flush()
+    kept, usual = os.dup(1), sys.stdout
+    os.dup2(writing, 1)
+    os.close(writing)
+    reader = threading.Thread(target=forward, daemon=True)
+    reader.start()
     try:
-        yield
+        with open(1, "w", encoding="utf-8", buffering=1, closefd=False) as sys.stdout:
+            yield
     finally:
-        sys.stdout = kept
-        if lines.begun:
-            send("line", lines.begun)
+        sys.stdout = usual
+        os.dup2(kept, 1)
+        os.close(kept)
+        reader.join(_EVERY)  # what a task has started may keep the other end open

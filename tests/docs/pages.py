@@ -18,7 +18,7 @@ PAGES = (
     "docs/evaluation.md", "docs/verification.md", "docs/deployment.md", "docs/web.md",
     "docs/streaming.md",
     "docs/quantization.md", "docs/performance.md", "docs/other_models.md",
-    "docs/recognition.md", "docs/security.md",
+    "docs/recognition.md", "docs/security.md", "docs/scaling.md",
     "docs/troubleshooting.md", "docs/architecture.md",
 )  # fmt: skip
 LANGUAGES = {"", "text", "yaml", "python", "kotlin", "swift", "javascript"}
@@ -77,6 +77,8 @@ SHORTENED: dict[str, tuple[tuple[str, str], ...]] = {
         (r"recordings.npz .*$", r"\g<0> --signers P01 P02"),
         (r"$", " --set train.epochs=1"),
     ),
+    # A large part of a grid takes as many trainings.
+    "python -m signbart_torch.sweep": ((r"$", " --signers 1 --set train.epochs=1"),),
     "python -m signbart_tf.loso": ((r"$", " --signers P01 P02 --set train.epochs=1"),),
     "python -m signbart_torch.qat": ((r"$", " --epochs 1"),),
     "python -m signbart_torch.distill": ((r"$", " --set train.epochs=1"),),
@@ -127,6 +129,7 @@ SHORTENED: dict[str, tuple[tuple[str, str], ...]] = {
         (r"--signers .* --output", "--signers S01 --output"),
         (r"$", " --counts 1 --epochs 1 --seeds 0 --base-epochs 1"),
     ),
+    "python -m benchmarks.engines": ((r"$", " --tasks 1 --seconds 0.1 --workers 1 --kills 1"),),
     "python -m benchmarks.large_set": ((r"$", " --clips 400 --small 400"),),
     "python -m zipfile": (),
     "python recognize.py": (),

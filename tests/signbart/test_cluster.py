@@ -1,5 +1,6 @@
 """Folds on a real cluster of two machines, here two nodes on loopback: none is lost with one."""
 
+import argparse
 import contextlib
 import os
 import secrets
@@ -9,6 +10,7 @@ import subprocess
 import sys
 import tempfile
 import time
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 
@@ -16,9 +18,10 @@ import numpy as np
 import pytest
 import yaml
 
-from signbart.engines import run_tasks
+from signbart.engines import CRASHED, ENGINES, run_tasks
 from signbart.engines.cluster import Cluster, run_on_ray
 from signbart.engines.engine import Batch
+from signbart.engines.options import add_engine_arguments, engine_of
 from signbart.engines.travel import (
     Errand,
     bring_home,
@@ -28,7 +31,7 @@ from signbart.engines.travel import (
     unpack,
     written,
 )
-from signbart.errors import SignBartError
+from signbart.errors import ConfigError, SignBartError
 from signbart.recordings.packed import write_packed
 
 SIGNERS = ["anna", "ben", "cleo", "dan"]
@@ -150,7 +153,7 @@ def test_folds_survive_the_death_of_a_machine(tmp_path, tiny_clips, tiny_config)
         finally:
             folds.kill()
         assert folds.returncode == 0, errors
-        assert "its machine is gone; try 1 of 4" in printed
+        assert "its machine is gone; try 1 of 4" in printed and "raylet" not in printed
         wait_until(lambda: not is_working(nodes[0]))
     assert not any(map(processes_of, nodes))
     assert "ray" not in errors.replace("array", "").lower(), errors  # it keeps its noise to itself
@@ -272,11 +275,18 @@ def test_an_address_that_does_not_answer(address, text):
     assert time.monotonic() - began < 20
 
 
+def test_options_of_another_engine_are_refused():
+    parser = argparse.ArgumentParser()
+    add_engine_arguments(parser, "folds")
+    assert engine_of(parser.parse_args([])) is None
+    assert engine_of(parser.parse_args(["--engine", "serial"])) is ENGINES["serial"]
+    assert engine_of(parser.parse_args(["--engine", "ray", "--gpus-per-task", "0.5"])).tries_again
+    for options in (["--address", "auto"], ["--engine", "serial", "--cpus-per-task", "2"]):
+        with pytest.raises(ConfigError, match="go with --engine ray"):
+            engine_of(parser.parse_args(options))
+
+
 def test_what_killed_its_process_every_time_is_named():
-    from dataclasses import replace
-
-    from signbart.engines import CRASHED, ENGINES
-
     def run(batch):
         yield from [(1, CRASHED), (0, 5)]
 
