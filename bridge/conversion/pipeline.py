@@ -39,6 +39,7 @@ from bridge.verification.raw import make_raw_samples
 from bridge.verification.report import save_repro
 from bridge.verification.samples import make_samples
 from bridge.verification.verdict import FAILED, WRONG, Verdict
+from bridge.verification.weights import judge_weights
 from bridge.weights.source import Source, read_source
 from signbart.console import redirect_output
 from signbart.engines import run_tasks
@@ -250,6 +251,7 @@ def quantize_artifact(
         about = {"scheme": scheme.name, "quantization": record}
         embed_metadata(path, metadata | about | tensors_of(open_runtime(path).spec))
         verdict, _ = evidence.judge(path, scheme.name)
+        verdict = judge_weights(verdict, path, parent=source)
         second = evidence.judge_raw(path, scheme.name) if evidence.raw else None
         if verdict.passed and second and not second.passed:
             verdict = verdict.spoilt_by(second)

@@ -25,6 +25,7 @@ from bridge.verification.samples import (
     read_sample,
 )
 from bridge.verification.verdict import FAILED, Verdict
+from bridge.verification.weights import judge_weights
 from bridge.weights.source import Source
 from signbart.checksums import ChecksumError, require_checksum
 from signbart.models.io_spec import LANDMARKS, RAW_SIGNATURE
@@ -128,11 +129,14 @@ def compare_artifacts(
                     count=shown[0],
                     seed=shown[1],
                 )
-            verdict = compare_on_clips(path, scheme, judged_on[shown], load_limits(scheme))
+            by = load_limits(scheme)
+            verdict = compare_on_clips(path, scheme, judged_on[shown], by)
             compared = judged_on[shown].samples()
+            verdict = diagnose(source.model, path, verdict, compared, by.layer_rms)
         else:
             verdict, compared = compare_artifact(reference, path, made, more, limits)
             verdict = diagnose(source.model, path, verdict, compared)
+        verdict = judge_weights(verdict, path, model=source.model)
         origin = metadata.get("checkpoint_sha256", source.sha256)
         if not verdict.passed and origin != source.sha256:
             other = f"it was made from another checkpoint (SHA-256 {origin[:12]}…)"

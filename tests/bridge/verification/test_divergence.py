@@ -12,13 +12,9 @@ from torch.nn import functional as F
 
 from bridge.artifact.runtimes import TorchRuntime, open_runtime
 from bridge.verification.compare import compare, diagnose
-from bridge.verification.divergence import (
-    Divergence,
-    artifact_tensors,
-    first_divergence,
-    reference_layers,
-)
-from bridge.verification.limits import Limits
+from bridge.verification.computed import artifact_tensors, reference_layers
+from bridge.verification.divergence import Divergence, first_divergence
+from bridge.verification.limits import Limits, load_limits
 from bridge.verification.samples import make_samples
 from bridge.verification.verdict import WRONG
 from signbart.models.io_spec import ATTENTION_MASK
@@ -66,12 +62,12 @@ def search(model, samples, tensors):
     stacked = [np.concatenate([s.inputs[name] for s in samples]) for name in samples[0].inputs]
     before = logits()
 
-    def searched(path) -> Divergence | None:
+    def searched(path, rms: float | None = None) -> Divergence | None:
         worst = int((logits() - before).abs().amax(dim=1).argmax())
         if (path, worst) not in tensors:
             tensors[path, worst] = artifact_tensors(path, samples[worst].inputs)
         layers = reference_layers(model, samples[worst].inputs)
-        return first_divergence(layers, tensors[path, worst])
+        return first_divergence(layers, tensors[path, worst], rms=rms)
 
     return searched
 
@@ -172,7 +168,7 @@ def read_another_frame(_, monkeypatch):
     monkeypatch.setattr(
         decoder, "last_frame_selector", lambda mask, dtype: select(mask, dtype).roll(1, dims=-1)
     )
-    return "decoder.layers.2.self_attn.q_proj", "decoder.layers.1"
+    return "decoder.last_frame", "decoder.layers.1"
 
 
 MISTAKES = [
@@ -202,6 +198,22 @@ def test_mistakes_are_named_in_the_twin(mistake, model, monkeypatch, search, twi
 @pytest.mark.parametrize("mistake", MISTAKES, ids=lambda mistake: mistake.__name__)
 def test_mistakes_are_named(mistake, model, monkeypatch, search, artifact):
     check_mistake(mistake, model, monkeypatch, search, artifact)
+
+
+# Of quantized files: what is smaller than rounding to eight bits is not to be seen there.
+QUANTIZED_MISTAKES = [m for m in MISTAKES if m not in (approximate_gelu, keras_epsilon)]
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("mistake", QUANTIZED_MISTAKES, ids=lambda mistake: mistake.__name__)
+@pytest.mark.parametrize("scheme", ["fp16", "dynamic_int8", "int8"])
+def test_mistakes_are_named_in_quantized_files(
+    mistake, scheme, model, monkeypatch, search, quantized
+):
+    path, rms = quantized("litert", scheme), load_limits(scheme).layer_rms
+    assert search(path, rms) is None
+    layer, _ = mistake(model, monkeypatch)
+    assert search(path, rms).layer == layer
 
 
 def test_parity_says_which_layer_of_an_artifact_that_is_wrong(model, config, samples, twin_file):
