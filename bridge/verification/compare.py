@@ -10,12 +10,12 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from bridge.artifact.runtimes import Runtime, open_runtime
-from bridge.quantization.schemes import FLOAT
+from bridge.quantization.schemes import FLOAT, SCHEMES
 from bridge.verification.computed import artifact_tensors, reference_layers
 from bridge.verification.divergence import first_divergence
 from bridge.verification.limits import Limits
 from bridge.verification.samples import Sample
-from bridge.verification.verdict import FAILED, WRONG, Verdict, judge
+from bridge.verification.verdict import FAILED, PASS, WRONG, Verdict, judge
 from signbart.errors import SignBartError
 from signbart.models import kind_of
 from signbart.models.io_spec import ATTENTION_MASK, class_output
@@ -167,7 +167,9 @@ def diagnose(
     """Adds the first diverging layer to the reason of an artifact that runs but disagrees.
 
     It is looked for on the worst of the `samples` that `compare` reached the `result` on, and where
-    no layer differs there on those with the most frames.
+    no layer differs there on those with the most frames. A quantized artifact that passed is looked
+    into as well, and is wrong where a layer is: a model may hardly show it on these samples. But
+    not one of fixed ranges, which cut off what some clips reach; its outputs judge that.
 
     Args:
         model: PyTorch.
@@ -176,7 +178,9 @@ def diagnose(
         samples: What it was reached on.
         rms: Of a quantized artifact: see `divergence.first_divergence`.
     """
-    if result.verdict != WRONG:
+    scheme = SCHEMES[result.scheme]
+    passing = result.verdict == PASS and rms is not None and not scheme.calibrated
+    if result.verdict != WRONG and not passing:
         return result
     spec = kind_of(model.config).io_spec(model.config, None, None)
     outputs = [tensor.name for tensor in spec.outputs]
@@ -190,11 +194,15 @@ def diagnose(
             divergence = first_divergence(layers, tensors, outputs, rms)
             if divergence:
                 break
-    # The verdict stands, whatever keeps a broken artifact from being looked into.
+    # A verdict stands, whatever keeps a broken artifact from being looked into.
     except Exception as error:
+        if passing:
+            return result
         where = f"its layers could not be compared ({type(error).__name__}: {error})"
     else:
         where = divergence.describe() if divergence else "run step by step, no layer differs"
+    if passing:
+        return dataclasses.replace(result, verdict=WRONG, reason=where) if divergence else result
     return dataclasses.replace(result, reason=f"{result.reason}; {where}")
 
 

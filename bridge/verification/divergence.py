@@ -29,6 +29,7 @@ from signbart.models.io_spec import LOGITS
 # As for float32 logits: layers behind a LayerNorm are no larger than they.
 LAYER_ATOL, LAYER_RTOL = 1e-5, 1e-5
 
+_OF_X = ("projection.proj_x", "encoder")
 # Where the decoder reads the encoder.
 _READS_ENCODER = re.compile(r"encoder_attn\.[kv]_proj$")
 # What may be right while y is wrong: a query that sees one frame gets that frame, whatever it asks.
@@ -77,7 +78,8 @@ def first_divergence(
             value, named ones compared with the layer of that name.
         outputs: Which of the layers are the model's outputs.
         rms: Of a quantized artifact, for each layer: the root mean square of its error, over that
-            of its numbers, at most.
+            of its numbers, at most. Outputs within it acquit no layer of SignBART then: all but
+            its projections stand in every export, and each is held to it.
 
     Returns:
         None where the outputs, and so everything that matters, are found.
@@ -105,11 +107,19 @@ def first_divergence(
         if name + PRODUCT in found and not any(map(_same_in_every_frame, sums)):
             found.add(name)
     names = [name for name in layers if not name.endswith(PRODUCT)]
+    if rms is not None and two_sided:
+        # A projection's bias and the positions are one constant there.
+        found |= {name for name, following in PROJECTIONS.items() if following in found}
+        found |= {name for name in PROJECTIONS if name + PRODUCT in found}
+        # By halves, as they are computed: of y's that reads x's, the latter is to blame.
+        ordered = sorted(names, key=lambda name: not name.startswith(_OF_X))
+        wrong = next((name for name in ordered if name not in found), None)
+        return wrong and _divergence(wrong, ordered, found, distances)
     if found.issuperset(outputs):
         return None
     # x and y are computed side by side: what is found of y says nothing about x, until the decoder
     # reads the encoder.
-    encoder = [name for name in names if name.startswith(("projection.proj_x", "encoder"))]
+    encoder = [name for name in names if name.startswith(_OF_X)]
     readers = [name for name in names if _READS_ENCODER.search(name)]
     if not two_sided:
         # One head says nothing about another; heads are named after their outputs.
@@ -128,7 +138,13 @@ def first_divergence(
             dependents = {name for name in dependents if frames[name] == frames[layer]}
         if layer not in found and not found & (dependents - _siblings(layer)):
             break
-    agreeing = [name for name in side[:at] if name in found]
+    return _divergence(layer, side, found, distances)
+
+
+def _divergence(
+    layer: str, names: Sequence[str], found: set[str], distances: Mapping[str, float | None]
+) -> Divergence:
+    agreeing = [name for name in names[: names.index(layer)] if name in found]
     return Divergence(layer, agreeing[-1] if agreeing else "", distances[layer])
 
 

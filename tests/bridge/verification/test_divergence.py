@@ -16,7 +16,7 @@ from bridge.verification.computed import artifact_tensors, reference_layers
 from bridge.verification.divergence import Divergence, first_divergence
 from bridge.verification.limits import Limits, load_limits
 from bridge.verification.samples import make_samples
-from bridge.verification.verdict import WRONG
+from bridge.verification.verdict import PASS, WRONG, Verdict
 from signbart.models.io_spec import ATTENTION_MASK
 from signbart_torch.models.signbart import decoder, encoder, layers
 from signbart_torch.models.signbart.layers import PositionalEmbedding
@@ -200,20 +200,38 @@ def test_mistakes_are_named(mistake, model, monkeypatch, search, artifact):
     check_mistake(mistake, model, monkeypatch, search, artifact)
 
 
-# Of quantized files: what is smaller than rounding to eight bits is not to be seen there.
-QUANTIZED_MISTAKES = [m for m in MISTAKES if m not in (approximate_gelu, keras_epsilon)]
+# Of quantized files: what is smaller than rounding to eight bits is not to be seen there, and in
+# this model of random weights the frames that the last layer may read differ by less than that.
+SMALL = (approximate_gelu, keras_epsilon)
+QUANTIZED_MISTAKES = [
+    (scheme, mistake)
+    for scheme in ("fp16", "dynamic_int8", "int8")
+    for mistake in MISTAKES
+    if mistake not in SMALL and (scheme == "fp16" or mistake is not read_another_frame)
+]
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("mistake", QUANTIZED_MISTAKES, ids=lambda mistake: mistake.__name__)
-@pytest.mark.parametrize("scheme", ["fp16", "dynamic_int8", "int8"])
+@pytest.mark.parametrize(("scheme", "mistake"), QUANTIZED_MISTAKES)
 def test_mistakes_are_named_in_quantized_files(
-    mistake, scheme, model, monkeypatch, search, quantized
+    scheme, mistake, model, monkeypatch, search, quantized
 ):
     path, rms = quantized("litert", scheme), load_limits(scheme).layer_rms
     assert search(path, rms) is None
     layer, _ = mistake(model, monkeypatch)
     assert search(path, rms).layer == layer
+
+
+@pytest.mark.slow
+def test_a_quantized_file_that_passes_is_looked_into(model, samples, monkeypatch, quantized):
+    """This model's classes hardly depend on the causal mask; its layers do."""
+    path, scheme = quantized("onnx", "dynamic_int8"), "dynamic_int8"
+    rms = load_limits(scheme).layer_rms
+    passed = Verdict(path.name, PASS, scheme=scheme, worst_sample=samples[-1].description)
+    assert diagnose(model, path, passed, samples, rms) is passed
+    layer, _ = not_causal(model, monkeypatch)
+    told = diagnose(model, path, passed, samples, rms)
+    assert told.verdict == WRONG and told.reason.startswith(f"first diverging layer: {layer} (")
 
 
 def test_parity_says_which_layer_of_an_artifact_that_is_wrong(model, config, samples, twin_file):
