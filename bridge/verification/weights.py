@@ -69,8 +69,8 @@ def judge_weights(
     Args:
         verdict: So far.
         path: The file.
-        model: What it was made of, in PyTorch. What a converter has changed, such as by folding a
-            norm into a convolution, is found in no model, and not judged.
+        model: What it was made of, in PyTorch. By it alone convolutions are not judged, and what a
+            converter has divided, such as the cells of a GRU, is not found.
         parent: Its float .tflite, in which everything is found.
     """
     if verdict.verdict == FAILED or verdict.scheme == FLOAT or path.suffix != ".tflite":
@@ -178,14 +178,15 @@ def _named(rows: Rows, layers: list[Rows]) -> Rows:
 
 
 def model_rows(model: nn.Module) -> Iterator[Rows]:
-    """Of every matrix and kernel of a PyTorch model; of queries also as exports scale them."""
+    """Of every matrix of a PyTorch model; of queries also as exports scale them.
+
+    Not of kernels: converters fold the norms behind them into them.
+    """
     parameters = {name: value.detach().double().numpy() for name, value in model.named_parameters()}
     for name, value in parameters.items():
         layer, _, kind = name.rpartition(".")
-        if value.ndim < 2:
+        if value.ndim != 2:
             continue
-        if value.ndim > 2:  # (O, I, K): in LiteRT the channels stand last
-            value = np.moveaxis(value, 1, -1).reshape(len(value), -1)
         bias = parameters.get(f"{layer}.bias") if kind == "weight" else None
         factors = [1.0]
         owner, _, last = layer.rpartition(".")
