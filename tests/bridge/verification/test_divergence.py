@@ -4,6 +4,8 @@ The reference is what changes, since that takes no conversion: to the search it 
 which side is wrong.
 """
 
+import dataclasses
+
 import numpy as np
 import pytest
 import torch
@@ -20,6 +22,7 @@ from bridge.verification.verdict import PASS, WRONG, Verdict
 from signbart.models.io_spec import ATTENTION_MASK
 from signbart_torch.models.signbart import decoder, encoder, layers
 from signbart_torch.models.signbart.layers import PositionalEmbedding
+from signbart_torch.models.signbart.model import SignBart
 
 # One of each kind of layer, at every depth, in x's half and in y's.
 CHANGED = [
@@ -245,6 +248,30 @@ def test_parity_says_which_layer_of_an_artifact_that_is_wrong(model, config, sam
     told = diagnose(model, twin_file, result, samples)
     assert result.verdict == told.verdict == WRONG
     assert told.reason.startswith(result.reason + f"; first diverging layer: {layer} (encoder.")
+
+
+@pytest.mark.parametrize(
+    ("mistake", "layer"),
+    [
+        (not_causal, "decoder.layers.0.self_attn.out_proj"),
+        (read_another_frame, "decoder.last_frame"),
+    ],
+)
+def test_a_layer_that_reads_one_frame_acquits_none_that_read_all(
+    mistake, layer, config, samples, monkeypatch
+):
+    """Of two layers, the last one's query is right without a causal mask before it."""
+    torch.manual_seed(2)
+    model = SignBart(dataclasses.replace(config.model, decoder_layers=2)).eval()
+    inputs = next(s.inputs for s in samples if s.inputs[ATTENTION_MASK].all())
+    expected = reference_layers(model, inputs)
+    mistake(model, monkeypatch)
+    wrong = reference_layers(model, inputs)
+    query = "decoder.layers.1.self_attn.q_proj"
+    assert np.allclose(wrong[query], expected[query], atol=1e-6) == (mistake is not_causal)
+    # As an artifact has them: nameless, and the frame that is read as one tensor of its own.
+    found = first_divergence(expected, [*wrong.values()])
+    assert found.layer == layer
 
 
 def test_an_artifact_of_nothing_but_nan_diverges_at_once(model, samples):
