@@ -77,8 +77,8 @@ def judge_weights(
         return verdict
     known = list(model_rows(model)) if model is not None else []
     if parent is not None:
-        known = [_named(rows, known) for rows in stored_rows(parent)]
-    problems = wrong_rows(path, known)
+        known = [part for rows in stored_rows(parent) for part in _by_layer(rows, known)]
+    problems = wrong_rows(path, known, complete=parent is not None)
     if not problems:
         return verdict
     more = f", and {len(problems) - _SHOWN} layers more" if len(problems) > _SHOWN else ""
@@ -87,22 +87,25 @@ def judge_weights(
     return dataclasses.replace(verdict, verdict=WRONG, reason=reason)
 
 
-def wrong_rows(path: Path, known: list[Rows]) -> list[str]:
-    """One sentence a layer whose stored weights or biases are not the `known` ones, rounded."""
+def wrong_rows(path: Path, known: list[Rows], *, complete: bool = False) -> list[str]:
+    """One sentence a layer whose stored weights or biases are not the `known` ones, rounded.
+
+    Where those are `complete`, a tensor that is like none of them is wrong, too.
+    """
     problems = []
     by_width: dict[int, list[Rows]] = {}
     for rows in known:
         by_width.setdefault(rows.numbers.shape[1], []).append(rows)
     for stored in stored_rows(path):
         if stored.errors.any():
-            problems += _problems(stored, by_width.get(stored.numbers.shape[1], []))
+            problems += _problems(stored, by_width.get(stored.numbers.shape[1], []), complete)
     return problems
 
 
-def _problems(stored: Rows, known: list[Rows]) -> list[str]:
+def _problems(stored: Rows, known: list[Rows], complete: bool = False) -> list[str]:
     found = _find(stored, known)
     if found is None:
-        return []
+        return [f"tensor {stored.name}: like no weights of its float form"] if complete else []
     layers, numbers, biases, alike = found
     off = np.abs(stored.numbers - numbers) - _ROUNDING * np.abs(numbers)
     steps = np.max(off / np.maximum(2 * stored.errors, np.finfo(np.float64).tiny), axis=1)
@@ -167,14 +170,15 @@ def _directions(numbers: np.ndarray) -> np.ndarray:
     return numbers / np.where(lengths > 0, lengths, 1)
 
 
-def _named(rows: Rows, layers: list[Rows]) -> Rows:
-    """The same rows by the name of the model's layers that they are of, where they are."""
+def _by_layer(rows: Rows, layers: list[Rows]) -> Iterator[Rows]:
+    """The same rows, parted by the model's layers that they are of, where they are of any."""
     width = rows.numbers.shape[1]
     found = _find(rows, [layer for layer in layers if layer.numbers.shape[1] == width])
-    if found is None:
-        return rows
-    names = " and ".join(dict.fromkeys(found[0]))
-    return dataclasses.replace(rows, name=names)
+    names = np.array(found[0] if found else [rows.name] * len(rows.numbers))
+    for name in dict.fromkeys(names):
+        of = names == name
+        bias = None if rows.bias is None else rows.bias[of]
+        yield Rows(str(name), rows.numbers[of], rows.errors[of], bias)
 
 
 def model_rows(model: nn.Module) -> Iterator[Rows]:
