@@ -73,7 +73,7 @@ def multiply_accumulates(
     """
     counted: Counter[str] = Counter()
     types = _tensor_types()
-    for graph, operator, name, stored in _products(_read(path), operators):
+    for graph, operator, name, stored in products(_read(path), operators):
         if weighted and stored is None:
             continue
         given, weights = (graph.tensors[at] for at in operator.inputs[:2])
@@ -103,11 +103,11 @@ def stored_weights(
         ArtifactError: The file is missing, or is no .tflite.
     """
     types = _tensor_types()
-    found = (stored for _, _, _, stored in _products(_read(path), operators))
+    found = (stored for _, _, _, stored in products(_read(path), operators))
     return Counter(types[stored.type] for stored in found if stored is not None)
 
 
-def _products(model: Any, operators: Sequence[str]) -> Iterator[tuple[Any, Any, str, Any]]:
+def products(model: Any, operators: Sequence[str]) -> Iterator[tuple[Any, Any, str, Any]]:
     """Graph, operator, its name and the stored weights that it multiplies by, if any."""
     names = _names_of(model)
     for graph in _first_signature(model):

@@ -28,6 +28,7 @@ from bridge.routes import RAW_ONNX, Route
 from bridge.verification.clips import with_scores
 from bridge.verification.compare import diagnose
 from bridge.verification.verdict import FAILED, NOT_VERIFIED, Verdict
+from bridge.verification.weights import judge_weights
 from bridge.weights.source import Source
 from signbart.console import redirect_output
 from signbart.errors import SignBartError
@@ -224,8 +225,9 @@ class RouteRun:
             verdict, tried = self.evidence.judge_raw(path, scheme.name), self.evidence.raw_samples
             return dataclasses.replace(artifact, parity=verdict, tried=tried)
         verdict, tried = self.evidence.judge(path, scheme.name)
-        if self.evidence.limits[scheme.name].by_value:
-            verdict = diagnose(self.source.model, path, verdict, tried)
+        model, rms = self.source.model, self.evidence.limits[scheme.name].layer_rms
+        verdict = diagnose(model, path, verdict, tried, rms)
+        verdict = judge_weights(verdict, path, model=model, parent=self.plain)
         clips = self.evidence.clips
         if verdict.passed and clips and scheme.name == FLOAT and path.suffix == ".tflite":
             verdict = with_scores(verdict, path, clips)  # what quantized forms are seen beside

@@ -28,6 +28,7 @@ from bridge.verification.limits import load_limits
 from bridge.verification.raw import make_raw_samples
 from bridge.verification.samples import make_samples
 from bridge.verification.verdict import FAILED, Verdict
+from bridge.verification.weights import judge_weights
 from signbart.console import redirect_output
 from signbart.models.io_spec import SIGNATURE
 from signbart.recordings.data_source import DataSource, read_recordings
@@ -90,6 +91,7 @@ def quantize_artifact(
         about = {"scheme": scheme.name, "quantization": record}
         embed_metadata(path, metadata | about | tensors_of(open_runtime(path).spec))
         verdict, _ = evidence.judge(path, scheme.name)
+        verdict = judge_weights(verdict, path, parent=source)
         made = Artifact(metadata["route"], scheme.name, path, verdict, inputs=inputs)
         made = made.with_others(evidence)
         change = Change(target.parent, folder)

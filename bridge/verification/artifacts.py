@@ -30,6 +30,7 @@ from bridge.verification.samples import (
     read_sample,
 )
 from bridge.verification.verdict import FAILED, Verdict
+from bridge.verification.weights import judge_weights
 from bridge.weights.source import Source
 from signbart.checksums import ChecksumError, require_checksum
 from signbart.configuration.schema import RunConfig
@@ -136,9 +137,10 @@ def compare_artifacts(
                     count=shown[0],
                     seed=shown[1],
                 )
-            clips = judged_on[frames, *shown]
-            verdict = compare_on_clips(path, scheme, clips, load_limits(scheme), signature)
+            clips, by = judged_on[frames, *shown], load_limits(scheme)
+            verdict = compare_on_clips(path, scheme, clips, by, signature)
             compared = clips.samples()
+            verdict = diagnose(source.model, path, verdict, compared, by.layer_rms)
         else:
             more = alone or open_samples(
                 made, reference.spec.longest, open_length=source.kind.open_length
@@ -147,6 +149,8 @@ def compare_artifacts(
                 reference, path, made, more, limits, signature=signature
             )
             verdict = diagnose(source.model, path, verdict, compared)
+        if frames is None:  # the weights are there once
+            verdict = judge_weights(verdict, path, model=source.model)
         origin = metadata.get("checkpoint_sha256", source.sha256)
         if not verdict.passed and origin != source.sha256:
             other = f"it was made from another checkpoint (SHA-256 {origin[:12]}…)"

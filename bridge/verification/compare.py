@@ -10,17 +10,20 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from bridge.artifact.runtimes import Runtime, open_runtime
-from bridge.quantization.schemes import FLOAT
-from bridge.verification.divergence import artifact_tensors, first_divergence, reference_layers
+from bridge.quantization.schemes import FLOAT, SCHEMES
+from bridge.verification.computed import artifact_tensors, reference_layers
+from bridge.verification.divergence import first_divergence
 from bridge.verification.limits import Limits
 from bridge.verification.samples import Sample
-from bridge.verification.verdict import FAILED, WRONG, Verdict, judge
+from bridge.verification.verdict import FAILED, PASS, WRONG, Verdict, judge
 from signbart.errors import SignBartError
 from signbart.models import kind_of
-from signbart.models.io_spec import SIGNATURE, class_output
+from signbart.models.io_spec import ATTENTION_MASK, SIGNATURE, class_output
 
 if TYPE_CHECKING:
     from torch import nn
+
+_PROBED = 2  # further samples on which a diverging layer is looked for
 
 
 def compare(
@@ -159,28 +162,51 @@ def compare_artifact(
 
 
 def diagnose(
-    model: nn.Module, path: str | Path, result: Verdict, samples: Sequence[Sample]
+    model: nn.Module,
+    path: str | Path,
+    result: Verdict,
+    samples: Sequence[Sample],
+    rms: float | None = None,
 ) -> Verdict:
     """Adds the first diverging layer to the reason of an artifact that runs but disagrees.
 
-    It is looked for on the worst of the `samples` that `compare` reached the `result` on, and in
-    the first signature alone.
+    It is looked for on the worst of the `samples` that `compare` reached the `result` on, and where
+    no layer differs there on those with the most frames. A quantized artifact that passed is looked
+    into as well, and is wrong where a layer is: a model may hardly show it on these samples. But
+    not one of fixed ranges, which cut off what some clips reach; its outputs judge that.
+
+    Args:
+        model: PyTorch.
+        path: The artifact.
+        result: What `compare` said.
+        samples: What it was reached on.
+        rms: Of a quantized artifact: see `divergence.first_divergence`.
     """
-    if result.verdict != WRONG or result.signature != SIGNATURE:
+    scheme = SCHEMES[result.scheme]
+    passing = result.verdict == PASS and rms is not None and not scheme.calibrated
+    if (result.verdict != WRONG and not passing) or result.signature != SIGNATURE:
         return result
     spec = kind_of(model.config).io_spec(model.config, None, None)
+    outputs = [tensor.name for tensor in spec.outputs]
     worst = next(sample for sample in samples if sample.description == result.worst_sample)
+    longest = sorted(samples, key=lambda sample: -int(sample.inputs[ATTENTION_MASK].sum()))
+    divergence = None
     try:
-        divergence = first_divergence(
-            reference_layers(model, worst.inputs),
-            artifact_tensors(path, worst.inputs),
-            [tensor.name for tensor in spec.outputs],
-        )
-    # The verdict stands, whatever keeps a broken artifact from being looked into.
+        for sample in (worst, *longest[:_PROBED]):
+            layers = reference_layers(model, sample.inputs)
+            tensors = artifact_tensors(path, sample.inputs)
+            divergence = first_divergence(layers, tensors, outputs, rms)
+            if divergence:
+                break
+    # A verdict stands, whatever keeps a broken artifact from being looked into.
     except Exception as error:
+        if passing:
+            return result
         where = f"its layers could not be compared ({type(error).__name__}: {error})"
     else:
         where = divergence.describe() if divergence else "run step by step, no layer differs"
+    if passing:
+        return dataclasses.replace(result, verdict=WRONG, reason=where) if divergence else result
     return dataclasses.replace(result, reason=f"{result.reason}; {where}")
 
 

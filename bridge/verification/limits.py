@@ -31,6 +31,7 @@ class Limits:
         accuracy_drop: Percentage points below the reference's accuracy, at most.
         agreement: Percent of clips with the reference's highest class, at least.
         scaled_rmse: Root mean square of the differences over that of the reference, at most.
+        layer_rms: The same of the output of each layer; names the first that is wrong.
     """
 
     atol: float | None = None
@@ -39,6 +40,7 @@ class Limits:
     accuracy_drop: float | None = None
     agreement: float | None = None
     scaled_rmse: float | None = None
+    layer_rms: float | None = None
 
     @property
     def by_value(self) -> bool:

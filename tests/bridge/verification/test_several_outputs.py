@@ -9,7 +9,8 @@ import torch
 
 from bridge.verification.clips import JudgedClips, compare_on_clips
 from bridge.verification.compare import compare
-from bridge.verification.divergence import first_divergence, reference_layers
+from bridge.verification.computed import reference_layers
+from bridge.verification.divergence import first_divergence
 from bridge.verification.limits import Limits
 from bridge.verification.report import parity_json
 from bridge.verification.samples import Sample
