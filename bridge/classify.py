@@ -21,6 +21,7 @@ from signbart.console import at_least, program_name, run_command
 from signbart.recordings.options import add_reading_arguments, reading_options
 from signbart.streaming.options import (
     add_rule_arguments,
+    check_rule,
     describe_threshold,
     fps_of,
     require_idle,
@@ -71,7 +72,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
     options = parser.parse_args(arguments)
     if (options.clip is None) == (options.camera is None):
         raise BridgeError("name a CLIP, or with --camera the number of a camera")
-    rule_of(options)  # refused before the model is loaded
+    streams = options.stream or options.camera is not None
+    check_rule(options, streams=streams)
+    if options.camera is not None and (options.json or options.fps is not None):
+        what = "--json" if options.json else "--fps"
+        raise BridgeError(f"{what} is of recordings, not of a camera: leave it out")
 
     from bridge.artifact.opened import open_model
     from signbart.video.frames import is_video
@@ -80,7 +85,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     reading = reading_options(options)
     require_idle(options, model.class_names)
     rule = rule_of(options, model.threshold)
-    if options.stream or options.camera is not None:
+    if streams:
         print(f"note: {describe_threshold(options, rule, model.threshold)}", file=sys.stderr)
     if options.camera is not None:
         from bridge.evaluation.stream import probabilities

@@ -16,6 +16,7 @@ from signbart.console import at_least, print_table, program_name, run_command
 from signbart.recordings.options import SignerNames, add_reading_arguments
 from signbart.streaming.options import (
     add_rule_arguments,
+    check_rule,
     describe_threshold,
     fps_of,
     require_idle,
@@ -225,7 +226,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     )
     add_checksum_argument(parser)
     options = parser.parse_args(arguments)
-    rule_of(options)  # refused before anything is read
+    check_rule(options, streams=options.stream)
 
     from signbart.files import make_folder
     from signbart.recordings.options import read_data

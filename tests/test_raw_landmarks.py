@@ -88,7 +88,7 @@ def recording(config: RunConfig, frames: int, seed: int = 0) -> np.ndarray:
                 points[at : at + length, landmark] = 0
             at += length
     for members in layout.groups.values():  # a group that is lost, and one that is one point
-        points[rng.random(frames) < 0.1][:, list(members)] = 0
+        points[np.ix_(rng.random(frames) < 0.1, list(members))] = 0
         for frame in np.flatnonzero(rng.random(frames) < 0.1):
             points[frame, list(members)] = rng.random(2)
     return points.astype(np.float32)

@@ -8,18 +8,16 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
 from bridge.artifact.contents import multiply_accumulates, operators
-from bridge.artifact.metadata import carried_config, carried_raw, read_metadata, tensors_of
-from bridge.artifact.runtimes import FloatView, open_runtime
-from bridge.conversion.golden import GOLDEN, answers, raw_answers
+from bridge.artifact.lengths import carried_lengths, signature_at
+from bridge.artifact.metadata import read_metadata, tensors_of
+from bridge.artifact.runtimes import open_runtime
+from bridge.conversion.golden import GOLDEN
 from bridge.conversion.manifest import MANIFEST
 from bridge.errors import ArtifactError, BridgeError
-from bridge.routes import RAW_ONNX
-from bridge.verification.limits import load_limits
+from bridge.integrity.answers import reproduces
 from bridge.verification.report import parity_tables
-from bridge.verification.verdict import NOT_VERIFIED, PASS, Verdict, judge
+from bridge.verification.verdict import NOT_VERIFIED, PASS, Verdict
 from signbart.checksums import checksum_holds
 from signbart.configuration.values import shown
 from signbart.errors import SignBartError
@@ -75,7 +73,7 @@ def check_folder(folder: Path) -> list[Finding]:
         golden = _json(folder / GOLDEN)
         for path in sorted(path for path in listed if path.parent == folder.resolve()):
             found.append(
-                _attempt(path.name, f"answers of {GOLDEN}", lambda p=path: _reproduces(p, golden))
+                _attempt(path.name, f"answers of {GOLDEN}", lambda p=path: reproduces(p, golden))
             )
     return found
 
@@ -149,6 +147,12 @@ def _signatures(path: Path) -> str | None:
     promised = [(metadata["signature"], metadata)]
     if metadata.get("raw"):
         promised.append((metadata["raw"]["signature"], metadata["raw"]))
+    for frames in carried_lengths(metadata, path):
+        promised += [
+            (signature_at(signature, frames), _shorter(about, frames))
+            for signature, about in promised[:2]
+            if signature_at(signature, frames) in about.get("lengths", ())
+        ]
     for signature, about in promised:
         found = tensors_of(open_runtime(path, signature).spec)
         for side in ("inputs", "outputs"):
@@ -162,6 +166,17 @@ def _signatures(path: Path) -> str | None:
                 if tensor["name"] == LOGITS and tensor["shape"][-1] != len(metadata["labels"]):
                     return f"{tensor['shape'][-1]} classes, {len(metadata['labels'])} labels"
     return None
+
+
+def _shorter(about: Mapping[str, Any], frames: int) -> dict[str, Any]:
+    """What metadata say of a signature, for fewer frames: the second size of what has several."""
+    inputs = [
+        {**one, "shape": [one["shape"][0], frames, *one["shape"][2:]]}
+        if len(one["shape"]) > 1
+        else one
+        for one in about["inputs"]
+    ]
+    return {"inputs": inputs, "outputs": about["outputs"]}
 
 
 def _open_sizes(shape: Sequence[int | None]) -> tuple[int | None, ...]:
@@ -211,43 +226,6 @@ def _card(folder: Path, manifest: Mapping[str, Any]) -> str | None:
 
 def _verdicts(folder: Path) -> list[Verdict]:
     return [Verdict(**result) for result in _json(folder / PARITY)["results"]]
-
-
-def _reproduces(path: Path, golden: Mapping[str, Any]) -> str | None:
-    """Whether an artifact answers as it did, by the limits of its scheme."""
-    metadata = read_metadata(path)
-    config, labels = carried_config(metadata, path), metadata["labels"]
-    if labels != golden["labels"]:
-        return f"its labels are others than those of {GOLDEN}"
-    raw = carried_raw(metadata, config)
-    takes_raw_alone = path.name.endswith(RAW_ONNX)
-    runtime = None if takes_raw_alone else FloatView(open_runtime(path))
-    second = open_runtime(path, RAW_SIGNATURE) if raw else None
-    compared = 0
-    for at, clip in enumerate(golden["clips"]):
-        landmarks = np.array(clip["landmarks"], np.float32)
-        again: dict[str, Mapping[str, Any]] = {}
-        if runtime is not None:
-            made = answers(landmarks, config, {path.name: runtime}, labels)
-            off = np.abs(np.subtract(made["keypoints"], clip["keypoints"])).max()
-            if not off <= 1e-6:
-                return f"clip {at}: preprocessing gives keypoints that are off by {off:.3g}"
-            again["answers"] = made["answers"]
-        if second is not None:
-            made = raw_answers(landmarks, raw, {path.name: second}, labels)
-            again["raw_answers"] = made.get("raw_answers", {})
-        for key, given in again.items():
-            if path.name not in given or path.name not in clip.get(key, {}):
-                continue
-            said, found = clip[key][path.name], given[path.name]
-            compared += 1
-            logits = (np.array([one["logits"]], np.float32) for one in (said, found))
-            verdict = judge(path.name, *logits, [f"clip {at}"], load_limits(metadata["scheme"]))
-            if not verdict.passed:
-                return verdict.reason
-            if said["label"] != labels[int(np.argmax(said["logits"]))]:
-                return f"clip {at}: {GOLDEN} says '{said['label']}', and other logits"
-    return None if compared else f"{GOLDEN} has no answer of it"
 
 
 def _attempt(file: str, promise: str, check: Callable[[], str | None]) -> Finding:

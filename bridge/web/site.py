@@ -118,8 +118,8 @@ def check_model(path: Path, *, checksum: bool = True) -> dict[str, Any]:
         raise ArtifactError(f"{path}: LiteRT cannot open it: {error}") from None
     if RAW_SIGNATURE not in signatures:
         raise ArtifactError(
-            f"{path}: has no signature '{RAW_SIGNATURE}', which takes raw landmarks, for an older "
-            "version made it; convert its checkpoint again"
+            f"{path}: has no signature '{RAW_SIGNATURE}', which takes raw landmarks: an older "
+            "version made it, or --raw-frames 0; convert its checkpoint again without that"
         )
     return metadata
 

@@ -71,6 +71,19 @@ def rule_of(options: argparse.Namespace, carried: float | None = None) -> Stream
     return StreamRule(**{name: value for name, value in given.items() if value is not None})
 
 
+def check_rule(options: argparse.Namespace, *, streams: bool) -> None:
+    """Refuses, before anything is read, a rule that cannot be, or one where no stream is asked for.
+
+    Raises:
+        ConfigError: A number is out of its range, or nothing would come of an option.
+    """
+    names = (*(field.name for field in dataclasses.fields(StreamRule)), "fps")
+    given = [name for name in names if getattr(options, name) is not None]
+    if given and not streams:
+        raise ConfigError(f"--{given[0]} is of streams: add --stream, or leave it out")
+    rule_of(options)
+
+
 def describe_threshold(options: argparse.Namespace, rule: StreamRule, carried: object) -> str:
     """The rule's threshold and whose it is, on one line."""
     if options.threshold is not None:

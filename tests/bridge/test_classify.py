@@ -234,6 +234,10 @@ def test_what_is_no_stream_is_said(checkpoint, long, npy, capsys):
         ([str(long), "--stream", "--fps", "0"], "--fps 0"),
         ([str(long), "--stream", "--threshold", "7"], "threshold 7"),
         (["--camera", "0", "--window", "-1"], "window -1"),
+        ([str(long), "--threshold", "0.9"], "--threshold is of streams: add --stream"),
+        ([str(long), "--fps", "12"], "--fps is of streams: add --stream"),
+        (["--camera", "0", "--json"], "--json is of recordings, not of a camera"),
+        (["--camera", "0", "--fps", "30"], "--fps is of recordings, not of a camera"),
         ([str(long), "--stream", "--idle", "rest"], "--idle rest: the model has no such class"),
     ):
         with pytest.raises(SignBartError, match=complaint):

@@ -275,6 +275,10 @@ def test_one_wrong_weight_in_the_file_is_found(
     wrong.write_bytes(with_one_wrong_weight(converted.artifact.read_bytes(), checkpoint))
     arguments = ["--reference", str(checkpoint), str(wrong), str(converted.artifact), "--json"]
     assert parity.main(arguments) == 1
+    changed, *_ = json.loads(capsys.readouterr().out)["results"]
+    assert changed["verdict"] == FAILED and "checksum" in changed["reason"]
+    # ... and by what it computes, where that is not asked.
+    assert parity.main([*arguments, "--no-checksum"]) == 1
     bad, bad_raw, good, good_raw = json.loads(capsys.readouterr().out)["results"]
     assert bad_raw["signature"] == good_raw["signature"] == "landmarks"
     assert (bad_raw["verdict"], good_raw["verdict"]) == (WRONG, PASS)

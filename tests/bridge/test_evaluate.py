@@ -348,3 +348,5 @@ def test_signs_are_spotted_in_streams_of_their_clips(
     assert right > 2 * wrong
     again = evaluate_streams(model, performances, rule, **options)
     assert again.numbers()["total"] == found["signers"]["a"]
+    with pytest.raises(SignBartError, match="--window is of streams: add --stream"):
+        evaluate.main([*arguments[:3], "--window", "1"])

@@ -106,6 +106,7 @@ SHORTENED: dict[str, tuple[tuple[str, str], ...]] = {
     "python -m bridge.quantize": (),
     "python -m bridge.weight_map": (),
     "python -m bridge.describe": (),
+    "python -m bridge.integrity": (),
     "python -m bridge.bench": ((r"$", " --rounds 5"),),
     "python -m signbart.doctor": (),
     "python -m bridge.tensor_errors": (),

@@ -36,8 +36,8 @@ export class Recogniser {
     if (!signature) {
       throw new Problem(
         'The model takes no raw landmarks',
-        'It lacks the signature “landmarks”, for an older version made it: convert its ' +
-          'checkpoint again with signbart convert.',
+        'It lacks the signature “landmarks”: an older version made it, or --raw-frames 0. ' +
+          'Convert its checkpoint again with signbart convert.',
       );
     }
     const {preprocessing} = metadata;

@@ -3,8 +3,10 @@
 import dataclasses
 import json
 import os
+import shutil
 import subprocess
 import sys
+import zipfile
 from functools import partial
 from pathlib import Path
 
@@ -20,19 +22,21 @@ from bridge.artifact.lengths import (
     config_at,
     split_lengths,
 )
-from bridge.artifact.metadata import read_metadata
+from bridge.artifact.metadata import embed_metadata, read_metadata
 from bridge.artifact.opened import open_model
 from bridge.artifact.raw_signature import RawSignature
-from bridge.artifact.runtimes import open_runtime
+from bridge.artifact.runtimes import FloatView, open_runtime
 from bridge.artifact.shortest import ShortestRuntime
 from bridge.conversion.evidence import Evidence, QuantizationOptions
-from bridge.conversion.golden import _shorter_answers
+from bridge.conversion.golden import _shorter_answers, answers, raw_answers
 from bridge.conversion.pipeline import file_name
 from bridge.conversion.route_run import RouteRun
 from bridge.conversion.single_file import quantize_artifact
 from bridge.convert import main
 from bridge.describe import describe
 from bridge.errors import ArtifactError, BridgeError
+from bridge.integrity.answers import reproduces
+from bridge.integrity.promises import check_folder
 from bridge.quantization.schemes import FLOAT, SCHEMES
 from bridge.routes import ROUTES, while_loops
 from bridge.verification.artifacts import compare_artifacts
@@ -265,6 +269,31 @@ def test_a_float_file_with_several_lengths_is_quantized_later(several, performan
         for path in (made(several, "dynamic_int8"), artifact.path)
     )
     assert at_once.tobytes() == later.tobytes()
+
+
+@pytest.mark.slow
+def test_verify_holds_shorter_signatures_to_what_is_said_of_them(several, config, tmp_path):
+    assert not [finding for finding in check_folder(several) if finding.problem]
+    path, name = made(several), f"landmarks_{SHORT}"
+    golden = json.loads((several / "golden.json").read_text(encoding="utf-8"))
+    labels = golden["labels"]
+    points = np.array(golden["clips"][0]["landmarks"], np.float32)[:SHORT]
+    raw = RawSignature(config, 256).at(config_at(config, SHORT))
+    clip = answers(points, config, {path.name: FloatView(open_runtime(path))}, labels)
+    said = raw_answers(points, raw, {path.name: open_runtime(path, name)}, labels)["raw_answers"]
+    golden["clips"] = [clip | {"shorter_answers": {name: said}}]
+    assert reproduces(path, golden) is None
+    said[path.name]["logits"][0] += 1
+    assert reproduces(path, golden).startswith(f"{name}: ")
+
+    other = Path(shutil.copytree(several, tmp_path / "other"))
+    metadata = read_metadata(path)
+    with zipfile.ZipFile(path) as archive:
+        start = min(info.header_offset for info in archive.infolist())
+    made(other).write_bytes(path.read_bytes()[:start])
+    embed_metadata(made(other), metadata | {"lengths": {"serving_7": 7, SIGNATURE: 12}})
+    problems = {f.promise: f.problem for f in check_folder(other) if f.file == path.name}
+    assert "serving_7" in problems["inputs and outputs"]
 
 
 # Used
