@@ -50,8 +50,9 @@ def list_again(change: Change, artifact: Artifact) -> bool:
 
     def in_golden(tree: Any) -> None:
         for clip in tree["clips"]:
-            for answers in ("answers", "raw_answers"):
-                clip.get(answers, {}).pop(name, None)
+            shorter = clip.get("shorter_answers", {}).values()
+            for answers in (clip.get("answers", {}), clip.get("raw_answers", {}), *shorter):
+                answers.pop(name, None)
 
     def in_files(tree: Any) -> None:
         for paper in tree.get("files", {}):
@@ -61,7 +62,6 @@ def list_again(change: Change, artifact: Artifact) -> bool:
         return False
     _edit(change, "parity.json", in_parity)
     _edit(change, GOLDEN, in_golden)
-    _edit(change, MANIFEST, in_files)
     note = (
         f"\n{name} was quantized again since, by itself: what stands above is of the file before, "
         f"and {MANIFEST} has the numbers of the present one.\n"
@@ -70,6 +70,7 @@ def list_again(change: Change, artifact: Artifact) -> bool:
         if (change.output / page).is_file():
             text = (change.output / page).read_text(encoding="utf-8").replace(note, "") + note
             (change.made / page).write_text(text, encoding="utf-8")
+    _edit(change, MANIFEST, in_files)  # last: hashes of all that was written above
     return True
 
 

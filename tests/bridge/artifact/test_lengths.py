@@ -296,6 +296,31 @@ def test_verify_holds_shorter_signatures_to_what_is_said_of_them(several, config
     assert "serving_7" in problems["inputs and outputs"]
 
 
+@pytest.mark.slow
+def test_what_is_quantized_again_leaves_a_folder_that_holds(several, performances_file, tmp_path):
+    folder = Path(shutil.copytree(several, tmp_path / "small"))
+    path = made(folder, "dynamic_int8")
+    golden = json.loads((folder / "golden.json").read_text(encoding="utf-8"))
+    golden["clips"][0]["shorter_answers"] = {f"landmarks_{SHORT}": {path.name: {}, "other": {}}}
+    (folder / "golden.json").write_text(json.dumps(golden), encoding="utf-8")
+    quantize_artifact(
+        made(folder),
+        SCHEMES["dynamic_int8"],
+        path,
+        QuantizationOptions(),
+        data=str(performances_file),
+    )
+    golden = json.loads((folder / "golden.json").read_text(encoding="utf-8"))
+    for clip in golden["clips"]:
+        assert path.name not in clip["answers"] and path.name not in clip["raw_answers"]
+    # Those of the signatures for shorter clips as well.
+    assert golden["clips"][0]["shorter_answers"] == {f"landmarks_{SHORT}": {"other": {}}}
+    found = check_folder(folder)
+    assert not [finding for finding in found if finding.problem]
+    notes = {(finding.file, finding.note) for finding in found if finding.note}
+    assert (path.name, "has none: quantized again since") in notes
+
+
 # Used
 
 
