@@ -11,7 +11,7 @@ REPOSITORY = Path(__file__).resolve().parents[1]
 # its own, and itself; nothing beside it on its line. Commands stand below everything.
 ORDER = {
     "signbart": [
-        "errors extras process",
+        "errors extras process json_text",
         "files",
         "console yaml_files archives class_names checksums",
         "pictures timing",

@@ -7,6 +7,7 @@ import time
 from pathlib import Path
 
 from bridge.errors import ArtifactError
+from signbart.json_text import parse_json
 
 # What a conversion says of its folder's files. While they are exchanged, it says that instead.
 MANIFEST, RESULTS = "manifest.json", "export_results.json"
@@ -34,7 +35,7 @@ def require_complete(path: Path) -> None:
     for paper in (folder / name for name in PAPERS):
         try:
             text = paper.read_text(encoding="utf-8") if paper.stat().st_size < _LONGEST else ""
-            tree = json.loads(text or "{}")
+            tree = parse_json(text or "{}")
         except (OSError, ValueError, RecursionError):
             continue  # none, or not of this project
         if isinstance(tree, dict) and _INCOMPLETE in tree:

@@ -27,6 +27,7 @@ from signbart.class_names import check_class_names
 from signbart.configuration.reading import from_dict
 from signbart.configuration.schema import RunConfig
 from signbart.configuration.values import shown
+from signbart.json_text import parse_json
 from signbart.models import DEFAULT_KIND, MODEL_KINDS, io_spec
 from signbart.models.fields import LONGEST
 from signbart.models.io_spec import RAW_SIGNATURE, SIGNATURE, IOSpec, class_output
@@ -197,7 +198,7 @@ def read_metadata(path: str | Path) -> dict[str, Any]:
             if file.read(8)[4:] != _IDENTIFIER:
                 raise ArtifactError(f"{path} is not a .tflite file")
     try:
-        metadata = json.loads(_read_text(Path(path)))
+        metadata = parse_json(_read_text(Path(path)))
     except (zipfile.BadZipFile, zlib.error, KeyError, ValueError, RuntimeError):
         raise ArtifactError(
             f"{path} carries no SignBART metadata: another tool made it, or its end is cut off. "
@@ -262,8 +263,7 @@ def _read_text(path: Path) -> str:
         size = sum(member.file_size for member in file.infolist())
         if size > _LONGEST:
             raise ArtifactError(
-                f"{path}: its metadata would unpack to {size:,} bytes, more than {_LONGEST:,}; get "
-                "the file again"
+                f"{path}: its metadata unpacks to {size:,} bytes, over {_LONGEST:,}; get it again"
             )
         text = file.read(_JSON).decode()
         if _LABELS in file.namelist():
@@ -273,7 +273,7 @@ def _read_text(path: Path) -> str:
 
 def _check_same_labels(path: Path, text: str, labels: str) -> None:
     """Other programs read ``labels.txt``, this one the metadata; both must say the same."""
-    said = json.loads(text)
+    said = parse_json(text)
     said = said.get("labels") if isinstance(said, dict) else None
     if isinstance(said, list) and "\n".join(map(str, said)) + "\n" != labels:
         raise ArtifactError(

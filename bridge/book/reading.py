@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -14,6 +13,7 @@ from bridge.folds.layout import EXPORTS, LATENCY, PLAIN, QAT, training_folder
 from bridge.quantization.schemes import FLOAT
 from bridge.routes import RAW_ONNX
 from signbart.configuration.reading import load_config
+from signbart.json_text import parse_json
 from signbart.training.folds import ALL
 from signbart.training.frameworks import FRAMEWORKS, TORCH, Framework, framework_of
 from signbart.training.predictions import Predictions, read_predictions
@@ -94,7 +94,7 @@ def _read_training(path: Path, training: str) -> tuple[list[Result], Mapping[str
     times = latency["artifacts"] if latency else {}
     try:
         require_complete(path)
-        manifest = json.loads(path.read_text(encoding="utf-8"))
+        manifest = parse_json(path.read_text(encoding="utf-8"))
         data, framework = manifest["name"], _framework_of(fold_folder)
         if framework != TORCH:  # so that both frameworks' runs can stand in one book
             data = f"{data} {framework.title}"

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import csv
-import json
 import statistics
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -14,6 +13,7 @@ from bridge.errors import BridgeError
 from bridge.folds.layout import PLAIN, QAT, training_folder
 from bridge.quantization.schemes import FLOAT, SCHEMES
 from bridge.routes import ROUTES
+from signbart.json_text import parse_json
 from signbart.training.frameworks import Framework
 from signbart.training.predictions import Predictions
 from signbart.training.run_folder import RESULTS
@@ -185,7 +185,7 @@ def read_json(path: Path) -> dict[str, Any] | None:
         BridgeError: It is damaged.
     """
     try:
-        return json.loads(path.read_text(encoding="utf-8"))
+        return parse_json(path.read_text(encoding="utf-8"))
     except FileNotFoundError:
         return None
     except (OSError, ValueError) as error:

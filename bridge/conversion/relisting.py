@@ -16,6 +16,7 @@ from bridge.conversion.golden import GOLDEN
 from bridge.conversion.manifest import entry
 from bridge.verification.report import parity_json
 from signbart.files import file_sha256
+from signbart.json_text import parse_json
 
 
 def list_again(change: Change, artifact: Artifact) -> bool:
@@ -82,7 +83,7 @@ def _latest(change: Change, name: str) -> Path:
 def _edit(change: Change, name: str, alter: Callable[[Any], None]) -> bool:
     """Writes a JSON file of the folder with what `alter` does to it; whether it can be done."""
     try:
-        tree = json.loads(_latest(change, name).read_text(encoding="utf-8"))
+        tree = parse_json(_latest(change, name).read_text(encoding="utf-8"))
         alter(tree)
     except (OSError, ValueError, KeyError, TypeError, AttributeError):
         return False  # none, or another program's

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import dataclasses
-import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from bridge.errors import BridgeError
 from bridge.evaluation.stream import window_probabilities
+from signbart.json_text import parse_json
 from signbart.streaming.rule import StreamRule, spot
 from signbart.streaming.scoring import Spotting, score_stream, total
 from signbart.streaming.stringing import string_clips
@@ -125,7 +125,7 @@ def require_same_spotting(path: Path, made_from: Mapping[str, Any]) -> None:
         BridgeError: It holds what was made from anything else.
     """
     try:
-        before = json.loads(path.read_text(encoding="utf-8"))["made_from"]
+        before = parse_json(path.read_text(encoding="utf-8"))["made_from"]
     except FileNotFoundError:
         return
     except (OSError, ValueError, KeyError, TypeError):

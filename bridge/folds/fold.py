@@ -6,7 +6,6 @@ one is added, all of them are converted together.
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,6 +16,7 @@ from bridge.folds.layout import EXPORTS, QAT
 from bridge.quantization.schemes import select_schemes
 from bridge.routes import RAW_ONNX, ROUTES, select_routes
 from signbart.files import file_sha256, remove_left_overs
+from signbart.json_text import parse_json
 from signbart.training.frameworks import Framework
 from signbart.training.run_folder import EVALUATION, RESULTS
 
@@ -197,7 +197,7 @@ def _manifest_of(
 ) -> tuple[dict[str, tuple[str, str]], dict[str, str]]:
     """File -> its route and scheme, and the versions that made them; nothing of another model."""
     try:
-        manifest = json.loads((output / MANIFEST).read_text(encoding="utf-8"))
+        manifest = parse_json((output / MANIFEST).read_text(encoding="utf-8"))
         if manifest["checkpoint_sha256"] != file_sha256(checkpoint):
             return {}, {}
         made = {
@@ -213,7 +213,7 @@ def _manifest_of(
 def artifacts(exports: Path, ending: str = "") -> list[Path]:
     """Every file with that ending that a conversion lists, those that it rejected among them."""
     require_complete(exports)
-    manifest = json.loads((exports / MANIFEST).read_text(encoding="utf-8"))
+    manifest = parse_json((exports / MANIFEST).read_text(encoding="utf-8"))
     files = [entry["file"] for entry in manifest["artifacts"] if "file" in entry]
     # What takes raw landmarks says what the file beside it says.
     listed = [file for file in files if not file.endswith(RAW_ONNX)]

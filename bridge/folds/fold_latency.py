@@ -11,6 +11,7 @@ from bridge.folds.fold import artifacts
 from bridge.folds.layout import EXPORTS, LATENCY, PLAIN, QAT, training_folder
 from bridge.quantization.schemes import FLOAT
 from signbart.files import file_sha256, write_text
+from signbart.json_text import parse_json
 
 if TYPE_CHECKING:
     from signbart.recordings.clip import ClipSet
@@ -57,7 +58,7 @@ def measure_latency(fold: Path, clip: ClipSet) -> None:
 def _known_latency(path: Path, conditions: Mapping[str, Any]) -> dict[str, Any]:
     """What was measured before, if it was under the same conditions."""
     try:
-        found = json.loads(path.read_text(encoding="utf-8"))
+        found = parse_json(path.read_text(encoding="utf-8"))
         same = all(found[key] == value for key, value in conditions.items())
         return found["artifacts"] if same else {}
     except (OSError, ValueError, KeyError, TypeError):

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -22,6 +21,7 @@ from signbart.checksums import checksum_holds
 from signbart.configuration.values import shown
 from signbart.errors import SignBartError
 from signbart.files import file_sha256
+from signbart.json_text import parse_json
 from signbart.models.io_spec import LOGITS, RAW_SIGNATURE
 
 CARD, PARITY = "MODEL_CARD.md", "parity.json"
@@ -269,7 +269,7 @@ def _json(path: Path) -> dict[str, Any]:
     try:
         if path.stat().st_size > _LONGEST:
             raise ValueError(f"has {path.stat().st_size:,} bytes")
-        tree = json.loads(path.read_text(encoding="utf-8"))
+        tree = parse_json(path.read_text(encoding="utf-8"))
     except (OSError, ValueError, RecursionError) as error:
         reason = getattr(error, "strerror", None) or error
         raise BridgeError(

@@ -195,7 +195,7 @@ def model_rows(model: nn.Module) -> Iterator[Rows]:
         factors = [1.0]
         owner, _, last = layer.rpartition(".")
         if last in _QUERIES:
-            factors.append(model.get_submodule(owner).scaling)
+            factors.append(getattr(model.get_submodule(owner), "scaling", 1.0))
         for factor in factors:
             scaled = None if bias is None else bias * factor
             yield Rows(layer, value * factor, np.zeros_like(value), scaled)

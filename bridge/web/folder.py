@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 import shutil
 from pathlib import Path
@@ -10,6 +9,7 @@ from pathlib import Path
 from bridge.errors import BridgeError
 from bridge.web.site import FORMAT, SITE, Site
 from signbart.files import file_sha256, make_folder, temporary_folder
+from signbart.json_text import parse_json
 
 
 def write_site(site: Site, folder: Path) -> int:
@@ -57,7 +57,7 @@ def _check_replaceable(folder: Path) -> None:
     if not found:
         return
     try:
-        described = json.loads((folder / SITE).read_text(encoding="utf-8"))
+        described = parse_json((folder / SITE).read_text(encoding="utf-8"))
         known = described["files"] if described["format"] == FORMAT else None
     except (OSError, ValueError, KeyError, TypeError):
         known = None

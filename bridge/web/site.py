@@ -13,6 +13,7 @@ from bridge.errors import ArtifactError, BridgeError
 from bridge.web.packages import PAGE, packaged_files
 from signbart.checksums import require_checksum
 from signbart.files import file_sha256
+from signbart.json_text import parse_json
 from signbart.models.io_spec import RAW_SIGNATURE
 from signbart.training.splits import UNSEEN
 from signbart.video.task_file import check_task
@@ -130,7 +131,7 @@ def _accuracy(model: Path) -> dict[str, Any] | None:
     `unseen` says whether the manifest calls them strangers to the model.
     """
     try:
-        manifest = json.loads((model.parent / MANIFEST).read_text(encoding="utf-8"))
+        manifest = parse_json((model.parent / MANIFEST).read_text(encoding="utf-8"))
         sha256 = file_sha256(model)
         (entry,) = (one for one in manifest["artifacts"] if one.get("sha256") == sha256)
         percent, clips = entry["parity"]["accuracy"], entry["parity"]["samples"]

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 from typing import Any
 
 from signbart.errors import ClipError
+from signbart.json_text import parse_json
 
 
 def read_text(path: Path) -> str:
@@ -49,6 +49,6 @@ def load_json(path: Path, *, unique: bool = False) -> Any:
         return found
 
     try:
-        return json.loads(read_text(path), object_pairs_hook=once if unique else None)
+        return parse_json(read_text(path), object_pairs_hook=once if unique else None)
     except (ValueError, RecursionError) as error:
         raise ClipError(f"{path}: not valid JSON: {str(error)[:120]}") from None

@@ -19,6 +19,7 @@ from signbart.batches import PreparedClips, prepare_clips
 from signbart.configuration.schema import RunConfig
 from signbart.errors import ConfigError
 from signbart.files import write_text
+from signbart.json_text import parse_json
 from signbart.recordings.clip import ClipSet
 from signbart.training.confidence import fit_temperature, temperature_of
 from signbart.training.frameworks import Framework
@@ -92,7 +93,7 @@ def train(
         output, config, clips.class_names, identity, resume, framework=framework, load=load
     )
     if state and state.progress.get("finished") and (output / RESULTS).is_file():
-        return json.loads((output / RESULTS).read_text(encoding="utf-8"))
+        return parse_json((output / RESULTS).read_text(encoding="utf-8"))
     data = {
         name: prepare_clips(clips.select(getattr(split, name)), config)
         for name in ("train", "val", "test")
@@ -114,8 +115,7 @@ def train(
         run.fit(report)
         results = {"data": data_name, **run.results(load)}
         if learner.is_main:
-            text = json.dumps(results, indent=2, ensure_ascii=False)
-            write_text(output / RESULTS, text + "\n")
+            write_text(output / RESULTS, json.dumps(results, indent=2, ensure_ascii=False) + "\n")
     return results
 
 

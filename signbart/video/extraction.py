@@ -23,6 +23,7 @@ from signbart.files import (
     remove_left_overs,
     write_text,
 )
+from signbart.json_text import parse_json
 from signbart.recordings.folders import Folder, ignored_note, list_folder, some
 from signbart.video.frames import is_video
 from signbart.video.holistic import describe_found
@@ -207,7 +208,7 @@ def _check_same_maker(output: Path, task: Path) -> None:
     maker = {"task_sha256": file_sha256(task), "mediapipe": version("mediapipe")}
     if begun:
         try:
-            made_by = json.loads(record.read_text(encoding="utf-8"))
+            made_by = parse_json(record.read_text(encoding="utf-8"))
         except (OSError, ValueError):
             made_by = None
         if made_by != maker:

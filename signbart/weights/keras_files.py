@@ -8,7 +8,6 @@ PyTorch's names through the weight map.
 from __future__ import annotations
 
 import io
-import json
 import re
 import zipfile
 import zlib
@@ -21,6 +20,7 @@ import numpy as np
 
 from signbart.archives import check_unpacked, open_zip
 from signbart.errors import CheckpointError
+from signbart.json_text import parse_json
 from signbart.models.signbart import SignBartConfig
 from signbart.weights.rules import ABSENT, Rule, rules_of
 from signbart.weights.state_dicts import without_prefix
@@ -71,7 +71,7 @@ def read_keras_file(path: Path) -> tuple[dict[str, np.ndarray], dict[str, Any] |
         with h5py.File(content, "r") as file:
             file.visititems(visit)
             header = file.attrs.get(HEADER, header)
-        return arrays, None if header is None else json.loads(header)
+        return arrays, None if header is None else parse_json(header)
     except (
         KeyError, OSError, TypeError, ValueError, RuntimeError, RecursionError, MemoryError,
         NotImplementedError, zipfile.BadZipFile, zlib.error,

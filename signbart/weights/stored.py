@@ -7,7 +7,6 @@ nothing that a file holds is executed.
 from __future__ import annotations
 
 import dataclasses
-import json
 import struct
 import zipfile
 from collections.abc import Mapping
@@ -22,6 +21,7 @@ from signbart.class_names import check_class_names
 from signbart.configuration.reading import from_dict
 from signbart.configuration.schema import RunConfig
 from signbart.errors import CheckpointError, ConfigError
+from signbart.json_text import parse_json
 from signbart.models.fields import DEEPEST
 from signbart.weights.keras_files import by_torch_name, read_keras_file
 from signbart.weights.state_dicts import cast, find_state_dict, known_names, without_prefix
@@ -175,7 +175,7 @@ def _parsed(
     path: Path, metadata: Mapping[str, str]
 ) -> tuple[RunConfig, tuple[str, ...], Mapping[str, Any]]:
     try:
-        header = {key: json.loads(metadata[key]) for key in ("config", "class_names", "progress")}
+        header = {key: parse_json(metadata[key]) for key in ("config", "class_names", "progress")}
     except (KeyError, ValueError, RecursionError) as error:
         raise CheckpointError(f"{path}: damaged header: {error}") from None
     return parse_header(path, header)
@@ -246,7 +246,7 @@ def _safetensors_metadata(path: Path) -> dict[str, str]:
         if length > path.stat().st_size:
             raise CheckpointError(f"{path} is cut, or not a readable .safetensors file")
         try:
-            found = json.loads(file.read(length)).get("__metadata__") or {}
+            found = parse_json(file.read(length)).get("__metadata__") or {}
         except (ValueError, AttributeError, RecursionError):
             raise CheckpointError(f"{path} is not a readable .safetensors file") from None
     return found if isinstance(found, dict) else {}

@@ -22,6 +22,7 @@ from signbart.archives import open_zip
 from signbart.configuration.schema import RunConfig
 from signbart.errors import CheckpointError
 from signbart.files import atomic_write, make_folder, temporary_folder
+from signbart.json_text import parse_json
 from signbart.weights.keras_files import HEADER
 from signbart.weights.stored import parse_header, read_stored
 from signbart_tf.models import new_model
@@ -117,10 +118,10 @@ def load_checkpoint(path: str | Path) -> Checkpoint:
     try:
         if ending == ".keras":
             with open_zip(path, CheckpointError) as archive:
-                header = json.loads(archive.read(HEADER))
+                header = parse_json(archive.read(HEADER))
         else:
             with h5py.File(path) as file:
-                header = json.loads(file.attrs[HEADER])
+                header = parse_json(file.attrs[HEADER])
                 group = file.get(_OPTIMIZER, {})
                 optimizer = [group[str(index)][()] for index in range(len(group))]
         config, class_names, progress = parse_header(path, header)

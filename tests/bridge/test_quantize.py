@@ -16,7 +16,7 @@ from bridge.artifact import compaction
 from bridge.artifact.contents import operators
 from bridge.artifact.metadata import read_metadata
 from bridge.artifact.runtimes import FloatView, TFLiteRuntime, open_runtime
-from bridge.conversion import evidence as quantization_job
+from bridge.conversion import quantized as quantization_job
 from bridge.describe import main as describe_command
 from bridge.errors import BridgeError, ConversionError
 from bridge.quantization import quantizer

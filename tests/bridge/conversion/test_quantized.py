@@ -11,7 +11,7 @@ import pytest
 
 from bridge import parity
 from bridge.artifact.metadata import read_metadata
-from bridge.conversion import evidence as quantization_job
+from bridge.conversion import quantized as quantization_job
 from bridge.convert import main
 from bridge.quantization.schemes import SCHEMES
 from bridge.routes import via_litert

@@ -1,0 +1,34 @@
+"""JSON is read as the standard library reads it, and never deeper than it may nest."""
+
+import json
+import subprocess
+import sys
+
+import pytest
+
+from signbart.json_text import DEEPEST, parse_json
+
+SOUND = ["{}", "[1, 2.5, null]", '{"a]": ["[{", "\\"[", "\\\\"]}', '"[["', "[" * 100 + "]" * 100]
+
+
+@pytest.mark.parametrize("text", SOUND)
+def test_it_reads_what_the_library_reads(text):
+    assert parse_json(text) == parse_json(text.encode("utf-16")) == json.loads(text)
+
+
+@pytest.mark.parametrize("text", ["", "[", '{"a": }', '"a', "\\", '["a\\"]'])
+def test_what_is_no_json_is_a_value_error(text):
+    with pytest.raises(ValueError):
+        parse_json(text)
+
+
+@pytest.mark.parametrize("bracket", ["[", '{"a":', '{"a": ["b", '])
+def test_depth_is_bounded_whatever_the_recursion_limit(bracket):
+    # In a process of its own: without the bound the interpreter ends there.
+    code = (
+        "import sys; from signbart.json_text import parse_json; sys.setrecursionlimit(10**9)\n"
+        f"try: parse_json({bracket!r} * 100_000)\n"
+        "except ValueError as error: print(error)"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60)
+    assert done.stdout == f"it nests deeper than {DEEPEST} levels\n", done
