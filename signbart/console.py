@@ -57,6 +57,9 @@ def run_command(main: Callable[[], int | None]) -> None:
             # What breaks because the process is to end, such as a worker that was ended, too.
             if received:
                 status = 0
+            elif isinstance(error, OSError):  # of the message itself: stderr is full, or gone
+                discard_output()
+                status = 2
             elif isinstance(error, Exception):
                 status = _report_defect(error)
             else:

@@ -218,7 +218,7 @@ def test_what_was_written_goes_along_and_comes_back(tmp_path):
 
 
 def test_a_machine_that_sees_the_folder_works_there(tmp_path):
-    (tmp_path / "mark").touch()
+    (tmp_path / "mark").mkdir()
     task, _ = pack(partial(train, [], tmp_path / "anna", 5), tmp_path)
     outcome = perform(errand(task, tmp_path, mark="mark"), lambda *_: None, [])
     assert outcome.files == {} and (tmp_path / "anna" / "last").read_text() == "5"
