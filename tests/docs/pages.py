@@ -59,7 +59,7 @@ SHORTENED: dict[str, tuple[tuple[str, str], ...]] = {
         (
             r"make",
             # Fewer epochs, and what quantization changes in the fewer clips is a verdict.
-            f"{_MAKE} RUNS=few/runs OPTIONS='--set train.epochs=40 --qat-epochs 1 --routes litert "
+            f"{_MAKE} RUNS=few/runs OPTIONS='--set train.epochs=18 --qat-epochs 1 --routes litert "
             "--schemes fp32'",
         ),
     ),
