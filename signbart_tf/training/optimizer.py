@@ -62,6 +62,11 @@ class AdamW(keras.optimizers.AdamW):
         """Clips the gradients by their common norm, then updates the variables."""
         if self.max_norm:
             grads = clip_by_norm(grads, self.max_norm)
+        # Once for all variables: a traced step would have their operators as often as those.
+        # In float64, as PyTorch has it: in float32 1 - 0.999 is wrong in its fifth digit.
+        step = ops.cast(self.iterations + 1, "float64")
+        self._correction_1 = 1.0 - ops.power(ops.cast(BETA_1, "float64"), step)
+        self._correction_2 = ops.sqrt(1.0 - ops.power(ops.cast(BETA_2, "float64"), step))
         super().apply(grads, trainable_variables)
         if self.decay:
             # `schedule.averaging_decay` of the step that was just counted.
@@ -89,14 +94,10 @@ class AdamW(keras.optimizers.AdamW):
         learning_rate = self._scaled(learning_rate, variable)
         index = self._get_variable_index(variable)
         momentum, velocity = self._momentums[index], self._velocities[index]
-        # In float64, as PyTorch has it: in float32 1 - 0.999 is wrong in its fifth digit.
-        step = ops.cast(self.iterations + 1, "float64")
-        correction_1 = 1.0 - ops.power(ops.cast(BETA_1, "float64"), step)
-        correction_2 = ops.sqrt(1.0 - ops.power(ops.cast(BETA_2, "float64"), step))
-        rate = ops.cast(ops.cast(learning_rate, "float64") / correction_1, variable.dtype)
+        rate = ops.cast(ops.cast(learning_rate, "float64") / self._correction_1, variable.dtype)
         self.assign_add(momentum, (gradient - momentum) * (1.0 - BETA_1))
         self.assign_add(velocity, (ops.square(gradient) - velocity) * (1.0 - BETA_2))
-        denominator = ops.sqrt(velocity) / ops.cast(correction_2, variable.dtype) + EPSILON
+        denominator = ops.sqrt(velocity) / ops.cast(self._correction_2, variable.dtype) + EPSILON
         self.assign_sub(variable, rate * momentum / denominator)
 
 
