@@ -13,17 +13,15 @@ import dataclasses
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from bridge.artifact.compaction import read_model, write_model
 from bridge.artifact.contents import graph_of
 from bridge.errors import ArtifactError, ConversionError
+from signbart.configuration.schema import RunConfig
 from signbart.models import io_spec
 from signbart.models.io_spec import RAW_SIGNATURE, SIGNATURE, IOSpec, class_output
 from signbart.models.raw_spec import raw_spec
-
-if TYPE_CHECKING:
-    from signbart.configuration.schema import RunConfig
 
 RAW_FRAMES = 256  # 8.5 s at 30 frames a second
 _PREFIX = b"around/"  # of the names of tensors around the model
@@ -52,6 +50,12 @@ class RawSignature:
         if frames >= self.frames:
             return None
         return dataclasses.replace(self, config=config, frames=frames)
+
+    @property
+    def alone(self) -> RawSignature:
+        """Without what decides nothing here: equal where what stands around the model is."""
+        config = RunConfig(model=self.config.model, data=self.config.data)
+        return dataclasses.replace(self, config=config)
 
     @property
     def spec(self) -> IOSpec:

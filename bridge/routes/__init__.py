@@ -6,10 +6,12 @@ is one file with an ``export`` function and one row here. Nothing is imported be
 
 from __future__ import annotations
 
+import functools
 import importlib
 import importlib.util
+import tempfile
 import traceback
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -97,7 +99,7 @@ class Route:
             if raw is not None and ".tflite" in paths:
                 with temporary_folder(paths[".tflite"].parent) as folder:
                     around = folder / "around.tflite"
-                    module.export_around(raw, around)
+                    around.write_bytes(_around(module.export_around, raw.alone))
                     add_raw_signature(paths[".tflite"], around)
             if raw is not None and RAW_ONNX in paths:
                 module.export_raw(model, raw, paths[RAW_ONNX])
@@ -110,6 +112,15 @@ class Route:
             raise ConversionError(
                 f"route '{self.name}' failed: {type(error).__name__}: {error}"
             ) from error
+
+
+@functools.lru_cache(maxsize=16)
+def _around(export: Callable[[RawSignature, Path], None], raw: RawSignature) -> bytes:
+    """What a route makes of what stands around a model: the same for every one of a process."""
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / "around.tflite"
+        export(raw, path)
+        return path.read_bytes()
 
 
 ROUTES: dict[str, Route] = {

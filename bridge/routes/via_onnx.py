@@ -51,12 +51,8 @@ def export(model: nn.Module, spec: IOSpec, paths: Mapping[str, Path]) -> None:
         paths[".tflite"].write_bytes(_to_tflite(fixed, spec, folder / "saved_model"))
 
 
-def export_around(raw: RawSignature, path: Path) -> None:
-    """Writes what stands around the model in the .tflite's second signature.
-
-    From the Keras layer, which TensorFlow converts without onnx2tf's guesses about axes.
-    """
-    via_keras.export_around(raw, path)
+# From the Keras layer, which TensorFlow converts without onnx2tf's guesses about axes.
+export_around = via_keras.export_around
 
 
 def export_raw(model: nn.Module, raw: RawSignature, path: Path) -> None:
