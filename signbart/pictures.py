@@ -209,6 +209,7 @@ def draw_errors(errors: np.ndarray, limit: float, title: str, path: Path) -> Non
     axes.hist(values, bins=bins, color="#30638e")
     axes.axvline(limit, color="#d1495b", linestyle="--", label=f"limit {limit:g}")
     axes.set_xscale("log")
+    axes.minorticks_off()  # a third of the time that the picture takes
     axes.set_xlabel("absolute difference of a logit (exact ones at the left edge)")
     axes.set_ylabel("logits")
     axes.set_title(title, fontsize="medium")
