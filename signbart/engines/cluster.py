@@ -21,7 +21,7 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any
 
-from signbart.engines.engine import CRASHED, Batch
+from signbart.engines.engine import CRASHED, RUNNING, WAITING, Batch
 from signbart.engines.travel import (
     Errand,
     Outcome,
@@ -210,6 +210,7 @@ class _Run:
                     print(f"{name}: {_why(error)}; try {tries} of {_TRIES}", flush=True)
                     if tries < _TRIES:
                         waiting.append(index)
+                        batch.moved(index, WAITING)
                     else:
                         yield index, CRASHED
                     continue
@@ -249,7 +250,9 @@ class _Run:
         for (index, attempt), kind, content in self.news.get_nowait_batch(self.news.qsize()):
             if attempt != self.tries[index] or index not in self.running.values():
                 continue
-            if kind == "line":
+            if kind == "begun":
+                self.batch.moved(index, RUNNING)
+            elif kind == "line":
                 print(content, flush=True)
             elif kind == "files":
                 bring_home(self.folder, content)
@@ -293,4 +296,5 @@ def _perform(errand: Errand, news: Any, sender: tuple[int, int], *shared: Any) -
     def send(kind: str, content: Any) -> None:
         news.put((sender, kind, content))
 
+    send("begun", None)
     return perform(errand, send, shared)
