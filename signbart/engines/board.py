@@ -16,8 +16,7 @@ from signbart.engines.engine import DONE, FAILED, RUNNING, WAITING
 from signbart.process import start_resource_tracker
 
 if TYPE_CHECKING:
-    from rich.console import Console
-    from rich.table import Table
+    from rich.console import Console, Group
 
 _SHORT = 2.0  # seconds that nobody minds waiting
 _EVERY = 10.0  # seconds between lines in a log
@@ -82,12 +81,12 @@ class Board:
             f"{count[FAILED]} failed" + ("" if left is None else f", about {_duration(left)} left")
         )
 
-    def table(self) -> Table:
+    def table(self) -> Group:
         """For rich: the summary, and the tasks as far as there is room."""
-        from rich import box
+        from rich.console import Group
         from rich.table import Table
 
-        table = Table(title=self.summary(), title_justify="left", box=box.SIMPLE, show_header=False)
+        table = Table.grid("", "", "", padding=(0, 2))
         now = time.monotonic()
         order = sorted(range(len(self.names)), key=lambda at: _ORDER.index(self.states[at]))
         for at in order[:_SHOWN]:
@@ -97,8 +96,8 @@ class Board:
                 seconds = now - self.begun[at]
             table.add_row(self.names[at], state, "" if seconds is None else _duration(seconds))
         if len(order) > _SHOWN:
-            table.add_row(f"… {len(order) - _SHOWN} more", "", "")
-        return table
+            table.add_row(f"… {len(order) - _SHOWN} more")
+        return Group(self.summary(), table)
 
 
 def _duration(seconds: float) -> str:
