@@ -67,6 +67,7 @@ def cluster_environment(**others: str) -> dict[str, str]:
         "RAY_AUTH_MODE": "token",
         "RAY_AUTH_TOKEN": secrets.token_hex(32),
         "RAY_USAGE_STATS_ENABLED": "0",
+        "OMP_NUM_THREADS": "1",  # of what is compared to the last bit
         # A machine that says nothing for a second is gone.
         "RAY_health_check_initial_delay_ms": "0",
         "RAY_health_check_period_ms": "500",

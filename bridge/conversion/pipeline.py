@@ -106,7 +106,8 @@ def convert(
             )
             for route in chosen
         ]
-        artifacts = make_artifacts(runs, change, LOG, jobs, engine=engine)
+        made = make_artifacts(runs, change, LOG, jobs, engine=engine)
+        artifacts = [artifact for of_route in made for artifact in of_route]
         change.set_others_aside(source.sha256)
         change.remove(GOLDEN)  # where none can be made
         write_records(change.made, source, evidence, artifacts, seed, notes)
@@ -126,14 +127,18 @@ def make_artifacts(
     jobs: int | None = 1,
     report: Callable[[Artifact], None] = lambda artifact: None,
     engine: Engine | None = None,
-) -> list[Artifact]:
+) -> list[list[Artifact]]:
     """Takes routes, `jobs` at a time, and places each artifact where its verdict belongs.
 
     Each route's log ends up in the `log`, one behind the other; `report` is called with each
-    artifact. Their paths are those in `change.made`.
+    artifact as its route ends. Their paths are those in `change.made`.
+
+    Returns:
+        The artifacts of each run.
     """
     # What makes most files takes longest; begun last, everybody would wait for it.
     order = sorted(runs, key=lambda run: -len(run.endings)) if jobs != 1 else list(runs)
+    several = len({run.source.kind.name for run in runs}) > 1
     made = {}
     for at, of_route in run_tasks(
         order,
@@ -141,22 +146,23 @@ def make_artifacts(
         engine=engine,
         crashed=lambda at: order[at].crashed(),
         name="route",
-        names=[run.route.name for run in order],
+        names=[
+            f"{run.source.kind.name} by {run.route.name}" if several else run.route.name
+            for run in order
+        ],
         folder=change.output,
         travels=False,
     ):
-        made[id(order[at])] = of_route
+        run = order[at]
+        made[id(run)] = [_place(artifact, run, change) for artifact in of_route]
+        for artifact in made[id(run)]:
+            report(artifact)
     with open(change.made / log, "ab") as joined:
         for run in runs:
             if run.log.is_file():
                 joined.write(run.log.read_bytes())
                 run.log.unlink()
-    artifacts = []
-    for run in runs:
-        for artifact in made[id(run)]:
-            artifacts.append(_place(artifact, run, change))
-            report(artifacts[-1])
-    return artifacts
+    return [made[id(run)] for run in runs]
 
 
 def _place(artifact: Artifact, run: RouteRun, change: Change) -> Artifact:

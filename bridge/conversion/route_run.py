@@ -77,7 +77,7 @@ class RouteRun:
     @property
     def log(self) -> Path:
         """Receives the converters' output."""
-        return self.folder / f"convert_{self.route.name}.log"
+        return self.folder / f"convert_{self.source.config.kind}_{self.route.name}.log"
 
     @property
     def plain(self) -> Path:

@@ -6,21 +6,17 @@ files go, is said here.
 
 from __future__ import annotations
 
-import logging
 import math
 import os
-import secrets
-import socket
-import tempfile
 import time
 from collections import Counter, deque
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager, suppress
-from dataclasses import dataclass
 from pathlib import Path
 from types import ModuleType
 from typing import Any
 
+from signbart.engines.connection import Cluster, connected, last_line
 from signbart.engines.engine import CRASHED, RUNNING, WAITING, Batch
 from signbart.engines.travel import (
     Errand,
@@ -37,26 +33,12 @@ from signbart.files import make_folder, temporary_folder
 
 _TRIES = 4  # of a task whose process or machine dies
 _PATIENCE = 60.0  # seconds without a machine that could take a task
-_CONNECT = 10.0  # seconds for a cluster's address to answer
+_MORE_STORE = (
+    "start Ray with more --object-store-memory, or with --temp-dir on a disk that has room, or map "
+    "the recordings (docs/data.md), which then are read from their path"
+)
 _LOOK = 0.5  # seconds between looks at what tasks have sent
 _COUNT = 5.0  # seconds between looks at which machines there are
-_TOKEN = Path("~/.ray/auth_token")  # where Ray keeps the secret of a cluster
-
-
-@dataclass(frozen=True)
-class Cluster:
-    """Which cluster, and what a task takes of it.
-
-    Attributes:
-        address: HOST:PORT of its head, or ``auto`` for the one that this machine belongs to; None
-            starts a Ray on this machine, and ends it.
-        cpus: Cores a task, of which frameworks use as many threads.
-        gpus: GPUs a task, or shares of one.
-    """
-
-    address: str | None = None
-    cpus: int = 1
-    gpus: float = 0.0
 
 
 def run_on_ray(batch: Batch, cluster: Cluster | None = None) -> Iterator[tuple[int, Any]]:
@@ -70,14 +52,17 @@ def run_on_ray(batch: Batch, cluster: Cluster | None = None) -> Iterator[tuple[i
     cluster = cluster or Cluster()
     with ExitStack() as stack:
         mark = stack.enter_context(_mark(batch.folder)) if batch.folder else ""
-        ray = stack.enter_context(_connected(cluster, batch.jobs))
+        ray = stack.enter_context(connected(cluster, batch.jobs))
         try:
             run = _Run(ray, batch, cluster, mark)
             stack.callback(run.end)
             yield from run.outcomes()
         except ray.exceptions.RayError as error:
             raise SignBartError(
-                f"the Ray cluster is lost ({type(error).__name__}); start it again, and go on"
+                f"the Ray cluster is lost: its head, or Ray on this machine, has gone "
+                f"({type(error).__name__}); start it again ('ray stop', then 'ray start', on every "
+                "machine) and give the same command, with --resume where it has that: what is "
+                "finished is kept"
             ) from None
 
 
@@ -87,68 +72,6 @@ def _mark(folder: Path) -> Iterator[str]:
     make_folder(folder)
     with temporary_folder(folder) as place:
         yield str(place.relative_to(folder))
-
-
-@contextmanager
-def _connected(cluster: Cluster, jobs: int | None) -> Iterator[ModuleType]:
-    """Ray, connected to the cluster, until the block ends."""
-    # Read when Ray is imported. Nothing is to leave this machine.
-    os.environ["RAY_USAGE_STATS_ENABLED"] = "0"
-    with ExitStack() as stack:
-        if cluster.address is None:
-            os.environ.setdefault("RAY_AUTH_MODE", "token")
-            os.environ.setdefault("RAY_AUTH_TOKEN", secrets.token_hex(32))
-            # Short: Ray's sockets lie in it, and their paths may have 107 bytes.
-            short = "/tmp" if Path("/tmp").is_dir() else None
-            folder = tempfile.TemporaryDirectory(
-                prefix="ray-", dir=short, ignore_cleanup_errors=True
-            )
-            options = {
-                "address": "local",
-                "num_cpus": jobs and jobs * cluster.cpus,
-                "include_dashboard": False,
-                "_temp_dir": stack.enter_context(folder),
-            }
-        else:
-            _require_listening(cluster.address)
-            tokens = os.environ.keys() & {"RAY_AUTH_TOKEN", "RAY_AUTH_TOKEN_PATH"}
-            if tokens or _TOKEN.expanduser().is_file():
-                os.environ.setdefault("RAY_AUTH_MODE", "token")
-            options = {"address": cluster.address}
-        import ray
-
-        # No option keeps what Ray says of dead workers and machines from stdout; `_why` says it.
-        ray._private.worker.print_to_stdstream = lambda *_, **__: None
-        try:
-            ray.init(log_to_driver=False, logging_level=logging.CRITICAL, **options)
-        except (ConnectionError, RuntimeError, ValueError, ray.exceptions.RayError) as error:
-            raise SignBartError(
-                f"Ray {cluster.address or 'on this machine'}: cannot be used: {_last_line(error)}; "
-                "docs/scaling.md says how to start a cluster"
-            ) from None
-        stack.callback(ray.shutdown)
-        yield ray
-
-
-def _require_listening(address: str) -> None:
-    """Raises SignBartError unless somebody answers there; Ray itself would try for minutes."""
-    if address == "auto":
-        return
-    host, _, port = address.rpartition(":")
-    if not host or not port.isdecimal():
-        raise SignBartError(f"--address {address}: expected HOST:PORT of a Ray head, or auto")
-    try:
-        socket.create_connection((host, int(port)), _CONNECT).close()
-    except (OSError, OverflowError) as error:
-        raise SignBartError(
-            f"--address {address}: no Ray head answers there: {error}; start one with "
-            f"'ray start --head --port {port}', or see whether a firewall is between"
-        ) from None
-
-
-def _last_line(error: BaseException) -> str:
-    lines = str(error).strip().splitlines()
-    return lines[-1] if lines else type(error).__name__
 
 
 class _Run:
@@ -175,10 +98,10 @@ class _Run:
         self.places = {id(value): at for at, value in enumerate(shared)}
         try:
             self.shared = [ray.put(value) for value in shared]
-        except ray.exceptions.ObjectStoreFullError as error:
+        except (ray.exceptions.ObjectStoreFullError, ray.exceptions.OutOfDiskError) as error:
             raise SignBartError(
-                f"Ray's object store cannot hold what the tasks share: {_last_line(error)}; start "
-                "Ray with more --object-store-memory"
+                "Ray's object store cannot hold what the tasks share, nor the disk of its "
+                f"temporary folder the rest ({type(error).__name__}); {_MORE_STORE}"
             ) from None
         # A process a task: what a framework keeps ends with it.
         self.remote = ray.remote(
@@ -217,7 +140,7 @@ class _Run:
                 except ray.exceptions.RayError as error:
                     name = batch.names[self.running.pop(task)]
                     raise SignBartError(
-                        f"{name}: Ray could not run it: {_last_line(error)}"
+                        f"{name}: Ray could not run it: {last_line(error)}"
                     ) from None
                 self._hear()
                 index = self.running.pop(task)

@@ -22,7 +22,8 @@ from benchmarks.loopback import (
     workers_of,
 )
 from signbart.engines import CRASHED, ENGINES, run_tasks
-from signbart.engines.cluster import Cluster, run_on_ray
+from signbart.engines.cluster import run_on_ray
+from signbart.engines.connection import Cluster
 from signbart.engines.engine import Batch
 from signbart.engines.options import add_engine_arguments, engine_of
 from signbart.engines.travel import (
@@ -152,13 +153,17 @@ def test_what_must_be_shared_is_asked_for(tmp_path):
     task, _ = pack(partial(train, [], tmp_path / "anna", 5), tmp_path)
     outcome = perform(errand(task, tmp_path, travels=False), lambda *_: None, [])
     assert outcome.raised
-    with pytest.raises(SignBartError, match=f"does not see {tmp_path}; fold anna .* must share"):
+    with pytest.raises(
+        SignBartError, match=rf"fold anna on \S+: {tmp_path} is not seen .* machine .* must share"
+    ):
         raise unpack(outcome.result, None)
 
 
 def test_another_version_is_refused(tmp_path):
     outcome = perform(errand(b"", tmp_path, version="0.0"), lambda *_: None, [])
-    with pytest.raises(SignBartError, match=r"fold anna came from 0\.0; install the same"):
+    with pytest.raises(
+        SignBartError, match=r"fold anna on \S+: .* came from 0\.0; install the same"
+    ):
         raise unpack(outcome.result, None)
 
 
