@@ -187,13 +187,18 @@ def small_disk(size: str) -> Iterator[str]:
 
 
 def store(folder: Path, count: int) -> None:
-    """An object store of 80 MB for more of recordings, with no disk that could take the rest."""
+    """An object store of 80 MB for more of recordings, and a disk that cannot take the rest."""
     environment = cluster_environment()
     folds = Folds(folder, environment, repetitions=300)
     with contextlib.ExitStack() as stack:
         nodes = Nodes(environment, stack)
         nodes.start_head(folder=stack.enter_context(small_disk("60m")))
-        tell("an object store of 80 MB and a disk of 60 MB", folds.on(nodes))
+        tell("an object store of 80 MB and a disk of 60 MB, the head's", folds.on(nodes))
+    with contextlib.ExitStack() as stack:
+        nodes = Nodes(environment, stack)
+        nodes.start_head(store=600_000_000)
+        nodes.join(folder=stack.enter_context(small_disk("60m")))
+        tell("the same, another node's", folds.on(nodes))
 
 
 FAILURES: dict[str, Callable[[Path, int], None]] = {

@@ -33,10 +33,6 @@ from signbart.files import make_folder, temporary_folder
 
 _TRIES = 4  # of a task whose process or machine dies
 _PATIENCE = 60.0  # seconds without a machine that could take a task
-_MORE_STORE = (
-    "start Ray with more --object-store-memory, or with --temp-dir on a disk that has room, or map "
-    "the recordings (docs/data.md), which then are read from their path"
-)
 _LOOK = 0.5  # seconds between looks at what tasks have sent
 _COUNT = 5.0  # seconds between looks at which machines there are
 
@@ -94,15 +90,13 @@ class _Run:
                 "scheduling_strategy": NodeAffinitySchedulingStrategy(here, soft=False),
             }
         )
+        self.full = ray.exceptions.ObjectStoreFullError, ray.exceptions.OutOfDiskError
         shared = shared_arguments(batch.tasks)
         self.places = {id(value): at for at, value in enumerate(shared)}
         try:
             self.shared = [ray.put(value) for value in shared]
-        except (ray.exceptions.ObjectStoreFullError, ray.exceptions.OutOfDiskError) as error:
-            raise SignBartError(
-                "Ray's object store cannot hold what the tasks share, nor the disk of its "
-                f"temporary folder the rest ({type(error).__name__}); {_MORE_STORE}"
-            ) from None
+        except self.full as error:
+            raise _full("Ray's", error) from None
         # A process a task: what a framework keeps ends with it.
         self.remote = ray.remote(
             num_cpus=cluster.cpus, num_gpus=cluster.gpus, max_calls=1, max_retries=0
@@ -139,6 +133,8 @@ class _Run:
                     continue
                 except ray.exceptions.RayError as error:
                     name = batch.names[self.running.pop(task)]
+                    if isinstance(error, self.full):
+                        raise _full(f"{name}: a machine's", error) from None
                     raise SignBartError(
                         f"{name}: Ray could not run it: {last_line(error)}"
                     ) from None
@@ -211,6 +207,15 @@ def _why(error: BaseException) -> str:
         "OutOfMemoryError": "its process was killed, because memory ran out",
         "WorkerCrashedError": "its process was killed",
     }.get(kind, f"what it made is lost ({kind})")
+
+
+def _full(whose: str, error: BaseException) -> SignBartError:
+    return SignBartError(
+        f"{whose} object store cannot hold what the tasks share, nor the disk of Ray's temporary "
+        f"folder the rest ({type(error).__name__}); start Ray there with more "
+        "--object-store-memory, or with --temp-dir on a disk that has room, or map the recordings "
+        "(docs/data.md), which then are read from their path"
+    )
 
 
 def _perform(errand: Errand, news: Any, sender: tuple[int, int], *shared: Any) -> Outcome:

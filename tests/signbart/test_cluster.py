@@ -1,7 +1,9 @@
 """Folds on a real cluster of two machines, here two nodes on loopback: none is lost with one."""
 
 import argparse
+import contextlib
 import os
+import signal
 import subprocess
 import sys
 import time
@@ -14,6 +16,7 @@ import pytest
 import yaml
 
 from benchmarks.loopback import (
+    Nodes,
     cluster_environment,
     kill,
     processes_of,
@@ -36,6 +39,7 @@ from signbart.engines.travel import (
     written,
 )
 from signbart.errors import ConfigError, SignBartError
+from signbart.files import make_folder
 from signbart.recordings.packed import write_packed
 
 SIGNERS = ["anna", "ben", "cleo", "dan"]
@@ -90,6 +94,50 @@ def test_folds_survive_the_death_of_a_machine(tmp_path, tiny_clips, tiny_config)
             for folder in (output, tmp_path / "serial")
         )
         assert all(one[name].equal(other[name]) for name in one)
+
+
+WAITS = """
+import sys, time
+from dataclasses import replace
+from functools import partial
+from signbart.console import run_command
+from signbart.engines import ENGINES, run_tasks
+from signbart.engines.cluster import Cluster, run_on_ray
+
+def main():
+    engine = replace(ENGINES["ray"], run=partial(run_on_ray, cluster=Cluster(sys.argv[1])))
+    list(run_tasks([partial(time.sleep, 600)], None, engine=engine))
+
+run_command(main)
+"""
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(not Path("/proc").is_dir(), reason="finds Ray's processes under /proc")
+def test_a_killed_process_and_a_lost_head_are_told_of():
+    pytest.importorskip("ray")
+    environment = cluster_environment()
+    with contextlib.ExitStack() as stack:
+        nodes = Nodes(environment, stack)
+        head = nodes.start_head()
+        command = subprocess.Popen(
+            [sys.executable, "-c", WAITS, nodes.address],
+            env=environment,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+        )
+        stack.callback(command.kill)
+        wait_until(lambda: workers_of(head), command)
+        (first,) = workers_of(head)
+        os.kill(first, signal.SIGKILL)
+        wait_until(lambda: {*workers_of(head)} - {first}, command)
+        kill(head)
+        printed, errors = command.communicate(timeout=60)
+    assert command.returncode == 2
+    assert printed == "task 1: its process was killed; try 1 of 4\n"
+    assert errors.startswith("error: the Ray cluster is lost") and errors.count("\n") == 1
+    assert "'ray start', on every machine) and give the same command, with --resume" in errors
 
 
 # A machine that does not see the folder
@@ -157,6 +205,15 @@ def test_what_must_be_shared_is_asked_for(tmp_path):
         SignBartError, match=rf"fold anna on \S+: {tmp_path} is not seen .* machine .* must share"
     ):
         raise unpack(outcome.result, None)
+
+
+def test_an_error_names_the_machine(tmp_path):
+    task, _ = pack(partial(make_folder, tmp_path / "file" / "in it"), tmp_path)
+    (tmp_path / "mark").mkdir()
+    (tmp_path / "file").touch()
+    outcome = perform(errand(task, tmp_path, mark="mark"), lambda *_: None, [])
+    with pytest.raises(SignBartError, match=rf"^fold anna on {os.uname().nodename}: {tmp_path}"):
+        raise unpack(outcome.result, tmp_path)
 
 
 def test_another_version_is_refused(tmp_path):
