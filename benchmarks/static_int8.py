@@ -22,9 +22,9 @@ import numpy as np
 
 from bridge.artifact.contents import operators
 from bridge.options import add_test_signers_argument
-from bridge.quantization.tensor_errors import COLUMNS, tensor_errors
 from signbart.console import markdown_table, print_table, run_command
 from signbart.timing import Latency, interleaved
+from signbart_runtime.evaluation.tensor_errors import COLUMNS, tensor_errors
 
 # Each: operators in int8, besides inputs and outputs.
 _GRAPHS = {

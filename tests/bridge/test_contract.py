@@ -14,7 +14,6 @@ import yaml
 
 from bridge.artifact.contents import multiply_accumulates, stored_weights
 from bridge.artifact.metadata import read_metadata
-from bridge.artifact.opened import open_model
 from bridge.artifact.runtimes import KerasRuntime, TorchRuntime
 from bridge.conversion.evidence import QuantizationOptions
 from bridge.conversion.pipeline import convert
@@ -39,6 +38,7 @@ from signbart.recordings.clip import Clip, ClipSet
 from signbart.recordings.packed import write_packed
 from signbart.weights.port import audit, keras_variables, torch_to_keras
 from signbart.weights.rules import IDENTITY, TRANSPOSE, Rule, rules_of
+from signbart_runtime.evaluation.opened import open_model
 from signbart_torch import train
 from signbart_torch.models import new_model
 from signbart_torch.training.checkpoint import Checkpoint, load_checkpoint, save_checkpoint

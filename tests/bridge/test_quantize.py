@@ -17,7 +17,6 @@ from bridge.artifact.contents import operators
 from bridge.artifact.metadata import read_metadata
 from bridge.artifact.runtimes import FloatView, TFLiteRuntime, open_runtime
 from bridge.conversion import quantized as quantization_job
-from bridge.describe import main as describe_command
 from bridge.errors import BridgeError, ConversionError
 from bridge.quantization import quantizer
 from bridge.quantization.quantizer import quantize
@@ -31,6 +30,7 @@ from signbart.console import run_command
 from signbart.files import file_sha256
 from signbart.recordings.packed import write_packed
 from signbart.training.calibration import calibrate_on_noise
+from signbart_runtime.describe import main as describe_command
 from signbart_torch.training.checkpoint import load_checkpoint
 
 QUANTIZED = [name for name in SCHEMES if name != FLOAT]

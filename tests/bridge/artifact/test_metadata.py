@@ -16,7 +16,6 @@ from bridge.artifact.metadata import (
     read_metadata,
     versions,
 )
-from bridge.artifact.opened import open_model
 from bridge.conversion.model_card import model_card
 from bridge.errors import ArtifactError
 from bridge.verification.verdict import FAILED, Verdict
@@ -26,6 +25,7 @@ from signbart.files import file_sha256
 from signbart.landmarks.layouts import get_layout
 from signbart.models import io_spec
 from signbart.recordings.clip import Clip
+from signbart_runtime.evaluation.opened import open_model
 
 EXAMPLE = Path(__file__).resolve().parents[3] / "exports/example/demo_litert_dynamic_int8.tflite"
 LABELS = ("hello", "thank you", "naïve", "نعم", "no")

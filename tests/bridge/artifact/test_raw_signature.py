@@ -11,7 +11,6 @@ import pytest
 from bridge.artifact.compaction import read_model
 from bridge.artifact.contents import graph_of, multiply_accumulates, operators
 from bridge.artifact.metadata import carried_raw, read_metadata
-from bridge.artifact.opened import OpenedModel, open_model
 from bridge.artifact.raw_signature import RawSignature, add_raw_signature, split_raw_signature
 from bridge.artifact.runtimes import FloatView, TFLiteRuntime, open_runtime
 from bridge.conversion.evidence import Evidence
@@ -19,7 +18,6 @@ from bridge.conversion.folder import Change
 from bridge.conversion.pipeline import file_name
 from bridge.conversion.route_run import RouteRun
 from bridge.errors import ArtifactError, BridgeError, ConversionError
-from bridge.evaluation.predict import evaluate
 from bridge.quantization.schemes import FLOAT, SCHEMES
 from bridge.routes import ROUTES
 from bridge.verification.artifacts import compare_artifacts
@@ -39,6 +37,8 @@ from signbart.models.io_spec import (
 )
 from signbart.preprocessing import model_inputs
 from signbart.recordings.clip import Clip, ClipSet
+from signbart_runtime.evaluation.opened import OpenedModel, open_model
+from signbart_runtime.evaluation.predict import evaluate
 
 pytestmark = pytest.mark.slow
 FRAMES = 256

@@ -14,14 +14,14 @@ from pathlib import Path
 import pytest
 
 from bridge.artifact.completeness import MANIFEST, RESULTS, require_complete
-from bridge.artifact.opened import open_model
-from bridge.book.reading import read_run
 from bridge.conversion.folder import Change, staging_folder
-from bridge.describe import describe
 from bridge.errors import ArtifactError, BridgeError
 from bridge.verification.verdict import FAILED, PASS, WRONG, Verdict
-from bridge.web.site import choose_model
 from signbart.files import file_sha256
+from signbart_runtime.book.reading import read_run
+from signbart_runtime.describe import describe
+from signbart_runtime.evaluation.opened import open_model
+from signbart_runtime.web.site import choose_model
 
 # What two conversions make. The first leaves a rejected file, which the second makes well, and a
 # file of a route that then fails; "page.md" stands for the other papers.

@@ -1,0 +1,18 @@
+"""What the bridge's tests convert is what is opened, evaluated and served here."""
+
+from tests.bridge.conftest import (  # noqa: F401
+    artifact,
+    calibration,
+    checkpoint,
+    command,
+    converted,
+    model,
+    one_thread,
+    performances,
+    performances_file,
+    quantized,
+    recordings,
+    reference,
+    trained,
+    twin_file,
+)
