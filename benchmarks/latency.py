@@ -120,9 +120,9 @@ def _export(config: RunConfig, target: Path) -> None:
     import torch
 
     from benchmarks.plain_graph import export_plain
-    from bridge.artifact.compaction import compact
     from bridge.quantization.quantizer import quantize
     from signbart.models import io_spec
+    from signbart.tflite.compaction import compact
     from signbart.training.calibration import calibrate_on_noise
 
     model, spec = random_model(config), io_spec(config)

@@ -32,7 +32,6 @@ from benchmarks.raw_agreement import (
     summary,
 )
 from bridge.artifact.metadata import carried_config, carried_raw, read_metadata
-from bridge.artifact.raw_signature import RawSignature
 from bridge.artifact.runtimes import TorchRuntime, open_runtime
 from bridge.conversion.pipeline import convert
 from bridge.errors import BridgeError
@@ -45,6 +44,7 @@ from signbart.console import at_least, markdown_table, print_table, run_command,
 from signbart.files import make_folder, write_text
 from signbart.landmarks.layouts import LAYOUTS
 from signbart.models.io_spec import RAW_SIGNATURE, raw_input
+from signbart.models.raw_spec import RawSignature
 from signbart.recordings.clip import ClipSet
 from signbart.recordings.data_source import read_recordings
 from signbart.recordings.options import add_reading_arguments, data_source

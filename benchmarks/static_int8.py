@@ -119,7 +119,6 @@ def main(arguments: Sequence[str] | None = None) -> int:
     add_test_signers_argument(parser)
     options = parser.parse_args(arguments)
 
-    from bridge.artifact.compaction import compact
     from bridge.artifact.runtimes import TFLiteRuntime, TorchRuntime
     from bridge.routes.via_litert import export
     from bridge.verification.clips import clips_to_judge, predict
@@ -131,6 +130,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     from signbart.models import io_spec
     from signbart.models.io_spec import ATTENTION_MASK, KEYPOINTS, LOGITS
     from signbart.recordings.data_source import read_recordings
+    from signbart.tflite.compaction import compact
     from signbart.training.calibration import Calibration, calibrate_on, calibrate_on_noise
 
     source = read_source(options.checkpoint)

@@ -23,11 +23,11 @@ from signbart.streaming.options import (
     rule_of,
 )
 from signbart.training.predictions import SCORE_COLUMNS, per_class_csv, per_class_rows, score_row
+from signbart_runtime.evaluation.opened import OpenedModel, lacks_header
 
 if TYPE_CHECKING:
     from signbart.recordings.clip import ClipSet
     from signbart.training.predictions import Predictions
-    from signbart_runtime.evaluation.opened import OpenedModel
 
 
 def evaluate_files(
@@ -60,9 +60,9 @@ def _open_models(
     checksum: bool = True,
 ) -> Iterator[tuple[Path, str, OpenedModel]]:
     """Each with a short name, one after the other; see `evaluate_files`."""
-    from bridge.weights.source import lacks_header, read_labels
+    from bridge.weights.source import read_labels
     from signbart.configuration.reading import load_config
-    from signbart_runtime.evaluation.opened import open_model
+    from signbart_runtime.evaluation.opened import lacks_header, open_model
 
     if (config or overrides or labels) and not any(lacks_header(path) for path in paths):
         raise BridgeError(
@@ -161,7 +161,7 @@ def seen_in_training(path: Path, clips: ClipSet, chosen: ClipSet) -> str:
 
     Only checkpoints know it, and only of the very recordings that they were trained with.
     """
-    from bridge.weights.source import lacks_header, test_signers
+    from bridge.weights.source import test_signers
 
     if path.suffix in (".tflite", ".onnx") or lacks_header(path):
         return ""

@@ -9,16 +9,19 @@ from __future__ import annotations
 import functools
 import math
 from collections import Counter
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 from bridge.errors import ArtifactError
-from signbart.models.io_spec import SIGNATURE
-
-# Operators of this project's models that sum products; what works element by element is not
-# counted.
-MULTIPLYING = ("FULLY_CONNECTED", "BATCH_MATMUL", "CONV_2D", "DEPTHWISE_CONV_2D")
+from signbart.tflite.graphs import (
+    CUSTOM,
+    MULTIPLYING,
+    first_signature,
+    names_of,
+    products,
+    tensor_types,
+)
 
 # Input and weights -> name. Int8 weights under float inputs: the runtime quantizes each row of the
 # input before it multiplies, so the products are of int8.
@@ -28,7 +31,6 @@ _FORMATS = {
     ("INT16", "INT8"): "int16x8",
     ("FLOAT32", "FLOAT32"): "float32",
 }
-_CUSTOM = "custom "
 
 
 def operators(path: str | Path, *, every_signature: bool = False) -> Counter[str]:
@@ -46,16 +48,14 @@ def operators(path: str | Path, *, every_signature: bool = False) -> Counter[str
     if Path(path).suffix == ".onnx":
         return _onnx_operators(path)
     model = _read(path)
-    names = _names_of(model)
-    graphs = model.subgraphs if every_signature else _first_signature(model)
+    names = names_of(model)
+    graphs = model.subgraphs if every_signature else first_signature(model)
     return Counter(names[operator.opcodeIndex] for graph in graphs for operator in graph.operators)
 
 
 def foreign_operators(path: str | Path) -> list[str]:
     """Operators that plain LiteRT or ONNX lacks: TensorFlow's (Flex) and custom ones."""
-    return sorted(
-        name for name in operators(path, every_signature=True) if name.startswith(_CUSTOM)
-    )
+    return sorted(name for name in operators(path, every_signature=True) if name.startswith(CUSTOM))
 
 
 def multiply_accumulates(
@@ -72,7 +72,7 @@ def multiply_accumulates(
         ArtifactError: The file is missing, is no .tflite, or has sizes that are not known.
     """
     counted: Counter[str] = Counter()
-    types = _tensor_types()
+    types = tensor_types()
     for graph, operator, name, stored in products(_read(path), operators):
         if weighted and stored is None:
             continue
@@ -102,63 +102,9 @@ def stored_weights(
     Raises:
         ArtifactError: The file is missing, or is no .tflite.
     """
-    types = _tensor_types()
+    types = tensor_types()
     found = (stored for _, _, _, stored in products(_read(path), operators))
     return Counter(types[stored.type] for stored in found if stored is not None)
-
-
-def products(model: Any, operators: Sequence[str]) -> Iterator[tuple[Any, Any, str, Any]]:
-    """Graph, operator, its name and the stored weights that it multiplies by, if any."""
-    names = _names_of(model)
-    for graph in _first_signature(model):
-        widened = {
-            operator.outputs[0]: operator.inputs[0]
-            for operator in graph.operators
-            if names[operator.opcodeIndex] == "DEQUANTIZE"
-        }
-        for operator in graph.operators:
-            name = names[operator.opcodeIndex]
-            if name in operators:
-                at = widened.get(operator.inputs[1], operator.inputs[1])
-                buffer = model.buffers[graph.tensors[at].buffer]
-                constant = buffer.size or (buffer.data is not None and len(buffer.data))
-                yield graph, operator, name, graph.tensors[at] if constant else None
-
-
-def _first_signature(model: Any) -> list[Any]:
-    """Its graphs, with those of its loops; all, where the file has no such signature."""
-    first = graph_of(model, SIGNATURE)
-    if first is None:
-        return model.subgraphs
-    return [model.subgraphs[at] for at in sorted(reached_graphs(model, [first]))]
-
-
-def reached_graphs(model: Any, begin: Iterable[int]) -> set[int]:
-    """Numbers of these graphs of a .tflite and of all that they run."""
-    reached, waiting = set(), [*begin]
-    while waiting:
-        at = waiting.pop()
-        if at not in reached:
-            reached.add(at)
-            waiting += [number for *_, number in refers_to_graphs(model.subgraphs[at])]
-    return reached
-
-
-def refers_to_graphs(graph: Any) -> Iterator[tuple[Any, str, int]]:
-    """Where a graph's loops and branches name other graphs: options, attribute and number."""
-    for operator in graph.operators:
-        for options in (operator.builtinOptions, operator.builtinOptions2):
-            for name, at in vars(options).items() if options is not None else ():
-                if name.endswith("SubgraphIndex"):
-                    yield options, name, at
-
-
-def graph_of(model: Any, signature: str) -> int | None:
-    """Which of a .tflite's graphs a signature is of; None where it has no such signature."""
-    for known in model.signatureDefs or ():
-        if known.signatureKey == signature.encode():
-            return known.subgraphIndex
-    return None
 
 
 def _read(path: str | Path) -> Any:
@@ -186,29 +132,6 @@ def _unpacked(content: bytes) -> Any:
     return schema.ModelT.InitFromPackedBuf(content, 0)
 
 
-def _names_of(model: Any) -> list[str]:
-    """The name of each of a .tflite's operator codes."""
-    from ai_edge_litert import schema_py_generated as schema
-
-    builtin = _names_in(schema.BuiltinOperator)
-    names = []
-    for code in model.operatorCodes:
-        custom = (code.customCode or b"").decode()
-        number = max(code.builtinCode, code.deprecatedBuiltinCode)
-        names.append(_CUSTOM + custom if custom else builtin[number])
-    return names
-
-
-def _tensor_types() -> dict[int, str]:
-    from ai_edge_litert import schema_py_generated as schema
-
-    return _names_in(schema.TensorType)
-
-
-def _names_in(enumeration: type) -> dict[int, str]:
-    return {value: name for name, value in vars(enumeration).items() if name.isupper()}
-
-
 def _size(tensor: Any, axis: int, path: str | Path) -> int:
     # An open size is -1 in the signature, where there is one, and 1 in the shape.
     signature = tensor.shapeSignature
@@ -229,4 +152,4 @@ def _onnx_operators(path: str | Path) -> Counter[str]:
     # protobuf's DecodeError, among others, has no narrower base.
     except Exception as error:
         raise ArtifactError(f"{path} is not an .onnx file: {error}") from None
-    return Counter(_CUSTOM * bool(node.domain) + node.op_type for node in graph.node)
+    return Counter(CUSTOM * bool(node.domain) + node.op_type for node in graph.node)

@@ -13,12 +13,11 @@ from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from bridge.artifact.compaction import read_model, write_model
-from bridge.artifact.contents import reached_graphs, refers_to_graphs
-from bridge.artifact.raw_signature import same_code
 from bridge.errors import ArtifactError, BridgeError
 from signbart.configuration.values import shown
 from signbart.models.io_spec import RAW_SIGNATURE, SIGNATURE
+from signbart.tflite.compaction import read_model, write_model
+from signbart.tflite.graphs import reached_graphs, refers_to_graphs, same_code
 
 if TYPE_CHECKING:
     from signbart.configuration.schema import RunConfig

@@ -13,12 +13,11 @@ import json
 import platform
 import zipfile
 import zlib
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Sequence
 from pathlib import Path
 from typing import Any
 
 from bridge.artifact.lengths import lengths_of
-from bridge.artifact.raw_signature import RawSignature
 from bridge.errors import ArtifactError
 from signbart import __version__
 from signbart.archives import open_zip
@@ -30,8 +29,9 @@ from signbart.configuration.values import shown
 from signbart.json_text import parse_json
 from signbart.models import DEFAULT_KIND, MODEL_KINDS, io_spec
 from signbart.models.fields import LONGEST
-from signbart.models.io_spec import RAW_SIGNATURE, SIGNATURE, IOSpec, class_output
+from signbart.models.io_spec import RAW_SIGNATURE, SIGNATURE, IOSpec
 from signbart.models.kind import ModelKind
+from signbart.models.raw_spec import RawSignature
 from signbart.preprocessing import BOX_MARGIN, describe_steps, joint_groups
 from signbart.training.confidence import temperature_of
 
@@ -211,15 +211,6 @@ def read_metadata(path: str | Path) -> dict[str, Any]:
         raise ArtifactError(f"{path}: metadata format {found!r}, expected {_FORMAT!r}")
     check_class_names(metadata.get("labels"), str(path), ArtifactError)
     return metadata
-
-
-def classes_of(outputs: Mapping[str, Sequence[int | None]]) -> int | None:
-    """How many classes outputs, shapes by name, tell apart; None where they do not say."""
-    try:
-        classes = outputs[class_output(outputs)][-1]
-    except (IndexError, KeyError, TypeError, StopIteration):
-        return None
-    return classes if type(classes) is int else None
 
 
 def carried_config(metadata: dict[str, Any], path: str | Path) -> RunConfig:

@@ -16,7 +16,6 @@ from typing import Any
 import numpy as np
 
 from bridge.artifact.lengths import signature_at
-from bridge.artifact.raw_signature import RawSignature
 from bridge.artifact.runtimes import FloatView, Runtime, open_runtime
 from bridge.conversion.artifact_record import Artifact
 from bridge.conversion.evidence import Evidence
@@ -32,6 +31,7 @@ from signbart.models.io_spec import (
     class_output,
     raw_input,
 )
+from signbart.models.raw_spec import RawSignature
 from signbart.preprocessing import as_model_input, pad, preprocess
 from signbart.synthetic.signs import synthetic_clips
 

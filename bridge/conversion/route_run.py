@@ -13,11 +13,9 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from bridge.artifact.compaction import compact
 from bridge.artifact.contents import foreign_operators, multiply_accumulates, operators
 from bridge.artifact.lengths import add_lengths, config_at, signature_at
 from bridge.artifact.metadata import build_metadata, embed_metadata, tensors_of
-from bridge.artifact.raw_signature import RawSignature
 from bridge.artifact.runtimes import open_runtime
 from bridge.conversion.artifact_record import Artifact
 from bridge.conversion.evidence import Evidence
@@ -34,6 +32,8 @@ from signbart.console import redirect_output
 from signbart.errors import SignBartError
 from signbart.models import io_spec
 from signbart.models.io_spec import RAW_SIGNATURE, SIGNATURE, IOSpec
+from signbart.models.raw_spec import RawSignature
+from signbart.tflite.compaction import compact
 
 
 @dataclass(frozen=True)

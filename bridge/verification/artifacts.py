@@ -13,7 +13,6 @@ import numpy as np
 
 from bridge.artifact.lengths import carried_lengths, config_at, signature_at
 from bridge.artifact.metadata import carried_raw, read_metadata
-from bridge.artifact.raw_signature import RawSignature
 from bridge.artifact.runtimes import TorchRuntime
 from bridge.errors import BridgeError
 from bridge.quantization.schemes import FLOAT
@@ -35,6 +34,7 @@ from bridge.weights.source import Source
 from signbart.checksums import ChecksumError, require_checksum
 from signbart.configuration.schema import RunConfig
 from signbart.models.io_spec import KEYPOINTS, LANDMARKS, RAW_SIGNATURE, SIGNATURE
+from signbart.models.raw_spec import RawSignature
 from signbart.recordings.data_source import DataSource, read_recordings
 
 

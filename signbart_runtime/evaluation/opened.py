@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -20,6 +20,7 @@ from signbart.models.io_spec import (
     class_output,
     raw_input,
 )
+from signbart.weights.stored import has_header
 
 if TYPE_CHECKING:
     from bridge.artifact.runtimes import Runtime
@@ -128,7 +129,7 @@ def open_model(
         SignBartError: The file is missing, damaged, of another kind, or carries no metadata.
     """
     from bridge.artifact.runtimes import FloatView, KerasRuntime, TorchRuntime, open_runtime
-    from bridge.weights.source import is_keras, lacks_header, load_twin, read_temperature
+    from bridge.weights.source import is_keras, load_twin, read_temperature
     from signbart.training.confidence import temperature_of, threshold_of
     from signbart_runtime.evaluation.shortest import ShortestRuntime
 
@@ -142,7 +143,6 @@ def open_model(
         from bridge.artifact.metadata import (
             carried_config,
             carried_raw,
-            classes_of,
             read_metadata,
         )
 
@@ -159,7 +159,7 @@ def open_model(
 
         runtime = run_by(SIGNATURE, config.data.max_frames)
         # What the graph itself says, and not the text beside it.
-        classes = classes_of({tensor.name: tensor.shape for tensor in runtime.spec.outputs})
+        classes = _classes_of({tensor.name: tensor.shape for tensor in runtime.spec.outputs})
         names = check_class_names(metadata["labels"], str(path), BridgeError, classes=classes)
         temperature = temperature_of(metadata, path)
         signature = carried_raw(metadata, config)
@@ -175,3 +175,17 @@ def open_model(
     model, config, class_names = load_model(path, config, class_names)
     runtime = TorchRuntime(model, config, path.name)
     return OpenedModel(runtime, config, class_names, read_temperature(path))
+
+
+def lacks_header(path: str | Path) -> bool:
+    """Whether a checkpoint, and no artifact, needs configuration and labels beside it."""
+    return Path(path).suffix not in (".tflite", ".onnx") and not has_header(path)
+
+
+def _classes_of(outputs: Mapping[str, Sequence[int | None]]) -> int | None:
+    """How many classes outputs, shapes by name, tell apart; None where they do not say."""
+    try:
+        classes = outputs[class_output(outputs)][-1]
+    except (IndexError, KeyError, TypeError, StopIteration):
+        return None
+    return classes if type(classes) is int else None

@@ -12,7 +12,6 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from bridge.artifact import compaction
 from bridge.artifact.contents import operators
 from bridge.artifact.metadata import read_metadata
 from bridge.artifact.runtimes import FloatView, TFLiteRuntime, open_runtime
@@ -29,6 +28,7 @@ from bridge.verification.verdict import WRONG
 from signbart.console import run_command
 from signbart.files import file_sha256
 from signbart.recordings.packed import write_packed
+from signbart.tflite import compaction
 from signbart.training.calibration import calibrate_on_noise
 from signbart_runtime.describe import main as describe_command
 from signbart_torch.training.checkpoint import load_checkpoint

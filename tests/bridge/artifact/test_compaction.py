@@ -3,13 +3,13 @@
 import numpy as np
 import pytest
 
-from bridge.artifact import compaction
-from bridge.artifact.compaction import compact
 from bridge.artifact.raw_signature import split_raw_signature
 from bridge.artifact.runtimes import TFLiteRuntime
 from bridge.quantization.quantizer import quantize
 from bridge.quantization.schemes import SCHEMES
 from bridge.routes import ROUTES
+from signbart.tflite import compaction
+from signbart.tflite.compaction import compact
 
 LONG = "signbart_torch.model.SignBart/signbart_torch.encoder.Encoder_encoder/"
 

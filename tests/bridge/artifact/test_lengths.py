@@ -13,8 +13,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from bridge.artifact.compaction import read_model, write_model
-from bridge.artifact.contents import graph_of, multiply_accumulates
+from bridge.artifact.contents import multiply_accumulates
 from bridge.artifact.lengths import (
     add_lengths,
     carried_lengths,
@@ -23,7 +22,6 @@ from bridge.artifact.lengths import (
     split_lengths,
 )
 from bridge.artifact.metadata import embed_metadata, read_metadata
-from bridge.artifact.raw_signature import RawSignature
 from bridge.artifact.runtimes import FloatView, open_runtime
 from bridge.conversion.evidence import Evidence, QuantizationOptions
 from bridge.conversion.golden import _shorter_answers, answers, raw_answers
@@ -41,7 +39,10 @@ from bridge.verification.samples import make_samples
 from bridge.verification.verdict import PASS, WRONG
 from bridge.weights.source import Source, read_source
 from signbart.models.io_spec import LOGITS, RAW_SIGNATURE, SIGNATURE
+from signbart.models.raw_spec import RawSignature
 from signbart.recordings.clip import ClipSet
+from signbart.tflite.compaction import read_model, write_model
+from signbart.tflite.graphs import graph_of
 from signbart_runtime.describe import describe
 from signbart_runtime.evaluation.opened import open_model
 from signbart_runtime.evaluation.shortest import ShortestRuntime

@@ -8,10 +8,9 @@ from functools import partial
 import numpy as np
 import pytest
 
-from bridge.artifact.compaction import read_model
-from bridge.artifact.contents import graph_of, multiply_accumulates, operators
+from bridge.artifact.contents import multiply_accumulates, operators
 from bridge.artifact.metadata import carried_raw, read_metadata
-from bridge.artifact.raw_signature import RawSignature, add_raw_signature, split_raw_signature
+from bridge.artifact.raw_signature import add_raw_signature, split_raw_signature
 from bridge.artifact.runtimes import FloatView, TFLiteRuntime, open_runtime
 from bridge.conversion.evidence import Evidence
 from bridge.conversion.folder import Change
@@ -35,8 +34,11 @@ from signbart.models.io_spec import (
     RAW_SIGNATURE,
     SIGNATURE,
 )
+from signbart.models.raw_spec import RawSignature
 from signbart.preprocessing import model_inputs
 from signbart.recordings.clip import Clip, ClipSet
+from signbart.tflite.compaction import read_model
+from signbart.tflite.graphs import graph_of
 from signbart_runtime.evaluation.opened import OpenedModel, open_model
 from signbart_runtime.evaluation.predict import evaluate
 

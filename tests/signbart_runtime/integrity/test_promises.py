@@ -8,10 +8,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from bridge.artifact.compaction import read_model, write_model
 from bridge.artifact.metadata import embed_metadata, read_metadata
 from bridge.errors import BridgeError
 from signbart.files import file_sha256
+from signbart.tflite.compaction import read_model, write_model
 from signbart_runtime.integrity.__main__ import main
 from signbart_runtime.integrity.promises import check_folder
 
