@@ -106,7 +106,7 @@ def test_what_is_missing_is_said_with_the_remedy(run, tmp_path):
         read_held_out(tmp_path / "nothing")
     (run / "B" / "best.safetensors").write_text("trained again")
     with pytest.raises(
-        SignBartError, match=r"signbart_runtime\.evaluate .*B/best.*--signers B --output"
+        SignBartError, match=r"runtime\.evaluate .*B/best.*--signers B --output"
     ):
         read_held_out(run)
     write_fold(tmp_path / "one" / "A", 1.0, 0)
