@@ -86,7 +86,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     options = parser.parse_args(arguments)
 
     from benchmarks.latency_calls import random_inputs, tflite_call
-    from bridge.artifact.metadata import carried_config, read_metadata
+    from signbart.artifacts.metadata import carried_config, read_metadata
 
     runs = [_split(run) for run in options.runs]
     found = {name: _files(folder, options.route) for name, folder in runs}
@@ -122,7 +122,7 @@ def _split(run: str) -> tuple[str, Path]:
 
 def _files(folder: Path, route: str) -> dict[str, dict[str, Path]]:
     """Signer -> scheme -> its .tflite of the route."""
-    from bridge.artifact.metadata import read_metadata
+    from signbart.artifacts.metadata import read_metadata
 
     found: dict[str, dict[str, Path]] = {}
     for exports in sorted(folder.glob(f"*/{EXPORTS}")):

@@ -37,8 +37,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
     from benchmarks.latency_calls import random_inputs, random_model, tflite_call
     from bridge.quantization.quantizer import quantize
+    from signbart.artifacts.compaction import compact
     from signbart.models import io_spec, kind_of
-    from signbart.tflite.compaction import compact
     from signbart.training.calibration import calibrate_on_noise
     from signbart_torch.models import num_parameters
 

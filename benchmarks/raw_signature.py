@@ -31,13 +31,13 @@ from benchmarks.raw_agreement import (
     random_recordings,
     summary,
 )
-from bridge.artifact.metadata import carried_config, carried_raw, read_metadata
 from bridge.artifact.runtimes import TorchRuntime, open_runtime
 from bridge.conversion.pipeline import convert
 from bridge.errors import BridgeError
 from bridge.routes import ROUTES
 from bridge.verification.raw import RawReference
 from bridge.weights.source import Source, read_source
+from signbart.artifacts.metadata import carried_config, carried_raw, read_metadata
 from signbart.configuration.reading import load_config
 from signbart.configuration.schema import RunConfig
 from signbart.console import at_least, markdown_table, print_table, run_command, track

@@ -20,8 +20,8 @@ from unittest import mock
 
 import numpy as np
 
-from bridge.artifact.contents import operators
 from bridge.options import add_test_signers_argument
+from signbart.artifacts.contents import operators
 from signbart.console import markdown_table, print_table, run_command
 from signbart.timing import Latency, interleaved
 from signbart_runtime.evaluation.tensor_errors import COLUMNS, tensor_errors
@@ -126,11 +126,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
     from bridge.verification.limits import load_limits
     from bridge.verification.samples import make_samples
     from bridge.weights.source import read_source
+    from signbart.artifacts.compaction import compact
     from signbart.console import redirect_output
     from signbart.models import io_spec
     from signbart.models.io_spec import ATTENTION_MASK, KEYPOINTS, LOGITS
     from signbart.recordings.data_source import read_recordings
-    from signbart.tflite.compaction import compact
     from signbart.training.calibration import Calibration, calibrate_on, calibrate_on_noise
 
     source = read_source(options.checkpoint)

@@ -8,10 +8,10 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from bridge.artifact.contents import foreign_operators, operators
-from bridge.errors import ArtifactError
+from signbart.artifacts.contents import foreign_operators, operators
 from signbart.checksums import add_checksum_argument, checksum_holds
 from signbart.console import program_name, run_command
+from signbart.errors import ArtifactError
 from signbart.training.confidence import temperature_of, threshold_of
 
 
@@ -26,10 +26,10 @@ def describe(path: str | Path, *, checksum: bool = True) -> dict[str, Any]:
     Raises:
         SignBartError: The file is missing, damaged, of another kind, or its folder is incomplete.
     """
-    from bridge.artifact.completeness import require_complete
-    from bridge.artifact.contents import multiply_accumulates
-    from bridge.artifact.metadata import read_metadata
     from bridge.artifact.runtimes import open_runtime
+    from signbart.artifacts.completeness import require_complete
+    from signbart.artifacts.contents import multiply_accumulates
+    from signbart.artifacts.metadata import read_metadata
 
     path = Path(path)
     if path.suffix not in (".tflite", ".onnx"):

@@ -46,8 +46,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     add_reading_arguments(parser)
     options = parser.parse_args(arguments)
 
-    from bridge.artifact.completeness import require_complete
-    from bridge.artifact.metadata import carried_config, read_metadata
+    from signbart.artifacts.completeness import require_complete
+    from signbart.artifacts.metadata import carried_config, read_metadata
     from signbart.preprocessing import model_inputs
     from signbart.recordings.data_source import read_recordings
     from signbart.training.calibration import balanced_choice

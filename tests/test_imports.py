@@ -36,6 +36,7 @@ RULES: dict[str, tuple[set[str], set[str] | None]] = {
         {
             *("sklearn", "scipy", "matplotlib", "rich", "h5py", "pyarrow", "PIL", "safetensors"),
             *("mediapipe", "cv2", "flatbuffers", "ai_edge_litert"),  # in signbart/video
+            *("flatbuffers", "ai_edge_litert", "onnx"),  # in signbart/artifacts
             "ray",  # in signbart/engines
         },
     ),

@@ -15,8 +15,8 @@ from pathlib import Path
 
 import pytest
 
-from bridge.artifact.metadata import read_metadata
 from signbart import __version__
+from signbart.artifacts.metadata import read_metadata
 from signbart.extras import PACKAGES, explain_missing, install_command
 from signbart.recordings.reading import read_clips
 from signbart.synthetic.signs import make_clips

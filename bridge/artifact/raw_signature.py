@@ -12,10 +12,9 @@ import copy
 from pathlib import Path
 from typing import Any
 
-from bridge.errors import ArtifactError, ConversionError
-from signbart.models.io_spec import RAW_SIGNATURE, SIGNATURE
-from signbart.tflite.compaction import read_model, write_model
-from signbart.tflite.graphs import (
+from bridge.errors import ConversionError
+from signbart.artifacts.compaction import read_model, write_model
+from signbart.artifacts.graphs import (
     add_graph,
     builtin_code,
     graph_of,
@@ -23,6 +22,8 @@ from signbart.tflite.graphs import (
     same_code,
     signature_of,
 )
+from signbart.errors import ArtifactError
+from signbart.models.io_spec import RAW_SIGNATURE, SIGNATURE
 
 _PREFIX = b"around/"  # of the names of tensors around the model
 

@@ -15,13 +15,13 @@ from typing import Any
 
 import numpy as np
 
-from bridge.artifact.lengths import signature_at
 from bridge.artifact.runtimes import FloatView, Runtime, open_runtime
 from bridge.conversion.artifact_record import Artifact
 from bridge.conversion.evidence import Evidence
 from bridge.routes import RAW_ONNX
 from bridge.verification.clips import predict
 from bridge.weights.source import Source
+from signbart.artifacts.lengths import signature_at
 from signbart.configuration.schema import RunConfig
 from signbart.landmarks.layouts import Layout
 from signbart.models.io_spec import (

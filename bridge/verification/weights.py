@@ -23,8 +23,8 @@ import numpy as np
 
 from bridge.quantization.schemes import FLOAT
 from bridge.verification.verdict import FAILED, WRONG, Verdict
-from signbart.tflite.compaction import read_model
-from signbart.tflite.graphs import MULTIPLYING, products
+from signbart.artifacts.compaction import read_model
+from signbart.artifacts.graphs import MULTIPLYING, products
 
 if TYPE_CHECKING:
     from torch import nn

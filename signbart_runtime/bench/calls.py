@@ -13,7 +13,7 @@ from typing import Any
 
 import numpy as np
 
-from bridge.errors import ArtifactError
+from signbart.errors import ArtifactError
 
 Call = Callable[[], object]
 _DTYPES = {"tensor(float)": "float32", "tensor(int32)": "int32", "tensor(int64)": "int64"}

@@ -6,10 +6,10 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from bridge.artifact.completeness import MANIFEST, require_complete
 from bridge.errors import BridgeError
 from bridge.quantization.schemes import FLOAT
 from bridge.routes import RAW_ONNX
+from signbart.artifacts.completeness import MANIFEST, require_complete
 from signbart.configuration.reading import load_config
 from signbart.json_text import parse_json
 from signbart.training.folds import ALL

@@ -138,9 +138,9 @@ def open_model(
         raise BridgeError(f"{path} carries its own configuration and labels; give none beside it")
     require_checksum(path, checksum)
     if path.suffix in (".tflite", ".onnx"):
-        from bridge.artifact.completeness import require_complete
-        from bridge.artifact.lengths import carried_lengths
-        from bridge.artifact.metadata import (
+        from signbart.artifacts.completeness import require_complete
+        from signbart.artifacts.lengths import carried_lengths
+        from signbart.artifacts.metadata import (
             carried_config,
             carried_raw,
             read_metadata,

@@ -8,8 +8,8 @@ from pathlib import Path
 
 import numpy as np
 
-from bridge.artifact.lengths import signature_at
 from bridge.artifact.runtimes import FloatView, Runtime, open_runtime
+from signbart.artifacts.lengths import signature_at
 from signbart.models.io_spec import ATTENTION_MASK, NUM_FRAMES
 
 

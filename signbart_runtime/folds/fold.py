@@ -11,9 +11,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from bridge.artifact.completeness import MANIFEST, require_complete
 from bridge.quantization.schemes import select_schemes
 from bridge.routes import RAW_ONNX, ROUTES, select_routes
+from signbart.artifacts.completeness import MANIFEST, require_complete
 from signbart.files import file_sha256, remove_left_overs
 from signbart.json_text import parse_json
 from signbart.training.frameworks import Framework
@@ -181,7 +181,7 @@ def is_converted(
 
     Other versions of the project or of a converter have to convert again, and so has a failure.
     """
-    from bridge.artifact.metadata import OWN_VERSIONS, versions
+    from signbart.artifacts.metadata import OWN_VERSIONS, versions
 
     made, by = _manifest_of(checkpoint, output)
     wanted = {

@@ -23,7 +23,7 @@ def measure_latency(fold: Path, clip: ClipSet) -> None:
     Writes ``latency.json`` beside each ``exports/``; what it already holds of the same files, from
     the same machine, stays. Every model is given the one recording of `clip`.
     """
-    from bridge.artifact.metadata import read_metadata
+    from signbart.artifacts.metadata import read_metadata
     from signbart.timing import ROUNDS, machine_name
 
     floats = {
@@ -67,8 +67,8 @@ def _known_latency(path: Path, conditions: Mapping[str, Any]) -> dict[str, Any]:
 
 def _time(path: Path, partner: Path | None, clip: ClipSet) -> dict[str, float | None]:
     """Median milliseconds of a .tflite and, if it has a partner, their ratio in the same turns."""
-    from bridge.artifact.metadata import carried_config, read_metadata
     from bridge.artifact.runtimes import TFLiteRuntime
+    from signbart.artifacts.metadata import carried_config, read_metadata
     from signbart.models.io_spec import ATTENTION_MASK, KEYPOINTS
     from signbart.preprocessing import model_inputs
     from signbart.timing import interleaved

@@ -8,13 +8,13 @@ from typing import Any
 
 import numpy as np
 
-from bridge.artifact.lengths import carried_lengths, config_at, signature_at
-from bridge.artifact.metadata import carried_config, carried_raw, read_metadata
 from bridge.artifact.runtimes import FloatView, open_runtime
 from bridge.conversion.golden import GOLDEN, answers, raw_answers
 from bridge.routes import RAW_ONNX
 from bridge.verification.limits import load_limits
 from bridge.verification.verdict import judge
+from signbart.artifacts.lengths import carried_lengths, config_at, signature_at
+from signbart.artifacts.metadata import carried_config, carried_raw, read_metadata
 from signbart.models.io_spec import RAW_SIGNATURE, SIGNATURE
 
 

@@ -7,18 +7,18 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from bridge.artifact.contents import multiply_accumulates, operators
-from bridge.artifact.lengths import carried_lengths, signature_at
-from bridge.artifact.metadata import read_metadata, tensors_of
 from bridge.artifact.runtimes import open_runtime
 from bridge.conversion.golden import GOLDEN
 from bridge.conversion.manifest import MANIFEST
-from bridge.errors import ArtifactError, BridgeError
+from bridge.errors import BridgeError
 from bridge.verification.report import parity_tables
 from bridge.verification.verdict import NOT_VERIFIED, PASS, Verdict
+from signbart.artifacts.contents import multiply_accumulates, operators
+from signbart.artifacts.lengths import carried_lengths, signature_at
+from signbart.artifacts.metadata import read_metadata, tensors_of
 from signbart.checksums import checksum_holds
 from signbart.configuration.values import shown
-from signbart.errors import SignBartError
+from signbart.errors import ArtifactError, SignBartError
 from signbart.files import file_sha256
 from signbart.json_text import parse_json
 from signbart.models.io_spec import LOGITS, RAW_SIGNATURE
@@ -50,6 +50,7 @@ def check_folder(folder: Path) -> list[Finding]:
 
     Raises:
         BridgeError: It has no manifest that can be read.
+        ArtifactError: That names a file of another folder.
     """
     manifest = _json(folder / MANIFEST)
     entries = manifest.get("artifacts")

@@ -8,9 +8,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from bridge.artifact.completeness import MANIFEST, require_complete
-from bridge.errors import ArtifactError, BridgeError
+from signbart.artifacts.completeness import MANIFEST, require_complete
 from signbart.checksums import require_checksum
+from signbart.errors import ArtifactError
 from signbart.files import file_sha256
 from signbart.json_text import parse_json
 from signbart.models.io_spec import RAW_SIGNATURE
@@ -81,7 +81,7 @@ def choose_model(path: Path) -> Path:
     Raises:
         ArtifactError: There is none.
     """
-    from bridge.artifact.metadata import read_metadata
+    from signbart.artifacts.metadata import read_metadata
 
     if not path.is_dir():
         return path
@@ -105,7 +105,7 @@ def check_model(path: Path, *, checksum: bool = True) -> dict[str, Any]:
     """
     from ai_edge_litert.interpreter import Interpreter
 
-    from bridge.artifact.metadata import carried_config, read_metadata
+    from signbart.artifacts.metadata import carried_config, read_metadata
 
     if path.exists() and path.suffix != ".tflite":
         raise ArtifactError(f"{path}: the page runs a .tflite; name one, or a folder with one")
@@ -145,12 +145,12 @@ def _accuracy(model: Path) -> dict[str, Any] | None:
 
 def _recognition(model: Path) -> str | None:
     """What the card beside it says of recognition, if it is the card of this checkpoint."""
-    from bridge.artifact.metadata import read_metadata
+    from signbart.artifacts.metadata import read_metadata
 
     try:
         card = (model.parent / "MODEL_CARD.md").read_text(encoding="utf-8")
         known = read_metadata(model)["checkpoint_sha256"] in card
-    except (OSError, ValueError, KeyError, BridgeError):
+    except (OSError, ValueError, KeyError, ArtifactError):
         return None
     section = re.search(r"^## Recognition\n(.+?)(?=^## |\Z)", card, re.DOTALL | re.MULTILINE)
     return " ".join(section[1].split()) if known and section else None

@@ -6,7 +6,7 @@ import re
 import numpy as np
 import pytest
 
-from bridge.artifact.metadata import build_metadata
+from signbart.artifacts.metadata import build_metadata
 from signbart.configuration.reading import from_dict
 from signbart.models import io_spec
 from signbart.models.io_spec import LANDMARKS, NUM_FRAMES, PROBABILITIES, RAW_SIGNATURE

@@ -21,9 +21,9 @@ import numpy as np
 import pytest
 import yaml
 
-from bridge.artifact.completeness import MANIFEST, require_complete
-from bridge.artifact.metadata import read_metadata
-from bridge.errors import ArtifactError
+from signbart.artifacts.completeness import MANIFEST, require_complete
+from signbart.artifacts.metadata import read_metadata
+from signbart.errors import ArtifactError
 from signbart.files import UNFINISHED, file_sha256
 from signbart.recordings.packed import write_packed
 from signbart.recordings.reading import read_clips

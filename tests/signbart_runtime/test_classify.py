@@ -11,7 +11,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from bridge.artifact.metadata import embed_metadata, read_metadata
+from signbart.artifacts.metadata import embed_metadata, read_metadata
 from signbart.errors import ClipError, SignBartError
 from signbart.landmarks.layouts import get_layout
 from signbart.recordings.clip import Clip

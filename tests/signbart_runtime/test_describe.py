@@ -2,8 +2,8 @@
 
 import pytest
 
-from bridge.artifact.contents import foreign_operators, operators
-from bridge.errors import ArtifactError
+from signbart.artifacts.contents import foreign_operators, operators
+from signbart.errors import ArtifactError
 
 
 def tflite(path, *codes):

@@ -13,9 +13,9 @@ import torch
 import yaml
 from PIL import Image
 
-from bridge.errors import ArtifactError, BridgeError
+from bridge.errors import BridgeError
 from signbart.console import NOT_RUN
-from signbart.errors import CheckpointError, ClipError, SignBartError
+from signbart.errors import ArtifactError, CheckpointError, ClipError, SignBartError
 from signbart.recordings.clip import ClipSet
 from signbart.streaming.rule import StreamRule
 from signbart.training.confidence import expected_calibration_error, softmax

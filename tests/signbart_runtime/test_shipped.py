@@ -5,7 +5,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from bridge.artifact.metadata import read_metadata
+from signbart.artifacts.metadata import read_metadata
 from signbart.recordings.reading import read_clips
 from signbart_runtime import open_model
 

@@ -6,13 +6,13 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from bridge.artifact.metadata import read_metadata
 from bridge.artifact.runtimes import KerasRuntime, TorchRuntime, open_runtime
 from bridge.convert import main as convert_command
 from bridge.verification.compare import compare
 from bridge.verification.limits import load_limits
 from bridge.verification.samples import make_samples
 from bridge.weights.port import build_twin
+from signbart.artifacts.metadata import read_metadata
 from signbart.configuration.reading import from_dict
 from signbart.landmarks.layouts import get_layout
 from signbart.preprocessing import pad, preprocess

@@ -16,7 +16,7 @@ from bridge.verification.weights import (
     stored_rows,
     wrong_rows,
 )
-from signbart.tflite.compaction import read_model, write_model
+from signbart.artifacts.compaction import read_model, write_model
 
 QUANTIZED = [name for name in SCHEMES if name != FLOAT]
 pytestmark = pytest.mark.slow

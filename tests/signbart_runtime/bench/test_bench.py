@@ -9,8 +9,7 @@ import pytest
 from onnx import TensorProto, helper
 
 from bridge.artifact.runtimes import open_runtime
-from bridge.errors import ArtifactError
-from signbart.errors import SignBartError
+from signbart.errors import ArtifactError, SignBartError
 from signbart_runtime.bench.__main__ import Row, _cells, main
 from signbart_runtime.bench.calls import open_call
 

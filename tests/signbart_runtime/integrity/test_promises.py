@@ -8,10 +8,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from bridge.artifact.metadata import embed_metadata, read_metadata
 from bridge.errors import BridgeError
+from signbart.artifacts.compaction import read_model, write_model
+from signbart.artifacts.metadata import embed_metadata, read_metadata
+from signbart.errors import ArtifactError
 from signbart.files import file_sha256
-from signbart.tflite.compaction import read_model, write_model
 from signbart_runtime.integrity.__main__ import main
 from signbart_runtime.integrity.promises import check_folder
 
@@ -159,5 +160,5 @@ def test_no_manifest_is_an_error(folder, text):
 
 def test_a_manifest_names_nothing_outside(folder):
     edit(folder / "manifest.json", lambda m: m["artifacts"][0].update(file="../../etc/passwd"))
-    with pytest.raises(BridgeError, match="lies elsewhere"):
+    with pytest.raises(ArtifactError, match="lies elsewhere"):
         check_folder(folder)

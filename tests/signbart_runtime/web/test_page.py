@@ -10,9 +10,9 @@ from urllib.parse import urlsplit
 import numpy as np
 import pytest
 
-from bridge.artifact.metadata import embed_metadata, read_metadata
 from bridge.artifact.raw_signature import split_raw_signature
 from bridge.verification.limits import load_limits
+from signbart.artifacts.metadata import embed_metadata, read_metadata
 from signbart.clips import main as clips_main
 from signbart.landmarks.layouts import LAYOUTS
 from signbart.preprocessing import frame_indices

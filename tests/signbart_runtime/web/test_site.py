@@ -14,9 +14,9 @@ from pathlib import Path
 
 import pytest
 
-from bridge.artifact.metadata import embed_metadata, read_metadata
-from bridge.errors import ArtifactError, BridgeError
-from signbart.errors import SignBartError
+from bridge.errors import BridgeError
+from signbart.artifacts.metadata import embed_metadata, read_metadata
+from signbart.errors import ArtifactError, SignBartError
 from signbart.files import file_sha256
 from signbart_runtime.web.__main__ import main
 from signbart_runtime.web.folder import write_site

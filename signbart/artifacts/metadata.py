@@ -17,15 +17,15 @@ from collections.abc import Collection, Sequence
 from pathlib import Path
 from typing import Any
 
-from bridge.artifact.lengths import lengths_of
-from bridge.errors import ArtifactError
 from signbart import __version__
 from signbart.archives import open_zip
+from signbart.artifacts.lengths import lengths_of
 from signbart.checksums import append_checksum
 from signbart.class_names import check_class_names
 from signbart.configuration.reading import from_dict
 from signbart.configuration.schema import RunConfig
 from signbart.configuration.values import shown
+from signbart.errors import ArtifactError
 from signbart.json_text import parse_json
 from signbart.models import DEFAULT_KIND, MODEL_KINDS, io_spec
 from signbart.models.fields import LONGEST

@@ -8,8 +8,8 @@ from bridge.artifact.runtimes import TFLiteRuntime
 from bridge.quantization.quantizer import quantize
 from bridge.quantization.schemes import SCHEMES
 from bridge.routes import ROUTES
-from signbart.tflite import compaction
-from signbart.tflite.compaction import compact
+from signbart.artifacts import compaction
+from signbart.artifacts.compaction import compact
 
 LONG = "signbart_torch.model.SignBart/signbart_torch.encoder.Encoder_encoder/"
 

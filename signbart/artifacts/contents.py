@@ -13,8 +13,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from bridge.errors import ArtifactError
-from signbart.tflite.graphs import (
+from signbart.artifacts.graphs import (
     CUSTOM,
     MULTIPLYING,
     first_signature,
@@ -22,6 +21,7 @@ from signbart.tflite.graphs import (
     products,
     tensor_types,
 )
+from signbart.errors import ArtifactError
 
 # Input and weights -> name. Int8 weights under float inputs: the runtime quantizes each row of the
 # input before it multiplies, so the products are of int8.

@@ -1,4 +1,4 @@
-"""The graphs of a .tflite as objects, as `signbart.tflite.compaction.read_model` has them.
+"""The graphs of a .tflite as objects, as `signbart.artifacts.compaction.read_model` has them.
 
 What multiplies by stored weights, which graph a signature is of and what that runs; and what adds a
 graph with a signature of its own.

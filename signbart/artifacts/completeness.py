@@ -6,7 +6,7 @@ import json
 import time
 from pathlib import Path
 
-from bridge.errors import ArtifactError
+from signbart.errors import ArtifactError
 from signbart.json_text import parse_json
 
 # What a conversion says of its folder's files. While they are exchanged, it says that instead.

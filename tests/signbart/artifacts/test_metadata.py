@@ -8,7 +8,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from bridge.artifact.metadata import (
+from bridge.conversion.model_card import model_card
+from bridge.verification.verdict import FAILED, Verdict
+from signbart.artifacts.metadata import (
     build_metadata,
     carried_config,
     carried_raw,
@@ -16,11 +18,8 @@ from bridge.artifact.metadata import (
     read_metadata,
     versions,
 )
-from bridge.conversion.model_card import model_card
-from bridge.errors import ArtifactError
-from bridge.verification.verdict import FAILED, Verdict
 from signbart.configuration.reading import from_dict
-from signbart.errors import SignBartError
+from signbart.errors import ArtifactError, SignBartError
 from signbart.files import file_sha256
 from signbart.landmarks.layouts import get_layout
 from signbart.models import io_spec

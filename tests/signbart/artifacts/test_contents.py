@@ -6,9 +6,9 @@ Legend: T frames, K keypoints, D model width, H heads, C classes.
 import numpy as np
 import pytest
 
-from bridge.artifact.contents import multiply_accumulates
-from bridge.errors import ArtifactError
 from bridge.routes import ROUTES
+from signbart.artifacts.contents import multiply_accumulates
+from signbart.errors import ArtifactError
 
 
 def linear_products(config) -> int:

@@ -1,1 +1,0 @@
-"""The tables of a .tflite: read, walked, made smaller and written. Nothing here runs a model."""
