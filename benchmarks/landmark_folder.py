@@ -31,8 +31,8 @@ _LOOK = 0.1  # seconds between looks at what processes took
 _TICK = os.sysconf("SC_CLK_TCK")
 
 
-def make_videos(video: Path, folder: Path, count: int) -> int:
-    """Copies of 20 to 40 frames of a video, each another part, shifted and scaled; all frames."""
+def make_videos(video: Path, folder: Path, count: int) -> None:
+    """Copies of 20 to 30 frames of a video, each another part, shifted and scaled."""
     import cv2
 
     capture = cv2.VideoCapture(str(video))
@@ -41,9 +41,9 @@ def make_videos(video: Path, folder: Path, count: int) -> int:
         pictures.append(read[1])
     height, width = pictures[0].shape[:2]
     folder.mkdir(parents=True)
-    chosen, total = random.Random(0), 0
+    chosen = random.Random(0)
     for number in range(count):
-        length = chosen.randint(20, min(40, len(pictures)))
+        length = chosen.randint(20, min(30, len(pictures)))
         begin = chosen.randint(0, len(pictures) - length)
         scale = chosen.uniform(0.8, 1.2)
         x, y = (chosen.uniform(-0.05, 0.05) * size for size in (width, height))
@@ -59,12 +59,10 @@ def make_videos(video: Path, folder: Path, count: int) -> int:
         for picture in pictures[begin : begin + length]:
             writer.write(cv2.warpAffine(picture, map_to, (width, height)))
         writer.release()
-        total += length
-    return total
 
 
 def own_loop(videos: Sequence[Path], task: Path, output: Path) -> None:
-    """MediaPipe's own loop; writes its processor time, and then what it found."""
+    """MediaPipe's own loop; writes what it found, and prints its processor time."""
     from signbart.video.holistic import import_mediapipe
 
     mediapipe = import_mediapipe()
@@ -75,7 +73,8 @@ def own_loop(videos: Sequence[Path], task: Path, output: Path) -> None:
         base_options=BaseOptions(model_asset_path=str(task)),
         running_mode=vision.RunningMode.VIDEO,
     )
-    found = []
+    output.mkdir(exist_ok=True)
+    count = 0
     for video in videos:
         # One a video: it follows a person from frame to frame.
         with vision.HolisticLandmarker.create_from_options(options) as landmarker:
@@ -91,12 +90,9 @@ def own_loop(videos: Sequence[Path], task: Path, output: Path) -> None:
                 )
                 frames.append(landmarker.detect_for_video(image, int(len(frames) * 1000 / fps)))
             capture.release()
-        found.append(frames)
-    seconds = sum(os.times()[:2])
-    output.mkdir(exist_ok=True)
-    for video, frames in zip(videos, found, strict=True):
         np.save(output / f"{video.stem}.npy", np.stack([_points(frame) for frame in frames]))
-    print(json.dumps({"seconds": seconds, "frames": sum(map(len, found))}))
+        count += len(frames)
+    print(json.dumps({"seconds": sum(os.times()[:2]), "frames": count}))
 
 
 def _points(found) -> np.ndarray:
@@ -121,7 +117,14 @@ class _Watched:
 
     def __init__(self, command: Sequence[str], log: Path):
         with log.open("ab") as out:
-            self.process = subprocess.Popen(command, stdout=out, stderr=out, start_new_session=True)
+            self.process = subprocess.Popen(
+                command,
+                stdout=out,
+                stderr=out,
+                start_new_session=True,
+                # Else Ray's workers wait for all that runs with the usual niceness.
+                env={**os.environ, "RAY_worker_niceness": "0"},
+            )
         self.workers: dict[int, float] = {}
         self.others: dict[int, float] = {}
 
