@@ -141,6 +141,8 @@ NOT_RUN = {
     "make docs-check": "it is what runs this",
     "make campaign": "it takes what the test suite takes twenty times",
     "make web": "it serves until it is interrupted",
+    "python -m benchmarks.cluster_failures": "it mounts file systems and takes minutes",
+    "python -m benchmarks.landmark_folder": "it takes minutes, and a video of somebody",
     "python -m benchmarks.lengths": "tests/bridge/artifact/test_lengths.py runs it, on such a file",
     "make wheel-check": "it installs environments of gigabytes",
     "python -m benchmarks.stream_rule": "it is of three trainings and takes minutes",
