@@ -18,6 +18,7 @@ from bridge.bench.calls import open_call
 from signbart.console import at_least, print_table, program_name, run_command
 from signbart.errors import SignBartError
 from signbart.timing import ROUNDS, interleaved, machine_name
+from signbart.waiting import stage
 
 # Ninth decile over the first: above it the machine was busy with something else.
 NOISY = 1.5
@@ -102,7 +103,9 @@ def measure(
         ArtifactError: One cannot be run.
     """
     calls = {str(path): open_call(path, threads, frames, seed) for path in paths}
-    times = interleaved(calls, rounds=rounds)
+    # No bar: drawing it would disturb the clock.
+    with stage(f"{rounds} turns of {len(calls)} files, threads {threads}"):
+        times = interleaved(calls, rounds=rounds)
     first = times[str(paths[0])].median
     return [
         Row(

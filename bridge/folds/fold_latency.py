@@ -12,6 +12,7 @@ from bridge.folds.layout import EXPORTS, LATENCY, PLAIN, QAT, training_folder
 from bridge.quantization.schemes import FLOAT
 from signbart.files import file_sha256, write_text
 from signbart.json_text import parse_json
+from signbart.waiting import track
 
 if TYPE_CHECKING:
     from signbart.recordings.clip import ClipSet
@@ -38,7 +39,8 @@ def measure_latency(fold: Path, clip: ClipSet) -> None:
         conditions = {"machine": machine_name(), "threads": 1, "rounds": ROUNDS}
         known = _known_latency(folder / LATENCY, conditions)
         times, frames = {}, None
-        for path in artifacts(folder / EXPORTS, ".tflite"):
+        made = artifacts(folder / EXPORTS, ".tflite")
+        for path in track(made, f"{fold.name}: timing"):
             metadata = read_metadata(path)
             frames = metadata["preprocessing"]["max_frames"]
             partner = floats.get(metadata["route"])

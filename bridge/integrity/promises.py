@@ -23,6 +23,7 @@ from signbart.errors import SignBartError
 from signbart.files import file_sha256
 from signbart.json_text import parse_json
 from signbart.models.io_spec import LOGITS, RAW_SIGNATURE
+from signbart.waiting import stage
 
 CARD, PARITY = "MODEL_CARD.md", "parity.json"
 _LONGEST = 64 << 20  # bytes of a paper
@@ -242,7 +243,8 @@ def _verdicts(folder: Path) -> list[Verdict]:
 def _attempt(file: str, promise: str, check: Callable[[], str | None]) -> Finding:
     """A check's outcome; papers and files may be anything, and what reads them fails anyhow."""
     try:
-        return Finding(file, promise, check() or "")
+        with stage(f"checking {file}, {promise}"):
+            return Finding(file, promise, check() or "")
     except SignBartError as error:
         return Finding(file, promise, str(error))
     except (KeyError, TypeError, ValueError, AttributeError, IndexError, OSError) as error:

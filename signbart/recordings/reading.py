@@ -12,7 +12,6 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from signbart.class_names import looks
-from signbart.console import track
 from signbart.errors import ClipError, ConfigError
 from signbart.landmarks.layouts import Layout
 from signbart.landmarks.source_layouts import get_source_layout
@@ -32,6 +31,7 @@ from signbart.recordings.names import (
 )
 from signbart.recordings.recording import Changes, Contents, Reading, Recording, to_landmarks
 from signbart.recordings.tree import frame_files, read_frames
+from signbart.waiting import track
 
 CLIP_FORMS = (
     "a .pkl with 'keypoints', an .npy of (T, K, 2 or 3), one clip of a file with several, "

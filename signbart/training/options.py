@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import argparse
+import time
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from signbart.errors import ConfigError
 from signbart.recordings.options import SignerNames, add_reading_arguments
+from signbart.waiting import heard, time_left
 
 if TYPE_CHECKING:
     from signbart.training.warm_start import Init
@@ -142,17 +144,27 @@ class EpochReport:
     """
 
     def __init__(self, epochs: int, *, quiet: bool = False):
-        from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn
+        from rich.progress import (
+            BarColumn,
+            MofNCompleteColumn,
+            Progress,
+            TextColumn,
+            TimeElapsedColumn,
+            TimeRemainingColumn,
+        )
 
         from signbart.console import console
 
         self._console = console()
         self._quiet = quiet
         self._epochs = epochs
+        self._reported, self._begun = 0, time.monotonic()
         self._bar = Progress(
             TextColumn("training"),
             BarColumn(),
             MofNCompleteColumn(),
+            TimeElapsedColumn(),
+            TimeRemainingColumn(),
             TextColumn("{task.description}"),
             console=self._console,
             disable=quiet or not self._console.is_terminal,
@@ -177,7 +189,12 @@ class EpochReport:
         if self._console.is_terminal:
             self._bar.update(self._task, completed=row["epoch"], description=text)
         else:
-            self._console.print(f"epoch {row['epoch']}/{self._epochs}  {text}")
+            # Of a run that is gone on with, some epochs were trained before.
+            self._reported += "train_loss" in row
+            rest = self._reported + self._epochs - row["epoch"]
+            left = time_left(self._reported, rest, time.monotonic() - self._begun)
+            self._console.print(f"epoch {row['epoch']}/{self._epochs}  {text}{left}")
+            heard()
 
 
 def print_skipped(skipped: Sequence[str]) -> None:
