@@ -15,10 +15,11 @@ from bridge.conversion.golden import GOLDEN
 from bridge.conversion.manifest import MANIFEST
 from bridge.errors import ArtifactError, BridgeError
 from bridge.integrity.answers import reproduces
-from bridge.verification.report import parity_tables
+from bridge.verification.report import NOT_ASKED, parity_tables
 from bridge.verification.verdict import NOT_VERIFIED, PASS, Verdict
 from signbart.checksums import checksum_holds
 from signbart.configuration.values import shown
+from signbart.console import NOT_RUN
 from signbart.errors import SignBartError
 from signbart.files import file_sha256
 from signbart.json_text import parse_json
@@ -224,7 +225,8 @@ def _card(folder: Path, manifest: Mapping[str, Any]) -> str | None:
         return "is of another checkpoint than the manifest"
     again = _quantized_again(manifest)
     told = [verdict for verdict in _verdicts(folder) if verdict.artifact not in again]
-    for line in parity_tables(told, level=2).splitlines():
+    card = card.replace(NOT_RUN, NOT_ASKED)  # as cards of earlier versions have it
+    for line in parity_tables(told, level=2).replace(NOT_RUN, NOT_ASKED).splitlines():
         if line not in card:
             return f"lacks what {PARITY} says: {line}"
     return None
