@@ -20,8 +20,6 @@ from signbart.errors import SignBartError
 from signbart.timing import ROUNDS, interleaved, machine_name
 from signbart.waiting import stage
 
-# Ninth decile over the first: above it the machine was busy with something else.
-NOISY = 1.5
 _COLUMNS = ("file", "bytes", "threads", "median", "10 % to 90 %", "to the first")
 
 
@@ -110,7 +108,7 @@ def measure(
     return [
         Row(
             name, Path(name).stat().st_size, threads, found.median, found.low, found.high,
-            found.median / first, found.high / found.low > NOISY,
+            found.median / first, found.noisy,
         )
         for name, found in times.items()
     ]  # fmt: skip

@@ -29,8 +29,8 @@ class Candidate:
 
 RULE = (
     f"of the files that agree with PyTorch and are at most {POINTS:g} points of accuracy below "
-    "the best of them, the fastest where their times are known and differ by more than "
-    f"{100 * (_AS_FAST - 1):.0f} %, and the smallest else"
+    "the best, the fastest, or, where times are not known or within "
+    f"{100 * (_AS_FAST - 1):.0f} % of each other, the smallest"
 )
 
 

@@ -67,8 +67,11 @@ def _known_latency(path: Path, conditions: Mapping[str, Any]) -> dict[str, Any]:
         return {}
 
 
-def _time(path: Path, partner: Path | None, clip: ClipSet) -> dict[str, float | None]:
-    """Median milliseconds of a .tflite and, if it has a partner, their ratio in the same turns."""
+def _time(path: Path, partner: Path | None, clip: ClipSet) -> dict[str, Any]:
+    """Median milliseconds of a .tflite and, if it has a partner, their ratio in the same turns.
+
+    Also whether either is ``noisy``.
+    """
     from bridge.artifact.metadata import carried_config, read_metadata
     from bridge.artifact.runtimes import TFLiteRuntime
     from signbart.models.io_spec import ATTENTION_MASK, KEYPOINTS
@@ -88,4 +91,5 @@ def _time(path: Path, partner: Path | None, clip: ClipSet) -> dict[str, float | 
     return {
         "median_ms": round(found["it"].median, 4),
         "to_fp32": None if ratio is None else round(ratio, 4),
+        "noisy": any(latency.noisy for latency in found.values()),
     }
