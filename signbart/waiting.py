@@ -28,7 +28,7 @@ class _Stages:
     def __init__(self):
         self.lock = threading.RLock()
         self.open: list[tuple[str | Callable[[], str], float]] = []
-        self.heard = 0.0
+        self.heard = time.monotonic()
         self.out: TextIO = sys.stderr
 
     def say_if_due(self) -> None:
@@ -70,7 +70,9 @@ def stage(what: str | Callable[[], str]) -> Iterator[None]:
     with contextlib.ExitStack() as stack:
         with _stages.lock:
             if not _stages.open:
-                heard()
+                # A worker has been silent since it was started, while it loaded frameworks.
+                if not _is_worker():
+                    heard()
                 _stages.out = stack.enter_context(_kept_stderr())
                 ended = threading.Event()
                 threading.Thread(target=_stages.watch, args=(ended,), daemon=True).start()
@@ -146,6 +148,11 @@ def _counted(items: Iterable[T], what: str, total: int | None) -> Iterator[T]:
         for item in items:
             yield item
             done += 1
+
+
+def _is_worker() -> bool:
+    multiprocessing = sys.modules.get("multiprocessing")
+    return multiprocessing is not None and multiprocessing.parent_process() is not None
 
 
 def _shows_a_bar() -> bool:

@@ -7,7 +7,6 @@ keeps the same JSON in its metadata properties. A checksum stands behind both.
 
 from __future__ import annotations
 
-import importlib.metadata
 import io
 import json
 import platform
@@ -156,6 +155,8 @@ OWN_VERSIONS = {"signbart", "python"}
 
 def versions(packages: Sequence[str] = PACKAGES) -> dict[str, str]:
     """Installed versions of distributions, this project's and Python's own among them."""
+    import importlib.metadata  # which brings the standard library's e-mail along
+
     found = {"signbart": __version__, "python": platform.python_version()}
     for name in packages:
         try:
