@@ -43,8 +43,7 @@ _JSON, _LABELS = "metadata.json", "labels.txt"
 _FORMAT = "signbart-artifact-1"
 _IDENTIFIER = b"TFL3"  # of the flatbuffer, behind the offset of its root
 _LONGEST = 64 << 20  # bytes of metadata; a million labels have some 20 million
-# A fixed time stamp, so that the same conversion gives the same bytes.
-_EPOCH = (1980, 1, 1, 0, 0, 0)
+_EPOCH = (1980, 1, 1, 0, 0, 0)  # so that the same conversion gives the same bytes
 
 
 def build_metadata(
