@@ -38,11 +38,11 @@ from signbart.training.predictions import (
 from signbart.waiting import track
 
 MATRICES, CURVES = "confusion_matrices", "training_curves"
-_LEGEND = (
-    "FP32: the float .tflite. PTQ: quantized after training. QAT: trained on with the same "
-    "arithmetic simulated, then quantized. Every file's scores come from running that very file; "
-    "agree: how many of them give PyTorch's answers, within their limits."
-)
+_PRECISIONS = {
+    "FP32": "the float .tflite",
+    "PTQ": "quantized after training",
+    "QAT": "trained on with the same arithmetic simulated, then quantized",
+}
 _STYLE = (
     "body{font:15px/1.5 system-ui,sans-serif;max-width:72rem;margin:2rem auto;padding:0 1rem;"
     "color:#1b1b1b;background:#fff}table{border-collapse:collapse;margin:1rem 0;display:block;"
@@ -87,7 +87,7 @@ def _chapter(run: Run, output: Path) -> str:
     parts += ["", *(f"{_escaped(text)}\n" for text in found.notes)]
     parts += ["### What was done", ""]
     parts += [f"- {name}: {_escaped(text)}" for name, text in facts(run)]
-    parts += ["", _LEGEND, "", _section(book_tables.files(run))]
+    parts += ["", _legend(run), "", _section(book_tables.files(run))]
     parts += [_section(book_tables.per_signer(run)), *_classes(run)]
     parts += [_section(book_tables.scores(run)), _section(confidence(run))]
     parts += _curves(run, output)
@@ -95,6 +95,15 @@ def _chapter(run: Run, output: Path) -> str:
     parts += _matrices(run, output)
     return "\n".join(
         [*parts, _section(book_tables.arithmetic(run)), _arithmetic(run), *_operators(run)]
+    )
+
+
+def _legend(run: Run) -> str:
+    there = {variant.precision for variant in run.variants}
+    words = [f"{name}: {text}" for name, text in _PRECISIONS.items() if name in there]
+    return (
+        f"{'; '.join(words)}. Every file's scores come from running that very file; agree: how "
+        "many of them give PyTorch's answers, within their limits."
     )
 
 

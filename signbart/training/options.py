@@ -160,11 +160,12 @@ class EpochReport:
         self._epochs = epochs
         self._reported, self._begun = 0, time.monotonic()
         self._bar = Progress(
-            TextColumn("training"),
-            BarColumn(),
+            # In all no wider than 80 columns, or rich cuts the numbers off.
+            TextColumn("epoch"),
+            BarColumn(bar_width=12),
             MofNCompleteColumn(),
             TimeElapsedColumn(),
-            TimeRemainingColumn(),
+            TimeRemainingColumn(compact=True),
             TextColumn("{task.description}"),
             console=self._console,
             disable=quiet or not self._console.is_terminal,
@@ -187,7 +188,7 @@ class EpochReport:
         if self._quiet:
             return
         if self._console.is_terminal:
-            self._bar.update(self._task, completed=row["epoch"], description=text)
+            self._bar.update(self._task, completed=row["epoch"], description=_shortly(row))
         else:
             # Of a run that is gone on with, some epochs were trained before.
             self._reported += "train_loss" in row
@@ -195,6 +196,16 @@ class EpochReport:
             left = time_left(self._reported, rest, time.monotonic() - self._begun)
             self._console.print(f"epoch {row['epoch']}/{self._epochs}  {text}{left}")
             heard()
+
+
+def _shortly(row: Mapping[str, Any]) -> str:
+    """Loss and accuracy, on training and on validation clips."""
+    parts = [("loss", "train_"), ("val", "val_")]
+    return "  ".join(
+        f"{name} {row[f'{key}loss']:.3f} {row[f'{key}accuracy']:.1f} %"
+        for name, key in parts
+        if f"{key}loss" in row
+    )
 
 
 def print_skipped(skipped: Sequence[str]) -> None:
