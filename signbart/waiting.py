@@ -26,6 +26,10 @@ class _Stages:
     """What this process is at, the outermost first, and when it said so last."""
 
     def __init__(self):
+        self.begin()
+
+    def begin(self) -> None:
+        """With nothing open, as a process begins; one that was forked, too."""
         self.lock = threading.RLock()
         self.open: list[tuple[str | Callable[[], str], float]] = []
         self.heard = time.monotonic()
@@ -48,6 +52,8 @@ class _Stages:
 
 
 _stages = _Stages()
+if hasattr(os, "register_at_fork"):  # the thread that speaks stays behind, and may hold the lock
+    os.register_at_fork(after_in_child=_stages.begin)
 
 
 def heard() -> None:
@@ -82,7 +88,7 @@ def stage(what: str | Callable[[], str]) -> Iterator[None]:
             _stages.say_if_due()
             yield
         finally:
-            with _stages.lock:
+            with _stages.lock, contextlib.suppress(ValueError):  # forked in the middle of it
                 _stages.open.remove(entry)
 
 

@@ -124,3 +124,14 @@ def test_the_pace_of_a_training_counts_what_it_trains_itself():
     assert pace.describe() == "epoch 6 of 10, step 1 of 4"
     pace.begin(6, 2)
     assert pace.describe().startswith("epoch 7 of 10, step 3 of 4, ")
+
+
+def test_a_forked_process_begins_anew(at_once, capfd):
+    with stage("of the parent"):
+        child = os.fork()
+        if not child:
+            with stage("of the child"):
+                pass
+            os._exit(0)
+        assert os.waitpid(child, 0)[1] == 0
+    assert "\nof the child (0 s)" in f"\n{capfd.readouterr().err}"
