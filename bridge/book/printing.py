@@ -73,7 +73,7 @@ def _print_run(run: Run, name: str) -> None:
 
     out = console()
     found = answer(run)
-    out.print(f"{name}. {found.headline}")
+    out.print(f"{name}. {found.headline}", style="bold")
     for what, text in found.measured:
         out.print(f"  {what}: {text}")
     for text in found.notes:
