@@ -39,7 +39,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     classify = "bridge.classify MODEL.tflite CLIP"
     commands[classify] = ("-m", "bridge.classify", options.model, options.clip)
     several = f"{classify}, {_SEVERAL} of them"
-    commands[several] = ("-m", "bridge.classify", options.model, *[options.clip] * _SEVERAL)
+    commands[several] = (*commands[classify][:-1], *[options.clip] * _SEVERAL)
     seconds: dict[str, list[float]] = {name: [] for name in commands}
     for _ in range(options.rounds):
         for name, command in commands.items():
