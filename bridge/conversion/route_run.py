@@ -114,9 +114,8 @@ class RouteRun:
             path, record = self.path(scheme.name, ".tflite"), None
             problem = f"its float32 form is not usable: {usable.verdict}: {usable.reason}"
             if usable.passed:
-                record, problem = self._attempt(
-                    f"quantizing to {scheme.name}", partial(self._quantize, scheme, path)
-                )
+                quantize = partial(self._quantize, scheme, path)
+                record, problem = self._attempt(f"quantizing to {scheme.name}", quantize)
             artifact = self._finish(path, scheme, 0.0, problem, record)
             seconds = time.perf_counter() - started
             made.append(dataclasses.replace(artifact, seconds=seconds))
@@ -181,9 +180,8 @@ class RouteRun:
         if not problem and not path.is_file():
             problem = "the route wrote no such file"
         if not problem:
-            artifact, problem = self._attempt(
-                f"comparing {path.name}", partial(self._judge, path, scheme, record)
-            )
+            judge = partial(self._judge, path, scheme, record)
+            artifact, problem = self._attempt(f"comparing {path.name}", judge)
         if problem:
             artifact = self._failed(path, scheme.name, problem)
         return dataclasses.replace(artifact, seconds=seconds)
