@@ -115,7 +115,7 @@ def how_to_run(name: str, metadata: Mapping[str, Any]) -> list[str]:
         "```",
         "",
         "```python",
-        "from bridge import open_model",
+        "from signbart_runtime import open_model",
         "",
         f'label, score = open_model("{name}").classify("CLIP")[0]',
         "```",

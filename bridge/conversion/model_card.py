@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from bridge.artifact.metadata import carried_kind
 from bridge.conversion.card_notes import CardNotes
 from bridge.conversion.card_parts import (
     about_training,
@@ -17,6 +16,7 @@ from bridge.conversion.card_parts import (
 from bridge.conversion.training_facts import TrainingFacts
 from bridge.verification.report import parity_tables
 from bridge.verification.verdict import Verdict
+from signbart.artifacts.metadata import carried_kind
 from signbart.console import markdown_table
 
 

@@ -5,12 +5,12 @@ import dataclasses
 import pytest
 import yaml
 
-from bridge.artifact.metadata import build_metadata
 from bridge.conversion.model_card import model_card
 from bridge.conversion.recommendation import Candidate, recommend
 from bridge.conversion.training_facts import TrainingFacts, training_facts
 from bridge.verification.verdict import PASS, WRONG, Verdict
 from bridge.weights.source import Source
+from signbart.artifacts.metadata import build_metadata
 from signbart.models import io_spec
 from signbart.training.splits import UNSEEN
 from signbart_torch.training.checkpoint import Checkpoint, load_model, save_checkpoint
