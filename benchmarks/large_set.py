@@ -19,8 +19,9 @@ from pathlib import Path
 
 import numpy as np
 
-from signbart.console import at_least, print_table, run_command, track
+from signbart.console import at_least, print_table, run_command
 from signbart.files import make_folder
+from signbart.waiting import track
 
 _FRAMES, _LANDMARKS, _SIGNS, _SIGNERS = 40, 75, 100, 50
 _BLOCK = 1000  # clips that are made together

@@ -15,9 +15,9 @@ import numpy as np
 
 from signbart.augmentations.batch import augment
 from signbart.configuration.schema import RunConfig
-from signbart.console import track
 from signbart.preprocessing import as_model_input, normalize, num_frames, pad, prepare
 from signbart.recordings.clip import ClipSet
+from signbart.waiting import track
 
 # A chunk of this many batches is augmented together, sorted by length and cut into batches: large
 # enough that a batch's clips are about equally long, small enough to stay random and in cache.

@@ -14,7 +14,7 @@ ORDER = {
         "errors extras process json_text",
         "files",
         "console yaml_files archives class_names checksums",
-        "pictures timing",
+        "pictures timing waiting",
         "landmarks resampling",
         "models",
         "configuration",

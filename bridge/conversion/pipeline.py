@@ -25,6 +25,7 @@ from bridge.weights.source import read_source
 from signbart.artifacts.completeness import MANIFEST
 from signbart.engines import Engine, run_tasks
 from signbart.recordings.data_source import DataSource
+from signbart.waiting import stage
 
 LOG = "convert.log"
 
@@ -86,7 +87,8 @@ def convert(
     output = Path(output)
     with staging_folder(output) as folder:
         change = Change(output, folder)
-        source = read_source(checkpoint, config=config, overrides=overrides, labels=labels)
+        with stage(f"reading {checkpoint}"):
+            source = read_source(checkpoint, config=config, overrides=overrides, labels=labels)
         source = source.carrying(temperature, threshold)
         evidence = gather_evidence(
             source, schemes, quantization, data=data, samples=samples, seed=seed,
@@ -110,7 +112,8 @@ def convert(
         artifacts = [artifact for of_route in made for artifact in of_route]
         change.set_others_aside(source.sha256)
         change.remove(GOLDEN)  # where none can be made
-        write_records(change.made, source, evidence, artifacts, seed, notes)
+        with stage("writing card, manifest and report"):
+            write_records(change.made, source, evidence, artifacts, seed, notes)
         change.commit(MANIFEST)
     return [change.settled(artifact) for artifact in artifacts]
 

@@ -7,7 +7,6 @@ keeps the same JSON in its metadata properties. A checksum stands behind both.
 
 from __future__ import annotations
 
-import importlib.metadata
 import io
 import json
 import platform
@@ -44,8 +43,7 @@ _JSON, _LABELS = "metadata.json", "labels.txt"
 _FORMAT = "signbart-artifact-1"
 _IDENTIFIER = b"TFL3"  # of the flatbuffer, behind the offset of its root
 _LONGEST = 64 << 20  # bytes of metadata; a million labels have some 20 million
-# A fixed time stamp, so that the same conversion gives the same bytes.
-_EPOCH = (1980, 1, 1, 0, 0, 0)
+_EPOCH = (1980, 1, 1, 0, 0, 0)  # so that the same conversion gives the same bytes
 
 
 def build_metadata(
@@ -156,6 +154,8 @@ OWN_VERSIONS = {"signbart", "python"}
 
 def versions(packages: Sequence[str] = PACKAGES) -> dict[str, str]:
     """Installed versions of distributions, this project's and Python's own among them."""
+    import importlib.metadata  # which brings the standard library's e-mail along
+
     found = {"signbart": __version__, "python": platform.python_version()}
     for name in packages:
         try:

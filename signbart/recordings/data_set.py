@@ -7,7 +7,6 @@ from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 
-from signbart.console import track
 from signbart.errors import ClipError
 from signbart.recordings.folders import Folder, ignored_note, list_folder
 from signbart.recordings.forms import form_of, is_packed, read_file
@@ -16,6 +15,7 @@ from signbart.recordings.labels import LABEL_FILES, read_class_names
 from signbart.recordings.packed_reading import read_packed
 from signbart.recordings.recording import Contents, Recording
 from signbart.recordings.tree import is_tree, read_tree
+from signbart.waiting import track
 
 DATA_SET_FORMS = (
     "a packed .npz, a folder that holds one, or a tree of pickles "

@@ -22,6 +22,7 @@ from signbart.files import make_folder, write_text
 from signbart.json_text import parse_json
 from signbart.recordings.options import SignerNames
 from signbart.training.options import add_run_arguments, print_skipped
+from signbart.waiting import within
 
 if TYPE_CHECKING:
     from signbart.configuration.schema import RunConfig
@@ -134,8 +135,10 @@ def run_folds(
     Raises:
         SignBartError: A fold's process was killed.
     """
+    names = signers or [str(at) for at in range(1, len(folds) + 1)]
+    said = (f"fold {at} of {len(folds)}, {name}" for at, name in enumerate(names, start=1))
     ended = run_tasks(
-        folds,
+        [partial(within, what, fold) for what, fold in zip(said, folds, strict=True)],
         jobs,
         engine=engine,
         apart=framework.keeps_memory,

@@ -30,6 +30,7 @@ from signbart.errors import ClipError, ConfigError
 from signbart.json_text import parse_json
 from signbart.recordings.clip import ClipSet
 from signbart.training.run_folder import RESULTS
+from signbart.waiting import within
 
 _BETWEEN = re.compile(r",(?![^\[]*\])")  # commas, but not those of a list in brackets
 
@@ -183,8 +184,11 @@ def sweep(
         ]
         names = [f"{setting.folder}/{signer}" for setting, signer in runs]
         found: dict[str, list[tuple[float, float | None]]] = {s.folder: [] for s in left}
+        said = [
+            f"up to epoch {epochs}, training {n} of {len(runs)}" for n in range(1, len(runs) + 1)
+        ]
         for at, scores in run_tasks(
-            tasks,
+            [partial(within, what, task) for what, task in zip(said, tasks, strict=True)],
             jobs,
             engine=engine,
             apart=apart,

@@ -71,9 +71,7 @@ class _Worker:
                 log.write(f"{self._mark}{place}\n")
             number = f"{place + 1} of {self.total}  "
             try:
-                landmarks = landmarks_of_video(
-                    job.video, self.task, drawn=job.drawn, log=self.log, report=_say
-                )
+                landmarks = landmarks_of_video(job.video, self.task, drawn=job.drawn, log=self.log)
                 write_landmarks(landmarks, job.target, job.video)
             except SignBartError as error:
                 failed.append((place, str(error)))

@@ -163,6 +163,7 @@ def _result(
         bytes=entry.get("bytes"),
         latency_ms=time.get("median_ms"),
         speed_up=1 / ratio if ratio else None,
+        noisy=bool(time.get("noisy")),  # files timed by earlier versions do not say
         operators=entry["operators"],
         multiply_accumulates=entry["multiply_accumulates"],
         **(_scores(evaluation) if evaluation else {}),

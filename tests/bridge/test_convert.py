@@ -462,8 +462,9 @@ def test_a_route_says_what_it_lacks(broken_routes, model, config, tmp_path):
 
 
 def test_a_route_that_fails_is_a_verdict_and_stops_no_other(
-    broken_routes, checkpoint, tmp_path, capsys
+    broken_routes, checkpoint, tmp_path, capsys, monkeypatch
 ):
+    monkeypatch.setattr("signbart.waiting.SILENCE", 0.0)
     arguments = ["--checkpoint", str(checkpoint), "--output", str(tmp_path)]
     routes = ["--route", "absent", "--route", "failing", "--jobs", "1"]
     assert main([*arguments, *routes]) == 1
@@ -471,8 +472,10 @@ def test_a_route_that_fails_is_a_verdict_and_stops_no_other(
     assert [(a["route"], a["verdict"]) for a in manifest["artifacts"]] == [
         ("absent", FAILED), ("failing", FAILED),
     ]  # fmt: skip
-    output = capsys.readouterr().out
+    output, said = capsys.readouterr()
     assert "no_such_package_here" in output and "AttributeError" in output
+    for line in (f"reading {checkpoint} (", "small by route failing: exporting (", "writing card,"):
+        assert line in said
     assert "temperature; none was fitted" in (tmp_path / "MODEL_CARD.md").read_text()
     assert "next:" not in output
     assert sorted(os.listdir(tmp_path)) == PAPERS
@@ -500,7 +503,7 @@ def test_a_threshold_and_a_persons_notes_go_in_and_one_that_nothing_reaches_does
     assert main([*arguments, "--threshold", "0.75", "--card-notes", str(notes)]) == 1
     card = (tmp_path / "MODEL_CARD.md").read_text()
     assert "from 0.75 on they are a sign" in card
-    assert card.startswith("---\nlicense: cc0-1.0\n") and "\n\nOf a friend.\n\n## Input" in card
+    assert card.startswith("---\nlicense: cc0-1.0\n") and "\n\nOf a friend.\n\n## Limits" in card
     source = read_source(checkpoint)
     for given, described in ((source.carrying(None, 0.75), 0.75), (source, None)):
         about = route_run.describe(given, get_route("litert"), FLOAT)

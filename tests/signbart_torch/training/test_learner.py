@@ -8,6 +8,7 @@ import json
 import math
 import os
 import random
+import re
 import shutil
 import signal
 import subprocess
@@ -31,6 +32,7 @@ from signbart.recordings.reading import read_clips
 from signbart.training import lifecycle, run_folder
 from signbart.training.run_folder import write_text
 from signbart.training.schedule import learning_rate
+from signbart.waiting import stage
 from signbart_torch.training import learner
 from signbart_torch.training.averaging import WeightAverage
 from signbart_torch.training.checkpoint import load_checkpoint, load_model, save_checkpoint
@@ -99,6 +101,21 @@ def test_it_learns_what_there_is_to_learn_and_nothing_else(fit, with_train, tiny
     )
     results, _ = fit("shuffled", config, clips=dataclasses.replace(tiny_clips, clips=clips))
     assert results["test"]["accuracy"] <= 67
+
+
+def test_who_waits_is_told_the_epoch_and_the_step(fit, with_train, monkeypatch, capsys):
+    monkeypatch.setattr("signbart.waiting.SILENCE", 0.0)
+    evaluated = TorchLearner.evaluate
+
+    def evaluate(self, data):
+        with stage("validating"):  # anything that takes long within an epoch
+            return evaluated(self, data)
+
+    monkeypatch.setattr(TorchLearner, "evaluate", evaluate)
+    fit(config=with_train(epochs=2))
+    said = capsys.readouterr().err
+    assert re.search(r"epoch 2 of 2, step \d+ of \d+, \d+ s left: validating \(", said)
+    assert "evaluating the best epoch (" in said
 
 
 def test_the_same_run_twice_gives_the_same_bits(fit, whole, with_train):
