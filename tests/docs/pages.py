@@ -132,6 +132,7 @@ SHORTENED: dict[str, tuple[tuple[str, str], ...]] = {
         (r"--data isl_kinect30 .*$", "--data isl_kinect30"),
         (r"int8.tflite$", r"\g<0> --rounds 5"),
     ),
+    "python -m benchmarks.instruction_sets": ((r"$", " --rounds 2"),),
     "python -m benchmarks.startup": ((r"$", " --rounds 1"),),
     "python -m benchmarks.static_int8": ((r"$", ' --only "moving average"'),),
     "python -m benchmarks.kinds": ((r"$", " --rounds 2"),),
