@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 from typing import Any
 
@@ -19,5 +20,8 @@ def on_files(files: Files, config: MkDocsConfig) -> Files:
 
 
 def on_page_markdown(markdown: str, **_: Any) -> str:
-    """Lets links to the README lead to that page."""
-    return markdown.replace("](../README.md", "](index.md")
+    """Lets links to the README lead to that page, and names pages by words instead of files."""
+    markdown = markdown.replace("](../README.md", "](index.md")
+    return re.sub(
+        r"\[(?:docs/)?(\w+)\.md\](?=\()", lambda m: f"[{m[1].replace('_', ' ')}]", markdown
+    )

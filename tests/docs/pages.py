@@ -43,6 +43,7 @@ PLACEHOLDERS = {
 OWN = {
     "kp90.yaml": "kp75.yaml",
     "kp90_litert_fp32.tflite": "kp75_litert_fp32.tflite",
+    "FILE": "exports/mine/kp75_litert_fp32.tflite",
     "RECORDINGS": "mine",
     "ROOT": "mine",
     "OUT.npz": "mine.npz",
