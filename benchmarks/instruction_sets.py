@@ -14,11 +14,11 @@ from concurrent.futures import ProcessPoolExecutor
 from pathlib import Path
 
 from benchmarks.xnnpack_kernels import SETS, restrict
-from bridge.bench.calls import open_call
 from signbart.console import at_least, markdown_table, print_table, run_command
 from signbart.errors import SignBartError
 from signbart.files import make_folder, write_text
 from signbart.timing import ROUNDS, interleaved, machine_name
+from signbart_runtime.bench.calls import open_call
 
 _KERNELS = ("instructions", "scheme", "kernel of its products")
 _TIMES = ("instructions", "file", "median ms", "10 to 90 %", "to the first")

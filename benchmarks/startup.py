@@ -21,8 +21,9 @@ from signbart.errors import SignBartError
 from signbart.files import make_folder, write_text
 from signbart.timing import machine_name
 
-_PACKAGES = ("signbart", "signbart_torch", "signbart_tf", "bridge")
+_PACKAGES = ("signbart", "signbart_torch", "signbart_tf", "bridge", "signbart_runtime")
 _COLUMNS = ("command", "seconds", "from to", "limit")
+_CLASSIFY = "signbart_runtime.classify"
 _EXAMPLE = "exports/example/demo_litert_dynamic_int8.tflite"
 
 
@@ -30,7 +31,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Runs the benchmark; returns its exit status."""
     parser = argparse.ArgumentParser(prog="python -m benchmarks.startup")
     parser.add_argument("model", metavar="MODEL.tflite")
-    parser.add_argument("clip", metavar="CLIP", help="as bridge.classify takes it")
+    parser.add_argument("clip", metavar="CLIP", help="as signbart_runtime.classify takes it")
     parser.add_argument("--rounds", type=at_least(1), default=5, help="default: %(default)s")
     parser.add_argument("--output", metavar="MD", help="receives the table")
     options = parser.parse_args(arguments)
@@ -38,8 +39,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     script = "from signbart.command_line import main; main()"
     commands = {"signbart --help": ("-c", script, "--help")}
     commands |= {f"{module} --help": ("-m", module, "--help") for module in _modules()}
-    classify = "bridge.classify MODEL.tflite CLIP"
-    commands[classify] = ("-m", "bridge.classify", options.model, options.clip)
+    classify = f"{_CLASSIFY} MODEL.tflite CLIP"
+    commands[classify] = ("-m", _CLASSIFY, options.model, options.clip)
     first = "the README's first answer"
     limits = {classify: "1.0", first: "20"}
     seconds: dict[str, list[float]] = {name: [] for name in (*commands, first)}
@@ -49,7 +50,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
             for name, command in commands.items():
                 seconds[name].append(_run(command))
             making = _run(("-m", "signbart.synthetic", clips))
-            seconds[first].append(making + _run(("-m", "bridge.classify", _EXAMPLE, f"{clips}[0]")))
+            seconds[first].append(making + _run(("-m", _CLASSIFY, _EXAMPLE, f"{clips}[0]")))
     rows = [
         [
             name,

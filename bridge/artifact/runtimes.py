@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Protocol
 
 import numpy as np
 
-from bridge.errors import ArtifactError
+from signbart.errors import ArtifactError
 from signbart.models import io_spec
 from signbart.models.io_spec import LANDMARKS, RAW_SIGNATURE, SIGNATURE, IOSpec, TensorSpec
 

@@ -18,10 +18,10 @@ import numpy as np
 import pytest
 
 from signbart.recordings.reading import read_clips
-from tests.bridge.web import conftest as web
 from tests.docs.conftest import environment, run_line
 from tests.docs.pages import OWN, PAGES, REPOSITORY, Block, Command, commands, id_of, steps
 from tests.signbart.video import conftest as video
+from tests.signbart_runtime.web import conftest as web
 
 wheel = video.wheel
 chromium, camera_file, launch, browser = web.chromium, web.camera_file, web.launch, web.browser
@@ -116,7 +116,7 @@ def test_it_runs(step, newcomer, request):
     if "mediapipe-" in text:
         package = request.getfixturevalue("wheel")
         (newcomer.folder / package.name).symlink_to(package)
-    if "bridge.web" not in text:
+    if "signbart_runtime.web" not in text:
         newcomer.follow(step)
         return
     camera = request.getfixturevalue("browser")
