@@ -168,9 +168,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return 1
     print("next:")
     print(f"  cat {output / 'MODEL_CARD.md'}")
+    first, last = (shlex.quote(str(conversions[at].path)) for at in (0, -1))
+    print(f"  {next_command('signbart_runtime.classify')} {first} CLIP")
     again = ["--reference", options.checkpoint]
-    again += [*published_options(options.config, options.overrides), str(conversions[-1].path)]
-    print(f"  {next_command('bridge.parity')} {shlex.join(again)} --data RECORDINGS")
+    again += published_options(options.config, options.overrides)
+    print(f"  {next_command('bridge.parity')} {shlex.join(again)} {last} --data RECORDINGS")
     return 0
 
 

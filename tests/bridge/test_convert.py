@@ -138,6 +138,7 @@ def test_the_command_says_where_the_results_are_and_what_comes_next(converted, c
     assert str(converted.artifact) in converted.output and "pass" in converted.output
     following = converted.output.split("next:")[1]
     assert "MODEL_CARD.md" in following and "python -m bridge.parity" in following
+    assert re.search(r"python -m signbart_runtime\.classify \S+\.(tflite|onnx) CLIP", following)
     assert re.search(r"onnx fp32: \d+\.\d s, [\d,]+ bytes, .*small\.onnx", converted.output)
     assert len(converted.output.splitlines()) < 25, "the converters' chatter belongs in the log"
     assert len((converted.folder / "convert.log").read_text()) > 1000

@@ -7,7 +7,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -38,6 +38,17 @@ PLACEHOLDERS = {
     "RECORDINGS": "recordings.npz",
     "OUT.npz": "packed.npz",
     "ROOT": "tree",
+}
+# The same for somebody with recordings of their own, which have no face: the README's words.
+OWN = {
+    "kp90.yaml": "kp75.yaml",
+    "kp90_litert_fp32.tflite": "kp75_litert_fp32.tflite",
+    "FILE": "exports/mine/kp75_litert_fp32.tflite",
+    "RECORDINGS": "mine",
+    "ROOT": "mine",
+    "OUT.npz": "mine.npz",
+    "NAME": "mine",
+    "CLIP": "mine/hello/user03_R1.npy",
 }
 # Real recordings, where they are; a command that names one is skipped without them.
 REAL = ("isl_kinect30", "fsl7_holistic")
@@ -96,6 +107,7 @@ SHORTENED: dict[str, tuple[tuple[str, str], ...]] = {
         (r" --qat", ""),
         (r"isl_kinect30 .*$", r"\g<0> --signers S01"),
         (r"recordings.npz .*$", r"\g<0> --signers P01"),
+        (r"--data mine .*$", r"\g<0> --signers user01"),
         (r"$", " --set train.epochs=1 --routes litert --schemes fp32,fp16"),
     ),
     "python -m signbart_runtime.report": (),
@@ -121,6 +133,7 @@ SHORTENED: dict[str, tuple[tuple[str, str], ...]] = {
         (r"--data isl_kinect30 .*$", "--data isl_kinect30"),
         (r"int8.tflite$", r"\g<0> --rounds 5"),
     ),
+    "python -m benchmarks.instruction_sets": ((r"$", " --rounds 2"),),
     "python -m benchmarks.startup": ((r"$", " --rounds 1"),),
     "python -m benchmarks.static_int8": ((r"$", ' --only "moving average"'),),
     "python -m benchmarks.kinds": ((r"$", " --rounds 2"),),
@@ -139,6 +152,7 @@ NOT_RUN = {
     "make test": "it is the test suite",
     "make test-fast": "a part of the test suite",
     "make docs-check": "it is what runs this",
+    "make site": "tests/docs/test_site.py builds it",
     "make campaign": "it takes what the test suite takes twenty times",
     "make web": "it serves until it is interrupted",
     "python -m benchmarks.cluster_failures": "it mounts file systems and takes minutes",
@@ -182,16 +196,16 @@ class Command:
                 return program
         return None
 
-    def filled(self) -> str:
+    def filled(self, stand_ins: Mapping[str, str] = PLACEHOLDERS) -> str:
         """The command with placeholders filled in."""
         text = self.text
-        for word, stand_in in PLACEHOLDERS.items():
+        for word, stand_in in stand_ins.items():
             text = re.sub(rf"(?<![A-Za-z]){re.escape(word)}(?![A-Za-z.])", stand_in, text)
         return text
 
-    def to_run(self) -> str:
+    def to_run(self, stand_ins: Mapping[str, str] = PLACEHOLDERS) -> str:
         """The same, shortened."""
-        text = self.filled()
+        text = self.filled(stand_ins)
         for pattern, replacement in SHORTENED[self.program]:
             text = re.sub(pattern, replacement, text, count=1)
         return text
