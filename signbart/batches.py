@@ -81,9 +81,22 @@ class Rows:
     indices: np.ndarray
     mixed: Mixed | None = None
 
-    def take(self, at: np.ndarray) -> Rows:
+    def take(self, at: np.ndarray | slice) -> Rows:
         """Some of them, unmixed."""
         return Rows(self.points[at], self.lengths[at], self.labels[at], self.indices[at])
+
+    def split(self, parts: int) -> list[Rows]:
+        """Cuts them into parts of nearly one size, in their order, mixed as they are.
+
+        Each part has a clip: where there are fewer clips than parts, there are fewer parts. No clip
+        at all is one part.
+        """
+        parts = max(min(parts, len(self.labels)), 1)
+        if parts == 1:
+            return [self]
+        cuts = np.array_split(np.arange(len(self.labels)), parts)
+        mixed = [None if self.mixed is None else self.mixed.take(at) for at in cuts]
+        return [replace(self.take(at), mixed=found) for at, found in zip(cuts, mixed, strict=True)]
 
 
 @dataclass(frozen=True)
@@ -104,6 +117,12 @@ class Mixed:
     partners: np.ndarray
     shares: np.ndarray
     pieces: np.ndarray
+
+    def take(self, at: np.ndarray | slice) -> Mixed:
+        """What some of the batch's clips are mixed with, and of `clips` those that are shown."""
+        places = np.stack([self.own, self.partners])[:, at]
+        shown, places = np.unique(places, return_inverse=True)
+        return Mixed(self.clips.take(shown), *places, self.shares[at], self.pieces[at])
 
 
 @dataclass(frozen=True)
@@ -182,9 +201,8 @@ def training_rows(
             if config.train.mixes:
                 others = mixing[0].permutation(cut)
                 shares, pieces = _draw_mixing(lengths[cut], lengths[others], config, *mixing[1:])
-                shown, places = np.unique(np.stack([cut, others])[:, own], return_inverse=True)
-                mixed = Mixed(chunk.take(shown), *places, shares[own], pieces[own])
-                rows = replace(rows, mixed=mixed)
+                mixed = Mixed(chunk, cut, others, shares, pieces)
+                rows = replace(rows, mixed=mixed.take(own))
             yield rows
 
 

@@ -114,6 +114,9 @@ SHORTENED: dict[str, tuple[tuple[str, str], ...]] = {
     "python -m benchmarks.training_step": (
         (r"--batch-size \d+ --frames \d+", "--batch-size 2 --frames 8 --rounds 1"),
     ),
+    "python -m benchmarks.gpu_training": (
+        (r"$", " --device cpu --clips 4 --batch-sizes 2 --seconds 0 --variants float32"),
+    ),
     "python -m benchmarks.conversion": ((r"$", " --routes litert --rounds 1"),),
     "python -m benchmarks.landmarks": ((r"$", " --rounds 1"),),
     "python -m benchmarks.raw_signature": (
