@@ -77,8 +77,7 @@ def train(
         What ``results.json`` holds: split, best epoch, temperature, scores in percent.
 
     Raises:
-        ConfigError: The folder holds another run, or the configuration does not fit the data or
-            the framework.
+        ConfigError: The folder holds another run, or the configuration does not fit.
         ClipError: The recordings do not fit the configuration.
         SignBartError: Another process trains in that folder.
     """
@@ -112,6 +111,7 @@ def train(
     with run_lock(output, config) if learner.is_main else nullcontext():
         if learner.is_main:
             announce(run.describe())
+        learner.require_alike({"epoch": progress["epoch"], **identity}, output / "config.yaml")
         run.fit(report)
         results = {"data": data_name, **run.results(load)}
         if learner.is_main:

@@ -44,7 +44,12 @@ from signbart_torch.training.prediction import predict
 from signbart_torch.training.step import step_of
 from signbart_torch.training.tensorboard_log import EventWriter
 from signbart_torch.training.warm_start import start_of
-from signbart_torch.training.workers import Workers, check_precision, start_workers
+from signbart_torch.training.workers import (
+    Workers,
+    check_precision,
+    naming_lost_workers,
+    start_workers,
+)
 
 
 class Preparation(Protocol):
@@ -83,6 +88,7 @@ def train(
     Raises:
         ConfigError: There is no such device, or it lacks the precision.
         CheckpointError: See `warm_start.fit`.
+        SignBartError: A process that trains along is gone.
     """
     keep_freed_memory()
     workers = start_workers(device)
@@ -90,20 +96,24 @@ def train(
         check_precision(config.train.precision, workers.device)
         if init is not None:
             options["start"] = start_of(init, config, clips)
-        return lifecycle.train(
-            clips,
-            config,
-            output,
-            framework=TORCH,
-            load=load_checkpoint,
-            make_learner=partial(
-                TorchLearner,
-                workers,
-                freeze=init.freeze if init else (),
-                distillation=distillation,
-            ),
-            **options,
+        make_learner = partial(
+            TorchLearner,
+            workers,
+            freeze=init.freeze if init else (),
+            distillation=distillation,
         )
+        with naming_lost_workers():
+            # Before models are made, which have to be alike.
+            workers.require_alike({"configuration": config, "classes": clips.class_names})
+            return lifecycle.train(
+                clips,
+                config,
+                output,
+                framework=TORCH,
+                load=load_checkpoint,
+                make_learner=make_learner,
+                **options,
+            )
     finally:
         if dist.is_initialized():
             dist.destroy_process_group()
@@ -266,6 +276,10 @@ class TorchLearner(Learner):
     def open_event_writer(self, folder: Path, purge_step: int) -> EventWriter:
         """See `Learner.open_event_writer`."""
         return EventWriter(folder, purge_step)
+
+    def require_alike(self, about: Mapping[str, Any], path: Path) -> None:
+        """See `Learner.require_alike`."""
+        self.workers.require_alike(about, path)
 
     def wait_for_others(self) -> None:
         """See `Learner.wait_for_others`."""
