@@ -38,6 +38,8 @@ PLACEHOLDERS = {
     "RECORDINGS": "recordings.npz",
     "OUT.npz": "packed.npz",
     "ROOT": "tree",
+    "RANK": "0",
+    "FIRST": "127.0.0.1",
 }
 # Real recordings, where they are; a command that names one is skipped without them.
 REAL = ("isl_kinect30", "fsl7_holistic")
@@ -83,7 +85,8 @@ SHORTENED: dict[str, tuple[tuple[str, str], ...]] = {
     "python -m signbart_torch.qat": ((r"$", " --epochs 1"),),
     "python -m signbart_torch.distill": ((r"$", " --set train.epochs=1"),),
     "python -m signbart_torch.prune": ((r"$", " --set train.epochs=1"),),
-    "torchrun": ((r"$", " --set train.epochs=1"),),
+    # One of the two machines is all of them.
+    "torchrun": ((r"--nnodes 2", "--nnodes 1"), (r"$", " --set train.epochs=1")),
     "python -m signbart_tf.qat": ((r"$", " --epochs 1"),),
     "python -m signbart_tf.train": ((r"$", " --set train.epochs=1"),),
     # tests/bridge converts by every route.
