@@ -93,7 +93,7 @@ def _data(config: RunConfig, options: argparse.Namespace) -> tuple[PreparedClips
     if options.data:
         from signbart.recordings.reading import read_clips
 
-        clips = read_clips(options.data, layout=config.data.landmark_layout)
+        clips = read_clips(options.data)
         return prepare_clips(clips, config), len(clips.class_names)
     rng = np.random.default_rng(0)
     count, frames = options.clips, config.data.max_frames
