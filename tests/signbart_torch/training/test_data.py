@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 import torch
 
+from signbart import batches as made
 from signbart.batches import CHUNK_BATCHES, Batch, prepare_clips, training_rows
 from signbart.errors import ClipError
 from signbart.landmarks.layouts import get_layout
@@ -108,7 +109,14 @@ def test_batches_depend_on_seed_and_epoch_alone(prepared, config):
 
 
 @pytest.mark.parametrize("world_size", [2, 3])
-def test_shards_together_are_the_batches_of_one_process(prepared, config, world_size):
+@pytest.mark.parametrize("kept", [True, False], ids=["prepared", "prepared when taken"])
+def test_shards_together_are_the_batches_of_one_process(
+    clips, prepared, config, world_size, kept, monkeypatch
+):
+    if not kept:
+        monkeypatch.setattr(made, "_KEPT", 0)
+        prepared = prepare_clips(clips, config)
+        assert not isinstance(prepared.points, np.ndarray)
     whole = list(training_batches(prepared, config, 1))
     shards = [
         list(training_batches(prepared, config, 1, rank=rank, world_size=world_size))
@@ -130,6 +138,9 @@ def test_shards_together_are_the_batches_of_one_process(prepared, config, world_
 
 def test_a_rank_left_without_a_clip_still_gets_a_batch(clips, config):
     nine = prepare_clips(clips.select(range(9)), config)  # a batch of 8, and one of 1
+    lone = prepare_clips(clips.select(range(1)), config)
+    (batch,) = training_batches(lone, config, 0, rank=1, world_size=2)
+    assert not len(batch.labels), "of a whole chunk"
     shard = list(training_batches(nine, config, 0, rank=1, world_size=2))
     assert sorted(len(batch.labels) for batch in shard) == [0, 4]
 
