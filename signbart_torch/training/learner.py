@@ -48,7 +48,7 @@ from signbart_torch.training.workers import (
     Workers,
     check_precision,
     naming_lost_workers,
-    start_workers,
+    training_workers,
 )
 
 
@@ -91,32 +91,26 @@ def train(
         SignBartError: A process that trains along is gone.
     """
     keep_freed_memory()
-    workers = start_workers(device)
-    try:
+    with naming_lost_workers(), training_workers(device) as workers:
         check_precision(config.train.precision, workers.device)
         if init is not None:
             options["start"] = start_of(init, config, clips)
-        make_learner = partial(
-            TorchLearner,
-            workers,
-            freeze=init.freeze if init else (),
-            distillation=distillation,
+        # Before models are made, which have to be alike.
+        workers.require_alike({"configuration": config, "classes": clips.class_names})
+        return lifecycle.train(
+            clips,
+            config,
+            output,
+            framework=TORCH,
+            load=load_checkpoint,
+            make_learner=partial(
+                TorchLearner,
+                workers,
+                freeze=init.freeze if init else (),
+                distillation=distillation,
+            ),
+            **options,
         )
-        with naming_lost_workers():
-            # Before models are made, which have to be alike.
-            workers.require_alike({"configuration": config, "classes": clips.class_names})
-            return lifecycle.train(
-                clips,
-                config,
-                output,
-                framework=TORCH,
-                load=load_checkpoint,
-                make_learner=make_learner,
-                **options,
-            )
-    finally:
-        if dist.is_initialized():
-            dist.destroy_process_group()
 
 
 class TorchLearner(Learner):

@@ -110,6 +110,16 @@ def check_precision(precision: str, device: torch.device) -> None:
         raise ConfigError(f"train.precision: {device} has no bf16; set it to float32")
 
 
+@contextmanager
+def training_workers(device: str) -> Iterator[Workers]:
+    """`start_workers` until the block ends."""
+    try:
+        yield start_workers(device)
+    finally:
+        if dist.is_initialized():
+            dist.destroy_process_group()
+
+
 def start_workers(device: str) -> Workers:
     """Joins the processes that torchrun started; alone without it."""
     world_size = int(os.environ.get("WORLD_SIZE", "1"))

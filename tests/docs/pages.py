@@ -137,6 +137,7 @@ SHORTENED: dict[str, tuple[tuple[str, str], ...]] = {
         (r"$", " --counts 1 --epochs 1 --seeds 0 --base-epochs 1"),
     ),
     "python -m benchmarks.engines": ((r"$", " --tasks 1 --seconds 0.1 --workers 1 --kills 1"),),
+    "python -m benchmarks.scaling": ((r" --set .*$", ""), (r"$", " --runs 0 --sample 200")),
     "python -m benchmarks.large_set": ((r"$", " --clips 400 --small 400"),),
     "python -m zipfile": (),
     "python recognize.py": (),
