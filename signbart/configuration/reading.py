@@ -233,6 +233,11 @@ def _check_across(config: RunConfig, source: str) -> RunConfig:
             f"{source}: model '{kind.name}' sees x, y and z, but layout '{layout.name}' is in "
             f"image coordinates and has no depth; choose a data.layout in metres{remedy}"
         )
+    if config.train.accumulate > config.train.batch_size:
+        raise ConfigError(
+            f"{source}: train.accumulate ({config.train.accumulate}) is more than "
+            f"train.batch_size ({config.train.batch_size}): a part has one clip at least"
+        )
     _check_categories(config, source)
     check_augmentation(config, source)
     own_name = data.layout not in LAYOUTS and re.fullmatch(r"[\w.-]{1,64}", data.layout)

@@ -79,8 +79,7 @@ def train(
         What ``results.json`` holds: split, best epoch, temperature, scores in percent.
 
     Raises:
-        ConfigError: The folder holds another run, or the configuration does not fit the data or
-            the framework.
+        ConfigError: The folder holds another run, or the configuration does not fit.
         ClipError: The recordings do not fit the configuration.
         SignBartError: Another process trains in that folder.
     """
@@ -115,6 +114,7 @@ def train(
     with run_lock(output, config) if learner.is_main else nullcontext():
         if learner.is_main:
             announce(run.describe())
+        learner.require_alike({"epoch": progress["epoch"], **identity}, output / "config.yaml")
         with saying(run.pace.describe):
             run.fit(report)
         with saying("evaluating the best epoch"):

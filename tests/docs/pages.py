@@ -38,6 +38,8 @@ PLACEHOLDERS = {
     "RECORDINGS": "recordings.npz",
     "OUT.npz": "packed.npz",
     "ROOT": "tree",
+    "RANK": "0",
+    "FIRST": "127.0.0.1",
 }
 # The same for somebody with recordings of their own, which have no face: the README's words.
 OWN = {
@@ -94,7 +96,8 @@ SHORTENED: dict[str, tuple[tuple[str, str], ...]] = {
     "python -m signbart_torch.qat": ((r"$", " --epochs 1"),),
     "python -m signbart_torch.distill": ((r"$", " --set train.epochs=1"),),
     "python -m signbart_torch.prune": ((r"$", " --set train.epochs=1"),),
-    "torchrun": ((r"$", " --set train.epochs=1"),),
+    # One of the two machines is all of them.
+    "torchrun": ((r"--nnodes 2", "--nnodes 1"), (r"$", " --set train.epochs=1")),
     "python -m signbart_tf.qat": ((r"$", " --epochs 1"),),
     "python -m signbart_tf.train": ((r"$", " --set train.epochs=1"),),
     # tests/bridge converts by every route.
@@ -126,6 +129,9 @@ SHORTENED: dict[str, tuple[tuple[str, str], ...]] = {
     "python -m benchmarks.training_step": (
         (r"--batch-size \d+ --frames \d+", "--batch-size 2 --frames 8 --rounds 1"),
     ),
+    "python -m benchmarks.gpu_training": (
+        (r"$", " --device cpu --clips 4 --batch-sizes 2 --seconds 0 --variants float32"),
+    ),
     "python -m benchmarks.conversion": ((r"$", " --routes litert --rounds 1"),),
     "python -m benchmarks.landmarks": ((r"$", " --rounds 1"),),
     "python -m benchmarks.raw_signature": (
@@ -144,6 +150,7 @@ SHORTENED: dict[str, tuple[tuple[str, str], ...]] = {
         (r"$", " --counts 1 --epochs 1 --seeds 0 --base-epochs 1"),
     ),
     "python -m benchmarks.engines": ((r"$", " --tasks 1 --seconds 0.1 --workers 1 --kills 1"),),
+    "python -m benchmarks.scaling": ((r" --set .*$", ""), (r"$", " --runs 0 --sample 200")),
     "python -m benchmarks.large_set": ((r"$", " --clips 400 --small 400"),),
     "python -m zipfile": (),
     "python recognize.py": (),
