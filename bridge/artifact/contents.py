@@ -13,6 +13,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
+from bridge.artifact.soundness import require_sound
 from bridge.errors import ArtifactError
 from signbart.models.io_spec import SIGNATURE
 
@@ -170,6 +171,7 @@ def _read(path: str | Path) -> Any:
     content = Path(path).read_bytes()
     if not schema.Model.ModelBufferHasIdentifier(content, 0):
         raise ArtifactError(f"{path} is not a .tflite file")
+    require_sound(path)
     try:
         return _unpacked(content)
     # A flatbuffer is offsets; damaged ones lead anywhere.

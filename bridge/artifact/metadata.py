@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import Any
 
 from bridge.artifact.lengths import lengths_of
+from bridge.artifact.metadata_fields import check_fields
 from bridge.artifact.raw_signature import RawSignature
 from bridge.errors import ArtifactError
 from signbart import __version__
@@ -204,12 +205,11 @@ def read_metadata(path: str | Path) -> dict[str, Any]:
             f"{path} carries no SignBART metadata: another tool made it, or its end is cut off. "
             "Labels and preprocessing are unknown; convert the checkpoint with bridge/convert.py"
         ) from None
-    if not isinstance(metadata, dict):
-        raise ArtifactError(f"{path}: its metadata is no JSON object")
-    found = metadata.get("format")
+    found = metadata.get("format") if isinstance(metadata, dict) else None
     if found != _FORMAT:
-        raise ArtifactError(f"{path}: metadata format {found!r}, expected {_FORMAT!r}")
+        raise ArtifactError(f"{path}: metadata format {shown(found)}, expected {_FORMAT!r}")
     check_class_names(metadata.get("labels"), str(path), ArtifactError)
+    check_fields(metadata, path)
     return metadata
 
 
