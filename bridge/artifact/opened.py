@@ -135,8 +135,8 @@ def open_model(
     path = Path(path)
     if not lacks_header(path) and (config is not None or class_names):
         raise BridgeError(f"{path} carries its own configuration and labels; give none beside it")
-    require_checksum(path, checksum)
     if path.suffix in (".tflite", ".onnx"):
+        require_checksum(path, checksum)
         from bridge.artifact.completeness import require_complete
         from bridge.artifact.lengths import carried_lengths
         from bridge.artifact.metadata import (
@@ -172,6 +172,6 @@ def open_model(
         return OpenedModel(runtime, config, class_names, read_temperature(path))
     from signbart_torch.training.checkpoint import load_model
 
-    model, config, class_names = load_model(path, config, class_names)
+    model, config, class_names = load_model(path, config, class_names, checksum=checksum)
     runtime = TorchRuntime(model, config, path.name)
     return OpenedModel(runtime, config, class_names, read_temperature(path))
