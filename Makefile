@@ -119,11 +119,11 @@ RUNS ?= runs
 results: $(STAMP)
 	@test -n "$(DATA)" || { echo "make results DATA=FOLDER, the folder that holds isl_kinect30 and" \
 		"fsl7_holistic"; exit 2; }
-	-$(BIN)/python -m bridge.loso --config configs/isl_kinect30.yaml --data $(DATA)/isl_kinect30 \
+	-$(BIN)/python -m signbart_runtime.loso --config configs/isl_kinect30.yaml --data $(DATA)/isl_kinect30 \
 		--output $(RUNS)/loso --qat --jobs 2 --resume $(OPTIONS)
-	-$(BIN)/python -m bridge.loso --config configs/kp90.yaml --set train.val_fraction=0.3 \
+	-$(BIN)/python -m signbart_runtime.loso --config configs/kp90.yaml --set train.val_fraction=0.3 \
 		--data $(DATA)/fsl7_holistic --output $(RUNS)/fsl7 --full-data --resume $(OPTIONS)
-	$(BIN)/python -m bridge.report $(RUNS)/loso $(RUNS)/fsl7 --output results
+	$(BIN)/python -m signbart_runtime.report $(RUNS)/loso $(RUNS)/fsl7 --output results
 
 # Without TASK, a holistic_landmarker.task, it plays recorded clips.
 PAGE_PACKAGES := web/node_modules/.package-lock.json
@@ -132,7 +132,7 @@ $(PAGE_PACKAGES): web/package-lock.json
 	touch $@
 
 web: $(STAMP) $(PAGE_PACKAGES)
-	$(BIN)/python -m bridge.web exports/asl10 $(if $(TASK),--task $(TASK)) $(OPTIONS)
+	$(BIN)/python -m signbart_runtime.web exports/asl10 $(if $(TASK),--task $(TASK)) $(OPTIONS)
 
 clean:
 	rm -rf runs/demo exports/demo

@@ -19,7 +19,7 @@ from signbart.errors import SignBartError
 from signbart.files import make_folder, write_text
 from signbart.timing import machine_name
 
-_PACKAGES = ("signbart", "signbart_torch", "signbart_tf", "bridge")
+_PACKAGES = ("signbart", "signbart_torch", "signbart_tf", "bridge", "signbart_runtime")
 _COLUMNS = ("command", "seconds", "from to", "limit")
 
 
@@ -27,7 +27,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Runs the benchmark; returns its exit status."""
     parser = argparse.ArgumentParser(prog="python -m benchmarks.startup")
     parser.add_argument("model", metavar="MODEL.tflite")
-    parser.add_argument("clip", metavar="CLIP", help="as bridge.classify takes it")
+    parser.add_argument("clip", metavar="CLIP", help="as signbart_runtime.classify takes it")
     parser.add_argument("--rounds", type=at_least(1), default=5, help="default: %(default)s")
     parser.add_argument("--output", metavar="MD", help="receives the table")
     options = parser.parse_args(arguments)
@@ -35,8 +35,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     script = "from signbart.command_line import main; main()"
     commands = {"signbart --help": ("-c", script, "--help")}
     commands |= {f"{module} --help": ("-m", module, "--help") for module in _modules()}
-    classify = "bridge.classify MODEL.tflite CLIP"
-    commands[classify] = ("-m", "bridge.classify", options.model, options.clip)
+    classify = "signbart_runtime.classify MODEL.tflite CLIP"
+    commands[classify] = ("-m", "signbart_runtime.classify", options.model, options.clip)
     seconds: dict[str, list[float]] = {name: [] for name in commands}
     for _ in range(options.rounds):
         for name, command in commands.items():

@@ -1,6 +1,6 @@
 """From a PyTorch checkpoint to verified .tflite. Importing this loads no framework.
 
-`convert` and `open_model` are here for programs, and are loaded when they are first asked for.
+`convert` is here for programs, and is loaded when it is first asked for.
 """
 
 from __future__ import annotations
@@ -11,14 +11,13 @@ from types import ModuleType
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from bridge.artifact.opened import open_model
     from bridge.conversion.pipeline import convert
 
-__all__ = ["convert", "open_model"]
+__all__ = ["convert"]
 
 
 class _Bridge(ModuleType):
-    """This package, with properties for what it offers.
+    """This package, with a property for what it offers.
 
     ``bridge/convert.py`` is the command, and Python sets every submodule on its package when it
     imports it: as a plain attribute the command would take the function's place. So ``from bridge
@@ -36,13 +35,6 @@ class _Bridge(ModuleType):
     @convert.setter
     def convert(self, command: ModuleType) -> None:
         """Python found the command; see the class."""
-
-    @property
-    def open_model(self) -> Callable:
-        """`bridge.artifact.opened.open_model`."""
-        from bridge.artifact.opened import open_model
-
-        return open_model
 
 
 sys.modules[__name__].__class__ = _Bridge

@@ -91,7 +91,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     if wrong:
         return 1
     print("next:")
-    print(f"  {next_command('bridge.describe')} {artifacts[0].path}")
+    print(f"  {next_command('signbart_runtime.describe')} {artifacts[0].path}")
     return 0
 
 

@@ -13,8 +13,8 @@ from typing import TYPE_CHECKING, Protocol
 
 import numpy as np
 
-from bridge.artifact.soundness import require_sound
-from bridge.errors import ArtifactError
+from signbart.artifacts.soundness import require_sound
+from signbart.errors import ArtifactError
 from signbart.models import io_spec
 from signbart.models.io_spec import LANDMARKS, RAW_SIGNATURE, SIGNATURE, IOSpec, TensorSpec
 

@@ -21,7 +21,7 @@ class CardNotes:
 
     Attributes:
         text: Markdown, which stands behind the card's first paragraph. What its heading
-            ``## Recognition`` has is shown by the page of ``bridge.web``, too.
+            ``## Recognition`` has is shown by the page of ``signbart_runtime.web``, too.
         license: SPDX name, or another one line; None where the file does not say.
     """
 

@@ -8,8 +8,6 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from bridge.artifact.lengths import config_at, signature_at
-from bridge.artifact.raw_signature import RawSignature
 from bridge.artifact.runtimes import Runtime, TorchRuntime
 from bridge.conversion.quantized import QuantizationOptions, calibrate
 from bridge.errors import BridgeError
@@ -21,7 +19,9 @@ from bridge.verification.limits import Limits, load_limits
 from bridge.verification.raw import RawReference, compare_raw, make_raw_samples
 from bridge.verification.samples import Sample, describe_samples, make_samples, open_samples
 from bridge.verification.verdict import WRONG, Verdict
+from signbart.artifacts.lengths import config_at, signature_at
 from signbart.models.io_spec import RAW_SIGNATURE, SIGNATURE, IOSpec, with_integers
+from signbart.models.raw_spec import RawSignature
 from signbart.recordings.data_source import DataSource, read_recordings
 from signbart.training.calibration import Calibration
 

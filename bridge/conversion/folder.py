@@ -2,7 +2,7 @@
 
 Nothing goes there one by one: a `Change` gathers it, and exchanges all of it in moments. A
 conversion that fails leaves the folder as it was, and one that is killed in those moments leaves a
-manifest that says so; see `bridge.artifact.completeness`.
+manifest that says so; see `signbart.artifacts.completeness`.
 """
 
 from __future__ import annotations
@@ -16,11 +16,12 @@ import shutil
 from collections.abc import Iterator
 from pathlib import Path
 
-from bridge.artifact.completeness import PAPERS, REJECTED, incomplete_note
-from bridge.artifact.metadata import read_metadata
 from bridge.conversion.artifact_record import Artifact
 from bridge.errors import BridgeError
 from bridge.verification.verdict import Verdict
+from signbart.artifacts.completeness import PAPERS, REJECTED, incomplete_note
+from signbart.artifacts.metadata import read_metadata
+from signbart.errors import ArtifactError
 from signbart.files import folder_lock, make_folder, sync, temporary_folder
 
 
@@ -105,7 +106,7 @@ class Change:
                 continue
             try:
                 same = read_metadata(path)["checkpoint_sha256"] == sha256
-            except (BridgeError, KeyError):
+            except (ArtifactError, KeyError):
                 continue  # not this command's
             if not same:
                 self._leaving[path] = self.output / REJECTED / path.name

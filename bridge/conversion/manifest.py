@@ -7,8 +7,6 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from bridge.artifact.completeness import MANIFEST
-from bridge.artifact.metadata import versions
 from bridge.conversion.artifact_record import Artifact
 from bridge.conversion.card_notes import CardNotes
 from bridge.conversion.evidence import Evidence
@@ -19,6 +17,8 @@ from bridge.quantization.schemes import FLOAT
 from bridge.routes import get_route
 from bridge.verification.report import write_reports
 from bridge.weights.source import Source
+from signbart.artifacts.completeness import MANIFEST
+from signbart.artifacts.metadata import versions
 from signbart.files import file_sha256
 
 # Of the papers those that nobody writes in by hand, as in a model card.

@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from bridge.artifact.metadata import carried_kind
 from bridge.conversion.card_notes import CardNotes
 from bridge.verification.report import parity_tables
 from bridge.verification.verdict import Verdict
+from signbart.artifacts.metadata import carried_kind
 from signbart.console import markdown_table
 
 

@@ -7,7 +7,6 @@ from collections.abc import Callable, Sequence
 from functools import partial
 from pathlib import Path
 
-from bridge.artifact.completeness import MANIFEST
 from bridge.artifact.lengths import check_lengths
 from bridge.conversion.artifact_record import Artifact
 from bridge.conversion.card_notes import read_card_notes
@@ -23,6 +22,7 @@ from bridge.verification import MIN_SAMPLES
 from bridge.verification.report import save_repro
 from bridge.verification.verdict import WRONG
 from bridge.weights.source import read_source
+from signbart.artifacts.completeness import MANIFEST
 from signbart.engines import Engine, run_tasks
 from signbart.recordings.data_source import DataSource
 

@@ -14,9 +14,6 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from bridge.artifact.completeness import RESULTS
-from bridge.artifact.metadata import versions
-from bridge.artifact.raw_signature import RawSignature
 from bridge.conversion.artifact_record import Artifact
 from bridge.conversion.evidence import Evidence, QuantizationOptions, with_clips
 from bridge.conversion.folder import Change, staging_folder
@@ -31,6 +28,9 @@ from bridge.verification.limits import BY_VALUE, Limits, load_limits
 from bridge.verification.raw import make_raw_samples
 from bridge.verification.samples import describe_samples
 from bridge.verification.sequences import UnmaskedTorch, make_sequences
+from signbart.artifacts.completeness import RESULTS
+from signbart.artifacts.metadata import versions
+from signbart.models.raw_spec import RawSignature
 from signbart.recordings.data_source import DataSource, read_recordings
 
 if TYPE_CHECKING:

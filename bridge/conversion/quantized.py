@@ -8,11 +8,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from bridge.artifact.contents import multiply_accumulates
 from bridge.artifact.lengths import add_lengths, split_lengths
 from bridge.errors import BridgeError
 from bridge.quantization.quantizer import quantize
 from bridge.quantization.schemes import FLOAT, Scheme
+from signbart.artifacts.contents import multiply_accumulates
 from signbart.recordings.data_source import DataSource, read_recordings
 from signbart.training.calibration import MIN_CLIPS, Calibration, calibrate_on, calibrate_on_noise
 

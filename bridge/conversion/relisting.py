@@ -8,13 +8,13 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from bridge.artifact.completeness import MANIFEST
-from bridge.artifact.contents import multiply_accumulates, operators
 from bridge.conversion.artifact_record import Artifact
 from bridge.conversion.folder import Change
 from bridge.conversion.golden import GOLDEN
 from bridge.conversion.manifest import entry
 from bridge.verification.report import parity_json
+from signbart.artifacts.completeness import MANIFEST
+from signbart.artifacts.contents import multiply_accumulates, operators
 from signbart.files import file_sha256
 from signbart.json_text import parse_json
 

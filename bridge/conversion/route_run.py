@@ -13,11 +13,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from bridge.artifact.compaction import compact
-from bridge.artifact.contents import foreign_operators, multiply_accumulates, operators
-from bridge.artifact.lengths import add_lengths, config_at, signature_at
-from bridge.artifact.metadata import build_metadata, embed_metadata, tensors_of
-from bridge.artifact.raw_signature import RawSignature
+from bridge.artifact.lengths import add_lengths
 from bridge.artifact.runtimes import open_runtime
 from bridge.conversion.artifact_record import Artifact
 from bridge.conversion.evidence import Evidence
@@ -30,10 +26,15 @@ from bridge.verification.compare import diagnose
 from bridge.verification.verdict import FAILED, NOT_VERIFIED, Verdict
 from bridge.verification.weights import judge_weights
 from bridge.weights.source import Source
+from signbart.artifacts.compaction import compact
+from signbart.artifacts.contents import foreign_operators, multiply_accumulates, operators
+from signbart.artifacts.lengths import config_at, signature_at
+from signbart.artifacts.metadata import build_metadata, embed_metadata, tensors_of
 from signbart.console import redirect_output
 from signbart.errors import SignBartError
 from signbart.models import io_spec
 from signbart.models.io_spec import RAW_SIGNATURE, SIGNATURE, IOSpec
+from signbart.models.raw_spec import RawSignature
 
 
 @dataclass(frozen=True)

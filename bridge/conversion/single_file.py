@@ -5,16 +5,6 @@ from __future__ import annotations
 import dataclasses
 from pathlib import Path
 
-from bridge.artifact.completeness import MANIFEST, require_complete
-from bridge.artifact.lengths import carried_lengths, config_at, signature_at
-from bridge.artifact.metadata import (
-    carried_config,
-    carried_kind,
-    carried_raw,
-    embed_metadata,
-    read_metadata,
-    tensors_of,
-)
 from bridge.artifact.runtimes import open_runtime
 from bridge.conversion.artifact_record import Artifact
 from bridge.conversion.evidence import Evidence, QuantizationOptions, same_file
@@ -29,6 +19,16 @@ from bridge.verification.raw import make_raw_samples
 from bridge.verification.samples import make_samples
 from bridge.verification.verdict import FAILED, Verdict
 from bridge.verification.weights import judge_weights
+from signbart.artifacts.completeness import MANIFEST, require_complete
+from signbart.artifacts.lengths import carried_lengths, config_at, signature_at
+from signbart.artifacts.metadata import (
+    carried_config,
+    carried_kind,
+    carried_raw,
+    embed_metadata,
+    read_metadata,
+    tensors_of,
+)
 from signbart.checksums import require_checksum
 from signbart.console import redirect_output
 from signbart.models.io_spec import SIGNATURE

@@ -275,11 +275,6 @@ def is_keras(path: str | Path) -> bool:
     return has_header(path) and form_of(path) == "keras"
 
 
-def lacks_header(path: str | Path) -> bool:
-    """Whether a checkpoint, and no artifact, needs configuration and labels beside it."""
-    return Path(path).suffix not in (".tflite", ".onnx") and not has_header(path)
-
-
 def read_labels(path: str | Path | None) -> tuple[str, ...]:
     """Class names in the order of their ids, from a label2id.json; none without a path.
 

@@ -58,6 +58,7 @@ def train_folds(
     *,
     train: Callable[..., dict[str, Any]],
     load: Callable[[Path], Any],
+    of_fold: Callable[[str], dict[str, Any]] = lambda signer: {},
 ) -> None:
     """Trains the folds of a command line, and prints and writes the table of all in the folder.
 
@@ -66,6 +67,8 @@ def train_folds(
         framework: Trains.
         train: Its ``learner.train``, picklable.
         load: Reads its checkpoints.
+        of_fold: What `train` takes besides, by the signer that is left out; called before anything
+            is trained.
 
     Raises:
         ConfigError: The framework does not train that, the folder holds folds already and --resume
@@ -85,6 +88,7 @@ def train_folds(
     signers = select_signers(clips, options.signers, options.data)
     output = Path(options.output)
     check_folds(output, signers, clips, config, options.resume, framework=framework, load=load)
+    besides = {signer: of_fold(signer) for signer in signers}
     print_skipped(clips.skipped)
     make_folder(output)
     folds = [
@@ -97,6 +101,7 @@ def train_folds(
             resume=True,
             device=options.device,
             data_name=options.data,
+            **besides[signer],
         )
         for signer in signers
     ]

@@ -26,7 +26,6 @@ import yaml
 from torch.nn import functional as F
 
 from bridge import parity
-from bridge.artifact.metadata import PACKAGES, build_metadata, read_metadata
 from bridge.artifact.runtimes import TFLiteRuntime, TorchRuntime, open_runtime
 from bridge.conversion import route_run
 from bridge.conversion.evidence import Evidence
@@ -42,6 +41,7 @@ from bridge.verification.limits import Limits
 from bridge.verification.samples import make_samples
 from bridge.verification.verdict import FAILED, PASS, WRONG, Verdict
 from bridge.weights.source import Source, read_labels, read_source
+from signbart.artifacts.metadata import PACKAGES, build_metadata, read_metadata
 from signbart.configuration.reading import from_dict
 from signbart.console import run_command
 from signbart.errors import SignBartError

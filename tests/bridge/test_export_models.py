@@ -15,15 +15,12 @@ import numpy as np
 import pytest
 import torch
 
-from bridge.artifact.metadata import read_metadata
-from bridge.artifact.opened import open_model
 from bridge.artifact.runtimes import TorchRuntime, open_runtime
 from bridge.conversion import published as published_models
 from bridge.conversion.evidence import QuantizationOptions
 from bridge.conversion.pipeline import convert
 from bridge.conversion.published import RESULTS, export_models
-from bridge.describe import main as describe_command
-from bridge.errors import ArtifactError, BridgeError
+from bridge.errors import BridgeError
 from bridge.export_models import main
 from bridge.quantization.schemes import select_schemes
 from bridge.routes import ROUTES, Route
@@ -32,8 +29,9 @@ from bridge.verification.limits import Limits
 from bridge.verification.sequences import LENGTHS, UnmaskedTorch, make_sequences
 from bridge.verification.verdict import WRONG
 from bridge.weights.source import read_published_source
+from signbart.artifacts.metadata import read_metadata
 from signbart.configuration.reading import from_dict
-from signbart.errors import SignBartError
+from signbart.errors import ArtifactError, SignBartError
 from signbart.landmarks.layouts import get_layout
 from signbart.models import MODEL_KINDS, io_spec, kind_of
 from signbart.models.io_spec import ATTENTION_MASK, KEYPOINTS
@@ -42,6 +40,8 @@ from signbart.recordings.clip import ClipSet
 from signbart.recordings.packed import write_packed
 from signbart.recordings.reading import read_clips
 from signbart.synthetic.signs import make_clips
+from signbart_runtime.describe import main as describe_command
+from signbart_runtime.evaluation.opened import open_model
 from signbart_torch.models.mediapipe_gru.model import MediapipeGru
 from signbart_torch.models.sign_transformer.model import SignTransformer
 from signbart_torch.training.checkpoint import load_checkpoint

@@ -1,7 +1,5 @@
-"""The bridge as a library: what ``from bridge import …`` gives, and the README's program."""
+"""The bridge as a library: what ``from bridge import …`` gives."""
 
-import os
-import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -9,12 +7,10 @@ from pathlib import Path
 import pytest
 
 import bridge
-from bridge.artifact.opened import open_model
 from bridge.conversion.pipeline import convert
 from bridge.errors import BridgeError
 from signbart.checksums import ChecksumError
-from signbart.recordings.reading import read_single_clip
-from tests.docs.pages import blocks
+from signbart_runtime.evaluation.opened import open_model
 
 REPOSITORY = Path(__file__).resolve().parents[2]
 EXAMPLE = "exports/example/demo_litert_dynamic_int8.tflite"
@@ -29,9 +25,9 @@ def run(code: str) -> str:
     return process.stdout
 
 
-def test_the_package_offers_two_functions():
-    assert bridge.convert is convert and bridge.open_model is open_model
-    assert set(bridge.__all__) == {"convert", "open_model"}
+def test_the_package_offers_one_function():
+    assert bridge.convert is convert
+    assert set(bridge.__all__) == {"convert"}
 
 
 @pytest.mark.parametrize(
@@ -58,40 +54,9 @@ def test_nothing_is_loaded_before_it_is_asked_for():
     loaded = run("import sys, bridge\nprint(*sorted(sys.modules))").split()
     assert "bridge" in loaded
     assert not {"numpy", "torch", "tensorflow", "bridge.conversion", "bridge.artifact"} & {*loaded}
-    loaded = run("import sys\nfrom bridge import convert, open_model\nprint(*sys.modules)").split()
+    loaded = run("import sys\nfrom bridge import convert\nprint(*sys.modules)").split()
     assert "bridge.conversion.pipeline" in loaded
     assert not {"torch", "tensorflow", "keras", "ai_edge_litert"} & {*loaded}
-
-
-def test_a_clip_is_classified_by_path_or_itself(checkpoint, performances_file):
-    model = open_model(checkpoint)
-    source = f"{performances_file}[3]"
-    clips = read_single_clip(source)
-    assert model.classify(source) == model.classify(clips) == model.classify(clips.clips[0])
-    with pytest.raises(BridgeError, match="source_layout: only for a path"):
-        model.classify(clips, source_layout="kp63")
-    with pytest.raises(BridgeError, match="found a set of 2"):
-        model.classify(clips.select([0, 0]))
-
-
-@pytest.mark.slow
-def test_the_readmes_program(checkpoint, performances_file, tmp_path):
-    """Five lines: from a checkpoint to a verified artifact, and from that to a label."""
-    (program,) = (block for block in blocks("README.md") if block.language == "python")
-    (tmp_path / "runs" / "demo").mkdir(parents=True)
-    shutil.copy(checkpoint, tmp_path / "runs" / "demo" / "best.safetensors")
-    shutil.copy(performances_file, tmp_path / "runs" / "demo" / "signs.npz")
-    process = subprocess.run(
-        [sys.executable, "-c", program.text],
-        cwd=tmp_path, env={**os.environ, "PYTHONPATH": str(REPOSITORY)},
-        capture_output=True, text=True, timeout=200,
-    )  # fmt: skip
-    assert process.returncode == 0, process.stderr
-    label, _, score = process.stdout.strip().rpartition(": ")
-    assert label == open_model(checkpoint).classify(f"{performances_file}[0]")[0][0]
-    assert score.endswith("%")
-    assert (tmp_path / "exports" / "demo" / "manifest.json").is_file()
-    assert len([line for line in program.text.splitlines() if line]) == 5
 
 
 @pytest.fixture

@@ -95,7 +95,7 @@ class Workspace:
         """Makes what a reader of this command brings along, or has made on the page before."""
         folder = self.folder
         needs = {name for name in MADE if name in line}
-        if "bridge.web" in line:
+        if "signbart_runtime.web" in line:
             needs.add("exports/signs/")
             self.follow(_first("npm ci"))
         if needs & {"exports/signs/", "LSA-64.pth", "runs/signs/"}:

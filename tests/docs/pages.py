@@ -89,27 +89,27 @@ SHORTENED: dict[str, tuple[tuple[str, str], ...]] = {
     # tests/bridge converts by every route.
     "python bridge/convert.py": ((r"--route all", "--route litert"), (r"--samples 34", "")),
     "python bridge/export_models.py": (),
-    "python -m bridge.evaluate": ((r" --stream .*$", r"\g<0> --signers P01"),),
+    "python -m signbart_runtime.evaluate": ((r" --stream .*$", r"\g<0> --signers P01"),),
     # A window in the few frames of a synthetic clip.
-    "python -m bridge.classify": ((r"--stream --fps \d+", "--stream --fps 5"),),
-    "python -m bridge.loso": (
+    "python -m signbart_runtime.classify": ((r"--stream --fps \d+", "--stream --fps 5"),),
+    "python -m signbart_runtime.loso": (
         (r" --qat", ""),
         (r"isl_kinect30 .*$", r"\g<0> --signers S01"),
         (r"recordings.npz .*$", r"\g<0> --signers P01"),
         (r"$", " --set train.epochs=1 --routes litert --schemes fp32,fp16"),
     ),
-    "python -m bridge.report": (),
+    "python -m signbart_runtime.report": (),
     # It would serve until it is interrupted.
-    "python -m bridge.web": ((r"^(?!.*--build).*$", r"\g<0> --build page"),),
+    "python -m signbart_runtime.web": ((r"^(?!.*--build).*$", r"\g<0> --build page"),),
     "npm ci": ((r"--prefix web", '--prefix "$(realpath web)"'),),  # it refuses links
     "python -m bridge.parity": (),
     "python -m bridge.quantize": (),
     "python -m bridge.weight_map": (),
-    "python -m bridge.describe": (),
-    "python -m bridge.integrity": (),
-    "python -m bridge.bench": ((r"$", " --rounds 5"),),
+    "python -m signbart_runtime.describe": (),
+    "python -m signbart_runtime.integrity": (),
+    "python -m signbart_runtime.bench": ((r"$", " --rounds 5"),),
     "python -m signbart.doctor": (),
-    "python -m bridge.tensor_errors": (),
+    "python -m signbart_runtime.tensor_errors": (),
     "python -m benchmarks.operators": ((r"$", " --rounds 5"),),
     "python -m benchmarks.training_step": (
         (r"--batch-size \d+ --frames \d+", "--batch-size 2 --frames 8 --rounds 1"),

@@ -18,9 +18,8 @@ from bridge.artifact.runtimes import (
     TorchRuntime,
     open_runtime,
 )
-from bridge.errors import ArtifactError
 from bridge.verification.samples import make_samples
-from signbart.errors import RuntimeInputError, SignBartError
+from signbart.errors import ArtifactError, RuntimeInputError, SignBartError
 from signbart.models import io_spec
 from signbart.models.io_spec import ATTENTION_MASK, KEYPOINTS, LOGITS, with_integers
 

@@ -13,15 +13,16 @@ from pathlib import Path
 
 import pytest
 
-from bridge.artifact.completeness import MANIFEST, RESULTS, require_complete
-from bridge.artifact.opened import open_model
-from bridge.book.reading import read_run
 from bridge.conversion.folder import Change, staging_folder
-from bridge.describe import describe
-from bridge.errors import ArtifactError, BridgeError
+from bridge.errors import BridgeError
 from bridge.verification.verdict import FAILED, PASS, WRONG, Verdict
-from bridge.web.site import choose_model
+from signbart.artifacts.completeness import MANIFEST, RESULTS, require_complete
+from signbart.errors import ArtifactError
 from signbart.files import file_sha256
+from signbart_runtime.book.reading import read_run
+from signbart_runtime.describe import describe
+from signbart_runtime.evaluation.opened import open_model
+from signbart_runtime.web.site import choose_model
 
 # What two conversions make. The first leaves a rejected file, which the second makes well, and a
 # file of a route that then fails; "page.md" stands for the other papers.
@@ -185,7 +186,7 @@ def test_every_reader_refuses_what_may_be_of_two_conversions(output, tmp_path):
         lambda: choose_model(fold),
         lambda: read_run(tmp_path / "run"),
     ):
-        with pytest.raises(BridgeError, match="may be of two conversions"):
+        with pytest.raises(ArtifactError, match="may be of two conversions"):
             read()
 
 
