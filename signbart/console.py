@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING
 from signbart import __version__
 from signbart.errors import SignBartError
 from signbart.extras import explain_missing
-from signbart.files import own_temporaries
+from signbart.files import own_temporaries, require_ordinary
 from signbart.process import (
     BROKEN_PIPE,
     Terminated,
@@ -71,6 +71,7 @@ def run_command(main: Callable[[], int | None]) -> None:
 def _status_of(main: Callable[[], int | None]) -> int:
     try:
         try:
+            require_ordinary(sys.argv[1:])
             with own_temporaries():
                 status = main() or 0
         except SystemExit as end:  # argparse's, and of rich where nobody reads it any more

@@ -12,7 +12,7 @@ import shutil
 import stat
 import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 
@@ -248,6 +248,31 @@ def _lock(folder: Path, *, shared: bool = False) -> int | None:
 def _unlock(lock: int | None) -> None:
     if lock is not None:
         os.close(lock)
+
+
+def require_ordinary(arguments: Iterable[str]) -> None:
+    """Refuses what a command line names that is neither file nor folder.
+
+    A pipe that nobody writes to is waited for without end, and a device such as ``/dev/zero`` read
+    so.
+
+    Args:
+        arguments: Of the command line; those that name nothing that exists do not count.
+
+    Raises:
+        SignBartError: One names a pipe, a device or a socket.
+    """
+    for text in arguments:
+        path = text.partition("=")[2] if text.startswith("--") else text.removeprefix("@")
+        try:
+            mode = os.stat(path).st_mode
+        except (OSError, ValueError):
+            continue
+        if not stat.S_ISREG(mode) and not stat.S_ISDIR(mode):
+            raise SignBartError(
+                f"{path}: is a pipe or a device, and neither file nor folder; write what it gives "
+                "to a file"
+            )
 
 
 def file_sha256(path: str | Path) -> str:

@@ -50,6 +50,7 @@ def convert(
     raw_frames: int | None = None,
     lengths: Sequence[int] = (),
     card_notes: str | Path | None = None,
+    checksum: bool = True,
 ) -> list[Artifact]:
     """Converts a checkpoint by each route and compares every artifact with PyTorch.
 
@@ -76,6 +77,7 @@ def convert(
             `RAW_FRAMES`, or the model's own number where that is higher; see `raw_landmarks`.
         lengths: Frames of further signatures, for shorter clips; see `artifact.lengths`.
         card_notes: A person's part of the model card; see `card_notes.read_card_notes`.
+        checksum: Refuse a checkpoint that is not what its checksum was made of.
 
     Raises:
         SignBartError: The input cannot be used. A failing route is no exception but a verdict.
@@ -88,7 +90,9 @@ def convert(
     with staging_folder(output) as folder:
         change = Change(output, folder)
         with stage(f"reading {checkpoint}"):
-            source = read_source(checkpoint, config=config, overrides=overrides, labels=labels)
+            source = read_source(
+                checkpoint, config=config, overrides=overrides, labels=labels, checksum=checksum
+            )
         source = source.carrying(temperature, threshold)
         evidence = gather_evidence(
             source, schemes, quantization, data=data, samples=samples, seed=seed,

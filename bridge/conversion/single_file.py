@@ -29,6 +29,7 @@ from signbart.artifacts.metadata import (
     read_metadata,
     tensors_of,
 )
+from signbart.checksums import require_checksum
 from signbart.console import redirect_output
 from signbart.models.io_spec import SIGNATURE
 from signbart.recordings.data_source import DataSource, read_recordings
@@ -43,6 +44,7 @@ def quantize_artifact(
     *,
     data: str | DataSource | None = None,
     seed: int = 0,
+    checksum: bool = True,
 ) -> Artifact:
     """Quantizes a float .tflite of `convert` and judges the result by it.
 
@@ -54,6 +56,7 @@ def quantize_artifact(
         data: Labelled recordings to judge by; by default those of the calibration data that
             calibration does not take, and without any the comparison's synthetic inputs.
         seed: Of the choice of clips.
+        checksum: Refuse a `source` that is not what its checksum was made of.
 
     Raises:
         SignBartError: `source` is no such file, or the recordings do not fit it.
@@ -66,6 +69,7 @@ def quantize_artifact(
         raise BridgeError(f"{source} would be overwritten; choose another --output")
     if options.int8_io and not scheme.calibrated:
         raise BridgeError(f"integer inputs and outputs need int8 or int16x8, not {scheme.name}")
+    require_checksum(source, checksum)
     metadata = read_metadata(source)
     if metadata["scheme"] != FLOAT:
         raise BridgeError(

@@ -19,6 +19,7 @@ from typing import Any
 from signbart import __version__
 from signbart.archives import open_zip
 from signbart.artifacts.lengths import lengths_of
+from signbart.artifacts.metadata_fields import check_fields
 from signbart.checksums import append_checksum
 from signbart.class_names import check_class_names
 from signbart.configuration.reading import from_dict
@@ -204,12 +205,11 @@ def read_metadata(path: str | Path) -> dict[str, Any]:
             f"{path} carries no SignBART metadata: another tool made it, or its end is cut off. "
             "Labels and preprocessing are unknown; convert the checkpoint with bridge/convert.py"
         ) from None
-    if not isinstance(metadata, dict):
-        raise ArtifactError(f"{path}: its metadata is no JSON object")
-    found = metadata.get("format")
+    found = metadata.get("format") if isinstance(metadata, dict) else None
     if found != _FORMAT:
-        raise ArtifactError(f"{path}: metadata format {found!r}, expected {_FORMAT!r}")
+        raise ArtifactError(f"{path}: metadata format {shown(found)}, expected {_FORMAT!r}")
     check_class_names(metadata.get("labels"), str(path), ArtifactError)
+    check_fields(metadata, path)
     return metadata
 
 

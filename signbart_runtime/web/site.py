@@ -105,7 +105,9 @@ def check_model(path: Path, *, checksum: bool = True) -> dict[str, Any]:
     """
     from ai_edge_litert.interpreter import Interpreter
 
+    from bridge.artifact.runtimes import faults_of
     from signbart.artifacts.metadata import carried_config, read_metadata
+    from signbart.artifacts.soundness import require_sound
 
     if path.exists() and path.suffix != ".tflite":
         raise ArtifactError(f"{path}: the page runs a .tflite; name one, or a folder with one")
@@ -113,10 +115,9 @@ def check_model(path: Path, *, checksum: bool = True) -> dict[str, Any]:
     require_checksum(path, checksum)
     metadata = read_metadata(path)
     carried_config(metadata, path)
-    try:
+    require_sound(path)
+    with faults_of(path, "LiteRT"):
         signatures = Interpreter(model_path=str(path)).get_signature_list()
-    except (ValueError, RuntimeError) as error:
-        raise ArtifactError(f"{path}: LiteRT cannot open it: {error}") from None
     if RAW_SIGNATURE not in signatures:
         raise ArtifactError(
             f"{path}: has no signature '{RAW_SIGNATURE}', which takes raw landmarks: an older "
