@@ -6,6 +6,7 @@ import pytest
 import torch
 
 from signbart.batches import prepare_clips
+from signbart.configuration.reading import from_dict
 from signbart.training.requirements import with_labels
 from signbart_torch.training.data import training_batches
 from signbart_torch.training.learner import TorchLearner, train
@@ -48,10 +49,8 @@ def test_graphs_train_as_ordinary_calls_do(tiny_clips, tiny_config, tmp_path, ki
             tiny_config, train=dataclasses.replace(tiny_config.train, **changes)
         )
         if kind == "conv_signbart":
-            from signbart.models.conv_signbart import ConvSignBartConfig
-
-            model = ConvSignBartConfig(joint_idx=tiny_config.model.joint_idx, d_model=16)
-            config = dataclasses.replace(config, model=model)
+            sizes = {"kind": kind, "joint_idx": list(tiny_config.model.joint_idx), "d_model": 16}
+            config = from_dict({**config.to_dict(), "model": sizes}, source="tests")
         folder = tmp_path / str(graphs)
         train(tiny_clips, config, folder, test_signers=["dan"], device="cuda")
         rows[graphs] = history(folder)
