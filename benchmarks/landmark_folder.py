@@ -13,6 +13,8 @@ import argparse
 import json
 import os
 import random
+import re
+import shutil
 import signal
 import subprocess
 import sys
@@ -23,8 +25,9 @@ from pathlib import Path
 
 import numpy as np
 
-from benchmarks.loopback import kill, processes_of, wait_until, workers_of
+from benchmarks.loopback import kill, processes_of, workers_of
 from signbart.console import at_least, run_command
+from signbart.errors import SignBartError
 
 _TURN = 5.0  # seconds
 _LOOK = 0.1  # seconds between looks at what processes took
@@ -218,9 +221,13 @@ def main(arguments: Sequence[str] | None = None) -> int:
     turns.start()
     while len(_made(output)) < options.count // 3:
         ours[0].look()
-        wait_until(lambda: True, ours[0].process)
+        if ours[0].process.poll() is not None:
+            raise SignBartError(f"signbart landmarks ended too early; {log} says why")
         time.sleep(_LOOK)
+    commands = " ".join(processes_of(ours[0].process.pid).values())
     kill(ours[0].process.pid)
+    for left_over in set(re.findall(r"/tmp/ray-\w+", commands)):  # Ray's own files
+        shutil.rmtree(left_over, ignore_errors=True)
     ours[0].process.wait()
     before, first = _made(output), time.monotonic()
     ours.append(_Watched(command, log))
