@@ -74,13 +74,13 @@ def facts(run: Run) -> list[tuple[str, str]]:
     clips = sum(max(r.clips for r in run.results if r.fold == fold) for fold in run.folds)
     data = [f"{trained['data']}: "] if trained.get("data") else []
     signers = "" if run.folds == [ALL] else f" by {len(run.folds)} signers"
-    classes = f" of {run.classes} classes" if run.classes else ""
+    classes = f", of {run.classes} classes" if run.classes else ""
     model = [kind_of(config.model).title]
     if trained.get("parameters"):
         model.append(f"{trained['parameters']:,} parameters")
     points = f"{config.num_keypoints} keypoints of layout {config.data.layout}"
     model += [points, f"{config.data.max_frames} frames"]
-    found = [("data", f"{''.join(data)}{clips:,} clips{classes}{signers}, evaluated")]
+    found = [("data", f"{''.join(data)}{clips:,} clips evaluated{classes}{signers}")]
     found += [("model", ", ".join(model)), ("training", _training(run, config.train, trained))]
     if run.latency is not None:
         found.append(("times", _times(run.latency)))

@@ -240,7 +240,7 @@ def test_what_was_done_is_told_as_far_as_it_is_known(folder):
     results = {"data": "signs.npz", "epochs": 7, "parameters": 1234, "clips": {}}
     (folder / "A" / "results.json").write_text(json.dumps(results))
     found = dict(facts(read_run(folder)))
-    assert found["data"] == "signs.npz: 20 clips of 3 classes by 2 signers, evaluated"
+    assert found["data"] == "signs.npz: 20 clips evaluated, of 3 classes by 2 signers"
     assert "SignBART, 1,234 parameters" in found["model"]
     assert found["training"].startswith("PyTorch, seed 0, 7 epochs; 2 trainings, each")
     assert found["times"].startswith("medians of 200 bare calls, 12 frames, 1 thread")
