@@ -122,7 +122,8 @@ def _measure(
     """Seconds of a clip in training, of one in a step, of a step, FLOP/s of it, and a loss."""
     import torch
 
-    torch._dynamo.reset()
+    if variant.endswith("+compile"):
+        torch._dynamo.reset()
     learner = _learner(base, variant, device)
     rate = base.train.lr
     with _matmul_precision("high" if variant.startswith("tf32") else "highest"):

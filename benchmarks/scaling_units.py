@@ -5,6 +5,7 @@ Processor seconds on one thread, which a busy machine changes less than those by
 
 from __future__ import annotations
 
+import argparse
 import os
 import secrets
 import subprocess
@@ -165,12 +166,16 @@ def _exchange(parameters: int) -> float:
     return float(np.mean([float(text) for text in said.stdout.split()]))
 
 
-def main() -> int:
-    """One of the two processes of `_exchange`, of so many gradients: prints what it took."""
+def main(arguments: Sequence[str] | None = None) -> int:
+    """One of the two processes of `_exchange`: prints what adding up took."""
+    parser = argparse.ArgumentParser(prog="python -m benchmarks.scaling_units")
+    parser.add_argument("gradients", type=at_least(1), metavar="N", help="that are added up")
+    options = parser.parse_args(arguments)
+
     import torch
     import torch.distributed as dist
 
-    gradients = torch.zeros(at_least(1)(sys.argv[1]))
+    gradients = torch.zeros(options.gradients)
     dist.init_process_group("gloo")
     dist.all_reduce(gradients)
     begun = time.process_time()

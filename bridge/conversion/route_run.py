@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import dataclasses
 import shutil
-import tempfile
 import time
 import traceback
 from collections.abc import Callable, Collection
@@ -32,6 +31,7 @@ from signbart.artifacts.lengths import config_at, signature_at
 from signbart.artifacts.metadata import build_metadata, embed_metadata, tensors_of
 from signbart.console import redirect_output
 from signbart.errors import SignBartError
+from signbart.files import temporary_folder
 from signbart.models import io_spec
 from signbart.models.io_spec import RAW_SIGNATURE, SIGNATURE, IOSpec
 from signbart.models.raw_spec import RawSignature
@@ -146,8 +146,8 @@ class RouteRun:
 
     def _add_lengths(self, path: Path) -> None:
         """Converts the model again for each shorter length; see `artifact.lengths`."""
-        with tempfile.TemporaryDirectory() as folder:
-            parts = {n: Path(folder) / f"{n}.tflite" for n in self.evidence.shorter}
+        with temporary_folder() as folder:
+            parts = {n: folder / f"{n}.tflite" for n in self.evidence.shorter}
             for frames, part in parts.items():
                 spec, raw = self._spec(frames), self.evidence.shorter[frames].raw
                 with stage(f"for {frames} frames"):

@@ -8,7 +8,7 @@ from pathlib import Path
 from bridge.artifact.runtimes import open_runtime
 from bridge.conversion.artifact_record import Artifact
 from bridge.conversion.evidence import Evidence, QuantizationOptions, same_file
-from bridge.conversion.folder import Change, staging_folder
+from bridge.conversion.folder import Change, recover, staging_folder
 from bridge.conversion.quantized import calibrate, quantize_file
 from bridge.conversion.relisting import list_again
 from bridge.errors import BridgeError, ConversionError
@@ -19,7 +19,7 @@ from bridge.verification.raw import make_raw_samples
 from bridge.verification.samples import make_samples
 from bridge.verification.verdict import FAILED, Verdict
 from bridge.verification.weights import judge_weights
-from signbart.artifacts.completeness import MANIFEST, require_complete
+from signbart.artifacts.completeness import MANIFEST
 from signbart.artifacts.lengths import carried_lengths, config_at, signature_at
 from signbart.artifacts.metadata import (
     carried_config,
@@ -64,7 +64,7 @@ def quantize_artifact(
     for path in (source, target):
         if path.suffix != ".tflite":
             raise BridgeError(f"{path} is no .tflite file; only those are quantized")
-        require_complete(path)
+        recover(path)
     if target.resolve() == source.resolve():
         raise BridgeError(f"{source} would be overwritten; choose another --output")
     if options.int8_io and not scheme.calibrated:

@@ -132,7 +132,7 @@ class GraphedStep(Step):
         if self._graphs[shape] is None:
             self._graphs[shape] = self._capture(batch, shape)
         graph, inputs = self._graphs[shape]
-        _fill(inputs, batch)
+        fill(inputs, batch)
         graph.replay()
 
     def _work_aside(self, batch: Batch) -> None:
@@ -157,7 +157,7 @@ class GraphedStep(Step):
         return graph, inputs
 
 
-def _fill(inputs: Batch, batch: Batch) -> None:
+def fill(inputs: Batch, batch: Batch) -> None:
     """Copies a batch into the longer one that a graph reads; the frames behind it are padding."""
     frames = batch.attention_mask.shape[1]
     for tensor, value in zip(inputs.tensors, batch.tensors, strict=True):

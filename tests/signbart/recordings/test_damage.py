@@ -97,3 +97,11 @@ def test_numbers_without_end_are_none(tmp_path):
     (tmp_path / "id2label.json").write_text(json.dumps({"0": "yes", LONG: "no"}))
     with pytest.raises(ClipError, match="id2label"):
         read_label_file(tmp_path / "id2label.json")
+
+
+def test_labels_of_gigabytes_are_not_read(tmp_path):
+    path = tmp_path / "label2id.json"
+    with path.open("wb") as file:
+        file.truncate(1 << 40)  # none of which is on the disk
+    with pytest.raises(ClipError, match=r"label2id\.json .*memory are free"):
+        read_label_file(path)
