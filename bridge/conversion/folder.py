@@ -27,15 +27,8 @@ from signbart.artifacts.completeness import (
 )
 from signbart.artifacts.metadata import read_metadata
 from signbart.errors import ArtifactError
-from signbart.files import (
-    folder_lock,
-    forget_renames,
-    make_folder,
-    note_renames,
-    sync,
-    temporary_folder,
-    undo_renames,
-)
+from signbart.files import folder_lock, make_folder, temporary_folder
+from signbart.renames import forget_renames, note_renames, sync, undo_renames
 
 _PAPER = "paper"  # what a manifest is called while it is kept
 

@@ -7,7 +7,7 @@ import time
 from pathlib import Path
 
 from signbart.errors import ArtifactError
-from signbart.json_text import parse_json
+from signbart.json_text import read_json_file
 
 # What a conversion says of its folder's files. While they are exchanged, it says that instead.
 MANIFEST, RESULTS = "manifest.json", "export_results.json"
@@ -34,8 +34,7 @@ def require_complete(path: Path) -> None:
     folder = folder.parent if folder.name == REJECTED else folder
     for paper in (folder / name for name in PAPERS):
         try:
-            text = paper.read_text(encoding="utf-8") if paper.stat().st_size < _LONGEST else ""
-            tree = parse_json(text or "{}")
+            tree = read_json_file(paper) if paper.stat().st_size < _LONGEST else None
         except (OSError, ValueError, RecursionError):
             continue  # none, or not of this project
         if isinstance(tree, dict) and _INCOMPLETE in tree:
