@@ -178,10 +178,14 @@ class Change:
             back = undo_renames(self._folder)
             if isinstance(error, OSError):
                 reason = f"{error.filename2 or error.filename}: {error.strerror}"
-                stays = "stays as it was" if back else "the next command there puts it back"
-                raise BridgeError(
-                    f"{self.output}: cannot be changed, and {stays}: {reason}"
-                ) from None
+                if back:
+                    text = f"{self.output}: cannot be changed, and stays as it was: {reason}"
+                else:
+                    text = (
+                        f"{self.output}: cannot be changed; the next command that writes there "
+                        f"puts back what was: {reason}"
+                    )
+                raise BridgeError(text) from None
             raise
         finally:
             with contextlib.suppress(OSError):  # not empty: another route's artifact was rejected

@@ -20,7 +20,7 @@ _LONGEST = 1000  # bytes of a note; a manifest of artifacts has more
 def incomplete_note() -> str:
     """What stands in a manifest's place while the files that it is to list are exchanged."""
     since = time.strftime("%Y-%m-%d %H:%M:%S UTC", time.gmtime())
-    why = "files are being exchanged; where no command is at it, one was killed: convert again"
+    why = "files are being exchanged; where no command is at it, one was killed: give it again"
     return json.dumps({_INCOMPLETE: {"since": since, "why": why}}, indent=2) + "\n"
 
 
@@ -40,5 +40,6 @@ def require_complete(path: Path) -> None:
         if isinstance(tree, dict) and _INCOMPLETE in tree:
             raise ArtifactError(
                 f"{paper}: says that the files beside it are being exchanged, so they may be of "
-                "two conversions; where none is running any more, convert again into this folder"
+                "two conversions; where none is running any more, give the killed command again, "
+                "which first puts them back, or convert again into this folder"
             )
