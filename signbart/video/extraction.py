@@ -30,7 +30,7 @@ from signbart.video.holistic import describe_found
 from signbart.video.one_video import landmarks_of_video
 
 _SUFFIX = ".npy"
-_SHARE = 32  # videos a task of a cluster, whose process takes about 2 s to begin with them
+_SHARE = 32  # videos a task of a cluster, which loads MediaPipe once for them
 _PAPERS = (".json", ".csv")  # labels and indexes, which say what the clips are
 
 
