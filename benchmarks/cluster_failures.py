@@ -114,7 +114,7 @@ def kills(folder: Path, count: int) -> None:
                 if process.returncode == 0:
                     break
                 given_up += 1
-                print(tell("given up", process).splitlines()[-1], flush=True)
+                tell("given up", process)
                 process = folds.on(nodes)
             time.sleep(0.2)
             newest = max(
