@@ -100,7 +100,7 @@ def within(what: str, task: Callable[[], T]) -> T:
 
 def time_left(done: int, total: int | None, seconds: float) -> str:
     """``, 3 min left``, if the rest goes as the `done` of `total` went in `seconds`."""
-    if not done or not total:
+    if not total or not 0 < done < total:
         return ""
     left = seconds / done * (total - done)
     if left < 90:
