@@ -116,7 +116,7 @@ def how_to_run(name: str, metadata: Mapping[str, Any]) -> list[str]:
         "```",
         "",
         "```python",
-        "from signbart_runtime import open_model",
+        "from bridge import open_model",
         "",
         f'label, score = open_model("{name}").classify("CLIP")[0]',
         "```",
