@@ -16,9 +16,9 @@ from typing import TextIO, TypeVar
 from signbart.console import console
 
 T = TypeVar("T")
-# Ten seconds are what nobody should have to wait for a sign of life; converters may hold the
-# interpreter's lock for one or two.
-SILENCE = 8.0
+# Ten seconds are what nobody should have to wait for a sign of life: these, half of them once more
+# where a stage follows another, and what converters hold the interpreter's lock for.
+SILENCE = 6.0
 _SHORT = 2.0  # seconds that nobody minds waiting
 
 
@@ -76,9 +76,10 @@ def stage(what: str | Callable[[], str]) -> Iterator[None]:
     with contextlib.ExitStack() as stack:
         with _stages.lock:
             if not _stages.open:
-                # A worker has been silent since it was started, while it loaded frameworks.
+                # A worker has been silent since it was started, while it loaded frameworks; of
+                # others it is not known what they have printed since.
                 if not _is_worker():
-                    heard()
+                    _stages.heard = max(_stages.heard, time.monotonic() - SILENCE / 2)
                 _stages.out = stack.enter_context(_kept_stderr())
                 ended = threading.Event()
                 threading.Thread(target=_stages.watch, args=(ended,), daemon=True).start()
@@ -100,7 +101,7 @@ def within(what: str, task: Callable[[], T]) -> T:
 
 def time_left(done: int, total: int | None, seconds: float) -> str:
     """``, 3 min left``, if the rest goes as the `done` of `total` went in `seconds`."""
-    if not done or not total:
+    if not total or not 0 < done < total:
         return ""
     left = seconds / done * (total - done)
     if left < 90:

@@ -94,11 +94,12 @@ def convert(
                 checkpoint, config=config, overrides=overrides, labels=labels, checksum=checksum
             )
         source = source.carrying(temperature, threshold)
-        evidence = gather_evidence(
-            source, schemes, quantization, data=data, samples=samples, seed=seed,
-            raw=raw_signature(source, raw_frames),
-            lengths=check_lengths(lengths, source.config, open_length=source.kind.open_length),
-        )  # fmt: skip
+        with stage("asking PyTorch what files are compared with"):
+            evidence = gather_evidence(
+                source, schemes, quantization, data=data, samples=samples, seed=seed,
+                raw=raw_signature(source, raw_frames),
+                lengths=check_lengths(lengths, source.config, open_length=source.kind.open_length),
+            )  # fmt: skip
         runs = [
             RouteRun(
                 source=source,

@@ -193,12 +193,13 @@ def _none_agrees(made: Mapping[str, Sequence[Result | None]]) -> Answer:
 
 
 def _training(run: Run, config, trained: Mapping) -> str:
-    epochs = f", {trained['epochs']} epochs" if trained.get("epochs") else ""
+    count = trained.get("epochs")
+    epochs = f", {count} epoch{'s' if count > 1 else ''}" if count else ""
     how = f"{run.framework.title}, seed {config.seed}{epochs}"
     if run.folds == [ALL]:
         return f"{how}; one training on all signers, evaluated on {judges(run)}"
-    count = f"{len(run.folds)} trainings" if len(run.folds) > 1 else "1 training"
-    return f"{how}; {count}, each evaluated on the signer it never saw"
+    each = f"{len(run.folds)} trainings, each" if len(run.folds) > 1 else "1 training,"
+    return f"{how}; {each} evaluated on the signer it never saw"
 
 
 def _times(latency: Mapping) -> str:

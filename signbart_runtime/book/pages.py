@@ -49,7 +49,8 @@ _STYLE = (
     "overflow-x:auto}th,td{padding:.25rem .6rem;border-bottom:1px solid #ddd;white-space:nowrap}"
     "th{border-bottom:2px solid #888}img{max-width:100%}summary{cursor:pointer;margin:.3rem 0}"
     "code{background:#f3f3f3;padding:0 .2rem}th:first-child{text-align:left}"
-    "@media(max-width:40rem){table{font-size:13px}th,td{padding:.2rem .35rem}}"
+    "@media(max-width:40rem){table{font-size:13px}th,td{padding:.2rem .35rem}"
+    "th{white-space:normal}}"
 )
 
 
@@ -87,7 +88,7 @@ def _chapter(run: Run, output: Path) -> str:
     parts += [f"- {name}: {_escaped(text)}" for name, text in found.measured]
     parts += ["", *(f"{_escaped(text)}\n" for text in found.notes)]
     parts += ["### What was done", ""]
-    parts += [f"- {name}: {_escaped(text)}" for name, text in facts(run)]
+    parts += [f"- {name}: {_fact(name, text)}" for name, text in facts(run)]
     parts += ["", _legend(run), "", _section(book_tables.files(run))]
     parts += [_section(book_tables.per_signer(run)), *_classes(run)]
     parts += [_section(book_tables.scores(run)), _section(confidence(run))]
@@ -97,6 +98,11 @@ def _chapter(run: Run, output: Path) -> str:
     return "\n".join(
         [*parts, _section(book_tables.arithmetic(run)), _arithmetic(run), *_operators(run)]
     )
+
+
+def _fact(name: str, text: str) -> str:
+    """A command is to be copied, hyphens and all."""
+    return f"`{text.replace('`', ' ')}`" if name == "command" else _escaped(text)
 
 
 def _legend(run: Run) -> str:

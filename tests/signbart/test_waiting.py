@@ -109,6 +109,7 @@ def test_items_have_a_bar_on_a_terminal():
     [
         (0, 8, 10, ""),
         (3, None, 10, ""),
+        (3, 3, 10, ""),
         (2, 8, 10, ", 30 s left"),
         (1, 8, 60, ", 7 min left"),
         (1, 100, 60, ", 1.6 h left"),

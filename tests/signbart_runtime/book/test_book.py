@@ -288,6 +288,7 @@ def test_rejected_artifacts_are_counted_and_explained(folder):
 
 
 def test_the_book_is_whole(folder, tmp_path):
+    (folder / "command.txt").write_text("python -m x --data <b>a*b*c</b>\n")
     output = tmp_path / "book"
     markdown, page = write_book([read_run(folder)], output, DATE)
     assert (markdown.name, page.name) == ("report_2026-03-01.md", "report_2026-03-01.html")
@@ -302,6 +303,7 @@ def test_the_book_is_whole(folder, tmp_path):
     places = [text.index(part) for part in order]
     assert places == sorted(places)
     html = page.read_text(encoding="utf-8")
+    assert "<code>python -m x --data &lt;b&gt;a*b*c&lt;/b&gt;</code>" in html
     assert html.count("data:image/png;base64,") == len(pictures)
     assert not re.search(r'(src|href)="(?!data:)', html), "the page needs nothing beside it"
     assert html.count("<table>") == text.count("|---|")
