@@ -5,7 +5,6 @@ from __future__ import annotations
 import errno
 import functools
 import hashlib
-import json
 import os
 import platform
 import re
@@ -13,12 +12,12 @@ import shutil
 import stat
 import tempfile
 import time
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator
 from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 
 from signbart.errors import SignBartError
-from signbart.json_text import parse_json
+from signbart.renames import sync, undo_renames
 
 try:
     import fcntl
@@ -29,7 +28,6 @@ except ImportError:  # Windows has no such locks
 UNFINISHED = ".signbart-unfinished"
 _OURS = re.compile(r"[0-9a-f]{4}-\w{8}")  # what `tempfile.mkdtemp` makes of a machine
 _FORGOTTEN = 24 * 60 * 60  # seconds
-_RENAMES = "renames.json"
 
 
 @contextmanager
@@ -56,12 +54,6 @@ def write_text(path: Path, text: str) -> None:
     """Writes a text file, UTF-8, whole or not at all."""
     with atomic_write(path) as beside:
         beside.write_text(text, encoding="utf-8")
-
-
-def sync(file: Path) -> None:
-    """Has the system write a file down, so that it outlives a loss of power once it is renamed."""
-    with open(file, "r+b") as opened:  # some systems sync only what may be written
-        os.fsync(opened.fileno())
 
 
 def make_folder(path: Path) -> None:
@@ -102,56 +94,6 @@ def temporary_folder(parent: Path | None = None) -> Iterator[Path]:
         _unlock(lock)
         with suppress(OSError):  # others write there, too
             place.rmdir()
-
-
-def note_renames(folder: Path, renames: Sequence[tuple[Path, Path]]) -> None:
-    """Notes in a `temporary_folder` what is about to be renamed: from, and to.
-
-    Until `forget_renames`, whoever clears that folder away takes them back: its own process where
-    it fails, and where it was killed the next one that writes to the folder's parent.
-
-    Args:
-        folder: The folder.
-        renames: Among files in its parent and below, in order. What is in the way at a target was
-            renamed before, or copied to where an earlier rename says that it is.
-
-    Raises:
-        OSError: It cannot be written.
-    """
-    root, beside = folder.parent.parent, folder / f"{_RENAMES}.new"
-    pairs = [[str(path.relative_to(root)) for path in pair] for pair in renames]
-    beside.write_text(json.dumps(pairs), encoding="utf-8")
-    sync(beside)
-    os.replace(beside, folder / _RENAMES)
-
-
-def forget_renames(folder: Path) -> None:
-    """Lets what `note_renames` noted stand."""
-    os.remove(folder / _RENAMES)
-
-
-def undo_renames(folder: Path) -> bool:
-    """Takes back what is noted in a `temporary_folder`; whether all is, and nothing is to be kept.
-
-    What was not done, or is undone already, is passed over.
-    """
-    root = folder.parent.parent
-    try:
-        pairs = parse_json((folder / _RENAMES).read_text(encoding="utf-8"))
-        for pair in reversed(pairs):
-            was, now = (root / name for name in pair)
-            # A folder of others may hold such notes, too.
-            if any(".." in path.parts or not path.is_relative_to(root) for path in (was, now)):
-                continue
-            if os.path.lexists(now) and not now.is_dir() and not os.path.lexists(was):
-                was.parent.mkdir(exist_ok=True)
-                os.replace(now, was)
-        forget_renames(folder)
-    except (FileNotFoundError, TypeError, ValueError):
-        return True  # there is none, or it is none of ours
-    except OSError:
-        return False
-    return True
 
 
 @contextmanager

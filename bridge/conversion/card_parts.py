@@ -48,7 +48,8 @@ def front_matter(
         results = [
             {
                 "task": task,
-                "dataset": {"type": judged, "name": f"{judged}, {verdict.samples} unseen clips"},
+                # Not `samples`, which of float files are the inputs that are compared.
+                "dataset": {"type": judged, "name": f"{judged}, {_clips(judged_on)}"},
                 "metrics": [
                     {
                         "type": "accuracy",
@@ -87,7 +88,7 @@ def which_file(
     if floats and verdict.scheme != FLOAT:
         said += f" ({chosen.bytes / floats[0].bytes:.2f} of float32's {floats[0].bytes:,})"
     if verdict.accuracy is not None:
-        said += f": it recognises {verdict.accuracy:.2f} % of {judged_on}"
+        said += f": it recognises {verdict.accuracy:.2f} % of {_clips(judged_on)}"
         if verdict.reference_accuracy is not None:
             said += f"; PyTorch {verdict.reference_accuracy:.2f} %"
     why = f"It is, {RULE}." if len(usable) > 1 else "It is the only .tflite that was made."
@@ -115,7 +116,7 @@ def how_to_run(name: str, metadata: Mapping[str, Any]) -> list[str]:
         "```",
         "",
         "```python",
-        "from signbart_runtime import open_model",
+        "from bridge import open_model",
         "",
         f'label, score = open_model("{name}").classify("CLIP")[0]',
         "```",
@@ -169,6 +170,11 @@ def limits(
         "the other, is lost."
     )
     return ["## Limits", "", *lines, ""]
+
+
+def _clips(judged_on: str) -> str:
+    """How many, and which: without their path, which is of one machine."""
+    return judged_on.partition(" (")[0]
 
 
 def _first_signatures(verdicts: Sequence[Verdict]) -> list[Verdict]:

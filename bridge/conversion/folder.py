@@ -27,15 +27,8 @@ from signbart.artifacts.completeness import (
 )
 from signbart.artifacts.metadata import read_metadata
 from signbart.errors import ArtifactError
-from signbart.files import (
-    folder_lock,
-    forget_renames,
-    make_folder,
-    note_renames,
-    sync,
-    temporary_folder,
-    undo_renames,
-)
+from signbart.files import folder_lock, make_folder, temporary_folder
+from signbart.renames import forget_renames, note_renames, sync, undo_renames
 
 _PAPER = "paper"  # what a manifest is called while it is kept
 
@@ -185,10 +178,14 @@ class Change:
             back = undo_renames(self._folder)
             if isinstance(error, OSError):
                 reason = f"{error.filename2 or error.filename}: {error.strerror}"
-                stays = "stays as it was" if back else "the next command there puts it back"
-                raise BridgeError(
-                    f"{self.output}: cannot be changed, and {stays}: {reason}"
-                ) from None
+                if back:
+                    text = f"{self.output}: cannot be changed, and stays as it was: {reason}"
+                else:
+                    text = (
+                        f"{self.output}: cannot be changed; the next command that writes there "
+                        f"puts back what was: {reason}"
+                    )
+                raise BridgeError(text) from None
             raise
         finally:
             with contextlib.suppress(OSError):  # not empty: another route's artifact was rejected

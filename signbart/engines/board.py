@@ -149,7 +149,8 @@ def _terminal() -> Console | None:
     # Where rich stands in for stdout, something else is being shown.
     usable = out.is_terminal and not out.is_dumb_terminal and not isinstance(sys.stdout, FileProxy)
     try:
-        return out if usable and sys.stdout.fileno() == 1 else None
+        # The descriptor: FORCE_COLOR makes a terminal of anything.
+        return out if usable and os.isatty(1) and sys.stdout.fileno() == 1 else None
     except (OSError, ValueError):
         return None
 

@@ -19,7 +19,7 @@ from signbart.engines import Engine, run_tasks
 from signbart.engines.options import add_engine_arguments, engine_of
 from signbart.errors import ClipError, ConfigError
 from signbart.files import make_folder, write_text
-from signbart.json_text import parse_json
+from signbart.json_text import read_json_file
 from signbart.recordings.options import SignerNames
 from signbart.training.options import add_run_arguments, print_skipped
 from signbart.waiting import within
@@ -231,7 +231,7 @@ def _summarise(output: Path) -> None:
     signers = [name for name in folds_in(output) if (output / name / RESULTS).is_file()]
     rows: list[dict[str, Any]] = []
     for signer in signers:
-        results = parse_json((output / signer / RESULTS).read_text(encoding="utf-8"))
+        results = read_json_file(output / signer / RESULTS)
         rows.append(
             {
                 "signer": signer,

@@ -19,7 +19,7 @@ from signbart.batches import PreparedClips, prepare_clips
 from signbart.configuration.schema import RunConfig
 from signbart.errors import ConfigError
 from signbart.files import write_text
-from signbart.json_text import parse_json
+from signbart.json_text import read_json_file
 from signbart.recordings.clip import ClipSet
 from signbart.training.confidence import fit_temperature, temperature_of
 from signbart.training.frameworks import Framework
@@ -94,7 +94,7 @@ def train(
         output, config, clips.class_names, identity, resume, framework=framework, load=load
     )
     if state and state.progress.get("finished") and (output / RESULTS).is_file():
-        return parse_json((output / RESULTS).read_text(encoding="utf-8"))
+        return read_json_file(output / RESULTS)
     data = {
         name: prepare_clips(clips.select(getattr(split, name)), config)
         for name in ("train", "val", "test")

@@ -27,7 +27,7 @@ from typing import Any
 
 from signbart.engines import Engine, run_tasks
 from signbart.errors import ClipError, ConfigError
-from signbart.json_text import parse_json
+from signbart.json_text import read_json_file
 from signbart.recordings.clip import ClipSet
 from signbart.training.run_folder import RESULTS
 from signbart.waiting import within
@@ -244,7 +244,7 @@ def train_until(
     rows = _rows(history)[:epochs]
     tested = None
     if (output / RESULTS).is_file():
-        results = parse_json((output / RESULTS).read_text(encoding="utf-8"))
+        results = read_json_file(output / RESULTS)
         tested = results["test"]["accuracy"]
     return max(float(row["val_accuracy"]) for row in rows), tested
 

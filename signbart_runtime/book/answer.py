@@ -174,9 +174,9 @@ def _where(run: Run) -> str:
     if run.folds == [ALL]:
         return f"It stands below {run.folder / ALL}."
     return (
-        "None of these files is the one to ship: each was trained without a signer, to be tested "
-        "on them. The same command with --full-data and another --output trains on everybody and "
-        "makes it."
+        "The file itself is yet to be made: each of these was trained without a signer, to be "
+        "tested on them. The same command with --full-data and another --output trains on "
+        "everybody and makes it."
     )
 
 

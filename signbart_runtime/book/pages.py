@@ -48,7 +48,8 @@ _STYLE = (
     "color:#1b1b1b;background:#fff}table{border-collapse:collapse;margin:1rem 0;display:block;"
     "overflow-x:auto}th,td{padding:.25rem .6rem;border-bottom:1px solid #ddd;white-space:nowrap}"
     "th{border-bottom:2px solid #888}img{max-width:100%}summary{cursor:pointer;margin:.3rem 0}"
-    "code{background:#f3f3f3;padding:0 .2rem}"
+    "code{background:#f3f3f3;padding:0 .2rem}th:first-child{text-align:left}"
+    "@media(max-width:40rem){table{font-size:13px}th,td{padding:.2rem .35rem}}"
 )
 
 

@@ -12,7 +12,7 @@ from typing import Any
 from bridge.errors import BridgeError
 from bridge.quantization.schemes import FLOAT, SCHEMES
 from bridge.routes import ROUTES
-from signbart.json_text import parse_json
+from signbart.json_text import read_json_file
 from signbart.training.frameworks import Framework
 from signbart.training.predictions import Predictions
 from signbart.training.run_folder import RESULTS
@@ -203,7 +203,7 @@ def read_json(path: Path) -> dict[str, Any] | None:
         BridgeError: It is damaged.
     """
     try:
-        return parse_json(path.read_text(encoding="utf-8"))
+        return read_json_file(path)
     except FileNotFoundError:
         return None
     except (OSError, ValueError) as error:

@@ -124,7 +124,7 @@ def scores(run: Run) -> Table:
     rows = []
     for variant in run.variants:
         models = run.all_folds(variant, route)
-        same = values(models, "accuracy") == values(models, "mean_class_accuracy")
+        same = _spread(models, "accuracy") == _spread(models, "mean_class_accuracy")
         rows.append(
             [
                 variant.name,

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from bridge.quantization.schemes import FLOAT
 from signbart.files import file_sha256, write_text
-from signbart.json_text import parse_json
+from signbart.json_text import read_json_file
 from signbart.waiting import track
 from signbart_runtime.folds.fold import artifacts
 from signbart_runtime.folds.layout import EXPORTS, LATENCY, PLAIN, QAT, training_folder
@@ -60,7 +60,7 @@ def measure_latency(fold: Path, clip: ClipSet) -> None:
 def _known_latency(path: Path, conditions: Mapping[str, Any]) -> dict[str, Any]:
     """What was measured before, if it was under the same conditions."""
     try:
-        found = parse_json(path.read_text(encoding="utf-8"))
+        found = read_json_file(path)
         same = all(found[key] == value for key, value in conditions.items())
         return found["artifacts"] if same else {}
     except (OSError, ValueError, KeyError, TypeError):

@@ -21,7 +21,7 @@ from signbart.configuration.values import shown
 from signbart.console import NOT_RUN
 from signbart.errors import ArtifactError, SignBartError
 from signbart.files import file_sha256
-from signbart.json_text import parse_json
+from signbart.json_text import read_json_file
 from signbart.models.io_spec import LOGITS, RAW_SIGNATURE
 from signbart.waiting import stage
 from signbart_runtime.integrity.answers import reproduces
@@ -274,7 +274,7 @@ def _json(path: Path) -> dict[str, Any]:
     try:
         if path.stat().st_size > _LONGEST:
             raise ValueError(f"has {path.stat().st_size:,} bytes")
-        tree = parse_json(path.read_text(encoding="utf-8"))
+        tree = read_json_file(path)
     except (OSError, ValueError, RecursionError) as error:
         reason = getattr(error, "strerror", None) or error
         raise BridgeError(

@@ -12,7 +12,7 @@ from signbart.artifacts.completeness import MANIFEST, require_complete
 from signbart.checksums import require_checksum
 from signbart.errors import ArtifactError
 from signbart.files import file_sha256
-from signbart.json_text import parse_json
+from signbart.json_text import read_json_file
 from signbart.models.io_spec import RAW_SIGNATURE
 from signbart.training.splits import UNSEEN
 from signbart.video.task_file import check_task
@@ -132,7 +132,7 @@ def _accuracy(model: Path) -> dict[str, Any] | None:
     `unseen` says whether the manifest calls them strangers to the model.
     """
     try:
-        manifest = parse_json((model.parent / MANIFEST).read_text(encoding="utf-8"))
+        manifest = read_json_file(model.parent / MANIFEST)
         sha256 = file_sha256(model)
         (entry,) = (one for one in manifest["artifacts"] if one.get("sha256") == sha256)
         percent, clips = entry["parity"]["accuracy"], entry["parity"]["samples"]

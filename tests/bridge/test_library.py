@@ -25,9 +25,9 @@ def run(code: str) -> str:
     return process.stdout
 
 
-def test_the_package_offers_one_function():
-    assert bridge.convert is convert
-    assert set(bridge.__all__) == {"convert"}
+def test_the_package_offers_two_functions():
+    assert bridge.convert is convert and bridge.open_model is open_model
+    assert set(bridge.__all__) == {"convert", "open_model"}
 
 
 @pytest.mark.parametrize(
@@ -54,7 +54,7 @@ def test_nothing_is_loaded_before_it_is_asked_for():
     loaded = run("import sys, bridge\nprint(*sorted(sys.modules))").split()
     assert "bridge" in loaded
     assert not {"numpy", "torch", "tensorflow", "bridge.conversion", "bridge.artifact"} & {*loaded}
-    loaded = run("import sys\nfrom bridge import convert\nprint(*sys.modules)").split()
+    loaded = run("import sys\nfrom bridge import convert, open_model\nprint(*sys.modules)").split()
     assert "bridge.conversion.pipeline" in loaded
     assert not {"torch", "tensorflow", "keras", "ai_edge_litert"} & {*loaded}
 

@@ -18,7 +18,8 @@ from bridge.errors import BridgeError
 from bridge.verification.verdict import FAILED, PASS, WRONG, Verdict
 from signbart.artifacts.completeness import MANIFEST, RESULTS, require_complete
 from signbart.errors import ArtifactError
-from signbart.files import file_sha256, temporary_folder, undo_renames
+from signbart.files import file_sha256, temporary_folder
+from signbart.renames import undo_renames
 from signbart_runtime.book.reading import read_run
 from signbart_runtime.describe import describe
 from signbart_runtime.evaluation.opened import open_model
@@ -149,11 +150,15 @@ def test_notes_of_renames_reach_no_file_elsewhere(tmp_path):
     outside.write_text("kept")
     folder.mkdir()
     with temporary_folder(folder) as own:
-        for was, now in (("stolen", "../outside"), ("../lost", "mine"), ("stolen", str(outside))):
+        (folder / "link").symlink_to(tmp_path)
+        for was, now in (
+            ("stolen", "../outside"), ("../lost", "mine"), ("stolen", str(outside)),
+            ("stolen", "link/outside"), ("link/lost", "mine"),
+        ):  # fmt: skip
             (folder / "mine").write_text("mine")
             (own / "renames.json").write_text(json.dumps([[was, now]]))
             assert undo_renames(own)
-    assert outside.read_text() == "kept" and files(folder) == ["mine"]
+    assert outside.read_text() == "kept" and files(folder) == ["link", "mine"]
 
 
 def test_a_failure_leaves_the_former_one_whole(output, tmp_path, monkeypatch):
