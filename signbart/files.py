@@ -247,22 +247,26 @@ def _unlock(lock: int | None) -> None:
 
 
 def require_ordinary(arguments: Iterable[str]) -> None:
-    """Refuses what a command line names that is neither file nor folder.
+    """Refuses what a command line names that is neither file nor folder, and names of nothing.
 
     A pipe that nobody writes to is waited for without end, and a device such as ``/dev/zero`` read
-    so.
+    so. What is empty would be taken for an option that was not given.
 
     Args:
         arguments: Of the command line; those that name nothing that exists do not count.
 
     Raises:
-        SignBartError: One names a pipe, a device or a socket.
+        SignBartError: One is empty, a link to itself, or names a pipe, a device or a socket.
     """
     for text in arguments:
+        if not text:
+            raise SignBartError("an argument is empty; is a variable of the shell not set?")
         path = text.partition("=")[2] if text.startswith("--") else text.removeprefix("@")
         try:
             mode = os.stat(path).st_mode
-        except (OSError, ValueError):
+        except (OSError, ValueError) as error:
+            if getattr(error, "errno", None) == errno.ELOOP:
+                raise SignBartError(f"{path}: {error.strerror}; it leads to itself") from None
             continue
         if not stat.S_ISREG(mode) and not stat.S_ISDIR(mode):
             raise SignBartError(

@@ -264,7 +264,10 @@ def _inside(folder: Path, name: Any) -> Path:
     Raises:
         ArtifactError: It lies elsewhere.
     """
-    path = (folder / str(name)).resolve()
+    try:
+        path = (folder / str(name)).resolve()
+    except (OSError, RuntimeError, ValueError) as error:  # a link to itself, or no name at all
+        raise ArtifactError(f"{folder / MANIFEST}: names {shown(name)}: {error}") from None
     if not path.is_relative_to(folder.resolve()):
         raise ArtifactError(f"{folder / MANIFEST}: names {shown(name)}, which lies elsewhere")
     return path

@@ -148,8 +148,11 @@ def _recognition(model: Path) -> str | None:
     """What the card beside it says of recognition, if it is the card of this checkpoint."""
     from signbart.artifacts.metadata import read_metadata
 
+    path = model.parent / "MODEL_CARD.md"
+    if not path.is_file():  # none, or a pipe, which would be waited for
+        return None
     try:
-        card = (model.parent / "MODEL_CARD.md").read_text(encoding="utf-8")
+        card = path.read_text(encoding="utf-8")
         known = read_metadata(model)["checkpoint_sha256"] in card
     except (OSError, ValueError, KeyError, ArtifactError):
         return None

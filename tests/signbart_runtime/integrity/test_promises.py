@@ -162,3 +162,9 @@ def test_a_manifest_names_nothing_outside(folder):
     edit(folder / "manifest.json", lambda m: m["artifacts"][0].update(file="../../etc/passwd"))
     with pytest.raises(ArtifactError, match="lies elsewhere"):
         check_folder(folder)
+
+
+def test_a_file_that_is_a_link_to_itself_is_named(folder):
+    (folder / "golden.json").unlink()
+    (folder / "golden.json").symlink_to("golden.json")
+    assert "golden.json" in problems(folder)["golden.json", "SHA-256"]

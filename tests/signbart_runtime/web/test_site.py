@@ -4,6 +4,7 @@ import base64
 import hashlib
 import http.client
 import json
+import os
 import re
 import shutil
 import signal
@@ -248,3 +249,10 @@ def test_recognition_is_what_the_card_of_that_checkpoint_says(brought, tmp_path)
 def test_a_missing_task_says_where_to_get_one(brought, tmp_path):
     with pytest.raises(SignBartError, match=r"no such task file; download.*--assemble-task WHEEL"):
         make_site(EXAMPLE, brought, tmp_path / "none.task")
+
+
+def test_a_pipe_in_the_cards_place_is_not_waited_for(brought, tmp_path):
+    model = tmp_path / EXAMPLE.name
+    model.write_bytes(EXAMPLE.read_bytes())
+    os.mkfifo(tmp_path / "MODEL_CARD.md")
+    assert make_site(model, brought).description["recognition"] is None
