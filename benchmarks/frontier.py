@@ -3,10 +3,10 @@
     python -m benchmarks.frontier --data isl_kinect30 --output FOLDER \
         SignBART=runs/isl_kinect30 ConvSignBART=runs/conv
 
-Each folder is one of `bridge.loso`: ``SIGNER/exports/`` holds artifacts of a model that was not
-trained on that signer. Every .tflite is evaluated on its signer's clips; of each scheme the file of
-the first signer is timed, all of them in turns of one run, one thread, each on a clip of its own
-length. Files that their conversion rejected count too; the table says how many they are.
+Each folder is one of `signbart_runtime.loso`: ``SIGNER/exports/`` holds artifacts of a model that
+was not trained on that signer. Every .tflite is evaluated on its signer's clips; of each scheme the
+file of the first signer is timed, all of them in turns of one run, one thread, each on a clip of
+its own length. Files that their conversion rejected count too; the table says how many they are.
 """
 
 from __future__ import annotations
@@ -20,15 +20,16 @@ from pathlib import Path
 from statistics import fmean, pstdev
 from typing import TYPE_CHECKING, Any
 
-from bridge.folds.fold import artifacts
-from bridge.folds.layout import EXPORTS
 from bridge.quantization.schemes import FLOAT, SCHEMES
 from bridge.routes import ROUTES
-from signbart.console import at_least, markdown_table, print_table, run_command, track
+from signbart.console import at_least, markdown_table, print_table, run_command
 from signbart.errors import SignBartError
 from signbart.files import atomic_write, make_folder, write_text
 from signbart.recordings.options import add_reading_arguments, read_data
 from signbart.timing import interleaved, machine_name
+from signbart.waiting import track
+from signbart_runtime.folds.fold import artifacts
+from signbart_runtime.folds.layout import EXPORTS
 
 if TYPE_CHECKING:
     from signbart.recordings.clip import ClipSet
@@ -86,7 +87,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     options = parser.parse_args(arguments)
 
     from benchmarks.latency_calls import random_inputs, tflite_call
-    from bridge.artifact.metadata import carried_config, read_metadata
+    from signbart.artifacts.metadata import carried_config, read_metadata
 
     runs = [_split(run) for run in options.runs]
     found = {name: _files(folder, options.route) for name, folder in runs}
@@ -122,7 +123,7 @@ def _split(run: str) -> tuple[str, Path]:
 
 def _files(folder: Path, route: str) -> dict[str, dict[str, Path]]:
     """Signer -> scheme -> its .tflite of the route."""
-    from bridge.artifact.metadata import read_metadata
+    from signbart.artifacts.metadata import read_metadata
 
     found: dict[str, dict[str, Path]] = {}
     for exports in sorted(folder.glob(f"*/{EXPORTS}")):
@@ -133,16 +134,16 @@ def _files(folder: Path, route: str) -> dict[str, dict[str, Path]]:
     if not found:
         raise SignBartError(
             f"{folder} holds no SIGNER/{EXPORTS}/*.tflite of route {route}; give the --output of "
-            "bridge.loso"
+            "signbart_runtime.loso"
         )
     return found
 
 
 def _point(name: str, scheme: str, files: Mapping[str, Path], clips: ClipSet, frames: int) -> Point:
     """Evaluates each file on its signer."""
-    from bridge.artifact.opened import open_model
-    from bridge.evaluate import select_clips
-    from bridge.evaluation.predict import evaluate
+    from signbart_runtime.evaluate import select_clips
+    from signbart_runtime.evaluation.opened import open_model
+    from signbart_runtime.evaluation.predict import evaluate
 
     shares = []
     for signer, path in track(files.items(), f"{name} {scheme}", len(files)):

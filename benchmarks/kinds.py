@@ -36,8 +36,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     options = parser.parse_args(arguments)
 
     from benchmarks.latency_calls import random_inputs, random_model, tflite_call
-    from bridge.artifact.compaction import compact
     from bridge.quantization.quantizer import quantize
+    from signbart.artifacts.compaction import compact
     from signbart.models import io_spec, kind_of
     from signbart.training.calibration import calibrate_on_noise
     from signbart_torch.models import num_parameters

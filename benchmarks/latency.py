@@ -120,8 +120,8 @@ def _export(config: RunConfig, target: Path) -> None:
     import torch
 
     from benchmarks.plain_graph import export_plain
-    from bridge.artifact.compaction import compact
     from bridge.quantization.quantizer import quantize
+    from signbart.artifacts.compaction import compact
     from signbart.models import io_spec
     from signbart.training.calibration import calibrate_on_noise
 
@@ -166,7 +166,7 @@ def _measure_apart(
 
 
 def _measure(output: Path, config_path: str, frames: int, threads: int, rounds: int) -> list[Row]:
-    from bridge.artifact.contents import multiply_accumulates
+    from signbart.artifacts.contents import multiply_accumulates
 
     config = _config(config_path, frames)
     folder = output / f"T{frames}"

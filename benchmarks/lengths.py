@@ -14,10 +14,10 @@ from pathlib import Path
 
 import numpy as np
 
-from bridge.artifact.lengths import carried_lengths, lengths_of
-from bridge.artifact.metadata import carried_config, carried_raw, read_metadata
 from bridge.artifact.runtimes import FloatView, open_runtime
 from bridge.errors import BridgeError
+from signbart.artifacts.lengths import carried_lengths, lengths_of
+from signbart.artifacts.metadata import carried_config, carried_raw, read_metadata
 from signbart.console import at_least, run_command
 from signbart.models.io_spec import (
     ATTENTION_MASK,

@@ -15,8 +15,8 @@ from pathlib import Path
 
 import numpy as np
 
-from bridge.artifact.contents import operators
-from bridge.errors import ArtifactError
+from signbart.artifacts.contents import operators
+from signbart.errors import ArtifactError
 
 _DTYPES = {0: ("float32", 1), 2: ("int32", 2), 9: ("int8", 9), 7: ("int16", 7)}  # schema -> LiteRT
 _CPU = 1

@@ -15,7 +15,6 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from benchmarks.latency_calls import random_model
-from bridge.artifact.raw_signature import RawSignature
 from bridge.artifact.runtimes import Runtime, open_runtime
 from bridge.errors import BridgeError
 from bridge.routes import RAW_ONNX, ROUTES
@@ -33,6 +32,7 @@ from signbart.models.io_spec import (
     class_output,
     raw_input,
 )
+from signbart.models.raw_spec import RawSignature
 from signbart.preprocessing import BODY_FRAME
 from signbart.training.confidence import softmax
 

@@ -20,11 +20,11 @@ from unittest import mock
 
 import numpy as np
 
-from bridge.artifact.contents import operators
 from bridge.options import add_test_signers_argument
-from bridge.quantization.tensor_errors import COLUMNS, tensor_errors
+from signbart.artifacts.contents import operators
 from signbart.console import markdown_table, print_table, run_command
 from signbart.timing import Latency, interleaved
+from signbart_runtime.evaluation.tensor_errors import COLUMNS, tensor_errors
 
 # Each: operators in int8, besides inputs and outputs.
 _GRAPHS = {
@@ -119,7 +119,6 @@ def main(arguments: Sequence[str] | None = None) -> int:
     add_test_signers_argument(parser)
     options = parser.parse_args(arguments)
 
-    from bridge.artifact.compaction import compact
     from bridge.artifact.runtimes import TFLiteRuntime, TorchRuntime
     from bridge.routes.via_litert import export
     from bridge.verification.clips import clips_to_judge, predict
@@ -127,6 +126,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     from bridge.verification.limits import load_limits
     from bridge.verification.samples import make_samples
     from bridge.weights.source import read_source
+    from signbart.artifacts.compaction import compact
     from signbart.console import redirect_output
     from signbart.models import io_spec
     from signbart.models.io_spec import ATTENTION_MASK, KEYPOINTS, LOGITS

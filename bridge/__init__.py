@@ -1,6 +1,7 @@
 """From a PyTorch checkpoint to verified .tflite. Importing this loads no framework.
 
-`convert` and `open_model` are here for programs, and are loaded when they are first asked for.
+`convert` and `open_model` are here for programs, and are loaded when they are first asked for: one
+way in, though what opens a model stands in `signbart_runtime`.
 """
 
 from __future__ import annotations
@@ -11,8 +12,8 @@ from types import ModuleType
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from bridge.artifact.opened import open_model
     from bridge.conversion.pipeline import convert
+    from signbart_runtime.evaluation.opened import open_model
 
 __all__ = ["convert", "open_model"]
 
@@ -39,8 +40,8 @@ class _Bridge(ModuleType):
 
     @property
     def open_model(self) -> Callable:
-        """`bridge.artifact.opened.open_model`."""
-        from bridge.artifact.opened import open_model
+        """`signbart_runtime.evaluation.opened.open_model`."""
+        from signbart_runtime.evaluation.opened import open_model
 
         return open_model
 

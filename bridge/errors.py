@@ -7,9 +7,5 @@ class BridgeError(SignBartError):
     """Base of the bridge's errors."""
 
 
-class ArtifactError(BridgeError):
-    """An artifact cannot be read, or lacks what it has to carry."""
-
-
 class ConversionError(BridgeError):
     """A route could not make its artifact."""

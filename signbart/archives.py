@@ -82,9 +82,11 @@ def open_zip(path: Path, error: type[SignBartError]) -> Iterator[zipfile.ZipFile
     Python unpacks no member beyond the size that the directory gives it.
 
     Raises:
-        SignBartError: It would unpack to too much; of the class `error`.
+        SignBartError: It is no file, or would unpack to too much; of the class `error`.
         Exception: As `zipfile.ZipFile` does.
     """
+    if path.exists() and not path.is_file():
+        raise error(f"{path}: is a pipe or a device, or a folder, and no archive")
     with zipfile.ZipFile(path) as archive:
         members = archive.infolist()
         # What is not compressed may stay in the file; see `signbart.recordings.mapped`.

@@ -47,30 +47,36 @@ TASKS: dict[str, dict[str, tuple[tuple[str, ...], str]]] = {
     },
     "check": {
         "parity": (("bridge.parity",), "compare artifacts with the model they came from"),
-        "verify": (("bridge.integrity.__main__",), "hold a folder of artifacts to what it says"),
+        "verify": (
+            ("signbart_runtime.integrity.__main__",),
+            "hold a folder of artifacts to what it says",
+        ),
         "calibrate": (
             ("signbart.calibrate",),
             "how sure models are of signers left out; temperature",
         ),
         "doctor": (("signbart.doctor",), "say what this installation can do, and what is missing"),
-        "describe": (("bridge.describe",), "print what is inside an artifact"),
-        "bench": (("bridge.bench.__main__",), "say how long model files take, side by side"),
+        "describe": (("signbart_runtime.describe",), "print what is inside an artifact"),
+        "bench": (
+            ("signbart_runtime.bench.__main__",),
+            "say how long model files take, side by side",
+        ),
         "tensor-errors": (
-            ("bridge.tensor_errors",),
+            ("signbart_runtime.tensor_errors",),
             "show where a quantized .tflite loses precision",
         ),
     },
     "use": {
-        "classify": (("bridge.classify",), "say which sign a recording shows"),
-        "evaluate": (("bridge.evaluate",), "score models on labelled recordings"),
-        "web": (("bridge.web.__main__",), "show a page that runs a model, with a camera"),
+        "classify": (("signbart_runtime.classify",), "say which sign a recording shows"),
+        "evaluate": (("signbart_runtime.evaluate",), "score models on labelled recordings"),
+        "web": (("signbart_runtime.web.__main__",), "show a page that runs a model, with a camera"),
     },
     "report": {
         "loso-report": (
-            ("bridge.loso",),
+            ("signbart_runtime.loso",),
             "train, convert, quantize and judge one model per signer; report",
         ),
-        "report": (("bridge.report",), "tables and pages over such runs"),
+        "report": (("signbart_runtime.report",), "tables and pages over such runs"),
     },
 }
 VERBS = {verb: row for verbs in TASKS.values() for verb, row in verbs.items()}

@@ -17,6 +17,10 @@ class CheckpointError(SignBartError):
     """A checkpoint cannot be read, or does not fit the model it is loaded into."""
 
 
+class ArtifactError(SignBartError):
+    """An artifact cannot be read, or lacks what it has to carry."""
+
+
 class WeightMapError(SignBartError):
     """The weight map does not pair a PyTorch model and a Keras model completely."""
 

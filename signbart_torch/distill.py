@@ -11,7 +11,7 @@ from functools import partial
 
 from signbart.console import program_name, run_command
 from signbart.training.commands import train_one
-from signbart.training.distillation import Settings
+from signbart.training.distillation import add_settings_arguments, settings_of
 from signbart.training.frameworks import TORCH
 from signbart.training.options import add_init_arguments, add_run_arguments, add_split_arguments
 from signbart_torch import is_main_process, train_distilled
@@ -36,20 +36,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         help="trained models, of any kind, on the same classes and landmarks; of several the "
         "probabilities are averaged",
     )
-    add(
-        "--weight",
-        type=float,
-        default=Settings.weight,
-        metavar="SHARE",
-        help="the teachers' share of the loss, the rest is the labels'; default: %(default)s",
-    )
-    add(
-        "--temperature",
-        type=float,
-        default=Settings.temperature,
-        metavar="T",
-        help="softens what is compared; default: %(default)s",
-    )
+    add_settings_arguments(parser)
     add(
         "--allow-seen",
         action="store_true",
@@ -57,7 +44,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         "then say little of strangers",
     )
     options = parser.parse_args(arguments)
-    settings = Settings(options.weight, options.temperature, options.allow_seen)
+    settings = settings_of(options, allow_seen=options.allow_seen)
     train = partial(train_distilled, teachers=options.teachers, settings=settings)
     train_one(options, TORCH, train=train, is_main=is_main_process())
     return 0

@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 import argparse
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
 
 from signbart.console import program_name, run_command
+from signbart.errors import ConfigError
+from signbart.training.distillation import add_settings_arguments, settings_of
 from signbart.training.folds import add_fold_arguments
 from signbart.training.frameworks import TORCH
 from signbart.training.seeds import add_seed_argument, train_seeds
-from signbart_torch import load_checkpoint, train_model
+from signbart_torch import load_checkpoint, train_distilled, train_model
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -21,8 +25,41 @@ def main(arguments: Sequence[str] | None = None) -> int:
     )
     add_fold_arguments(parser)
     add_seed_argument(parser)
-    train_seeds(parser.parse_args(arguments), TORCH, train=train_model, load=load_checkpoint)
+    parser.add_argument(
+        "--teachers",
+        nargs="+",
+        metavar="FOLDER",
+        help="distil: finished folders of this command, of any kind of model on the same signers; "
+        "a fold learns from their models of that fold, see signbart distill",
+    )
+    add_settings_arguments(parser)
+    options = parser.parse_args(arguments)
+    if options.teachers:
+        train, besides = train_distilled, {"of_fold": _teachers(options)}
+    elif (options.weight, options.temperature) != (None, None):
+        raise ConfigError("--weight and --temperature say how teachers count; give --teachers")
+    else:
+        train, besides = train_model, {}
+    train_seeds(options, TORCH, train=train, load=load_checkpoint, **besides)
     return 0
+
+
+def _teachers(options: argparse.Namespace) -> Callable[[str], dict[str, Any]]:
+    """Who teaches a fold, and how: those who have not seen its signer either."""
+    settings = settings_of(options)
+
+    def of_fold(signer: str) -> dict[str, Any]:
+        found = [Path(folder) / signer / TORCH.best for folder in options.teachers]
+        for path in found:
+            if not path.is_file():
+                raise ConfigError(
+                    f"--teachers {path.parent.parent}: no {signer}/{path.name}, so nobody teaches "
+                    f"the fold of {signer}; train that fold there first, or name others by "
+                    "--signers"
+                )
+        return {"teachers": found, "settings": settings}
+
+    return of_fold
 
 
 if __name__ == "__main__":

@@ -33,10 +33,11 @@ os.environ.pop("COLUMNS", None)
 # Files that take longest, begun first: a long one begun last would keep one core busy alone. And
 # `test_convert.py` makes what many others wait for, beside one that does not need it.
 BEGUN_FIRST = [
-    f"tests/bridge/{name}.py"
+    f"tests/{name}.py"
     for name in (
-        "test_convert", "test_contract", "test_loso", "conversion/test_real_clips",
-        "test_export_models", "test_quantize", "verification/test_divergence", "web/test_page",
+        "bridge/test_convert", "bridge/test_contract", "signbart_runtime/test_loso",
+        "bridge/conversion/test_real_clips", "bridge/test_export_models", "bridge/test_quantize",
+        "bridge/verification/test_divergence", "signbart_runtime/web/test_page",
     )
 ]  # fmt: skip
 

@@ -12,9 +12,10 @@ REPOSITORY = Path(__file__).resolve().parents[1]
 ORDER = {
     "signbart": [
         "errors extras process json_text",
+        "renames",
         "files",
         "console yaml_files archives class_names checksums",
-        "pictures timing",
+        "pictures timing waiting",
         "landmarks resampling",
         "models",
         "configuration",
@@ -25,6 +26,7 @@ ORDER = {
         "batches",
         "engines",
         "training video",
+        "artifacts",
     ],
     "signbart_torch": ["models", "training", "compression"],
     "signbart_tf": ["models", "training", "compression"],
@@ -32,22 +34,31 @@ ORDER = {
         "errors",
         "weights",
         "artifact",
-        "routes quantization bench",
+        "routes quantization",
         "verification",
-        "conversion evaluation web",
-        "folds integrity",
-        "book",
+        "conversion",
         "options",
     ],
+    "signbart_runtime": ["evaluation bench web integrity", "folds", "book"],
 }
+# Packages go down, too: what each may import besides itself.
+PACKAGES = {
+    "signbart": set(),
+    "signbart_torch": {"signbart"},
+    "signbart_tf": {"signbart"},
+    "bridge": {"signbart", "signbart_torch", "signbart_tf"},
+    "signbart_runtime": {"signbart", "signbart_torch", "signbart_tf", "bridge"},
+}
+# What a program asks the bridge for, it has from there, wherever it stands.
+OFFERED = {"bridge": {"signbart_runtime"}}
 # Besides them and an __init__.py nothing stands at the top of a package.
 COMMANDS = {
     "signbart": {"calibrate", "clips", "command_line", "doctor"},
     "signbart_torch": {"train", "loso", "qat", "distill", "prune", "sweep"},
     "signbart_tf": {"train", "loso", "qat", "sweep"},
-    "bridge": {
-        "classify", "convert", "describe", "evaluate", "export_models", "loso", "parity",
-        "quantize", "report", "tensor_errors", "weight_map",
+    "bridge": {"convert", "export_models", "parity", "quantize", "weight_map"},
+    "signbart_runtime": {
+        "classify", "describe", "evaluate", "loso", "report", "tensor_errors",
     },
 }  # fmt: skip
 FLOORS = {
@@ -132,12 +143,21 @@ def test_imports_go_down_only(module):
     assert not wrong, f"{module} imports {', '.join(wrong)}"
 
 
+@pytest.mark.parametrize("module", MODULES)
+def test_packages_import_down_only(module):
+    package = module.partition(".")[0]
+    others = {other.partition(".")[0] for other in GRAPH[module]}
+    assert others <= {package} | PACKAGES[package] | OFFERED.get(module, set())
+
+
 def test_the_house_stays_small():
     """A reader sees the bridge's commands at a glance, and any file whole."""
     assert sum(path.suffix == ".py" for path in (REPOSITORY / "bridge").iterdir()) <= 14
     product = [*MODULES.values(), *(REPOSITORY / "benchmarks").glob("*.py")]
     lengths = {path: len(path.read_text(encoding="utf-8").splitlines()) for path in product}
     assert not {path.name: lines for path, lines in lengths.items() if lines > 300}
+    bridge = {path: lines for path, lines in lengths.items() if "bridge" in path.parts}
+    assert sum(bridge.values()) <= 7600
 
 
 def test_commands_are_not_imported():
@@ -186,6 +206,7 @@ def test_there_is_no_circle():
         ("bridge.routes.via_onnx", "bridge.quantization.schemes"),
         ("bridge.verification.compare", "bridge.options"),
         ("bridge.conversion.pipeline", "bridge.parity"),
+        ("signbart_runtime.evaluation.opened", "signbart_runtime.folds.fold"),
         ("signbart.landmarks.layouts", "signbart.models.kind"),
         ("signbart_torch.models.signbart.model", "signbart_torch.training.data"),
     ],

@@ -261,9 +261,9 @@ def test_probabilities_are_the_softmax_over_the_temperature():
 @pytest.mark.parametrize("route", ["litert", "keras"])
 def test_what_fills_gaps_is_converted(route, tmp_path):
     """Boxes and metres are in artifacts of tests/bridge; by route onnx Keras's goes, too."""
-    from bridge.artifact.raw_signature import RawSignature
     from bridge.artifact.runtimes import open_runtime
     from bridge.routes import via_keras, via_litert
+    from signbart.models.raw_spec import RawSignature
 
     config = CONFIGS["joints gaps_filled"]
     path = tmp_path / "around.tflite"

@@ -7,41 +7,20 @@ keeps whole: both say what the longer ones say, and cost what L frames cost.
 
 from __future__ import annotations
 
-import dataclasses
 import re
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from bridge.artifact.compaction import read_model, write_model
-from bridge.artifact.contents import reached_graphs, refers_to_graphs
-from bridge.artifact.raw_signature import same_code
-from bridge.errors import ArtifactError, BridgeError
-from signbart.configuration.values import shown
-from signbart.models.io_spec import RAW_SIGNATURE, SIGNATURE
+from bridge.errors import BridgeError
+from signbart.artifacts.compaction import read_model, write_model
+from signbart.artifacts.graphs import reached_graphs, refers_to_graphs, same_code
+from signbart.artifacts.lengths import STEMS, signature_at
 
 if TYPE_CHECKING:
     from signbart.configuration.schema import RunConfig
 
-_STEMS = {SIGNATURE: "serving", RAW_SIGNATURE: "landmarks"}
-_SHORTER = re.compile(rf"({'|'.join(_STEMS.values())})_(\d+)")
-
-
-def signature_at(signature: str, frames: int | None) -> str:
-    """What a file calls that signature for clips of at most `frames`; None: for all."""
-    return signature if frames is None else f"{_STEMS[signature]}_{frames}"
-
-
-def config_at(config: RunConfig, frames: int | None) -> RunConfig:
-    """The configuration of the same model for `frames`; None: as it is."""
-    if frames is None:
-        return config
-    return dataclasses.replace(config, data=dataclasses.replace(config.data, max_frames=frames))
-
-
-def lengths_of(signature: str, longest: int, shorter: Iterable[int]) -> dict[str, int]:
-    """Signature -> most frames, the shortest first: so a caller finds the one to take."""
-    return {signature_at(signature, n): n for n in sorted(shorter)} | {signature: longest}
+_SHORTER = re.compile(rf"({'|'.join(STEMS.values())})_(\d+)")
 
 
 def check_lengths(lengths: Sequence[int], config: RunConfig, *, open_length: bool) -> list[int]:
@@ -69,26 +48,6 @@ def check_lengths(lengths: Sequence[int], config: RunConfig, *, open_length: boo
         if lengths.count(length) > 1:
             raise BridgeError(f"--lengths: {length} is there twice; name each length once")
     return sorted(set(lengths) - {data.max_frames})
-
-
-def carried_lengths(metadata: Mapping[str, Any], path: str | Path) -> list[int]:
-    """The shorter lengths that an artifact says it has signatures for, ascending.
-
-    Raises:
-        ArtifactError: They are no such lengths; it names `path`.
-    """
-    said = metadata.get("lengths")
-    if said is None:
-        return []
-    numbers = list(said.values()) if isinstance(said, dict) else []
-    if numbers and all(type(number) is int and number >= 1 for number in numbers):
-        *shorter, longest = sorted(numbers)
-        if said == lengths_of(SIGNATURE, longest, shorter):
-            return shorter
-    raise ArtifactError(
-        f"{path}: lengths of its metadata are {shown(said)}; they must be the most frames of "
-        f"'{signature_at(SIGNATURE, 32)}', say, and of '{SIGNATURE}'; convert the checkpoint again"
-    )
 
 
 def add_lengths(path: Path, shorter: Mapping[int, Path]) -> None:
@@ -125,7 +84,7 @@ def split_lengths(path: Path, whole: Path, folder: Path) -> dict[int, Path]:
     lengths = sorted({int(found[2]) for found in map(_SHORTER.fullmatch, keys) if found})
     parts = {frames: folder / f"{frames}.tflite" for frames in lengths}
     for frames, part in (*parts.items(), (None, whole)):
-        kept = {signature_at(name, frames): name for name in _STEMS}
+        kept = {signature_at(name, frames): name for name in STEMS}
         model = read_model(path)
         _keep(model, {key: kept[key] for key in keys if key in kept})
         write_model(model, part)

@@ -9,68 +9,23 @@ format of the model, what stands around it stays float.
 from __future__ import annotations
 
 import copy
-import dataclasses
-from collections.abc import Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from bridge.artifact.compaction import read_model, write_model
-from bridge.artifact.contents import graph_of
-from bridge.errors import ArtifactError, ConversionError
-from signbart.configuration.schema import RunConfig
-from signbart.models import io_spec
-from signbart.models.io_spec import RAW_SIGNATURE, SIGNATURE, IOSpec, class_output
-from signbart.models.raw_spec import raw_spec
+from bridge.errors import ConversionError
+from signbart.artifacts.compaction import read_model, write_model
+from signbart.artifacts.graphs import (
+    add_graph,
+    builtin_code,
+    graph_of,
+    places_of,
+    same_code,
+    signature_of,
+)
+from signbart.errors import ArtifactError
+from signbart.models.io_spec import RAW_SIGNATURE, SIGNATURE
 
-RAW_FRAMES = 256  # 8.5 s at 30 frames a second
 _PREFIX = b"around/"  # of the names of tensors around the model
-
-
-@dataclass(frozen=True)
-class RawSignature:
-    """What the second signature of a run's artifacts is.
-
-    Attributes:
-        config: The run's configuration.
-        frames: Most frames of a recording.
-        temperature: Scores are divided by it before the softmax that gives the probabilities.
-    """
-
-    config: RunConfig
-    frames: int
-    temperature: float = 1.0
-
-    def at(self, config: RunConfig) -> RawSignature | None:
-        """That of the same model for `config.data.max_frames`, which takes no more than those.
-
-        None where it is not the shorter one.
-        """
-        frames = config.data.max_frames
-        if frames >= self.frames:
-            return None
-        return dataclasses.replace(self, config=config, frames=frames)
-
-    @property
-    def alone(self) -> RawSignature:
-        """Without what decides nothing here: equal where what stands around the model is."""
-        config = RunConfig(model=self.config.model, data=self.config.data)
-        return dataclasses.replace(self, config=config)
-
-    @property
-    def spec(self) -> IOSpec:
-        """Its inputs and outputs."""
-        return raw_spec(self.config, self.frames)
-
-    @property
-    def around(self) -> IOSpec:
-        """Those of what stands around the model: it also gives what that takes, and the reverse."""
-        model, whole = io_spec(self.config), self.spec
-        scores = class_output(tensor.name for tensor in model.outputs)
-        return IOSpec(
-            inputs=(*whole.inputs, *(t for t in model.outputs if t.name == scores)),
-            outputs=(*model.inputs, *(t for t in whole.outputs if t not in model.outputs)),
-        )
 
 
 def add_raw_signature(path: Path, around: Path) -> None:
@@ -108,33 +63,21 @@ def split_raw_signature(path: Path, core: Path, around: Path) -> bool:
     write_model(_taken_out(model), around)
     model = read_model(path)
     model.subgraphs.pop()
-    model.signatureDefs = [s for s in model.signatureDefs if s.signatureKey != _key(RAW_SIGNATURE)]
+    key = RAW_SIGNATURE.encode()
+    model.signatureDefs = [s for s in model.signatureDefs if s.signatureKey != key]
     write_model(model, core)
     return True
-
-
-def _key(signature: str) -> bytes:
-    return signature.encode()
-
-
-def _signature(model: Any, key: str) -> Any:
-    return next(known for known in model.signatureDefs if known.signatureKey == _key(key))
-
-
-def _places(maps: Sequence[Any]) -> dict[bytes, int]:
-    """Tensor's name in a signature -> its place among the graph's tensors."""
-    return {entry.name: entry.tensorIndex for entry in maps}
 
 
 def _join(model: Any, added: Any) -> None:
     """Appends the graph of the second signature to `model`."""
     from ai_edge_litert import schema_py_generated as schema
 
-    signature, outer = _signature(model, SIGNATURE), added.signatureDefs[0]
+    signature, outer = signature_of(model, SIGNATURE), added.signatureDefs[0]
     core = model.subgraphs[signature.subgraphIndex]
     around = added.subgraphs[outer.subgraphIndex]
-    given, made = _places(signature.inputs), _places(signature.outputs)
-    needs, gives = _places(outer.inputs), _places(outer.outputs)
+    given, made = places_of(signature.inputs), places_of(signature.outputs)
+    needs, gives = places_of(outer.inputs), places_of(outer.outputs)
     missing = sorted(name.decode() for name in set(given) - set(gives))
     if missing:
         raise ConversionError(f"what stands around the model gives no {' and no '.join(missing)}")
@@ -158,14 +101,14 @@ def _join(model: Any, added: Any) -> None:
         if core.tensors[at].type == around.tensors[gives[name]].type:
             place[gives[name]] = at
         else:
-            code = _code(model, schema.BuiltinOperator.QUANTIZE)
+            code = builtin_code(model, schema.BuiltinOperator.QUANTIZE)
             feeding.append(_conversion(code, place[gives[name]], at))
     for name, at in made.items():
         results[name] = at
         if core.tensors[at].type != schema.TensorType.FLOAT32:
             results[name] = len(tensors)
             tensors.append(_float_form(core.tensors[at]))
-            code = _code(model, schema.BuiltinOperator.DEQUANTIZE)
+            code = builtin_code(model, schema.BuiltinOperator.DEQUANTIZE)
             reading.append(_conversion(code, at, results[name]))
         if name in needs:
             place[needs[name]] = results[name]
@@ -178,19 +121,19 @@ def _join(model: Any, added: Any) -> None:
     inputs = {name: place[at] for name, at in needs.items() if name not in made}
     results |= {name: place[at] for name, at in gives.items() if name not in given}
     graph = schema.SubGraphT()
-    graph.name, graph.tensors = _key(RAW_SIGNATURE), tensors
+    graph.name, graph.tensors = RAW_SIGNATURE.encode(), tensors
     graph.operators = [*before, *feeding, *core.operators, *reading, *behind]
-    _add_graph(model, graph, RAW_SIGNATURE, inputs, results)
+    add_graph(model, graph, RAW_SIGNATURE, inputs, results)
 
 
 def _taken_out(model: Any) -> Any:
     """A model of what `_join` put around the first signature's graph, which has no integers."""
     from ai_edge_litert import schema_py_generated as schema
 
-    signature, outer = _signature(model, SIGNATURE), _signature(model, RAW_SIGNATURE)
+    signature, outer = signature_of(model, SIGNATURE), signature_of(model, RAW_SIGNATURE)
     core = model.subgraphs[signature.subgraphIndex]
     joined = model.subgraphs[outer.subgraphIndex]
-    given, made = _places(signature.inputs), _places(signature.outputs)
+    given, made = places_of(signature.inputs), places_of(signature.outputs)
     own = len(core.tensors)
     computed = set(range(own)) - set(given.values())
     kept = [o for o in joined.operators if not computed & set(map(int, o.outputs))]
@@ -206,13 +149,13 @@ def _taken_out(model: Any) -> Any:
     for tensor in tensors:
         tensor.name = tensor.name.removeprefix(_PREFIX)
     asked = {name: at for name, at in made.items() if at in used}
-    inputs = {**_places(outer.inputs), **asked}
-    outputs = {n: at for n, at in _places(outer.outputs).items() if n not in made} | given
+    inputs = {**places_of(outer.inputs), **asked}
+    outputs = {n: at for n, at in places_of(outer.outputs).items() if n not in made} | given
     graph = schema.SubGraphT()
-    graph.name, graph.tensors, graph.operators = _key(SIGNATURE), tensors, kept
+    graph.name, graph.tensors, graph.operators = SIGNATURE.encode(), tensors, kept
     model.subgraphs, model.signatureDefs = [], []
     inputs, outputs = ({n: place[at] for n, at in ends.items()} for ends in (inputs, outputs))
-    _add_graph(model, graph, SIGNATURE, inputs, outputs)
+    add_graph(model, graph, SIGNATURE, inputs, outputs)
     return model
 
 
@@ -238,25 +181,6 @@ def _halves(graph: Any, begins: set[int]) -> tuple[list[Any], list[Any]]:
     return before, behind
 
 
-def same_code(model: Any, code: Any) -> int:
-    """The place of an operator code in `model`, which gets it if it has none such."""
-    for at, known in enumerate(model.operatorCodes):
-        if vars(known) == vars(code):
-            return at
-    model.operatorCodes.append(code)
-    return len(model.operatorCodes) - 1
-
-
-def _code(model: Any, builtin: int) -> int:
-    """Likewise, of a builtin operator that every version of the format has."""
-    from ai_edge_litert import schema_py_generated as schema
-
-    code = schema.OperatorCodeT()
-    code.builtinCode = code.deprecatedBuiltinCode = builtin
-    code.version = 1
-    return same_code(model, code)
-
-
 def _conversion(code: int, source: int, target: int) -> Any:
     from ai_edge_litert import schema_py_generated as schema
 
@@ -272,22 +196,3 @@ def _float_form(tensor: Any) -> Any:
     real.name, real.quantization = _PREFIX + tensor.name, None
     real.type = schema.TensorType.FLOAT32
     return real
-
-
-def _add_graph(
-    model: Any, graph: Any, key: str, inputs: dict[bytes, int], outputs: dict[bytes, int]
-) -> None:
-    """Adds a graph with the signature of it."""
-    from ai_edge_litert import schema_py_generated as schema
-
-    graph.inputs, graph.outputs = list(inputs.values()), list(outputs.values())
-    model.subgraphs.append(graph)
-    definition = schema.SignatureDefT()
-    definition.signatureKey, definition.subgraphIndex = _key(key), len(model.subgraphs) - 1
-    definition.inputs, definition.outputs = [], []
-    for ends, entries in ((inputs, definition.inputs), (outputs, definition.outputs)):
-        for name, at in ends.items():
-            entry = schema.TensorMapT()
-            entry.name, entry.tensorIndex = name, at
-            entries.append(entry)
-    model.signatureDefs.append(definition)

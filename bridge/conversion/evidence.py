@@ -8,10 +8,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from bridge.artifact.lengths import config_at, signature_at
-from bridge.artifact.raw_signature import RawSignature
 from bridge.artifact.runtimes import Runtime, TorchRuntime
 from bridge.conversion.quantized import QuantizationOptions, calibrate
+from bridge.conversion.training_facts import TrainingFacts, training_facts
 from bridge.errors import BridgeError
 from bridge.quantization.schemes import FLOAT, SCHEMES, Scheme
 from bridge.verification import MIN_SAMPLES
@@ -21,7 +20,9 @@ from bridge.verification.limits import Limits, load_limits
 from bridge.verification.raw import RawReference, compare_raw, make_raw_samples
 from bridge.verification.samples import Sample, describe_samples, make_samples, open_samples
 from bridge.verification.verdict import WRONG, Verdict
+from signbart.artifacts.lengths import config_at, signature_at
 from signbart.models.io_spec import RAW_SIGNATURE, SIGNATURE, IOSpec, with_integers
+from signbart.models.raw_spec import RawSignature
 from signbart.recordings.data_source import DataSource, read_recordings
 from signbart.training.calibration import Calibration
 
@@ -49,6 +50,7 @@ class Evidence:
         raw_samples: Inputs for that.
         frames: Most frames of the signatures that are judged; None: the file's own, T.
         shorter: Frames -> what the signatures for clips of at most those are judged by.
+        training: What is known of the checkpoint's, for the model card.
     """
 
     reference: Runtime
@@ -63,6 +65,7 @@ class Evidence:
     raw_samples: Sequence[Sample] = ()
     frames: int | None = None
     shorter: Mapping[int, Evidence] = field(default_factory=dict)
+    training: TrainingFacts | None = None
 
     def judge(self, path: Path, scheme: str) -> tuple[Verdict, Sequence[Sample]]:
         """Compares an artifact, by what its scheme has limits for.
@@ -179,7 +182,11 @@ def gather_evidence(
         )
         return dataclasses.replace(evidence, frames=frames)
 
-    return dataclasses.replace(gather(None), shorter={n: gather(n) for n in lengths})
+    return dataclasses.replace(
+        gather(None),
+        shorter={n: gather(n) for n in lengths},
+        training=training_facts(source, recordings, data),
+    )
 
 
 def _gather(

@@ -15,14 +15,13 @@ from typing import Any
 
 import numpy as np
 
-from bridge.artifact.lengths import signature_at
-from bridge.artifact.raw_signature import RawSignature
 from bridge.artifact.runtimes import FloatView, Runtime, open_runtime
 from bridge.conversion.artifact_record import Artifact
 from bridge.conversion.evidence import Evidence
 from bridge.routes import RAW_ONNX
 from bridge.verification.clips import predict
 from bridge.weights.source import Source
+from signbart.artifacts.lengths import signature_at
 from signbart.configuration.schema import RunConfig
 from signbart.landmarks.layouts import Layout
 from signbart.models.io_spec import (
@@ -32,6 +31,7 @@ from signbart.models.io_spec import (
     class_output,
     raw_input,
 )
+from signbart.models.raw_spec import RawSignature
 from signbart.preprocessing import as_model_input, pad, preprocess
 from signbart.synthetic.signs import synthetic_clips
 

@@ -7,8 +7,6 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from bridge.artifact.completeness import MANIFEST
-from bridge.artifact.metadata import versions
 from bridge.conversion.artifact_record import Artifact
 from bridge.conversion.card_notes import CardNotes
 from bridge.conversion.evidence import Evidence
@@ -19,6 +17,8 @@ from bridge.quantization.schemes import FLOAT
 from bridge.routes import get_route
 from bridge.verification.report import write_reports
 from bridge.weights.source import Source
+from signbart.artifacts.completeness import MANIFEST
+from signbart.artifacts.metadata import versions
 from signbart.files import file_sha256
 
 # Of the papers those that nobody writes in by hand, as in a model card.
@@ -73,6 +73,9 @@ def write_records(
         products,
         quantization and quantization["calibration"],
         notes,
+        sizes={a.path.name: a.path.stat().st_size for a in artifacts if a.path is not None},
+        training=evidence.training,
+        judged_on=evidence.clips.source if evidence.clips else "",
     )
     (folder / "MODEL_CARD.md").write_text(card, encoding="utf-8")
     golden = golden_json(source, artifacts, evidence, seed)

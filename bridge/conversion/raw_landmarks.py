@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import sys
 
-from bridge.artifact.raw_signature import RAW_FRAMES, RawSignature
 from bridge.errors import BridgeError
 from bridge.weights.source import Source
 from signbart.models.io_spec import RAW_SIGNATURE
+from signbart.models.raw_spec import RAW_FRAMES, RawSignature
 
 
 def raw_signature(source: Source, raw_frames: int | None) -> RawSignature | None:

@@ -54,9 +54,9 @@ def quantize(
     except ModuleNotFoundError as error:
         raise ConversionError(explain_missing(error.name) or str(error)) from None
 
-    from bridge.artifact.compaction import compact
-    from bridge.artifact.contents import multiply_accumulates, stored_weights
     from bridge.artifact.raw_signature import add_raw_signature, split_raw_signature
+    from signbart.artifacts.compaction import compact
+    from signbart.artifacts.contents import multiply_accumulates, stored_weights
 
     if scheme.name == FLOAT:
         raise BridgeError("fp32 is what is quantized, and no scheme to quantize to")

@@ -16,12 +16,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from bridge.artifact.raw_signature import RawSignature, add_raw_signature
+from bridge.artifact.raw_signature import add_raw_signature
 from bridge.errors import BridgeError, ConversionError
 from signbart.errors import SignBartError
 from signbart.extras import install_command
 from signbart.files import temporary_folder
 from signbart.models import kind_of
+from signbart.models.raw_spec import RawSignature
 from signbart.weights.rules import has_twin
 
 if TYPE_CHECKING:

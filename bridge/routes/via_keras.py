@@ -6,9 +6,9 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from bridge.artifact.raw_signature import RawSignature
 from bridge.weights.port import build_twin
 from signbart.models.io_spec import IOSpec
+from signbart.models.raw_spec import RawSignature
 
 if TYPE_CHECKING:
     import keras

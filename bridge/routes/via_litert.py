@@ -11,9 +11,9 @@ from pathlib import Path
 
 from torch import Tensor, nn
 
-from bridge.artifact.raw_signature import RawSignature
 from bridge.routes import while_loops
 from signbart.models.io_spec import IOSpec
+from signbart.models.raw_spec import RawSignature
 from signbart_torch.models import example_inputs, export_graph
 from signbart_torch.models.raw_graph import Around
 

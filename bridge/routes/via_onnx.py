@@ -17,11 +17,11 @@ import torch
 from onnxscript import optimizer
 from torch import nn
 
-from bridge.artifact.raw_signature import RawSignature
 from bridge.routes import via_keras
 from signbart.files import temporary_folder
 from signbart.models import kind_of
 from signbart.models.io_spec import IOSpec
+from signbart.models.raw_spec import RawSignature
 from signbart_torch.models import example_inputs, onnx_graph
 from signbart_torch.models.raw_graph import Around, RawGraph
 

@@ -11,11 +11,7 @@ from typing import Any
 
 import numpy as np
 
-from bridge.artifact.lengths import carried_lengths, config_at, signature_at
-from bridge.artifact.metadata import carried_raw, read_metadata
-from bridge.artifact.raw_signature import RawSignature
 from bridge.artifact.runtimes import TorchRuntime
-from bridge.errors import BridgeError
 from bridge.quantization.schemes import FLOAT
 from bridge.verification import MIN_SAMPLES
 from bridge.verification.clips import JudgedClips, clips_to_judge, compare_on_clips
@@ -32,9 +28,13 @@ from bridge.verification.samples import (
 from bridge.verification.verdict import FAILED, Verdict
 from bridge.verification.weights import judge_weights
 from bridge.weights.source import Source
+from signbart.artifacts.lengths import carried_lengths, config_at, signature_at
+from signbart.artifacts.metadata import carried_raw, read_metadata
 from signbart.checksums import ChecksumError, require_checksum
 from signbart.configuration.schema import RunConfig
+from signbart.errors import ArtifactError
 from signbart.models.io_spec import KEYPOINTS, LANDMARKS, RAW_SIGNATURE, SIGNATURE
+from signbart.models.raw_spec import RawSignature
 from signbart.recordings.data_source import DataSource, read_recordings
 
 
@@ -197,7 +197,7 @@ def _carried(path: Path) -> dict[str, Any]:
     """The metadata of an artifact; empty where it carries none, as a .keras does."""
     try:
         return read_metadata(path)
-    except BridgeError:
+    except ArtifactError:
         return {}
 
 

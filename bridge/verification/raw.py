@@ -12,7 +12,6 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from bridge.artifact.raw_signature import RawSignature
 from bridge.artifact.runtimes import Runtime, open_runtime
 from bridge.quantization.schemes import FLOAT
 from bridge.verification.compare import judge_outputs
@@ -30,6 +29,7 @@ from signbart.models.io_spec import (
     class_output,
     raw_input,
 )
+from signbart.models.raw_spec import RawSignature
 from signbart.preprocessing import as_model_input, pad, preprocess
 from signbart.training.confidence import softmax
 

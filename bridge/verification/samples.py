@@ -9,9 +9,10 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from bridge.errors import ArtifactError, BridgeError
+from bridge.errors import BridgeError
 from bridge.verification import MIN_SAMPLES
 from signbart.archives import UNREADABLE, open_npz
+from signbart.errors import ArtifactError
 from signbart.models.io_spec import ATTENTION_MASK, KEYPOINTS, LANDMARKS, NUM_FRAMES
 
 if TYPE_CHECKING:

@@ -21,10 +21,10 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from bridge.artifact.compaction import read_model
-from bridge.artifact.contents import MULTIPLYING, products
 from bridge.quantization.schemes import FLOAT
 from bridge.verification.verdict import FAILED, WRONG, Verdict
+from signbart.artifacts.compaction import read_model
+from signbart.artifacts.graphs import MULTIPLYING, products
 
 if TYPE_CHECKING:
     from torch import nn

@@ -5,6 +5,8 @@ Legend: S raw frames, N landmarks of the layout.
 
 from __future__ import annotations
 
+import dataclasses
+from dataclasses import dataclass
 from typing import Any
 
 from signbart.models import io_spec
@@ -18,6 +20,54 @@ from signbart.models.io_spec import (
     TensorSpec,
     class_output,
 )
+
+RAW_FRAMES = 256  # 8.5 s at 30 frames a second
+
+
+@dataclass(frozen=True)
+class RawSignature:
+    """What the second signature of a run's artifacts is.
+
+    Attributes:
+        config: The run's configuration (a `RunConfig`).
+        frames: Most frames of a recording.
+        temperature: Scores are divided by it before the softmax that gives the probabilities.
+    """
+
+    config: Any
+    frames: int
+    temperature: float = 1.0
+
+    def at(self, config: Any) -> RawSignature | None:
+        """That of the same model for `config.data.max_frames`, which takes no more than those.
+
+        None where it is not the shorter one.
+        """
+        frames = config.data.max_frames
+        if frames >= self.frames:
+            return None
+        return dataclasses.replace(self, config=config, frames=frames)
+
+    @property
+    def alone(self) -> RawSignature:
+        """Without what decides nothing here: equal where what stands around the model is."""
+        config = type(self.config)(model=self.config.model, data=self.config.data)
+        return dataclasses.replace(self, config=config)
+
+    @property
+    def spec(self) -> IOSpec:
+        """Its inputs and outputs."""
+        return raw_spec(self.config, self.frames)
+
+    @property
+    def around(self) -> IOSpec:
+        """Those of what stands around the model: it also gives what that takes, and the reverse."""
+        model, whole = io_spec(self.config), self.spec
+        scores = class_output(tensor.name for tensor in model.outputs)
+        return IOSpec(
+            inputs=(*whole.inputs, *(t for t in model.outputs if t.name == scores)),
+            outputs=(*model.inputs, *(t for t in whole.outputs if t not in model.outputs)),
+        )
 
 
 def raw_spec(config: Any, raw_frames: int) -> IOSpec:

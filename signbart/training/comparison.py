@@ -15,7 +15,7 @@ import numpy as np
 
 from signbart.console import print_table
 from signbart.errors import SignBartError
-from signbart.json_text import parse_json
+from signbart.json_text import read_json_file
 from signbart.training.frameworks import framework_of
 from signbart.training.predictions import INDEX, Predictions, read_predictions
 from signbart.training.run_folder import EVALUATION
@@ -90,7 +90,7 @@ def folds_of(folder: Path) -> Folds:
             framework = framework_of(run)
             said = framework and read_predictions(index.parent, framework.best)
             if said:
-                about = parse_json(index.read_text(encoding="utf-8"))[framework.best]
+                about = read_json_file(index)[framework.best]
                 if "recordings" not in about:
                     raise SignBartError(f"{index} is damaged; evaluate {run} again")
                 found[run.relative_to(folder).as_posix()] = said, about["recordings"]
@@ -116,8 +116,8 @@ def compare(first: Path, second: Path) -> Comparison:
         if not found:
             raise SignBartError(
                 f"{folder} says of no test clip what the model made of it: it was trained without "
-                f"test signers, or by an older version. python -m bridge.evaluate BEST --data PATH "
-                f"--signers WHO --output RUN/{EVALUATION} makes up for it"
+                f"test signers, or by an older version. python -m signbart_runtime.evaluate BEST "
+                f"--data PATH --signers WHO --output RUN/{EVALUATION} makes up for it"
             )
     common = [name for name in folds[0] if name in folds[1]]
     if not common:

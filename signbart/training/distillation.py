@@ -8,6 +8,7 @@ Legend: C classes.
 
 from __future__ import annotations
 
+import argparse
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -47,6 +48,34 @@ class Settings:
             raise ConfigError(f"--weight {self.weight:g}: give more than 0 and at most 1")
         if not 0.0 < self.temperature < float("inf"):
             raise ConfigError(f"--temperature {self.temperature:g}: give a number above 0")
+
+
+def add_settings_arguments(parser: argparse.ArgumentParser) -> None:
+    """How much teachers count, and how soft their answers are."""
+    parser.add_argument(
+        "--weight",
+        type=float,
+        metavar="SHARE",
+        help="the teachers' share of the loss, the rest is the labels'; default: "
+        f"{Settings.weight:g}",
+    )
+    parser.add_argument(
+        "--temperature",
+        type=float,
+        metavar="T",
+        help=f"softens what is compared; default: {Settings.temperature:g}",
+    )
+
+
+def settings_of(options: argparse.Namespace, *, allow_seen: bool = False) -> Settings:
+    """What `add_settings_arguments` gave.
+
+    Raises:
+        ConfigError: A number is not possible.
+    """
+    given = {name: getattr(options, name) for name in ("weight", "temperature")}
+    given = {name: value for name, value in given.items() if value is not None}
+    return Settings(**given, allow_seen=allow_seen)
 
 
 def class_order(

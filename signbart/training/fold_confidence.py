@@ -77,8 +77,8 @@ def read_held_out(folder: Path) -> dict[str, Predictions]:
         if kept is None:
             raise SignBartError(
                 f"{folder / signer} lacks what its {best.name} says of the signer left out: let "
-                f"training end, or run python -m bridge.evaluate {best} --data RECORDINGS "
-                f"--signers {signer} --output {folder / signer / EVALUATION}"
+                f"training end, or run python -m signbart_runtime.evaluate {best} --data "
+                f"RECORDINGS --signers {signer} --output {folder / signer / EVALUATION}"
             )
         found[signer] = kept
     if len(found) < 2 or ALL in found:

@@ -19,9 +19,10 @@ from signbart.engines import Engine, run_tasks
 from signbart.engines.options import add_engine_arguments, engine_of
 from signbart.errors import ClipError, ConfigError
 from signbart.files import make_folder, write_text
-from signbart.json_text import parse_json
+from signbart.json_text import read_json_file
 from signbart.recordings.options import SignerNames
 from signbart.training.options import add_run_arguments, print_skipped
+from signbart.waiting import within
 
 if TYPE_CHECKING:
     from signbart.configuration.schema import RunConfig
@@ -58,6 +59,7 @@ def train_folds(
     *,
     train: Callable[..., dict[str, Any]],
     load: Callable[[Path], Any],
+    of_fold: Callable[[str], dict[str, Any]] = lambda signer: {},
 ) -> None:
     """Trains the folds of a command line, and prints and writes the table of all in the folder.
 
@@ -66,6 +68,8 @@ def train_folds(
         framework: Trains.
         train: Its ``learner.train``, picklable.
         load: Reads its checkpoints.
+        of_fold: What `train` takes besides, by the signer that is left out; called before anything
+            is trained.
 
     Raises:
         ConfigError: The framework does not train that, the folder holds folds already and --resume
@@ -85,6 +89,7 @@ def train_folds(
     signers = select_signers(clips, options.signers, options.data)
     output = Path(options.output)
     check_folds(output, signers, clips, config, options.resume, framework=framework, load=load)
+    besides = {signer: of_fold(signer) for signer in signers}
     print_skipped(clips.skipped)
     make_folder(output)
     folds = [
@@ -97,6 +102,7 @@ def train_folds(
             resume=True,
             device=options.device,
             data_name=options.data,
+            **besides[signer],
         )
         for signer in signers
     ]
@@ -129,8 +135,10 @@ def run_folds(
     Raises:
         SignBartError: A fold's process was killed.
     """
+    names = signers or [str(at) for at in range(1, len(folds) + 1)]
+    said = (f"fold {at} of {len(folds)}, {name}" for at, name in enumerate(names, start=1))
     ended = run_tasks(
-        folds,
+        [partial(within, what, fold) for what, fold in zip(said, folds, strict=True)],
         jobs,
         engine=engine,
         apart=framework.keeps_memory,
@@ -223,7 +231,7 @@ def _summarise(output: Path) -> None:
     signers = [name for name in folds_in(output) if (output / name / RESULTS).is_file()]
     rows: list[dict[str, Any]] = []
     for signer in signers:
-        results = parse_json((output / signer / RESULTS).read_text(encoding="utf-8"))
+        results = read_json_file(output / signer / RESULTS)
         rows.append(
             {
                 "signer": signer,

@@ -12,9 +12,6 @@ import pytest
 import torch
 import yaml
 
-from bridge.artifact.contents import multiply_accumulates, stored_weights
-from bridge.artifact.metadata import read_metadata
-from bridge.artifact.opened import open_model
 from bridge.artifact.runtimes import KerasRuntime, TorchRuntime
 from bridge.conversion.evidence import QuantizationOptions
 from bridge.conversion.pipeline import convert
@@ -28,6 +25,8 @@ from bridge.verification.limits import Limits
 from bridge.verification.samples import make_samples, open_samples
 from bridge.verification.verdict import FAILED, PASS, WRONG
 from bridge.weights.port import build_original, build_twin, torch_arrays
+from signbart.artifacts.contents import multiply_accumulates, stored_weights
+from signbart.artifacts.metadata import read_metadata
 from signbart.configuration.reading import from_dict
 from signbart.configuration.schema import RunConfig
 from signbart.errors import WeightMapError
@@ -39,6 +38,7 @@ from signbart.recordings.clip import Clip, ClipSet
 from signbart.recordings.packed import write_packed
 from signbart.weights.port import audit, keras_variables, torch_to_keras
 from signbart.weights.rules import IDENTITY, TRANSPOSE, Rule, rules_of
+from signbart_runtime.evaluation.opened import open_model
 from signbart_torch import train
 from signbart_torch.models import new_model
 from signbart_torch.training.checkpoint import Checkpoint, load_checkpoint, save_checkpoint

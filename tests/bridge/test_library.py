@@ -1,7 +1,5 @@
-"""The bridge as a library: what ``from bridge import …`` gives, and the README's program."""
+"""The bridge as a library: what ``from bridge import …`` gives."""
 
-import os
-import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -9,13 +7,13 @@ from pathlib import Path
 import pytest
 
 import bridge
-from bridge.artifact.opened import open_model
 from bridge.conversion.pipeline import convert
 from bridge.errors import BridgeError
-from signbart.recordings.reading import read_single_clip
-from tests.docs.pages import blocks
+from signbart.checksums import ChecksumError
+from signbart_runtime.evaluation.opened import open_model
 
 REPOSITORY = Path(__file__).resolve().parents[2]
+EXAMPLE = "exports/example/demo_litert_dynamic_int8.tflite"
 IS_THE_FUNCTION = "assert convert.__module__ == 'bridge.conversion.pipeline', convert"
 
 
@@ -61,32 +59,46 @@ def test_nothing_is_loaded_before_it_is_asked_for():
     assert not {"torch", "tensorflow", "keras", "ai_edge_litert"} & {*loaded}
 
 
-def test_a_clip_is_classified_by_path_or_itself(checkpoint, performances_file):
-    model = open_model(checkpoint)
-    source = f"{performances_file}[3]"
-    clips = read_single_clip(source)
-    assert model.classify(source) == model.classify(clips) == model.classify(clips.clips[0])
-    with pytest.raises(BridgeError, match="source_layout: only for a path"):
-        model.classify(clips, source_layout="kp63")
-    with pytest.raises(BridgeError, match="found a set of 2"):
-        model.classify(clips.select([0, 0]))
+@pytest.fixture
+def flipped(checkpoint, tmp_path) -> Path:
+    """A checkpoint with one bit of one weight changed."""
+    content = bytearray(checkpoint.read_bytes())
+    content[-100] ^= 64
+    (tmp_path / "flipped.safetensors").write_bytes(content)
+    return tmp_path / "flipped.safetensors"
 
 
-@pytest.mark.slow
-def test_the_readmes_program(checkpoint, performances_file, tmp_path):
-    """Five lines: from a checkpoint to a verified artifact, and from that to a label."""
-    (program,) = (block for block in blocks("README.md") if block.language == "python")
-    (tmp_path / "runs" / "demo").mkdir(parents=True)
-    shutil.copy(checkpoint, tmp_path / "runs" / "demo" / "best.safetensors")
-    shutil.copy(performances_file, tmp_path / "runs" / "demo" / "signs.npz")
-    process = subprocess.run(
-        [sys.executable, "-c", program.text],
-        cwd=tmp_path, env={**os.environ, "PYTHONPATH": str(REPOSITORY)},
-        capture_output=True, text=True, timeout=200,
-    )  # fmt: skip
-    assert process.returncode == 0, process.stderr
-    label, _, score = process.stdout.strip().rpartition(": ")
-    assert label == open_model(checkpoint).classify(f"{performances_file}[0]")[0][0]
-    assert score.endswith("%")
-    assert (tmp_path / "exports" / "demo" / "manifest.json").is_file()
-    assert len([line for line in program.text.splitlines() if line]) == 5
+def test_damage_is_noticed_by_every_function_that_reads_a_checkpoint(flipped, tmp_path):
+    from bridge.weights.source import read_source
+    from signbart.weights.stored import read_stored
+    from signbart_torch.training.checkpoint import load_checkpoint
+
+    unnoticed = {
+        "convert": lambda: convert(flipped, tmp_path / "exports"),
+        "open_model": lambda: open_model(flipped),
+        "read_source": lambda: read_source(flipped),
+        "load_checkpoint": lambda: load_checkpoint(flipped),
+        "read_stored": lambda: read_stored(flipped),
+    }
+    for function in unnoticed.values():
+        with pytest.raises(ChecksumError, match=r"flipped\.safetensors: damaged, or changed"):
+            function()
+    assert not (tmp_path / "exports").exists()
+    assert open_model(flipped, checksum=False).class_names
+    assert read_source(flipped, checksum=False).class_names
+
+
+def test_damage_is_noticed_before_a_file_is_quantized(tmp_path):
+    from bridge.conversion.quantized import QuantizationOptions
+    from bridge.conversion.single_file import quantize_artifact
+    from bridge.quantization.schemes import SCHEMES
+
+    path = tmp_path / "model.tflite"
+    content = bytearray((REPOSITORY / EXAMPLE).read_bytes())
+    content[len(content) // 2] ^= 1
+    path.write_bytes(content)
+    given = path, SCHEMES["fp16"], tmp_path / "out.tflite", QuantizationOptions()
+    with pytest.raises(ChecksumError, match=r"model\.tflite: damaged, or changed"):
+        quantize_artifact(*given)
+    with pytest.raises(BridgeError, match="is quantized already"):
+        quantize_artifact(*given, checksum=False)

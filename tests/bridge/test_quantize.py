@@ -12,12 +12,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from bridge.artifact import compaction
-from bridge.artifact.contents import operators
-from bridge.artifact.metadata import read_metadata
 from bridge.artifact.runtimes import FloatView, TFLiteRuntime, open_runtime
 from bridge.conversion import quantized as quantization_job
-from bridge.describe import main as describe_command
 from bridge.errors import BridgeError, ConversionError
 from bridge.quantization import quantizer
 from bridge.quantization.quantizer import quantize
@@ -27,10 +23,14 @@ from bridge.routes import ROUTES
 from bridge.verification.clips import compare_on_clips
 from bridge.verification.limits import load_limits
 from bridge.verification.verdict import WRONG
+from signbart.artifacts import compaction
+from signbart.artifacts.contents import operators
+from signbart.artifacts.metadata import read_metadata
 from signbart.console import run_command
 from signbart.files import file_sha256
 from signbart.recordings.packed import write_packed
 from signbart.training.calibration import calibrate_on_noise
+from signbart_runtime.describe import main as describe_command
 from signbart_torch.training.checkpoint import load_checkpoint
 
 QUANTIZED = [name for name in SCHEMES if name != FLOAT]

@@ -6,12 +6,11 @@ import re
 import numpy as np
 import pytest
 
-from bridge.artifact.metadata import build_metadata
-from bridge.artifact.raw_signature import RawSignature
+from signbart.artifacts.metadata import build_metadata
 from signbart.configuration.reading import from_dict
 from signbart.models import io_spec
 from signbart.models.io_spec import LANDMARKS, NUM_FRAMES, PROBABILITIES, RAW_SIGNATURE
-from signbart.models.raw_spec import raw_spec
+from signbart.models.raw_spec import RawSignature, raw_spec
 from tests.docs.pages import (
     LANGUAGES,
     NOT_RUN,

@@ -19,7 +19,7 @@ from signbart.training.requirements import with_labels
 from signbart.training.splits import split_clips
 
 REPOSITORY = Path(__file__).resolve().parents[2]
-PACKAGES = ("signbart", "signbart_torch", "signbart_tf", "bridge")
+PACKAGES = ("signbart", "signbart_torch", "signbart_tf", "bridge", "signbart_runtime")
 TEXT = (REPOSITORY / "docs" / "troubleshooting.md").read_text(encoding="utf-8")
 MESSAGES = re.findall(r"\*\*`(.+?)`\*\*", TEXT)
 KP90 = REPOSITORY / "configs" / "kp90.yaml"

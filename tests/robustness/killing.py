@@ -22,8 +22,9 @@ CONTEXT.set_forkserver_preload(
         "tests.robustness.killing", "torch._dynamo", "torch.utils.tensorboard",
         "signbart_torch.train", "signbart_torch.training.learner",
         "signbart.clips", "bridge.convert", "bridge.conversion.pipeline", "bridge.quantize",
-        "ai_edge_quantizer.quantizer", "bridge.evaluation.predict", "bridge.evaluate",
-        "bridge.web.__main__", "signbart.pictures", "rich.table", "sklearn.metrics",
+        "ai_edge_quantizer.quantizer", "signbart_runtime.evaluation.predict",
+        "signbart_runtime.evaluate", "signbart_runtime.web.__main__", "signbart.pictures",
+        "rich.table", "sklearn.metrics",
     ]
 )  # fmt: skip
 # What changes a folder, beside opening a file to write to it.

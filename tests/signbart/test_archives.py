@@ -1,5 +1,6 @@
 """Files that unpack to far more than they are: refused by what they say, before any is unpacked."""
 
+import os
 import struct
 import zipfile
 
@@ -8,7 +9,7 @@ import numpy as np
 import pytest
 
 from signbart import archives
-from signbart.archives import available_memory, check_unpacked, open_zip
+from signbart.archives import available_memory, check_unpacked, open_npz, open_zip
 from signbart.errors import CheckpointError, ClipError
 from signbart.recordings.forms import read_file
 from signbart.weights.keras_files import read_keras_file
@@ -130,3 +131,13 @@ def test_what_is_larger_than_the_memory(tmp_path, monkeypatch):
 
 def test_the_system_says_its_memory():
     assert available_memory() is None or available_memory() > 1 << 20
+
+
+def test_a_pipe_is_no_archive(tmp_path):
+    """Nobody writes to it, so who opens it waits."""
+    os.mkfifo(tmp_path / "pipe.npz")
+    with (
+        pytest.raises(ClipError, match=r"pipe\.npz: is a pipe"),
+        open_npz(tmp_path / "pipe.npz", ClipError),
+    ):
+        pass

@@ -145,7 +145,7 @@ def test_it_costs_less_than_5_ms_for_3_mb(tmp_path):
 
 
 def test_commands_refuse_and_take_it(tmp_path, capsys):
-    from bridge.describe import main
+    from signbart_runtime.describe import main
 
     path = tmp_path / "model.tflite"
     path.write_bytes(flipped(EXAMPLE.read_bytes(), 8 * 500_000))

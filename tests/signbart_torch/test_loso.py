@@ -3,6 +3,7 @@
 import csv
 import json
 import os
+import shutil
 import signal
 import statistics
 import subprocess
@@ -14,6 +15,7 @@ import torch
 import yaml
 
 from signbart.errors import ClipError, ConfigError
+from signbart.files import file_sha256
 from signbart.recordings.clip import ClipSet
 from signbart.recordings.packed import write_packed
 from signbart.training.folds import run_folds
@@ -199,3 +201,30 @@ def test_ctrl_c_ends_parallel_folds(tmp_path, arguments):
     _, errors = process.communicate(timeout=60)
     assert process.returncode == 130, errors
     assert errors.strip().endswith("interrupted")
+
+
+def test_a_fold_learns_from_models_of_the_same_fold(finished, arguments, tmp_path, capsys):
+    teaching = ["--teachers", str(finished), "--weight", "0.9", "--set", "train.epochs=1"]
+    assert main(arguments(tmp_path / "run", *teaching, "--signers", "anna", "ben")) == 0
+    for signer in ("anna", "ben"):
+        results = json.loads((tmp_path / "run" / signer / "results.json").read_text())
+        assert results["test_signers"] == [signer]
+        assert results["teachers"] == {
+            "checkpoints": [file_sha256(finished / signer / "best.safetensors")],
+            "weight": 0.9,
+            "temperature": 2.0,
+        }
+    # Of other teachers it is another run.
+    with pytest.raises(ConfigError, match="teachers"):
+        main(arguments(tmp_path / "run", *teaching[:2], "--resume", "--set", "train.epochs=1"))
+
+
+def test_teachers_that_lack_a_fold(finished, arguments, tmp_path):
+    (tmp_path / "few" / "anna").mkdir(parents=True)
+    shutil.copy(finished / "anna" / "best.safetensors", tmp_path / "few" / "anna")
+    few = ["--teachers", str(tmp_path / "few")]
+    with pytest.raises(ConfigError, match=r"nobody teaches the fold of ben.*--signers"):
+        main(arguments(tmp_path / "run", *few))
+    assert not (tmp_path / "run").exists()
+    with pytest.raises(ConfigError, match="give --teachers"):
+        main(arguments(tmp_path / "run", "--temperature", "4"))

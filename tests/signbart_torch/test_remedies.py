@@ -3,8 +3,6 @@
 import numpy as np
 import pytest
 
-from bridge.artifact.opened import OpenedModel, open_model
-from bridge.evaluation.predict import evaluate
 from signbart.configuration.reading import from_dict
 from signbart.errors import ClipError
 from signbart.landmarks.source_layouts import get_source_layout
@@ -12,6 +10,8 @@ from signbart.recordings.clip import ClipSet
 from signbart.recordings.packed import write_packed
 from signbart.recordings.reading import read_clips
 from signbart.recordings.recording import Changes
+from signbart_runtime.evaluation.opened import OpenedModel, open_model
+from signbart_runtime.evaluation.predict import evaluate
 from signbart_torch import train_model
 from tests.signbart.recordings.faults import FAULTS, changed
 

@@ -9,7 +9,7 @@ const END_BYTES = 22;
 const LONGEST_COMMENT = 0xffff;
 
 /**
- * What bridge/artifact/metadata.py wrote.
+ * What signbart/artifacts/metadata.py wrote.
  *
  * @param {Uint8Array} bytes The whole .tflite.
  * @returns {Promise<object>}

@@ -13,30 +13,15 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from bridge.artifact.compaction import read_model, write_model
-from bridge.artifact.contents import graph_of, multiply_accumulates
-from bridge.artifact.lengths import (
-    add_lengths,
-    carried_lengths,
-    check_lengths,
-    config_at,
-    split_lengths,
-)
-from bridge.artifact.metadata import embed_metadata, read_metadata
-from bridge.artifact.opened import open_model
-from bridge.artifact.raw_signature import RawSignature
+from bridge.artifact.lengths import add_lengths, check_lengths, split_lengths
 from bridge.artifact.runtimes import FloatView, open_runtime
-from bridge.artifact.shortest import ShortestRuntime
 from bridge.conversion.evidence import Evidence, QuantizationOptions
 from bridge.conversion.golden import _shorter_answers, answers, raw_answers
 from bridge.conversion.pipeline import file_name
 from bridge.conversion.route_run import RouteRun
 from bridge.conversion.single_file import quantize_artifact
 from bridge.convert import main
-from bridge.describe import describe
-from bridge.errors import ArtifactError, BridgeError
-from bridge.integrity.answers import reproduces
-from bridge.integrity.promises import check_folder
+from bridge.errors import BridgeError
 from bridge.quantization.schemes import FLOAT, SCHEMES
 from bridge.routes import ROUTES, while_loops
 from bridge.verification.artifacts import compare_artifacts
@@ -45,8 +30,20 @@ from bridge.verification.report import save_repro
 from bridge.verification.samples import make_samples
 from bridge.verification.verdict import PASS, WRONG
 from bridge.weights.source import Source, read_source
+from signbart.artifacts.compaction import read_model, write_model
+from signbart.artifacts.contents import multiply_accumulates
+from signbart.artifacts.graphs import graph_of
+from signbart.artifacts.lengths import carried_lengths, config_at
+from signbart.artifacts.metadata import embed_metadata, read_metadata
+from signbart.errors import ArtifactError
 from signbart.models.io_spec import LOGITS, RAW_SIGNATURE, SIGNATURE
+from signbart.models.raw_spec import RawSignature
 from signbart.recordings.clip import ClipSet
+from signbart_runtime.describe import describe
+from signbart_runtime.evaluation.opened import open_model
+from signbart_runtime.evaluation.shortest import ShortestRuntime
+from signbart_runtime.integrity.answers import reproduces
+from signbart_runtime.integrity.promises import check_folder
 from tests.bridge.routes.test_while_loops import TwoLoops
 
 REPOSITORY = Path(__file__).resolve().parents[3]

@@ -8,18 +8,13 @@ from functools import partial
 import numpy as np
 import pytest
 
-from bridge.artifact.compaction import read_model
-from bridge.artifact.contents import graph_of, multiply_accumulates, operators
-from bridge.artifact.metadata import carried_raw, read_metadata
-from bridge.artifact.opened import OpenedModel, open_model
-from bridge.artifact.raw_signature import RawSignature, add_raw_signature, split_raw_signature
+from bridge.artifact.raw_signature import add_raw_signature, split_raw_signature
 from bridge.artifact.runtimes import FloatView, TFLiteRuntime, open_runtime
 from bridge.conversion.evidence import Evidence
 from bridge.conversion.folder import Change
 from bridge.conversion.pipeline import file_name
 from bridge.conversion.route_run import RouteRun
-from bridge.errors import ArtifactError, BridgeError, ConversionError
-from bridge.evaluation.predict import evaluate
+from bridge.errors import BridgeError, ConversionError
 from bridge.quantization.schemes import FLOAT, SCHEMES
 from bridge.routes import ROUTES
 from bridge.verification.artifacts import compare_artifacts
@@ -29,6 +24,11 @@ from bridge.verification.report import save_repro
 from bridge.verification.samples import make_samples, read_sample
 from bridge.verification.verdict import FAILED, PASS, WRONG
 from bridge.weights.source import Source, read_source
+from signbart.artifacts.compaction import read_model
+from signbart.artifacts.contents import multiply_accumulates, operators
+from signbart.artifacts.graphs import graph_of
+from signbart.artifacts.metadata import carried_raw, read_metadata
+from signbart.errors import ArtifactError
 from signbart.models.io_spec import (
     FRAMES_USED,
     LOGITS,
@@ -37,8 +37,11 @@ from signbart.models.io_spec import (
     RAW_SIGNATURE,
     SIGNATURE,
 )
+from signbart.models.raw_spec import RawSignature
 from signbart.preprocessing import model_inputs
 from signbart.recordings.clip import Clip, ClipSet
+from signbart_runtime.evaluation.opened import OpenedModel, open_model
+from signbart_runtime.evaluation.predict import evaluate
 
 pytestmark = pytest.mark.slow
 FRAMES = 256

@@ -13,15 +13,17 @@ from pathlib import Path
 
 import pytest
 
-from bridge.artifact.completeness import MANIFEST, RESULTS, require_complete
-from bridge.artifact.opened import open_model
-from bridge.book.reading import read_run
-from bridge.conversion.folder import Change, staging_folder
-from bridge.describe import describe
-from bridge.errors import ArtifactError, BridgeError
+from bridge.conversion.folder import Change, recover, staging_folder
+from bridge.errors import BridgeError
 from bridge.verification.verdict import FAILED, PASS, WRONG, Verdict
-from bridge.web.site import choose_model
-from signbart.files import file_sha256
+from signbart.artifacts.completeness import MANIFEST, RESULTS, require_complete
+from signbart.errors import ArtifactError
+from signbart.files import file_sha256, temporary_folder
+from signbart.renames import undo_renames
+from signbart_runtime.book.reading import read_run
+from signbart_runtime.describe import describe
+from signbart_runtime.evaluation.opened import open_model
+from signbart_runtime.web.site import choose_model
 
 # What two conversions make. The first leaves a rejected file, which the second makes well, and a
 # file of a route that then fails; "page.md" stands for the other papers.
@@ -124,6 +126,41 @@ def test_killed_before_any_step_it_tells_whose_the_folder_is(output, tmp_path):
     assert seen["first"] > 20 and seen["second"] > 0 and seen[""] > 10
 
 
+def test_whoever_comes_next_puts_back_what_a_killed_one_was_exchanging(output, tmp_path):
+    """Also a command that cannot make the rest again, as one that quantizes a single file."""
+    before, kept, put_back = files(output), tmp_path / "kept", 0
+    output.rename(kept)
+    step = 0
+    while True:
+        shutil.rmtree(output, ignore_errors=True)
+        shutil.copytree(kept, output)
+        if not killed_at(step, output):
+            break
+        if state(output) == "":
+            recover(output / "a.tflite")
+            assert state(output) == "first" and files(output) == before, step
+            put_back += 1
+        step += 1
+    assert put_back > 10
+
+
+def test_notes_of_renames_reach_no_file_elsewhere(tmp_path):
+    """A folder of others may hold any; these are as those of a killed process would be."""
+    outside, folder = tmp_path / "outside", tmp_path / "exports"
+    outside.write_text("kept")
+    folder.mkdir()
+    with temporary_folder(folder) as own:
+        (folder / "link").symlink_to(tmp_path)
+        for was, now in (
+            ("stolen", "../outside"), ("../lost", "mine"), ("stolen", str(outside)),
+            ("stolen", "link/outside"), ("link/lost", "mine"),
+        ):  # fmt: skip
+            (folder / "mine").write_text("mine")
+            (own / "renames.json").write_text(json.dumps([[was, now]]))
+            assert undo_renames(own)
+    assert outside.read_text() == "kept" and files(folder) == ["link", "mine"]
+
+
 def test_a_failure_leaves_the_former_one_whole(output, tmp_path, monkeypatch):
     before, rename = files(output), os.replace
     for step in range(100):
@@ -185,7 +222,7 @@ def test_every_reader_refuses_what_may_be_of_two_conversions(output, tmp_path):
         lambda: choose_model(fold),
         lambda: read_run(tmp_path / "run"),
     ):
-        with pytest.raises(BridgeError, match="may be of two conversions"):
+        with pytest.raises(ArtifactError, match="may be of two conversions"):
             read()
 
 

@@ -7,10 +7,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from bridge.artifact.opened import open_model
 from bridge.conversion.golden import _landmarks
 from signbart.landmarks.layouts import LAYOUTS
 from signbart.preprocessing import preprocess
+from signbart_runtime.evaluation.opened import open_model
 
 REPOSITORY = Path(__file__).resolve().parents[3]
 

@@ -10,13 +10,13 @@ from pathlib import Path
 import pytest
 
 from bridge import parity
-from bridge.artifact.metadata import read_metadata
 from bridge.conversion import quantized as quantization_job
 from bridge.convert import main
 from bridge.quantization.schemes import SCHEMES
 from bridge.routes import via_litert
 from bridge.verification.limits import load_limits
 from bridge.verification.verdict import PASS, WRONG
+from signbart.artifacts.metadata import read_metadata
 from signbart.console import run_command
 from signbart.training.calibration import calibrate_on_noise
 

@@ -6,18 +6,18 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from bridge.artifact.metadata import read_metadata
 from bridge.artifact.runtimes import KerasRuntime, TorchRuntime, open_runtime
 from bridge.convert import main as convert_command
-from bridge.describe import main as describe_command
 from bridge.verification.compare import compare
 from bridge.verification.limits import load_limits
 from bridge.verification.samples import make_samples
 from bridge.weights.port import build_twin
+from signbart.artifacts.metadata import read_metadata
 from signbart.configuration.reading import from_dict
 from signbart.landmarks.layouts import get_layout
 from signbart.preprocessing import pad, preprocess
 from signbart.recordings.reading import read_clips
+from signbart_runtime.describe import main as describe_command
 from signbart_torch.training.checkpoint import load_model
 from signbart_torch.training.learner import train
 

@@ -7,9 +7,9 @@ from pathlib import Path
 
 import pytest
 
-from bridge.artifact.raw_signature import RAW_FRAMES, RawSignature
 from bridge.routes import Route
 from signbart.models import io_spec
+from signbart.models.raw_spec import RAW_FRAMES, RawSignature
 
 
 @pytest.mark.slow

@@ -6,7 +6,6 @@ import numpy as np
 import pytest
 import torch
 
-from bridge.artifact.compaction import read_model, write_model
 from bridge.quantization.schemes import FLOAT, SCHEMES
 from bridge.verification.verdict import FAILED, PASS, WRONG, Verdict
 from bridge.verification.weights import (
@@ -17,6 +16,7 @@ from bridge.verification.weights import (
     stored_rows,
     wrong_rows,
 )
+from signbart.artifacts.compaction import read_model, write_model
 
 QUANTIZED = [name for name in SCHEMES if name != FLOAT]
 pytestmark = pytest.mark.slow

@@ -6,7 +6,6 @@ import numpy as np
 import pytest
 import torch
 
-from bridge.artifact.opened import open_model
 from bridge.weight_map import main
 from bridge.weights.port import build_twin
 from bridge.weights.source import load_reference, read_source, read_temperature
@@ -15,6 +14,7 @@ from signbart.recordings.clip import Clip
 from signbart.recordings.packed import write_packed
 from signbart.recordings.reading import read_clips
 from signbart.weights.stored import read_progress
+from signbart_runtime.evaluation.opened import open_model
 from signbart_tf.training.checkpoint import save_checkpoint as save_keras
 from signbart_tf.training.optimizer import AdamW
 from signbart_torch.models.signbart.model import SignBart
@@ -117,7 +117,7 @@ def test_a_damaged_file_is_refused(path):
 def test_what_keras_trained_leaves_by_a_route(made_clips, with_train, tmp_path, eager_keras):
     """By the default one: to a route all that was read is a PyTorch model."""
     from bridge.conversion.pipeline import convert
-    from bridge.evaluate import evaluate_files
+    from signbart_runtime.evaluation.files import evaluate_files
     from signbart_tf.training.learner import train
 
     run = tmp_path / "run"

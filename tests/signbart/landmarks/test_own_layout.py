@@ -142,7 +142,7 @@ def test_its_landmarks_reach_the_model(tmp_path, file):
 
 @pytest.mark.slow
 def test_a_model_of_it_is_trained_and_carries_it(tmp_path, file):
-    from bridge.artifact.opened import open_model
+    from signbart_runtime.evaluation.opened import open_model
     from signbart_torch import train_model
 
     clips = read_clips(recordings(tmp_path), source_layout=str(file))

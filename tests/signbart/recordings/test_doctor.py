@@ -229,8 +229,9 @@ def test_what_is_handed_on_is_understood_alike_wherever_it_is_read(request, tmp_
 
 @pytest.mark.parametrize(
     "command",
-    "bridge.convert bridge.parity bridge.quantize bridge.tensor_errors bridge.export_models "
-    "bridge.loso bridge.evaluate bridge.classify signbart_torch.train signbart_torch.loso "
+    "bridge.convert bridge.parity bridge.quantize bridge.export_models "
+    "signbart_runtime.tensor_errors signbart_runtime.loso signbart_runtime.evaluate "
+    "signbart_runtime.classify signbart_torch.train signbart_torch.loso "
     "signbart_torch.qat signbart_tf.train signbart_tf.loso signbart_tf.qat".split(),
 )
 def test_every_command_that_reads_recordings_takes_the_remedies(command, capsys):

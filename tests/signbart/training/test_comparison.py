@@ -5,11 +5,11 @@ from math import comb
 import numpy as np
 import pytest
 
-from bridge.report import main
 from signbart.errors import SignBartError
 from signbart.training.comparison import compare
 from signbart.training.frameworks import TORCH
 from signbart.training.predictions import Predictions, write_predictions
+from signbart_runtime.report import main
 
 CLASSES = ("ja", "nein")
 

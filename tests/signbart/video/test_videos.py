@@ -52,7 +52,7 @@ def still(portrait, tmp_path_factory) -> Path:
 
 
 def test_a_signing_video_becomes_a_label_in_one_command(selfie, task, capfd):
-    from bridge.classify import main as classify
+    from signbart_runtime.classify import main as classify
 
     assert classify([str(EXAMPLE), str(selfie), "--task", str(task)]) == 0
     printed = capfd.readouterr()
@@ -64,9 +64,9 @@ def test_a_signing_video_becomes_a_label_in_one_command(selfie, task, capfd):
 
 
 def test_landmarks_of_a_video_are_a_recording_as_any_other(selfie, task, tmp_path, capfd):
-    from bridge.artifact.opened import open_model
     from signbart.recordings.recording import Changes
     from signbart.video.clips import as_clip
+    from signbart_runtime.evaluation.opened import open_model
 
     assert main([str(selfie), "--task", str(task), "--output", str(tmp_path / "x.npy")]) == 0
     printed = capfd.readouterr()
@@ -145,7 +145,7 @@ def test_signs_before_a_camera_are_printed_until_ctrl_c(still, task, monkeypatch
 
 
 def test_a_video_gives_events_with_its_own_times(still, task, capsys):
-    from bridge.classify import main as classify
+    from signbart_runtime.classify import main as classify
 
     arguments = [str(EXAMPLE), str(still), "--stream", "--task", str(task), "--json"]
     rule = ["--window", "0.2", "--stride", "0.1", "--smoothing", "1", "--threshold", "0.01"]
@@ -285,7 +285,7 @@ def test_videos_that_cannot_be_read(tmp_path, still, task):
 
 
 def test_bad_options_are_refused(tmp_path, still, task, capsys):
-    from bridge.classify import main as classify
+    from signbart_runtime.classify import main as classify
 
     for arguments, message in (
         ([str(tmp_path / "none.mp4"), "--output", "x.npy"], "no such video, folder or camera"),
@@ -309,7 +309,7 @@ def test_bad_options_are_refused(tmp_path, still, task, capsys):
 
 
 def test_nobody_is_no_sign(tmp_path, task):
-    from bridge.classify import main as classify
+    from signbart_runtime.classify import main as classify
 
     empty = write_video(tmp_path / "wall.mp4", [np.full((120, 160, 3), 127, np.uint8)] * 3)
     with pytest.raises(ClipError, match="nobody was found in its 3 frames"):

@@ -1,0 +1,73 @@
+"""Operators are read from the file itself, those of runtimes that we do not have included."""
+
+import pytest
+
+from signbart.artifacts.contents import foreign_operators, operators
+from signbart.errors import ArtifactError
+
+
+def tflite(path, *codes):
+    """A .tflite with one graph of one operator of each (builtin name or custom code)."""
+    import flatbuffers
+    from ai_edge_litert import schema_py_generated as schema
+
+    model, graph = schema.ModelT(), schema.SubGraphT()
+    model.version, model.operatorCodes, graph.operators = 3, [], []
+    graph.tensors, graph.inputs, graph.outputs = [], [], []
+    for index, name in enumerate(codes):
+        code, operator = schema.OperatorCodeT(), schema.OperatorT()
+        number = getattr(schema.BuiltinOperator, name, schema.BuiltinOperator.CUSTOM)
+        code.builtinCode = number
+        code.deprecatedBuiltinCode = min(number, 127)
+        code.customCode = name if number == schema.BuiltinOperator.CUSTOM else None
+        operator.opcodeIndex = index
+        model.operatorCodes.append(code)
+        graph.operators += [operator] * (index + 1)
+    model.subgraphs = [graph]
+    builder = flatbuffers.Builder()
+    builder.Finish(model.Pack(builder), b"TFL3")
+    path.write_bytes(builder.Output())
+    return path
+
+
+def test_operators_are_counted_by_name(tmp_path):
+    # GELU lies above 127, where the schema's old and new fields differ.
+    path = tflite(tmp_path / "a.tflite", "ADD", "FULLY_CONNECTED", "GELU")
+    assert operators(path) == {"ADD": 1, "FULLY_CONNECTED": 2, "GELU": 3}
+    assert foreign_operators(path) == []
+
+
+def test_custom_operators_are_foreign(tmp_path):
+    path = tflite(tmp_path / "a.tflite", "ADD", "FlexErf", "Mine")
+    assert operators(path) == {"ADD": 1, "custom FlexErf": 2, "custom Mine": 3}
+    assert foreign_operators(path) == ["custom FlexErf", "custom Mine"]
+
+
+@pytest.mark.parametrize(
+    "content", [b"", b"TFL3", b"no model at all", b"\x08\0\0\0ONNX" + bytes(9)]
+)
+def test_a_file_of_another_kind_is_refused(tmp_path, content):
+    path = tmp_path / "odd.tflite"
+    path.write_bytes(content)
+    with pytest.raises(ArtifactError, match=r"odd\.tflite is not a \.tflite file"):
+        operators(path)
+
+
+def test_a_missing_file_is_named(tmp_path):
+    with pytest.raises(ArtifactError, match=r"absent\.tflite"):
+        operators(tmp_path / "absent.tflite")
+
+
+@pytest.mark.slow
+def test_every_artifact_has_every_linear_layer_and_nothing_foreign(artifact):
+    counted = operators(artifact)
+    assert foreign_operators(artifact) == []
+    # 6 an encoder layer, 10 a decoder layer, 2 projections, 1 head; 2 more products an attention.
+    linears, attentions = 2 * 6 + 3 * 10 + 2 + 1, 2 + 3 * 2
+    if artifact.suffix == ".onnx":
+        # ... and one that reads the last frame.
+        assert counted["MatMul"] + counted["Gemm"] == linears + 2 * attentions + 1
+        assert (counted["Gelu"], counted["LayerNormalization"]) == (5, 2 + 2 * 2 + 3 * 3)
+    else:
+        # Joined: q, k and v of four self-attentions, k and v of the other four attentions.
+        assert (counted["FULLY_CONNECTED"], counted["GELU"]) == (linears - 4 * 2 - 4, 5)
