@@ -94,7 +94,7 @@ def test_the_manifest_tells_what_was_made_of_what(only_quantized, performances_f
     for entry in manifest["artifacts"]:
         content = (only_quantized.folder / entry["file"]).read_bytes()
         assert entry["sha256"] == hashlib.sha256(content).hexdigest()
-        assert entry["bytes"] == len(content) and entry["operators"]["FULLY_CONNECTED"] == 33
+        assert entry["bytes"] == len(content) and entry["operators"]["FULLY_CONNECTED"] == 35
         assert entry["multiply_accumulates"] == {"int8": LINEAR, "float32": ATTENTION}
     quantization = manifest["quantization"]
     shown = quantization["calibration"]
