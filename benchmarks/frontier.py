@@ -22,11 +22,12 @@ from typing import TYPE_CHECKING, Any
 
 from bridge.quantization.schemes import FLOAT, SCHEMES
 from bridge.routes import ROUTES
-from signbart.console import at_least, markdown_table, print_table, run_command, track
+from signbart.console import at_least, markdown_table, print_table, run_command
 from signbart.errors import SignBartError
 from signbart.files import atomic_write, make_folder, write_text
 from signbart.recordings.options import add_reading_arguments, read_data
 from signbart.timing import interleaved, machine_name
+from signbart.waiting import track
 from signbart_runtime.folds.fold import artifacts
 from signbart_runtime.folds.layout import EXPORTS
 

@@ -19,10 +19,12 @@ from pathlib import Path
 
 import numpy as np
 
-from signbart.console import at_least, print_table, run_command, track
+from signbart.console import at_least, print_table, run_command
 from signbart.files import make_folder
+from signbart.waiting import track
 
-_FRAMES, _LANDMARKS, _SIGNS, _SIGNERS = 40, 75, 100, 50
+_FRAMES, _LANDMARKS, _SIGNS = 40, 75, 100
+SIGNERS = 50
 _BLOCK = 1000  # clips that are made together
 _TRAINING = (
     "--config", "configs/demo.yaml", "--device", "cpu", "--set", "data.layout=kp75",
@@ -39,9 +41,9 @@ def make_set(path: Path, count: int) -> None:
         "scale": np.float32(1e-4),
         "offsets": np.arange(count + 1) * _FRAMES,
         "label": labels,
-        "signer": (np.arange(count) % _SIGNERS).astype(np.int16),
+        "signer": (np.arange(count) % SIGNERS).astype(np.int16),
         "class_names": np.array([f"sign{at}" for at in range(_SIGNS)]),
-        "signer_names": np.array([f"s{at}" for at in range(_SIGNERS)]),
+        "signer_names": np.array([f"s{at}" for at in range(SIGNERS)]),
     }
     shape = (count * _FRAMES, _LANDMARKS, 2)
     with zipfile.ZipFile(path, "w") as archive:

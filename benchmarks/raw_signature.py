@@ -40,7 +40,7 @@ from bridge.weights.source import Source, read_source
 from signbart.artifacts.metadata import carried_config, carried_raw, read_metadata
 from signbart.configuration.reading import load_config
 from signbart.configuration.schema import RunConfig
-from signbart.console import at_least, markdown_table, print_table, run_command, track
+from signbart.console import at_least, markdown_table, print_table, run_command
 from signbart.files import make_folder, write_text
 from signbart.landmarks.layouts import LAYOUTS
 from signbart.models.io_spec import RAW_SIGNATURE, raw_input
@@ -49,6 +49,7 @@ from signbart.recordings.clip import ClipSet
 from signbart.recordings.data_source import read_recordings
 from signbart.recordings.options import add_reading_arguments, data_source
 from signbart.timing import interleaved, machine_name
+from signbart.waiting import track
 
 _LATENCY = ("file", "model alone, ms", "raw landmarks, ms", "ratio", "NumPy preprocessing, ms")
 _CLASSES = 30

@@ -17,12 +17,13 @@ from dataclasses import dataclass, replace
 
 from bridge.errors import BridgeError
 from bridge.weights.source import test_signers
-from signbart.console import print_table, run_command, track
+from signbart.console import print_table, run_command
 from signbart.recordings.clip import ClipSet
 from signbart.recordings.options import add_reading_arguments, read_data
 from signbart.streaming.rule import StreamRule, spot
 from signbart.streaming.scoring import Spotting, score_stream, total
 from signbart.streaming.stringing import Stream, string_clips
+from signbart.waiting import track
 from signbart_runtime.evaluation.opened import OpenedModel, open_model
 from signbart_runtime.evaluation.stream import window_probabilities
 

@@ -47,8 +47,6 @@ def main(arguments: Sequence[str] | None = None) -> int:
         raise ConfigError(f"{options.config}: this benchmark is of models that take landmarks")
 
     import torch
-    from torch.nn.attention import SDPBackend, sdpa_kernel
-    from torch.utils.flop_counter import FlopCounterMode
 
     from signbart_torch.training.memory import keep_freed_memory
 
@@ -62,11 +60,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     for _ in range(_WARM_UP):
         step(next(batches))
     whole = _full(config)
-    backward = {torch.ops.aten.convolution_backward: _convolution_backward}
-    counter = FlopCounterMode(display=False, custom_mapping=backward)
-    with counter, sdpa_kernel(SDPBackend.MATH):
-        step(whole)
-    flops = {"product": 2 * _PRODUCT_SIZE**3, "step": counter.get_total_flops()}
+    flops = {"product": 2 * _PRODUCT_SIZE**3, "step": count_operations(lambda: step(whole))}
     seconds: dict[str, list[float]] = {"product": [], "step": [], "batch": []}
     for _ in range(options.rounds):
         seconds["product"].append(_seconds(lambda: a @ b))
@@ -115,6 +109,19 @@ def _training_step(config: RunConfig) -> Callable[[Batch], None]:
         optimizer.step()
 
     return step
+
+
+def count_operations(work: Callable[[], object]) -> int:
+    """FLOPs of matrix products and convolutions, forward and backward, of what runs on a CPU."""
+    import torch
+    from torch.nn.attention import SDPBackend, sdpa_kernel
+    from torch.utils.flop_counter import FlopCounterMode
+
+    backward = {torch.ops.aten.convolution_backward: _convolution_backward}
+    counter = FlopCounterMode(display=False, custom_mapping=backward)
+    with counter, sdpa_kernel(SDPBackend.MATH):
+        work()
+    return counter.get_total_flops()
 
 
 def _convolution_backward(

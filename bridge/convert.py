@@ -25,7 +25,7 @@ from bridge.options import (
 from bridge.quantization.schemes import FLOAT, SCHEMES
 from bridge.routes import ROUTES
 from bridge.weights.source import published_options
-from signbart.checksums import add_checksum_argument, require_checksum
+from signbart.checksums import add_checksum_argument
 from signbart.console import at_least, next_command, program_name, run_command
 from signbart.engines.options import add_engine_arguments, engine_of
 from signbart.recordings.options import data_source
@@ -117,7 +117,6 @@ def main(arguments: Sequence[str] | None = None) -> int:
     from bridge.conversion.pipeline import convert
     from bridge.verification.report import print_parity
 
-    require_checksum(options.checkpoint, options.checksum)
     conversions = convert(
         options.checkpoint,
         options.output,
@@ -139,6 +138,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         raw_frames=options.raw_frames,
         lengths=options.lengths,
         card_notes=options.card_notes,
+        checksum=options.checksum,
     )
     preprocessing = conversions[0].preprocessing
     print(
@@ -168,9 +168,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return 1
     print("next:")
     print(f"  cat {output / 'MODEL_CARD.md'}")
+    first, last = (shlex.quote(str(conversions[at].path)) for at in (0, -1))
+    print(f"  {next_command('signbart_runtime.classify')} {first} CLIP")
     again = ["--reference", options.checkpoint]
-    again += [*published_options(options.config, options.overrides), str(conversions[-1].path)]
-    print(f"  {next_command('bridge.parity')} {shlex.join(again)} --data RECORDINGS")
+    again += published_options(options.config, options.overrides)
+    print(f"  {next_command('bridge.parity')} {shlex.join(again)} {last} --data RECORDINGS")
     return 0
 
 

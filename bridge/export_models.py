@@ -25,6 +25,7 @@ from signbart.console import (
     program_name,
     run_command,
 )
+from signbart.engines.options import add_engine_arguments, engine_of
 from signbart.models import MODEL_KINDS
 from signbart.models.kind import ModelKind
 from signbart.recordings.options import add_reading_arguments, data_source
@@ -34,6 +35,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Runs the command; 0 if every file is within its limits, 1 if not."""
     options = _parser().parse_args(arguments)
     schemes = select_schemes([options.quantize])
+    engine = engine_of(options)
 
     from bridge.conversion.published import LOG, RESULTS, export_models
     from bridge.weights.source import read_published_source
@@ -74,6 +76,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         skipped=skipped,
         verbose=options.verbose,
         raw_frames=options.raw_frames,
+        jobs=options.jobs or (None if options.engine == "ray" else 1),
+        engine=engine,
         report=lambda artifact: print(
             f"  {artifact.parity.artifact}: {artifact.parity.verdict}, {artifact.seconds:.1f} s",
             flush=True,
@@ -170,6 +174,14 @@ def _parser() -> argparse.ArgumentParser:
     )
     add_quantization_arguments(parser)
     add_raw_frames_argument(parser)
+    parser.add_argument(
+        "--jobs",
+        type=at_least(1),
+        metavar="N",
+        help="routes of whatever models at a time, in processes of their own if more than one "
+        "(default: 1; of ray as many as there is room for)",
+    )
+    add_engine_arguments(parser, "routes")
     parser.add_argument("-v", "--verbose", action="store_true", help="show the converters' output")
     return parser
 

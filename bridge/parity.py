@@ -11,7 +11,7 @@ from bridge.options import (
     add_published_arguments,
     add_test_signers_argument,
 )
-from signbart.checksums import add_checksum_argument, require_checksum
+from signbart.checksums import add_checksum_argument
 from signbart.console import not_negative, program_name, run_command
 from signbart.recordings.options import data_source
 
@@ -51,8 +51,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
     from bridge.verification.verdict import WRONG
     from bridge.weights.source import read_source
 
-    require_checksum(options.reference, options.checksum)
-    source = read_source(options.reference, config=options.config, overrides=options.overrides)
+    source = read_source(
+        options.reference,
+        config=options.config,
+        overrides=options.overrides,
+        checksum=options.checksum,
+    )
     paths = [Path(path) for path in options.artifacts]
     found = compare_artifacts(
         source,

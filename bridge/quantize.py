@@ -8,7 +8,7 @@ from pathlib import Path
 
 from bridge.options import add_quantization_arguments, quantization_options
 from bridge.quantization.schemes import FLOAT, SCHEMES
-from signbart.checksums import add_checksum_argument, require_checksum
+from signbart.checksums import add_checksum_argument
 from signbart.console import at_least, program_name, run_command
 from signbart.recordings.options import add_reading_arguments, data_source
 
@@ -49,7 +49,6 @@ def main(arguments: Sequence[str] | None = None) -> int:
     from bridge.verification.report import print_parity
 
     source = Path(options.model)
-    require_checksum(source, options.checksum)
     name = options.scheme + ("_io" if options.int8_io else "")
     target = source.with_name(f"{source.stem.removesuffix(f'_{FLOAT}')}_{name}.tflite")
     artifact = quantize_artifact(
@@ -59,6 +58,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         quantization_options(options),
         data=data_source(options, options.data),
         seed=options.seed,
+        checksum=options.checksum,
     )
     print(f"judged on {artifact.inputs}")
     print_parity(artifact.verdicts)

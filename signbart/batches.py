@@ -13,11 +13,12 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from signbart.augmentations.batch import augment
+from signbart.augmentations.batch import Changes, apply_changes, draw_changes
+from signbart.augmentations.mixing import draw_mixing
 from signbart.configuration.schema import RunConfig
-from signbart.console import track
 from signbart.preprocessing import as_model_input, normalize, num_frames, pad, prepare
 from signbart.recordings.clip import ClipSet
+from signbart.waiting import track
 
 # A chunk of this many batches is augmented together, sorted by length and cut into batches: large
 # enough that a batch's clips are about equally long, small enough to stay random and in cache.
@@ -35,6 +36,12 @@ class _PreparedWhenTaken:
     clips: ClipSet
     config: RunConfig
     longest: int
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """(N, T, K, D) of all of them."""
+        config = self.config
+        return len(self.clips), self.longest, config.num_keypoints, config.augmented_coordinates
 
     def __getitem__(self, rows: Iterable[int]) -> np.ndarray:
         coordinates = self.config.augmented_coordinates
@@ -81,9 +88,22 @@ class Rows:
     indices: np.ndarray
     mixed: Mixed | None = None
 
-    def take(self, at: np.ndarray) -> Rows:
+    def take(self, at: np.ndarray | slice) -> Rows:
         """Some of them, unmixed."""
         return Rows(self.points[at], self.lengths[at], self.labels[at], self.indices[at])
+
+    def split(self, parts: int) -> list[Rows]:
+        """Cuts them into parts of nearly one size, in their order, mixed as they are.
+
+        Each part has a clip: where there are fewer clips than parts, there are fewer parts. No clip
+        at all is one part.
+        """
+        parts = max(min(parts, len(self.labels)), 1)
+        if parts == 1:
+            return [self]
+        cuts = np.array_split(np.arange(len(self.labels)), parts)
+        mixed = [None if self.mixed is None else self.mixed.take(at) for at in cuts]
+        return [replace(self.take(at), mixed=found) for at, found in zip(cuts, mixed, strict=True)]
 
 
 @dataclass(frozen=True)
@@ -104,6 +124,12 @@ class Mixed:
     partners: np.ndarray
     shares: np.ndarray
     pieces: np.ndarray
+
+    def take(self, at: np.ndarray | slice) -> Mixed:
+        """What some of the batch's clips are mixed with, and of `clips` those that are shown."""
+        places = np.stack([self.own, self.partners])[:, at]
+        shown, places = np.unique(places, return_inverse=True)
+        return Mixed(self.clips.take(shown), *places, self.shares[at], self.pieces[at])
 
 
 @dataclass(frozen=True)
@@ -162,51 +188,49 @@ def training_rows(
 ) -> Iterator[Rows]:
     """One epoch of shuffled, augmented, length-bucketed batches, before `make_batch`.
 
-    They depend on nothing but the arguments: every process of a distributed run makes the same
-    batches and keeps every `world_size`-th clip of each, so together they are those of one process.
+    They depend on nothing but the arguments: every process of a distributed run draws the same
+    batches and makes every `world_size`-th clip of each, so together they are those of one process.
     """
     rng = np.random.default_rng([config.train.seed, epoch])
     # Of a generator of its own, so that mixing shifts no other number.
     mixing = np.random.default_rng([config.train.seed, epoch, 1]).spawn(3)
-    size = config.train.batch_size
+    size, own = config.train.batch_size, slice(rank, None, world_size)
     order = rng.permutation(len(prepared))
     for start in range(0, len(order), size * CHUNK_BATCHES):
         clips = order[start : start + size * CHUNK_BATCHES]
-        points, lengths = augment(prepared.points[clips], prepared.lengths[clips], config, rng)
-        chunk = Rows(points, lengths, prepared.labels[clips], clips)
-        by_length = lengths.argsort(kind="stable")
+        drawn = draw_changes(prepared.lengths[clips], prepared.points.shape[1:], config, rng)
+        by_length = drawn.lengths.argsort(kind="stable")
         cuts = [by_length[at : at + size] for at in range(0, len(clips), size)]
-        for number in rng.permutation(len(cuts)):
-            cut, own = cuts[number], slice(rank, None, world_size)
+        cuts = [cuts[number] for number in rng.permutation(len(cuts))]
+        mixes = config.train.mixes
+        pairs = [(cut, mixing[0].permutation(cut) if mixes else cut) for cut in cuts]
+        needed = np.concatenate([part[own] for pair in pairs for part in pair])
+        points = _changed(prepared, clips, drawn, needed if world_size > 1 else None, config)
+        chunk = Rows(points, drawn.lengths, prepared.labels[clips], clips)
+        for cut, others in pairs:
             rows = chunk.take(cut[own])
-            if config.train.mixes:
-                others = mixing[0].permutation(cut)
-                shares, pieces = _draw_mixing(lengths[cut], lengths[others], config, *mixing[1:])
-                shown, places = np.unique(np.stack([cut, others])[:, own], return_inverse=True)
-                mixed = Mixed(chunk.take(shown), *places, shares[own], pieces[own])
-                rows = replace(rows, mixed=mixed)
+            if mixes:
+                lengths = drawn.lengths[cut], drawn.lengths[others]
+                shares, pieces = draw_mixing(*lengths, config, *mixing[1:])
+                rows = replace(rows, mixed=Mixed(chunk, cut, others, shares, pieces).take(own))
             yield rows
 
 
-def _draw_mixing(
-    lengths: np.ndarray,
-    others: np.ndarray,
+def _changed(
+    prepared: PreparedClips,
+    clips: np.ndarray,
+    drawn: Changes,
+    needed: np.ndarray | None,
     config: RunConfig,
-    mixing: np.random.Generator,
-    cutting: np.random.Generator,
-) -> tuple[np.ndarray, np.ndarray]:
-    """`Mixed.shares` and `Mixed.pieces` of clips of these lengths (B,) and their partners'."""
-    batch, mixup = len(lengths), config.train.mixup
-    shares = mixing.beta(mixup, mixup, batch) if mixup else np.ones(batch)
-    shares = np.maximum(shares, 1.0 - shares)
-    is_cut = cutting.random(batch) < config.train.cutmix
-    both = np.minimum(lengths, others)
-    count = np.floor(cutting.random(batch) * 0.5 * both + 0.5)
-    first = np.floor(cutting.random(batch) * (both - count + 1))
-    pieces = np.stack([first, first + count], axis=1).astype(np.int64)
-    # A piece of no frame is none, and leaves its clip alone.
-    shares = np.where(is_cut, 1.0 - count / lengths, shares).astype(np.float32)
-    return shares, np.where((is_cut & (count > 0))[:, None], pieces, 0)
+) -> np.ndarray:
+    """(B, T', K, D) of a chunk's clips, changed; of some only where it says which are `needed`."""
+    if needed is None:
+        return apply_changes(prepared.points[clips], drawn, config)
+    rows = np.union1d(needed, 0)  # one at least
+    some = apply_changes(prepared.points[clips[rows]], drawn.take(rows), config)
+    points = np.zeros((len(clips), *some.shape[1:]), np.float32)
+    points[rows] = some
+    return points
 
 
 def evaluation_rows(prepared: PreparedClips, config: RunConfig) -> Iterator[Rows]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import shlex
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -39,6 +40,8 @@ from signbart.recordings.tree_writing import write_tree
 
 # Longer listings on the screen end in a count.
 _LISTED = 20
+# Layout -> the shipped configuration for anybody's recordings of it, the fullest first.
+_CONFIGS = {"kp90": "kp90", "kp75": "kp75", "kinect20": "isl_kinect30"}
 
 
 def _print_summary(clip_set: ClipSet) -> None:
@@ -162,6 +165,21 @@ def _info(arguments: argparse.Namespace) -> None:
     print_table("", ("signer", "clips", "classes", "repetitions"), rows)
     columns, *rows = counts_by_split(clip_set)
     print_table("clips / signers", columns, rows)
+    _print_training(clip_set, arguments)
+
+
+def _print_training(clip_set: ClipSet, arguments: argparse.Namespace) -> None:
+    """The command that trains on them, where a layout has their landmarks."""
+    layouts = [name for name, layout in LAYOUTS.items() if clip_set.gives(layout)]
+    if not layouts:
+        return
+    shipped = [_CONFIGS[name] for name in _CONFIGS if name in layouts]
+    command = ["--config", f"configs/{shipped[0] if shipped else 'kp90'}.yaml"]
+    if not shipped:
+        command += ["--set", f"data.layout={layouts[-1]}"]
+    others = [word for word in arguments.given[1:] if word != arguments.data]
+    command += ["--data", arguments.data, *others, "--output", "runs/NAME"]
+    print(f"next       {next_command('signbart_torch.train')} {shlex.join(command)}")
 
 
 def _show(arguments: argparse.Namespace) -> None:
@@ -238,6 +256,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     add_reading_arguments(show, signers=False)
     show.set_defaults(run=_show)
     arguments = parser.parse_args(argv)
+    arguments.given = sys.argv[1:] if argv is None else list(argv)
     arguments.run(arguments)
     return 0
 

@@ -8,16 +8,15 @@ import platform
 import shlex
 import sys
 import tempfile
-import time
 import traceback
-from collections.abc import Callable, Iterable, Iterator, Sequence, Sized
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, TypeVar
+from typing import TYPE_CHECKING
 
 from signbart import __version__
 from signbart.errors import SignBartError
 from signbart.extras import explain_missing
-from signbart.files import own_temporaries
+from signbart.files import own_temporaries, require_ordinary
 from signbart.process import (
     BROKEN_PIPE,
     Terminated,
@@ -29,8 +28,6 @@ from signbart.process import (
 if TYPE_CHECKING:
     from rich.console import Console
 
-T = TypeVar("T")
-_SHORT = 2.0  # seconds that nobody minds waiting
 _LONGEST = 300  # characters of a command, and of an exception, on a line
 
 DEFECT = 70  # exit status of what is a fault of ours; sysexits.h: EX_SOFTWARE
@@ -74,6 +71,7 @@ def run_command(main: Callable[[], int | None]) -> None:
 def _status_of(main: Callable[[], int | None]) -> int:
     try:
         try:
+            require_ordinary(sys.argv[1:])
             with own_temporaries():
                 status = main() or 0
         except SystemExit as end:  # argparse's, and of rich where nobody reads it any more
@@ -165,38 +163,6 @@ def console() -> Console:
     width = None if interactive else int(columns) if columns.isdigit() and int(columns) else 160
     # No markup: a name in brackets is a name.
     return Console(width=width, highlight=False, markup=False, soft_wrap=not interactive)
-
-
-def track(items: Iterable[T], what: str, total: int | None = None) -> Iterator[T]:
-    """The items, on a terminal with a progress bar once they take over two seconds.
-
-    Args:
-        items: What is worked on, one after the other.
-        what: Is done with them, for the bar.
-        total: How many there are, where they do not say so themselves.
-    """
-    try:
-        out = console()
-        from rich.file_proxy import FileProxy
-        from rich.progress import Progress
-    except ModuleNotFoundError:  # recordings are read by the base, too
-        out = None
-    # Where rich stands in for stdout, another bar is being shown.
-    if out is None or not out.is_terminal or isinstance(sys.stdout, FileProxy):
-        yield from items
-        return
-    progress = Progress(console=out, transient=True)
-    task = progress.add_task(what, total=len(items) if isinstance(items, Sized) else total)
-    begun = time.monotonic()
-    try:
-        for item in items:
-            if not progress.live.is_started and time.monotonic() - begun > _SHORT:
-                progress.start()
-            yield item
-            progress.advance(task)
-    finally:
-        if progress.live.is_started:
-            progress.stop()
 
 
 def print_table(title: str, columns: Sequence[str], rows: Sequence[Sequence[object]]) -> None:

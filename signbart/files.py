@@ -12,11 +12,12 @@ import shutil
 import stat
 import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 
 from signbart.errors import SignBartError
+from signbart.renames import sync, undo_renames
 
 try:
     import fcntl
@@ -55,12 +56,6 @@ def write_text(path: Path, text: str) -> None:
         beside.write_text(text, encoding="utf-8")
 
 
-def sync(file: Path) -> None:
-    """Has the system write a file down, so that it outlives a loss of power once it is renamed."""
-    with open(file, "r+b") as opened:  # some systems sync only what may be written
-        os.fsync(opened.fileno())
-
-
 def make_folder(path: Path) -> None:
     """Makes a folder and its parents.
 
@@ -94,7 +89,8 @@ def temporary_folder(parent: Path | None = None) -> Iterator[Path]:
     try:
         yield folder
     finally:
-        shutil.rmtree(folder, ignore_errors=True)
+        if undo_renames(folder):
+            shutil.rmtree(folder, ignore_errors=True)
         _unlock(lock)
         with suppress(OSError):  # others write there, too
             place.rmdir()
@@ -172,7 +168,7 @@ def _remove_left_overs(place: Path) -> None:
         with suppress(OSError):  # another process is at it, or lives
             lock = _lock(folder)
             here = lock is not None and folder.name.startswith(_machine())
-            if here or _idle_seconds(folder) > _FORGOTTEN:
+            if (here or _idle_seconds(folder) > _FORGOTTEN) and undo_renames(folder):
                 shutil.rmtree(folder, ignore_errors=True)
             _unlock(lock)
     with suppress(OSError):  # something stays
@@ -248,6 +244,31 @@ def _lock(folder: Path, *, shared: bool = False) -> int | None:
 def _unlock(lock: int | None) -> None:
     if lock is not None:
         os.close(lock)
+
+
+def require_ordinary(arguments: Iterable[str]) -> None:
+    """Refuses what a command line names that is neither file nor folder.
+
+    A pipe that nobody writes to is waited for without end, and a device such as ``/dev/zero`` read
+    so.
+
+    Args:
+        arguments: Of the command line; those that name nothing that exists do not count.
+
+    Raises:
+        SignBartError: One names a pipe, a device or a socket.
+    """
+    for text in arguments:
+        path = text.partition("=")[2] if text.startswith("--") else text.removeprefix("@")
+        try:
+            mode = os.stat(path).st_mode
+        except (OSError, ValueError):
+            continue
+        if not stat.S_ISREG(mode) and not stat.S_ISDIR(mode):
+            raise SignBartError(
+                f"{path}: is a pipe or a device, and neither file nor folder; write what it gives "
+                "to a file"
+            )
 
 
 def file_sha256(path: str | Path) -> str:

@@ -8,8 +8,11 @@ from __future__ import annotations
 
 import json
 import re
+import stat
+from pathlib import Path
 from typing import Any
 
+_LONGEST = 256 << 20  # bytes of a file; what a run writes has a few millions at most
 DEEPEST = 100  # levels; configurations, manifests and recordings have ten at most
 _BRACKETS = re.compile(r'"(?:[^"\\]|\\.)*"?|[\[\]{}]', re.DOTALL)
 
@@ -32,3 +35,18 @@ def parse_json(text: str | bytes, **options: Any) -> Any:
         elif sign in "]}":
             depth -= 1
     return json.loads(text, **options)
+
+
+def read_json_file(path: Path) -> Any:
+    """What a file holds that this project wrote beside others: a manifest, results, an index.
+
+    Raises:
+        ValueError: It is no JSON, is no file but a pipe or a device, or is far too long.
+        OSError: It cannot be read.
+    """
+    about = path.stat()
+    if not stat.S_ISREG(about.st_mode):
+        raise ValueError("it is no file")
+    if about.st_size > _LONGEST:
+        raise ValueError(f"it has {about.st_size:,} bytes, over {_LONGEST:,}")
+    return parse_json(path.read_text(encoding="utf-8"))

@@ -25,6 +25,8 @@ INSTRUCTION_SETS = {
 }
 WARM_UP = 20  # calls before the first that counts: caches, buffers, the clock's first steps
 ROUNDS = 200
+# Ninth decile over the first: above it the machine was busy with something else.
+NOISY = 1.5
 
 
 @dataclass(frozen=True)
@@ -40,6 +42,11 @@ class Latency:
     median: float
     low: float
     high: float
+
+    @property
+    def noisy(self) -> bool:
+        """Whether the calls differ too much for the median to be believed."""
+        return self.high > NOISY * self.low
 
 
 def machine_name() -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 import yaml
@@ -9,6 +10,7 @@ import yaml
 # Characters and values, every alias counted as what it stands for. A layout of
 # one's own with 543 landmarks has some 20,000; 463 bytes of aliases can have 10^9.
 _MOST = 1_000_000
+_LONGEST = 16 << 20  # bytes of a file
 
 
 class _Loader(yaml.SafeLoader):
@@ -51,7 +53,27 @@ def parse_yaml(text: str) -> Any:
     """Plain containers out of YAML.
 
     Raises:
-        yaml.YAMLError: It is none, says a key twice, or aliases make far more of it than is there.
-        ValueError: A date in it does not exist.
+        yaml.YAMLError: It is none, says a key twice, nests too deep, has a date that does not exist
+            or a number of thousands of digits, or aliases make far more of it than is there.
     """
-    return yaml.load(text, Loader=_Loader)
+    try:
+        return yaml.load(text, Loader=_Loader)
+    except RecursionError:
+        raise yaml.YAMLError("it nests too deep") from None
+    except (ValueError, LookupError, TypeError, AttributeError) as error:  # its constructors' own
+        raise yaml.YAMLError(f"{type(error).__name__}: {error}") from None
+
+
+def read_yaml(path: Path) -> Any:
+    """Plain containers out of a file in UTF-8.
+
+    Raises:
+        yaml.YAMLError: See `parse_yaml`; or it is far longer than any configuration.
+        OSError: It cannot be read.
+    """
+    if path.stat().st_size > _LONGEST:
+        raise yaml.YAMLError(f"it has {path.stat().st_size:,} bytes, over {_LONGEST:,}")
+    try:
+        return parse_yaml(path.read_text(encoding="utf-8-sig"))
+    except UnicodeDecodeError as error:
+        raise yaml.YAMLError(f"byte {error.start} is no UTF-8") from None

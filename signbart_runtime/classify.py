@@ -9,7 +9,8 @@ import argparse
 import dataclasses
 import json
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from itertools import groupby
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -29,6 +30,7 @@ from signbart.streaming.options import (
 )
 
 if TYPE_CHECKING:
+    from signbart.recordings.clip import Clip, ClipSet
     from signbart.streaming.rule import StreamRule
     from signbart_runtime.evaluation.opened import OpenedModel
 
@@ -39,17 +41,18 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Runs the command; returns its exit status."""
     parser = argparse.ArgumentParser(
         prog=program_name("python -m signbart_runtime.classify"),
-        description="Say which sign a recording shows.",
+        description="Say which sign a recording shows, or each of several.",
     )
     parser.add_argument(
         "model", metavar="MODEL", help="a model: .tflite, .onnx, .keras, .safetensors, …"
     )
     parser.add_argument(
-        "clip",
-        nargs="?",
+        "clips",
+        nargs="*",
         metavar="CLIP",
         help="a .pkl with 'keypoints', an .npy of (T, K, 2 or 3), x.npz[12], one clip of a file "
-        "with several, or another form of docs/data.md; with --task a video",
+        "with several, or another form of docs/data.md; with --task a video. Of several a line "
+        "each, and the model is loaded once",
     )
     add_reading_arguments(parser, signers=False)
     parser.add_argument(
@@ -70,15 +73,16 @@ def main(arguments: Sequence[str] | None = None) -> int:
     add_checksum_argument(parser)
     parser.add_argument("--json", action="store_true", help="every class, or every event, as JSON")
     options = parser.parse_args(arguments)
-    if (options.clip is None) == (options.camera is None):
+    if bool(options.clips) == (options.camera is not None):
         raise BridgeError("name a CLIP, or with --camera the number of a camera")
+    if options.stream and len(options.clips) > 1:
+        raise BridgeError(f"--stream: of one CLIP at a time, and not of {len(options.clips)}")
     streams = options.stream or options.camera is not None
     check_rule(options, streams=streams)
     if options.camera is not None and (options.json or options.fps is not None):
         what = "--json" if options.json else "--fps"
         raise BridgeError(f"{what} is of recordings, not of a camera: leave it out")
 
-    from signbart.video.frames import is_video
     from signbart_runtime.evaluation.opened import open_model
 
     model = open_model(options.model, checksum=options.checksum)
@@ -103,21 +107,46 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return 0
     if options.stream:
         return _print_events(model, options, reading, rule)
-    if is_video(Path(options.clip)):
+    _print_answers(model, options, reading)
+    return 0
+
+
+def _print_answers(
+    model: OpenedModel, options: argparse.Namespace, reading: Mapping[str, Any]
+) -> None:
+    """The likeliest signs of one recording; of several the likeliest of each, on a line."""
+    several, records = len(options.clips) > 1, []
+    for clip, recording in zip(options.clips, _recordings(options, reading), strict=True):
+        scores = model.classify(recording)
+        if options.json:
+            predictions = [{"label": label, "score": round(score, 6)} for label, score in scores]
+            records.append({"model": options.model, "clip": clip, "predictions": predictions})
+        elif several:
+            label, score = scores[0]
+            print(f"{clip}: {label} {score:.2%}", flush=True)
+        else:
+            width = max(len(label) for label, _ in scores[:_SHOWN])
+            for label, score in scores[:_SHOWN]:
+                print(f"{label:<{width}}  {score:7.2%}")
+    if options.json:
+        print(json.dumps(records if several else records[0], ensure_ascii=False, indent=2))
+
+
+def _recordings(
+    options: argparse.Namespace, reading: Mapping[str, Any]
+) -> Iterator[Clip | ClipSet]:
+    """Each CLIP, read or seen when it is its turn."""
+    from signbart.recordings.reading import read_single_clips
+    from signbart.video.frames import is_video
+
+    for video, clips in groupby(options.clips, key=lambda clip: is_video(Path(clip))):
+        if not video:
+            yield from read_single_clips(clips, **reading)
+            continue
         from signbart.video.clips import clip_of_video
 
-        scores = model.classify(clip_of_video(options.clip, options.task, **reading))
-    else:
-        scores = model.classify(options.clip, **reading)
-    if options.json:
-        predictions = [{"label": label, "score": round(score, 6)} for label, score in scores]
-        record = {"model": options.model, "clip": options.clip, "predictions": predictions}
-        print(json.dumps(record, ensure_ascii=False, indent=2))
-        return 0
-    width = max(len(label) for label, _ in scores[:_SHOWN])
-    for label, score in scores[:_SHOWN]:
-        print(f"{label:<{width}}  {score:7.2%}")
-    return 0
+        for clip in clips:
+            yield clip_of_video(clip, options.task, **reading)
 
 
 def _print_events(
@@ -130,31 +159,29 @@ def _print_events(
     from signbart.video.frames import Video, is_video
     from signbart_runtime.evaluation.stream import window_probabilities
 
-    names = None
-    if is_video(Path(options.clip)):
+    (source,), names = options.clips, None
+    if is_video(Path(source)):
         if options.fps is not None:
             raise BridgeError("--fps: a video has its own; leave it out")
-        clip, fps = clip_of_video(options.clip, options.task, **reading), Video(options.clip).fps
+        clip, fps = clip_of_video(source, options.task, **reading), Video(source).fps
     else:
-        clips = read_single_clip(options.clip, **reading)
+        clips = read_single_clip(source, **reading)
         (clip,), names, fps = clips.clips, clips.landmark_names, fps_of(options)
         if options.fps is None:
             print(f"note: {fps:g} frames a second are supposed; --fps says it", file=sys.stderr)
     landmarks = np.asarray(clip.landmarks)
     frames = [(at / fps, frame) for at, frame in enumerate(landmarks)]
-    times, found = window_probabilities(
-        model, frames, rule, source=options.clip, landmark_names=names
-    )
+    times, found = window_probabilities(model, frames, rule, source=source, landmark_names=names)
     if not times:
         raise BridgeError(
-            f"{options.clip}: {len(frames)} frames at {fps:g} a second are {len(frames) / fps:.1f} "
+            f"{source}: {len(frames)} frames at {fps:g} a second are {len(frames) / fps:.1f} "
             f"s, and no window of {rule.window:g} s; leave --stream out, or give --window or --fps"
         )
     events = spot(times, found, rule, model.class_names)
     if options.json:
         record = {
             "model": options.model,
-            "clip": options.clip,
+            "clip": source,
             "rule": dataclasses.asdict(rule),
             "events": [dataclasses.asdict(event) for event in events],
         }

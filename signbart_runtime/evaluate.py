@@ -5,7 +5,8 @@ from __future__ import annotations
 import argparse
 import dataclasses
 import json
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -13,77 +14,30 @@ from bridge.errors import BridgeError
 from bridge.options import add_published_arguments
 from signbart.checksums import add_checksum_argument
 from signbart.console import at_least, print_table, program_name, run_command
+from signbart.engines.options import add_engine_arguments, engine_of
 from signbart.recordings.options import SignerNames, add_reading_arguments
 from signbart.streaming.options import (
     add_rule_arguments,
     check_rule,
     describe_threshold,
     fps_of,
-    require_idle,
+    rule_for,
     rule_of,
 )
 from signbart.training.predictions import SCORE_COLUMNS, per_class_csv, per_class_rows, score_row
-from signbart_runtime.evaluation.opened import OpenedModel, lacks_header
+from signbart_runtime.evaluation.opened import lacks_header
 
 if TYPE_CHECKING:
     from signbart.recordings.clip import ClipSet
     from signbart.training.predictions import Predictions
 
 
-def evaluate_files(
-    paths: Sequence[Path],
-    clips: ClipSet,
-    source: str,
-    **opening: Any,
-) -> dict[Path, Predictions]:
-    """Evaluates models of any kind, each once, on the same clips; `source` is for messages.
-
-    `opening` is how to open them: ``checksum`` as for
-    `signbart_runtime.evaluation.opened.open_model`, and ``config``, ``overrides`` and ``labels`` of
-    a published .pth as for `bridge.weights.source.read_source`.
-
-    Raises:
-        SignBartError: A file cannot be opened, or the clips do not fit it.
-    """
-    from signbart_runtime.evaluation.predict import evaluate
-
-    opened = _open_models(paths, **opening)
-    return {path: evaluate(model, clips, source).named(name) for path, name, model in opened}
-
-
-def _open_models(
-    paths: Sequence[Path],
-    *,
-    config: str | None = None,
-    overrides: Sequence[str] = (),
-    labels: str | None = None,
-    checksum: bool = True,
-) -> Iterator[tuple[Path, str, OpenedModel]]:
-    """Each with a short name, one after the other; see `evaluate_files`."""
-    from bridge.weights.source import read_labels
-    from signbart.configuration.reading import load_config
-    from signbart_runtime.evaluation.opened import lacks_header, open_model
-
-    if (config or overrides or labels) and not any(lacks_header(path) for path in paths):
-        raise BridgeError(
-            "--config, --set and --labels are for a published .pth; other models carry theirs"
-        )
-    for path, name in zip(paths, _short_names(paths), strict=True):
-        published = lacks_header(path)
-        model = open_model(
-            path,
-            load_config(config, overrides) if published and config else None,
-            read_labels(labels) if published else (),
-            checksum=checksum,
-        )
-        yield path, name, model
-
-
 def _score_streams(paths: Sequence[Path], clips: ClipSet, options: argparse.Namespace) -> None:
     """Prints a table a model, and writes all of them."""
     from signbart.files import file_sha256, make_folder, write_text
     from signbart.streaming.scoring import COLUMNS
-    from signbart_runtime.evaluation.spotting import evaluate_streams, require_same_spotting
+    from signbart_runtime.evaluation.files import ask_files, score_streams, short_names
+    from signbart_runtime.evaluation.spotting import require_same_spotting
 
     fps = fps_of(options)
     rule = dataclasses.asdict(rule_of(options))
@@ -91,7 +45,7 @@ def _score_streams(paths: Sequence[Path], clips: ClipSet, options: argparse.Name
         del rule["threshold"]  # each model's, which its hash stands for
     made_from = {
         "models": {
-            name: file_sha256(path) for path, name in zip(paths, _short_names(paths), strict=True)
+            name: file_sha256(path) for path, name in zip(paths, short_names(paths), strict=True)
         },
         "recordings": clips.fingerprint(),
         "rule": rule,
@@ -102,17 +56,21 @@ def _score_streams(paths: Sequence[Path], clips: ClipSet, options: argparse.Name
     if target:
         make_folder(target.parent)
         require_same_spotting(target, made_from)
-    found = {}
-    for _, name, model in _open_models(paths, **_opening(options)):
-        require_idle(options, model.class_names)
-        rule = rule_of(options, model.threshold)
-        scores = evaluate_streams(
-            model, clips, rule, fps=fps, seed=options.seed, source=options.data
-        )
+    names, found = short_names(paths), {}
+    question = partial(
+        score_streams,
+        rule_for=partial(rule_for, options),
+        fps=fps,
+        seed=options.seed,
+        source=options.data,
+    )
+    for name, (scores, rule, carried) in zip(
+        names, ask_files(paths, question, clips, **_opening(options)), strict=True
+    ):
         print_table(
             f"{name}: signs in {scores.total.minutes:.1f} minutes of {len(scores.by_signer)} "
             f"stream(s) strung of {options.data}, {fps:g} frames a second; "
-            + describe_threshold(options, rule, model.threshold),
+            + describe_threshold(options, rule, carried),
             COLUMNS,
             scores.rows(),
         )
@@ -124,21 +82,14 @@ def _score_streams(paths: Sequence[Path], clips: ClipSet, options: argparse.Name
 
 
 def _opening(options: argparse.Namespace) -> dict[str, Any]:
+    """How the files are opened, and by what engine: options of `ask_files`."""
     names = ("config", "overrides", "labels", "checksum")
-    return {name: getattr(options, name) for name in names}
-
-
-def _short_names(paths: Sequence[Path]) -> list[str]:
-    """File names, with as many of their folders in front as tell each from the others."""
-    parts = [path.resolve().parts for path in paths]
-
-    def name(part: tuple[str, ...]) -> str:
-        depth = 1
-        while sum(other[-depth:] == part[-depth:] for other in parts) > 1:
-            depth += 1
-        return "_".join(part[-depth:])
-
-    return [name(part) for part in parts]
+    jobs = options.jobs or (None if options.engine == "ray" else 1)
+    return {
+        **{name: getattr(options, name) for name in names},
+        "jobs": jobs,
+        "engine": engine_of(options),
+    }
 
 
 def select_clips(clips: ClipSet, signers: Sequence[str], source: str) -> ClipSet:
@@ -224,14 +175,24 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument(
         "--seed", type=at_least(0), default=0, help="of the streams (default: %(default)s)"
     )
+    parser.add_argument(
+        "--jobs",
+        type=at_least(1),
+        metavar="N",
+        help="models at a time, in processes of one thread if more than one (default: 1; of ray as "
+        "many as there is room for)",
+    )
+    add_engine_arguments(parser, "models")
     add_checksum_argument(parser)
     options = parser.parse_args(arguments)
     check_rule(options, streams=options.stream)
+    opening = _opening(options)
 
     from signbart.files import make_folder
     from signbart.recordings.options import read_data
     from signbart.training.options import print_skipped
     from signbart.training.predictions import identify, require_nothing_else
+    from signbart_runtime.evaluation.files import evaluate_files, short_names
 
     paths = list({Path(model).resolve(): Path(model) for model in options.models}.values())
     clips = read_data(options)
@@ -244,12 +205,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
     if options.output:
         # Before the work: what cannot be written is said at once.
         make_folder(Path(options.output))
-        named = zip(_short_names(paths), paths, strict=True)
+        named = zip(short_names(paths), paths, strict=True)
         require_nothing_else(
             Path(options.output),
             {name: identify(path, chosen) for name, path in named if path.is_file()},
         )
-    found = evaluate_files(paths, chosen, options.data, **_opening(options))
+    found = evaluate_files(paths, chosen, options.data, **opening)
     _print_scores(found, chosen, options.data)
     _print_notes(paths, clips, chosen)
     if options.output:

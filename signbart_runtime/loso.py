@@ -12,6 +12,8 @@ from __future__ import annotations
 
 import argparse
 import os
+import shlex
+import sys
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -19,7 +21,7 @@ from bridge.quantization.schemes import select_schemes
 from bridge.routes import select_routes
 from signbart.console import program_name, run_command
 from signbart.engines.options import engine_of
-from signbart.files import make_folder
+from signbart.files import make_folder, write_text
 from signbart.training.folds import (
     ALL,
     add_fold_arguments,
@@ -28,6 +30,7 @@ from signbart.training.folds import (
     select_signers,
 )
 from signbart.training.frameworks import FRAMEWORKS
+from signbart_runtime.folds.layout import COMMAND
 
 REPORT = "report"  # the results report's folder; no signer's, for signers hold exports
 
@@ -121,6 +124,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         fold.check_calibration()
     print_skipped(clips.skipped)
     make_folder(output)
+    given = sys.argv[1:] if arguments is None else arguments
+    write_text(output / COMMAND, f"{parser.prog} {shlex.join(given)}\n")
     for _ in run_folds(
         folds, options.jobs, framework, engine=engine, output=output, signers=signers
     ):

@@ -12,9 +12,10 @@ REPOSITORY = Path(__file__).resolve().parents[1]
 ORDER = {
     "signbart": [
         "errors extras process json_text",
+        "renames",
         "files",
         "console yaml_files archives class_names checksums",
-        "pictures timing",
+        "pictures timing waiting",
         "landmarks resampling",
         "models",
         "configuration",
@@ -48,6 +49,8 @@ PACKAGES = {
     "bridge": {"signbart", "signbart_torch", "signbart_tf"},
     "signbart_runtime": {"signbart", "signbart_torch", "signbart_tf", "bridge"},
 }
+# What a program asks the bridge for, it has from there, wherever it stands.
+OFFERED = {"bridge": {"signbart_runtime"}}
 # Besides them and an __init__.py nothing stands at the top of a package.
 COMMANDS = {
     "signbart": {"calibrate", "clips", "command_line", "doctor"},
@@ -144,7 +147,7 @@ def test_imports_go_down_only(module):
 def test_packages_import_down_only(module):
     package = module.partition(".")[0]
     others = {other.partition(".")[0] for other in GRAPH[module]}
-    assert others <= {package} | PACKAGES[package]
+    assert others <= {package} | PACKAGES[package] | OFFERED.get(module, set())
 
 
 def test_the_house_stays_small():

@@ -6,12 +6,14 @@ Nothing is resampled, padded or cast on the way; what does not fit is refused.
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Protocol
 
 import numpy as np
 
+from signbart.artifacts.soundness import require_sound
 from signbart.errors import ArtifactError
 from signbart.models import io_spec
 from signbart.models.io_spec import LANDMARKS, RAW_SIGNATURE, SIGNATURE, IOSpec, TensorSpec
@@ -59,6 +61,22 @@ class TorchRuntime:
         return {name: output.numpy() for name, output in outputs.items()}
 
 
+@contextmanager
+def faults_of(path: str | Path, runtime: str) -> Iterator[None]:
+    """Turns what a runtime raises, whatever it is, into an error that names the file.
+
+    Some graphs fail when they are loaded, some at the first call. ONNX Runtime's classes derive
+    from nothing narrower than Exception, and LiteRT raises what it likes.
+
+    Raises:
+        ArtifactError: The file cannot be run.
+    """
+    try:
+        yield
+    except Exception as error:
+        raise ArtifactError(f"{path} cannot be run by {runtime}: {error}") from None
+
+
 class TFLiteRuntime:
     """A .tflite file, through its named signature.
 
@@ -79,31 +97,29 @@ class TFLiteRuntime:
         self._path, self._num_threads = Path(path), num_threads
         if not Path(path).is_file():
             raise ArtifactError(f"no .tflite at {path}")
-        try:
+        require_sound(path)
+        with faults_of(path, "LiteRT"):
             self._interpreter = Interpreter(model_path=str(path), num_threads=num_threads)
             signatures = self._interpreter.get_signature_list()
-        except (ValueError, RuntimeError) as error:
-            raise ArtifactError(f"{path} cannot be loaded by LiteRT: {error}") from None
         if signature not in signatures:
             found = ", ".join(signatures) or "none"
             raise ArtifactError(
                 f"{path} has no signature '{signature}' (found: {found}), so its inputs cannot be "
                 "told apart by name; convert it again"
             )
-        try:
+        with faults_of(path, "LiteRT"):
             self._run = self._interpreter.get_signature_runner(signature)
-        except (ValueError, RuntimeError) as error:
-            raise ArtifactError(f"{path} cannot be run by LiteRT: {error}") from None
-        self.spec = IOSpec(
-            inputs=_tensor_specs(self._run.get_input_details()),
-            outputs=_tensor_specs(self._run.get_output_details()),
-            signature=signature,
-        )
+            self.spec = IOSpec(
+                inputs=_tensor_specs(self._run.get_input_details()),
+                outputs=_tensor_specs(self._run.get_output_details()),
+                signature=signature,
+            )
 
     def __call__(self, inputs: Arrays) -> dict[str, np.ndarray]:
         """Runs the model; see `Runtime`."""
         self.spec.check_inputs(inputs, self.name)
-        outputs = self._run(**inputs)
+        with faults_of(self._path, "LiteRT"):
+            outputs = self._run(**inputs)
         # Copies: the interpreter reuses its buffers in the next call.
         return {name: np.array(array) for name, array in outputs.items()}
 
@@ -116,11 +132,12 @@ class TFLiteRuntime:
 
         self.spec.check_inputs(inputs, self.name)
         # One of its own: beside a signature's runner it refuses to be called.
-        interpreter = Interpreter(model_path=str(self._path), num_threads=self._num_threads)
-        interpreter.allocate_tensors()
-        details = self._run.get_input_details()
-        for name, array in inputs.items():
-            interpreter.set_tensor(details[name]["index"], array)
+        with faults_of(self._path, "LiteRT"):
+            interpreter = Interpreter(model_path=str(self._path), num_threads=self._num_threads)
+            interpreter.allocate_tensors()
+            details = self._run.get_input_details()
+            for name, array in inputs.items():
+                interpreter.set_tensor(details[name]["index"], array)
         return interpreter.invoke
 
 
@@ -169,13 +186,11 @@ class OnnxRuntime:
             raise ArtifactError(f"no .onnx at {path}")
         options = onnxruntime.SessionOptions()
         options.intra_op_num_threads = num_threads
-        try:
+        self._path = Path(path)
+        with faults_of(path, "ONNX Runtime"):
             self._session = onnxruntime.InferenceSession(
                 str(path), options, providers=["CPUExecutionProvider"]
             )
-        # ONNX Runtime raises classes of its own that derive from nothing narrower.
-        except Exception as error:
-            raise ArtifactError(f"{path} cannot be loaded by ONNX Runtime: {error}") from None
         self.spec = IOSpec(
             inputs=_onnx_specs(self._session.get_inputs()),
             outputs=_onnx_specs(self._session.get_outputs()),
@@ -187,7 +202,8 @@ class OnnxRuntime:
         """Runs the model; see `Runtime`."""
         self.spec.check_inputs(inputs, self.name)
         names = [tensor.name for tensor in self.spec.outputs]
-        return dict(zip(names, self._session.run(names, dict(inputs)), strict=True))
+        with faults_of(self._path, "ONNX Runtime"):
+            return dict(zip(names, self._session.run(names, dict(inputs)), strict=True))
 
 
 class KerasRuntime:

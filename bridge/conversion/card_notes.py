@@ -43,7 +43,7 @@ def read_card_notes(path: str | Path) -> CardNotes:
         front, fence, text = text.removeprefix(_FENCE).partition(f"\n{_FENCE}")
         try:
             found = parse_yaml(front) if fence else None
-        except (yaml.YAMLError, ValueError):
+        except yaml.YAMLError:
             found = None
         name = found.get("license") if isinstance(found, dict) and len(found) == 1 else None
         if not isinstance(name, str) or not name.strip() or "\n" in name:

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from bridge.artifact.runtimes import Runtime, TorchRuntime
 from bridge.conversion.quantized import QuantizationOptions, calibrate
+from bridge.conversion.training_facts import TrainingFacts, training_facts
 from bridge.errors import BridgeError
 from bridge.quantization.schemes import FLOAT, SCHEMES, Scheme
 from bridge.verification import MIN_SAMPLES
@@ -49,6 +50,7 @@ class Evidence:
         raw_samples: Inputs for that.
         frames: Most frames of the signatures that are judged; None: the file's own, T.
         shorter: Frames -> what the signatures for clips of at most those are judged by.
+        training: What is known of the checkpoint's, for the model card.
     """
 
     reference: Runtime
@@ -63,6 +65,7 @@ class Evidence:
     raw_samples: Sequence[Sample] = ()
     frames: int | None = None
     shorter: Mapping[int, Evidence] = field(default_factory=dict)
+    training: TrainingFacts | None = None
 
     def judge(self, path: Path, scheme: str) -> tuple[Verdict, Sequence[Sample]]:
         """Compares an artifact, by what its scheme has limits for.
@@ -179,7 +182,11 @@ def gather_evidence(
         )
         return dataclasses.replace(evidence, frames=frames)
 
-    return dataclasses.replace(gather(None), shorter={n: gather(n) for n in lengths})
+    return dataclasses.replace(
+        gather(None),
+        shorter={n: gather(n) for n in lengths},
+        training=training_facts(source, recordings, data),
+    )
 
 
 def _gather(

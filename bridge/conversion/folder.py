@@ -13,16 +13,24 @@ import errno
 import glob
 import os
 import shutil
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 from bridge.conversion.artifact_record import Artifact
 from bridge.errors import BridgeError
 from bridge.verification.verdict import Verdict
-from signbart.artifacts.completeness import PAPERS, REJECTED, incomplete_note
+from signbart.artifacts.completeness import (
+    PAPERS,
+    REJECTED,
+    incomplete_note,
+    require_complete,
+)
 from signbart.artifacts.metadata import read_metadata
 from signbart.errors import ArtifactError
-from signbart.files import folder_lock, make_folder, sync, temporary_folder
+from signbart.files import folder_lock, make_folder, temporary_folder
+from signbart.renames import forget_renames, note_renames, sync, undo_renames
+
+_PAPER = "paper"  # what a manifest is called while it is kept
 
 
 @contextlib.contextmanager
@@ -48,6 +56,23 @@ def staging_folder(output: Path, *, shared: bool = False) -> Iterator[Path]:
                 output.rmdir()
 
 
+def recover(path: Path) -> None:
+    """Puts a folder of artifacts back to what it was before a command was killed in its commit.
+
+    Args:
+        path: The folder, or a file in it.
+
+    Raises:
+        SignBartError: The folder cannot be written to, or its files are being exchanged right now.
+    """
+    try:
+        require_complete(path)
+    except ArtifactError:
+        with staging_folder(path if path.is_dir() else path.parent, shared=True):
+            pass  # entering it clears what killed ones left
+        require_complete(path)
+
+
 class Change:
     """What a command changes in a folder of artifacts, to be done by `commit` or not at all.
 
@@ -59,7 +84,7 @@ class Change:
     def __init__(self, output: Path, folder: Path) -> None:
         """Starts with nothing; `folder` is one of `staging_folder`, which outlives this."""
         self.output, self.made = output, folder / "made"
-        self._replaced = folder / "replaced"
+        self._folder, self._replaced = folder, folder / "replaced"
         self._placed: set[str] = set()
         self._leaving: dict[Path, Path | None] = {}  # None: it goes away
         for new in (self.made, self._replaced):
@@ -136,52 +161,67 @@ class Change:
         moves |= {path: self.final(path) for path in new if path != self.made / (paper or "")}
         if paper:
             self._set_outdated_aside(paper, moves)
-        done: list[tuple[Path, Path]] = []  # where something was, and is now
         try:
             for path in new:
                 sync(path)
+            renames = self._renames(moves)
             if paper:
-                self._announce(self.output / paper, done)
-            for path, target in moves.items():
-                self._move(path, target, done)
-            if paper:
-                os.replace(self.made / paper, self.output / paper)
+                renames = [*self._exchange_of(paper), *renames]
+                renames.append((self.made / paper, self.output / paper))
+            note_renames(self._folder, renames)
+            for path, target in renames:
+                if target != self._replaced / _PAPER:  # which is a copy
+                    target.parent.mkdir(exist_ok=True)
+                    os.replace(path, target)
+            forget_renames(self._folder)
         except BaseException as error:
-            for was, now in reversed(done):
-                if now.exists():
-                    os.replace(now, was)
+            back = undo_renames(self._folder)
             if isinstance(error, OSError):
                 reason = f"{error.filename2 or error.filename}: {error.strerror}"
-                raise BridgeError(
-                    f"{self.output}: cannot be changed, and stays as it was: {reason}"
-                ) from None
+                if back:
+                    text = f"{self.output}: cannot be changed, and stays as it was: {reason}"
+                else:
+                    text = (
+                        f"{self.output}: cannot be changed; the next command that writes there "
+                        f"puts back what was: {reason}"
+                    )
+                raise BridgeError(text) from None
             raise
         finally:
             with contextlib.suppress(OSError):  # not empty: another route's artifact was rejected
                 (self.output / REJECTED).rmdir()
 
-    def _announce(self, paper: Path, done: list[tuple[Path, Path]]) -> None:
-        kept, note = self._replaced / "paper", self._replaced / "note"
+    def _exchange_of(self, paper: str) -> list[tuple[Path, Path]]:
+        """Writes the note that is to stand in the manifest's place, and keeps a copy of that."""
+        manifest, note = self.output / paper, self._replaced / "note"
         note.write_text(incomplete_note(), encoding="utf-8")
         sync(note)
-        if paper.exists():
-            shutil.copy2(paper, kept)
-            done.append((paper, kept))
-        else:
-            done.append((kept, paper))
-        os.replace(note, paper)
+        if not manifest.exists():
+            return [(note, manifest)]
+        shutil.copy2(manifest, self._replaced / _PAPER)
+        sync(self._replaced / _PAPER)
+        return [(manifest, self._replaced / _PAPER), (note, manifest)]
 
-    def _move(self, path: Path, target: Path | None, done: list[tuple[Path, Path]]) -> None:
-        """Moves a file, and what is at its target away; notes each step before it is taken."""
-        if target is None:
-            target = self._replaced / str(len(done))
-        elif target.is_dir():
-            raise IsADirectoryError(errno.EISDIR, "it is a folder; move it away", str(target))
-        elif os.path.lexists(target):
-            self._move(target, None, done)
-        target.parent.mkdir(exist_ok=True)
-        done.append((path, target))
-        os.replace(path, target)
+    def _renames(self, moves: Mapping[Path, Path | None]) -> list[tuple[Path, Path]]:
+        """The moves one by one, and before each that of what is at its target.
+
+        Raises:
+            IsADirectoryError: A folder is there.
+        """
+        renames: list[tuple[Path, Path]] = []
+        gone: set[Path] = set()
+
+        def rename(path: Path, target: Path | None) -> None:
+            renames.append((path, target or self._replaced / str(len(renames))))
+            gone.add(path)
+
+        for path, target in moves.items():
+            if target is not None and target.is_dir():
+                raise IsADirectoryError(errno.EISDIR, "it is a folder; move it away", str(target))
+            if target is not None and os.path.lexists(target) and target not in gone:
+                rename(target, None)
+            rename(path, target)
+        return renames
 
     def _set_outdated_aside(self, paper: str, moves: dict[Path, Path | None]) -> None:
         """The manifest of the other command goes where a file goes that it lists."""

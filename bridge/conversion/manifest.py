@@ -73,6 +73,9 @@ def write_records(
         products,
         quantization and quantization["calibration"],
         notes,
+        sizes={a.path.name: a.path.stat().st_size for a in artifacts if a.path is not None},
+        training=evidence.training,
+        judged_on=evidence.clips.source if evidence.clips else "",
     )
     (folder / "MODEL_CARD.md").write_text(card, encoding="utf-8")
     golden = golden_json(source, artifacts, evidence, seed)

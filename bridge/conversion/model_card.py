@@ -6,6 +6,14 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from bridge.conversion.card_notes import CardNotes
+from bridge.conversion.card_parts import (
+    about_training,
+    front_matter,
+    how_to_run,
+    limits,
+    which_file,
+)
+from bridge.conversion.training_facts import TrainingFacts
 from bridge.verification.report import parity_tables
 from bridge.verification.verdict import Verdict
 from signbart.artifacts.metadata import carried_kind
@@ -18,8 +26,12 @@ def model_card(
     products: Mapping[str, Mapping[str, int]],
     calibration: Mapping[str, Any] | None,
     notes: CardNotes | None = None,
+    *,
+    sizes: Mapping[str, int] | None = None,
+    training: TrainingFacts | None = None,
+    judged_on: str = "",
 ) -> str:
-    """Markdown from what is known of a conversion.
+    """Markdown from what is known of a conversion, with the front matter that model hubs read.
 
     Args:
         metadata: From `metadata.build_metadata`.
@@ -27,7 +39,11 @@ def model_card(
         products: Artifact -> number format -> multiply-accumulates of one run.
         calibration: Record of what quantizers were shown; None where nothing was.
         notes: A person's part, if there is one.
+        sizes: Artifact -> bytes, of those that are there.
+        training: What the checkpoint was trained on, as far as it is known.
+        judged_on: Which clips quantized artifacts were judged on; empty without any.
     """
+    chosen, recommendation = which_file(verdicts, sizes or {}, judged_on)
     license = notes.license if notes else None
     preprocessing = metadata["preprocessing"]
     title = carried_kind(metadata).title
@@ -35,15 +51,7 @@ def model_card(
     groups = ", ".join(f"{name} {len(joints)}" for name, joints in preprocessing["groups"].items())
     return "\n".join(
         [
-            "---",
-            f"license: {license}" if license else "license: other  # the weights' owner decides",
-            "library_name: litert",
-            "tags:",
-            "- sign-language-recognition",
-            "- keypoints",
-            "- signbart",
-            "- tflite",
-            "---",
+            front_matter(metadata["name"], verdicts, license, training, judged_on),
             "",
             f"# {metadata['name']}",
             "",
@@ -51,6 +59,10 @@ def model_card(
             f"{len(metadata['labels'])} classes.",
             "",
             *([notes.text, ""] if notes else []),
+            *recommendation,
+            *(how_to_run(chosen, metadata) if chosen else []),
+            *about_training(training),
+            *limits(metadata, training, judged_on),
             "## Input and output",
             "",
             f"Signature `{metadata['signature']}`; take tensors by name, not by position.",

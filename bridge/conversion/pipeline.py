@@ -25,6 +25,7 @@ from bridge.weights.source import read_source
 from signbart.artifacts.completeness import MANIFEST
 from signbart.engines import Engine, run_tasks
 from signbart.recordings.data_source import DataSource
+from signbart.waiting import stage
 
 LOG = "convert.log"
 
@@ -49,6 +50,7 @@ def convert(
     raw_frames: int | None = None,
     lengths: Sequence[int] = (),
     card_notes: str | Path | None = None,
+    checksum: bool = True,
 ) -> list[Artifact]:
     """Converts a checkpoint by each route and compares every artifact with PyTorch.
 
@@ -75,6 +77,7 @@ def convert(
             `RAW_FRAMES`, or the model's own number where that is higher; see `raw_landmarks`.
         lengths: Frames of further signatures, for shorter clips; see `artifact.lengths`.
         card_notes: A person's part of the model card; see `card_notes.read_card_notes`.
+        checksum: Refuse a checkpoint that is not what its checksum was made of.
 
     Raises:
         SignBartError: The input cannot be used. A failing route is no exception but a verdict.
@@ -86,7 +89,10 @@ def convert(
     output = Path(output)
     with staging_folder(output) as folder:
         change = Change(output, folder)
-        source = read_source(checkpoint, config=config, overrides=overrides, labels=labels)
+        with stage(f"reading {checkpoint}"):
+            source = read_source(
+                checkpoint, config=config, overrides=overrides, labels=labels, checksum=checksum
+            )
         source = source.carrying(temperature, threshold)
         evidence = gather_evidence(
             source, schemes, quantization, data=data, samples=samples, seed=seed,
@@ -106,10 +112,12 @@ def convert(
             )
             for route in chosen
         ]
-        artifacts = make_artifacts(runs, change, LOG, jobs, engine=engine)
+        made = make_artifacts(runs, change, LOG, jobs, engine=engine)
+        artifacts = [artifact for of_route in made for artifact in of_route]
         change.set_others_aside(source.sha256)
         change.remove(GOLDEN)  # where none can be made
-        write_records(change.made, source, evidence, artifacts, seed, notes)
+        with stage("writing card, manifest and report"):
+            write_records(change.made, source, evidence, artifacts, seed, notes)
         change.commit(MANIFEST)
     return [change.settled(artifact) for artifact in artifacts]
 
@@ -126,14 +134,18 @@ def make_artifacts(
     jobs: int | None = 1,
     report: Callable[[Artifact], None] = lambda artifact: None,
     engine: Engine | None = None,
-) -> list[Artifact]:
+) -> list[list[Artifact]]:
     """Takes routes, `jobs` at a time, and places each artifact where its verdict belongs.
 
     Each route's log ends up in the `log`, one behind the other; `report` is called with each
-    artifact. Their paths are those in `change.made`.
+    artifact as its route ends. Their paths are those in `change.made`.
+
+    Returns:
+        The artifacts of each run.
     """
     # What makes most files takes longest; begun last, everybody would wait for it.
     order = sorted(runs, key=lambda run: -len(run.endings)) if jobs != 1 else list(runs)
+    several = len({run.source.kind.name for run in runs}) > 1
     made = {}
     for at, of_route in run_tasks(
         order,
@@ -141,22 +153,23 @@ def make_artifacts(
         engine=engine,
         crashed=lambda at: order[at].crashed(),
         name="route",
-        names=[run.route.name for run in order],
+        names=[
+            f"{run.source.kind.name} by {run.route.name}" if several else run.route.name
+            for run in order
+        ],
         folder=change.output,
         travels=False,
     ):
-        made[id(order[at])] = of_route
+        run = order[at]
+        made[id(run)] = [_place(artifact, run, change) for artifact in of_route]
+        for artifact in made[id(run)]:
+            report(artifact)
     with open(change.made / log, "ab") as joined:
         for run in runs:
             if run.log.is_file():
                 joined.write(run.log.read_bytes())
                 run.log.unlink()
-    artifacts = []
-    for run in runs:
-        for artifact in made[id(run)]:
-            artifacts.append(_place(artifact, run, change))
-            report(artifacts[-1])
-    return artifacts
+    return [made[id(run)] for run in runs]
 
 
 def _place(artifact: Artifact, run: RouteRun, change: Change) -> Artifact:

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import dataclasses
 import json
-import time
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from pathlib import Path
@@ -30,6 +29,7 @@ from bridge.verification.samples import describe_samples
 from bridge.verification.sequences import UnmaskedTorch, make_sequences
 from signbart.artifacts.completeness import RESULTS
 from signbart.artifacts.metadata import versions
+from signbart.engines import Engine
 from signbart.models.raw_spec import RawSignature
 from signbart.recordings.data_source import DataSource, read_recordings
 
@@ -54,6 +54,8 @@ def export_models(
     seed: int = 0,
     verbose: bool = False,
     raw_frames: int | None = None,
+    jobs: int | None = 1,
+    engine: Engine | None = None,
     report: Callable[[Artifact], None] = lambda artifact: None,
 ) -> dict[str, list[Artifact]]:
     """Exports models and compares every file with PyTorch.
@@ -70,6 +72,8 @@ def export_models(
         seed: Of the comparison's sequences.
         verbose: Show the converters' own output.
         raw_frames: As for `pipeline.convert`.
+        jobs: Routes of whatever models at a time; otherwise as for `pipeline.convert`.
+        engine: As for `pipeline.convert`.
         report: Called with each file.
 
     Returns:
@@ -79,7 +83,7 @@ def export_models(
         SignBartError: Something asked for does not exist. A file that cannot be made, or that
             disagrees, is no exception but a verdict.
     """
-    output, made, seconds = Path(output), {}, {}
+    output = Path(output)
     routes = {source.kind.name: _route_of(source, route) for source in sources}
     quantization = quantization or QuantizationOptions()
     recordings = read_recordings(data)
@@ -97,8 +101,9 @@ def export_models(
     }
     with staging_folder(output) as folder:
         change = Change(output, folder)
+        runs = []
         for source in sources:
-            started, name = time.perf_counter(), source.kind.name
+            name = source.kind.name
             run_of = partial(
                 RouteRun,
                 source=source,
@@ -109,12 +114,15 @@ def export_models(
                 verify=verify,
             )
             chosen = routes[name]
-            runs = [run_of(route=chosen, endings=chosen.produces, schemes=tuple(schemes))]
+            runs.append(run_of(route=chosen, endings=chosen.produces, schemes=tuple(schemes)))
             if ".onnx" not in chosen.produces:
                 runs.append(run_of(route=ROUTES["onnx"], endings=(".onnx",), schemes=()))
-            made[name] = make_artifacts(runs, change, LOG, report=report)
-            seconds[name] = time.perf_counter() - started
-            change.set_others_aside(source.sha256, f"{name}*")
+        made: dict[str, list[Artifact]] = {source.kind.name: [] for source in sources}
+        of_runs = make_artifacts(runs, change, LOG, jobs, report=report, engine=engine)
+        for run, of_run in zip(runs, of_runs, strict=True):
+            made[run.source.kind.name] += of_run
+        for source in sources:
+            change.set_others_aside(source.sha256, f"{source.kind.name}*")
         results = {
             "versions": versions(),
             "verified": verify,
@@ -123,7 +131,7 @@ def export_models(
             "limits": {scheme.name: _limits(scheme.name).to_dict() for scheme in schemes},
             "skipped": dict(skipped or {}),
             "models": {
-                source.kind.name: _about(source, made[source.kind.name], seconds, change)
+                source.kind.name: _about(source, made[source.kind.name], change)
                 for source in sources
             },
         }
@@ -196,20 +204,20 @@ def _route_of(source: Source, route: str | None) -> Route:
     return ROUTES[name]
 
 
-def _about(
-    source: Source, artifacts: Sequence[Artifact], seconds: Mapping[str, float], change: Change
-) -> dict[str, Any]:
+def _about(source: Source, artifacts: Sequence[Artifact], change: Change) -> dict[str, Any]:
     """The part of the results that is about one model."""
     from signbart_torch.models import num_parameters
 
     verdicts = [artifact.parity for artifact in artifacts]
+    # What a route exports together took that time once.
+    seconds = {(artifact.route, artifact.scheme): artifact.seconds for artifact in artifacts}
     return {
         "checkpoint": str(source.checkpoint),
         "checkpoint_sha256": source.sha256,
         "sizes": dataclasses.asdict(source.config.model),
         "parameters": num_parameters(source.model),
         "sequence_length": source.config.data.max_frames,
-        "seconds": round(seconds[source.kind.name], 1),
+        "seconds": round(sum(seconds.values()), 1),
         "verdict": next((v.verdict for v in verdicts if not v.passed), verdicts[0].verdict),
         "artifacts": [
             {

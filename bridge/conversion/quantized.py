@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import tempfile
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,6 +12,7 @@ from bridge.errors import BridgeError
 from bridge.quantization.quantizer import quantize
 from bridge.quantization.schemes import FLOAT, Scheme
 from signbart.artifacts.contents import multiply_accumulates
+from signbart.files import temporary_folder
 from signbart.recordings.data_source import DataSource, read_recordings
 from signbart.training.calibration import MIN_CLIPS, Calibration, calibrate_on, calibrate_on_noise
 
@@ -87,8 +87,7 @@ def quantize_file(
     Returns:
         Its `quantization_record`.
     """
-    with tempfile.TemporaryDirectory() as name:
-        folder = Path(name)
+    with temporary_folder() as folder:
         whole, quantized = folder / "whole.tflite", {}
         parts = {None: whole, **split_lengths(source, whole, folder)}
         for frames, part in parts.items():

@@ -16,7 +16,7 @@ from bridge.verification.report import parity_json
 from signbart.artifacts.completeness import MANIFEST
 from signbart.artifacts.contents import multiply_accumulates, operators
 from signbart.files import file_sha256
-from signbart.json_text import parse_json
+from signbart.json_text import read_json_file
 
 
 def list_again(change: Change, artifact: Artifact) -> bool:
@@ -83,7 +83,7 @@ def _latest(change: Change, name: str) -> Path:
 def _edit(change: Change, name: str, alter: Callable[[Any], None]) -> bool:
     """Writes a JSON file of the folder with what `alter` does to it; whether it can be done."""
     try:
-        tree = parse_json(_latest(change, name).read_text(encoding="utf-8"))
+        tree = read_json_file(_latest(change, name))
         alter(tree)
     except (OSError, ValueError, KeyError, TypeError, AttributeError):
         return False  # none, or another program's

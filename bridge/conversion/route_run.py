@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import dataclasses
 import shutil
-import tempfile
 import time
 import traceback
 from collections.abc import Callable, Collection
@@ -32,9 +31,11 @@ from signbart.artifacts.lengths import config_at, signature_at
 from signbart.artifacts.metadata import build_metadata, embed_metadata, tensors_of
 from signbart.console import redirect_output
 from signbart.errors import SignBartError
+from signbart.files import temporary_folder
 from signbart.models import io_spec
 from signbart.models.io_spec import RAW_SIGNATURE, SIGNATURE, IOSpec
 from signbart.models.raw_spec import RawSignature
+from signbart.waiting import stage
 
 
 @dataclass(frozen=True)
@@ -78,7 +79,7 @@ class RouteRun:
     @property
     def log(self) -> Path:
         """Receives the converters' output."""
-        return self.folder / f"convert_{self.route.name}.log"
+        return self.folder / f"convert_{self.source.config.kind}_{self.route.name}.log"
 
     @property
     def plain(self) -> Path:
@@ -87,8 +88,12 @@ class RouteRun:
 
     def __call__(self) -> list[Artifact]:
         """Exports, quantizes the .tflite, and judges all that came of it."""
+        with stage(f"{self.source.config.name} by route {self.route.name}"):
+            return self._make()
+
+    def _make(self) -> list[Artifact]:
         started = time.perf_counter()
-        _, problem = self._attempt(self._export)
+        _, problem = self._attempt("exporting", self._export)
         seconds = time.perf_counter() - started
         made: list[Artifact] = []
         usable = Verdict(self.plain.name, FAILED, "the route makes no .tflite")
@@ -110,7 +115,8 @@ class RouteRun:
             path, record = self.path(scheme.name, ".tflite"), None
             problem = f"its float32 form is not usable: {usable.verdict}: {usable.reason}"
             if usable.passed:
-                record, problem = self._attempt(partial(self._quantize, scheme, path))
+                quantize = partial(self._quantize, scheme, path)
+                record, problem = self._attempt(f"quantizing to {scheme.name}", quantize)
             artifact = self._finish(path, scheme, 0.0, problem, record)
             seconds = time.perf_counter() - started
             made.append(dataclasses.replace(artifact, seconds=seconds))
@@ -140,11 +146,12 @@ class RouteRun:
 
     def _add_lengths(self, path: Path) -> None:
         """Converts the model again for each shorter length; see `artifact.lengths`."""
-        with tempfile.TemporaryDirectory() as folder:
-            parts = {n: Path(folder) / f"{n}.tflite" for n in self.evidence.shorter}
+        with temporary_folder() as folder:
+            parts = {n: folder / f"{n}.tflite" for n in self.evidence.shorter}
             for frames, part in parts.items():
                 spec, raw = self._spec(frames), self.evidence.shorter[frames].raw
-                self.route.export(self.source.model, spec, {".tflite": part}, raw)
+                with stage(f"for {frames} frames"):
+                    self.route.export(self.source.model, spec, {".tflite": part}, raw)
                 compact(part)
             add_lengths(path, parts)
 
@@ -174,7 +181,8 @@ class RouteRun:
         if not problem and not path.is_file():
             problem = "the route wrote no such file"
         if not problem:
-            artifact, problem = self._attempt(partial(self._judge, path, scheme, record))
+            judge = partial(self._judge, path, scheme, record)
+            artifact, problem = self._attempt(f"comparing {path.name}", judge)
         if problem:
             artifact = self._failed(path, scheme.name, problem)
         return dataclasses.replace(artifact, seconds=seconds)
@@ -252,9 +260,9 @@ class RouteRun:
                         f"{spec.describe()}"
                     )
 
-    def _attempt(self, step: Callable[[], Any]) -> tuple[Any, str]:
+    def _attempt(self, what: str, step: Callable[[], Any]) -> tuple[Any, str]:
         """Runs a step with its output in the log: its result, and why it failed, if it did."""
-        with redirect_output(self.log, self.verbose):
+        with stage(what), redirect_output(self.log, self.verbose):
             try:
                 return step(), ""
             except SignBartError as error:

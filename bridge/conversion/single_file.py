@@ -8,7 +8,7 @@ from pathlib import Path
 from bridge.artifact.runtimes import open_runtime
 from bridge.conversion.artifact_record import Artifact
 from bridge.conversion.evidence import Evidence, QuantizationOptions, same_file
-from bridge.conversion.folder import Change, staging_folder
+from bridge.conversion.folder import Change, recover, staging_folder
 from bridge.conversion.quantized import calibrate, quantize_file
 from bridge.conversion.relisting import list_again
 from bridge.errors import BridgeError, ConversionError
@@ -19,7 +19,7 @@ from bridge.verification.raw import make_raw_samples
 from bridge.verification.samples import make_samples
 from bridge.verification.verdict import FAILED, Verdict
 from bridge.verification.weights import judge_weights
-from signbart.artifacts.completeness import MANIFEST, require_complete
+from signbart.artifacts.completeness import MANIFEST
 from signbart.artifacts.lengths import carried_lengths, config_at, signature_at
 from signbart.artifacts.metadata import (
     carried_config,
@@ -29,6 +29,7 @@ from signbart.artifacts.metadata import (
     read_metadata,
     tensors_of,
 )
+from signbart.checksums import require_checksum
 from signbart.console import redirect_output
 from signbart.models.io_spec import SIGNATURE
 from signbart.recordings.data_source import DataSource, read_recordings
@@ -43,6 +44,7 @@ def quantize_artifact(
     *,
     data: str | DataSource | None = None,
     seed: int = 0,
+    checksum: bool = True,
 ) -> Artifact:
     """Quantizes a float .tflite of `convert` and judges the result by it.
 
@@ -54,6 +56,7 @@ def quantize_artifact(
         data: Labelled recordings to judge by; by default those of the calibration data that
             calibration does not take, and without any the comparison's synthetic inputs.
         seed: Of the choice of clips.
+        checksum: Refuse a `source` that is not what its checksum was made of.
 
     Raises:
         SignBartError: `source` is no such file, or the recordings do not fit it.
@@ -61,11 +64,12 @@ def quantize_artifact(
     for path in (source, target):
         if path.suffix != ".tflite":
             raise BridgeError(f"{path} is no .tflite file; only those are quantized")
-        require_complete(path)
+        recover(path)
     if target.resolve() == source.resolve():
         raise BridgeError(f"{source} would be overwritten; choose another --output")
     if options.int8_io and not scheme.calibrated:
         raise BridgeError(f"integer inputs and outputs need int8 or int16x8, not {scheme.name}")
+    require_checksum(source, checksum)
     metadata = read_metadata(source)
     if metadata["scheme"] != FLOAT:
         raise BridgeError(

@@ -25,6 +25,7 @@ from signbart.preprocessing import model_inputs
 from signbart.training.calibration import MIN_CLIPS
 from signbart.training.metrics import compare_scores
 from signbart.training.splits import divide
+from signbart.waiting import track
 
 if TYPE_CHECKING:
     from bridge.weights.source import Source
@@ -171,7 +172,7 @@ def predict_all(
                 ATTENTION_MASK: attention_mask[start : start + batch],
             }
         )
-        for start in range(0, len(keypoints), batch)
+        for start in track(range(0, len(keypoints), batch), f"running {runtime.name}")
     ]
     outputs = {name: np.concatenate([one[name] for one in made]) for name in made[0]}
     return outputs.pop(class_output(outputs)), outputs

@@ -19,6 +19,7 @@ from bridge.verification.verdict import FAILED, PASS, WRONG, Verdict, judge
 from signbart.errors import SignBartError
 from signbart.models import kind_of
 from signbart.models.io_spec import ATTENTION_MASK, SIGNATURE, class_output
+from signbart.waiting import track
 
 if TYPE_CHECKING:
     from torch import nn
@@ -41,7 +42,7 @@ def compare(
     expected: dict[str, list[np.ndarray]] = {name: [] for name in names}
     found: dict[str, list[np.ndarray]] = {name: [] for name in names}
     descriptions: list[str] = []
-    for sample in samples:
+    for sample in track(samples, f"running {candidate.name}"):
         wanted = reference(sample.inputs)
         try:
             got = candidate(sample.inputs)

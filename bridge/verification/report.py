@@ -20,6 +20,8 @@ from signbart.models.io_spec import SIGNATURE
 if TYPE_CHECKING:
     from bridge.verification.samples import Sample
 
+NOT_ASKED = "-"
+
 # Column -> attribute of a verdict and its format; three columns stand in front in every table.
 _BY_VALUE = {
     "max Δ": ("max_abs", ".2e"),
@@ -48,7 +50,7 @@ def _tables(results: Sequence[Verdict]) -> list[tuple[str, Sequence[str], list[l
         rows = [
             [
                 *(_row_name(result), result.verdict, str(result.samples)),
-                *(cell(getattr(result, name), form) for name, form in measures.values()),
+                *(_shown(result, name, form) for name, form in measures.values()),
             ]
             for result in results
             if (result.scheme != FLOAT) == quantized
@@ -56,6 +58,12 @@ def _tables(results: Sequence[Verdict]) -> list[tuple[str, Sequence[str], list[l
         if rows:
             tables.append((title, ("artifact", "verdict", counted, *measures), rows))
     return tables
+
+
+def _shown(result: Verdict, name: str, form: str) -> str:
+    """A number; of a comparison that passed, what it has no number for was not asked for."""
+    value = getattr(result, name)
+    return NOT_ASKED if value is None and result.passed else cell(value, form)
 
 
 def _row_name(result: Verdict) -> str:

@@ -98,6 +98,7 @@ def read_source(
     config: str | Path | None = None,
     overrides: Sequence[str] = (),
     labels: str | Path | None = None,
+    checksum: bool = True,
 ) -> Source:
     """Reads a checkpoint of this project, or a published .pth of it.
 
@@ -107,12 +108,15 @@ def read_source(
         config: Configuration of a published .pth.
         overrides: ``section.key=value`` texts on top of it.
         labels: label2id.json of a published .pth.
+        checksum: Refuse a file that is not what its checksum was made of.
 
     Raises:
         SignBartError: It cannot be read.
     """
     given = load_config(config, overrides) if config else None
-    model, run_config, class_names = load_reference(checkpoint, given, read_labels(labels))
+    model, run_config, class_names = load_reference(
+        checkpoint, given, read_labels(labels), checksum=checksum
+    )
     options = published_options(config, overrides)
     return Source(
         model,
@@ -202,7 +206,11 @@ def _published(kind: str, path: Path, **given: Any) -> Source:
 
 
 def load_reference(
-    path: str | Path, config: RunConfig | None = None, class_names: Sequence[str] = ()
+    path: str | Path,
+    config: RunConfig | None = None,
+    class_names: Sequence[str] = (),
+    *,
+    checksum: bool = True,
 ) -> tuple[nn.Module, RunConfig, tuple[str, ...]]:
     """Reads a checkpoint of any kind into a PyTorch model, its configuration and its labels.
 
@@ -213,6 +221,7 @@ def load_reference(
         config: For a .pth, the configuration it was trained with; refused for the others, which
             carry their own.
         class_names: For a .pth, its C labels; by default ``0`` … ``C-1``.
+        checksum: Refuse a file that is not what its checksum was made of.
 
     Raises:
         CheckpointError: The file is missing, damaged, or of another kind.
@@ -221,7 +230,7 @@ def load_reference(
     if not is_keras(path):
         from signbart_torch.training.checkpoint import load_model
 
-        return load_model(path, config, class_names)
+        return load_model(path, config, class_names, checksum=checksum)
     if config is not None or class_names:
         raise CheckpointError(
             f"{path} carries its own configuration and labels; give none beside it"

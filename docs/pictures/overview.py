@@ -14,10 +14,10 @@ from pathlib import Path
 import numpy as np
 from matplotlib.figure import Figure
 
+from bridge import open_model
 from signbart.landmarks.layouts import LAYOUTS
 from signbart.recordings.pictures import draw_clip
 from signbart.synthetic.signs import synthetic_clips
-from signbart_runtime import open_model
 
 MODEL = Path(__file__).parents[2] / "exports/example/demo_litert_dynamic_int8.tflite"
 CLIP, SHOWN = 0, 5

@@ -15,6 +15,7 @@ from typing import Any
 
 import numpy as np
 
+from signbart.artifacts.soundness import require_sound
 from signbart.files import atomic_write
 
 # A component of a name by LiteRT Torch: the class with its module, and behind it the attribute.
@@ -44,6 +45,7 @@ def read_model(path: Path) -> Any:
     """A .tflite's tables as objects, with all of its constants."""
     from ai_edge_litert import schema_py_generated as schema
 
+    require_sound(path)
     content = path.read_bytes()
     model = schema.ModelT.InitFromPackedBuf(content, 0)
     _take_in_buffers(model, content)

@@ -7,7 +7,7 @@ import time
 from pathlib import Path
 
 from signbart.errors import ArtifactError
-from signbart.json_text import parse_json
+from signbart.json_text import read_json_file
 
 # What a conversion says of its folder's files. While they are exchanged, it says that instead.
 MANIFEST, RESULTS = "manifest.json", "export_results.json"
@@ -20,7 +20,7 @@ _LONGEST = 1000  # bytes of a note; a manifest of artifacts has more
 def incomplete_note() -> str:
     """What stands in a manifest's place while the files that it is to list are exchanged."""
     since = time.strftime("%Y-%m-%d %H:%M:%S UTC", time.gmtime())
-    why = "files are being exchanged; where no command is at it, one was killed: convert again"
+    why = "files are being exchanged; where no command is at it, one was killed: give it again"
     return json.dumps({_INCOMPLETE: {"since": since, "why": why}}, indent=2) + "\n"
 
 
@@ -34,12 +34,12 @@ def require_complete(path: Path) -> None:
     folder = folder.parent if folder.name == REJECTED else folder
     for paper in (folder / name for name in PAPERS):
         try:
-            text = paper.read_text(encoding="utf-8") if paper.stat().st_size < _LONGEST else ""
-            tree = parse_json(text or "{}")
+            tree = read_json_file(paper) if paper.stat().st_size < _LONGEST else None
         except (OSError, ValueError, RecursionError):
             continue  # none, or not of this project
         if isinstance(tree, dict) and _INCOMPLETE in tree:
             raise ArtifactError(
                 f"{paper}: says that the files beside it are being exchanged, so they may be of "
-                "two conversions; where none is running any more, convert again into this folder"
+                "two conversions; where none is running any more, give the killed command again, "
+                "which first puts them back, or convert again into this folder"
             )

@@ -21,6 +21,7 @@ from signbart.artifacts.graphs import (
     products,
     tensor_types,
 )
+from signbart.artifacts.soundness import require_sound
 from signbart.errors import ArtifactError
 
 # Input and weights -> name. Int8 weights under float inputs: the runtime quantizes each row of the
@@ -116,6 +117,7 @@ def _read(path: str | Path) -> Any:
     content = Path(path).read_bytes()
     if not schema.Model.ModelBufferHasIdentifier(content, 0):
         raise ArtifactError(f"{path} is not a .tflite file")
+    require_sound(path)
     try:
         return _unpacked(content)
     # A flatbuffer is offsets; damaged ones lead anywhere.

@@ -7,7 +7,6 @@ keeps the same JSON in its metadata properties. A checksum stands behind both.
 
 from __future__ import annotations
 
-import importlib.metadata
 import io
 import json
 import platform
@@ -20,6 +19,7 @@ from typing import Any
 from signbart import __version__
 from signbart.archives import open_zip
 from signbart.artifacts.lengths import lengths_of
+from signbart.artifacts.metadata_fields import check_fields
 from signbart.checksums import append_checksum
 from signbart.class_names import check_class_names
 from signbart.configuration.reading import from_dict
@@ -44,8 +44,7 @@ _JSON, _LABELS = "metadata.json", "labels.txt"
 _FORMAT = "signbart-artifact-1"
 _IDENTIFIER = b"TFL3"  # of the flatbuffer, behind the offset of its root
 _LONGEST = 64 << 20  # bytes of metadata; a million labels have some 20 million
-# A fixed time stamp, so that the same conversion gives the same bytes.
-_EPOCH = (1980, 1, 1, 0, 0, 0)
+_EPOCH = (1980, 1, 1, 0, 0, 0)  # so that the same conversion gives the same bytes
 
 
 def build_metadata(
@@ -156,6 +155,8 @@ OWN_VERSIONS = {"signbart", "python"}
 
 def versions(packages: Sequence[str] = PACKAGES) -> dict[str, str]:
     """Installed versions of distributions, this project's and Python's own among them."""
+    import importlib.metadata  # which brings the standard library's e-mail along
+
     found = {"signbart": __version__, "python": platform.python_version()}
     for name in packages:
         try:
@@ -204,12 +205,11 @@ def read_metadata(path: str | Path) -> dict[str, Any]:
             f"{path} carries no SignBART metadata: another tool made it, or its end is cut off. "
             "Labels and preprocessing are unknown; convert the checkpoint with bridge/convert.py"
         ) from None
-    if not isinstance(metadata, dict):
-        raise ArtifactError(f"{path}: its metadata is no JSON object")
-    found = metadata.get("format")
+    found = metadata.get("format") if isinstance(metadata, dict) else None
     if found != _FORMAT:
-        raise ArtifactError(f"{path}: metadata format {found!r}, expected {_FORMAT!r}")
+        raise ArtifactError(f"{path}: metadata format {shown(found)}, expected {_FORMAT!r}")
     check_class_names(metadata.get("labels"), str(path), ArtifactError)
+    check_fields(metadata, path)
     return metadata
 
 

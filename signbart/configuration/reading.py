@@ -33,7 +33,7 @@ from signbart.landmarks.layouts import LAYOUTS, smallest_image_layout
 from signbart.landmarks.own_layout import describe_layout
 from signbart.landmarks.source_file import read_source_layout
 from signbart.models import DEFAULT_KIND, MODEL_KINDS, kind_of
-from signbart.yaml_files import parse_yaml
+from signbart.yaml_files import parse_yaml, read_yaml
 
 
 def load_config(path: str | Path, overrides: Sequence[str] = ()) -> RunConfig:
@@ -50,10 +50,10 @@ def load_config(path: str | Path, overrides: Sequence[str] = ()) -> RunConfig:
     """
     path = find_config(path)
     try:
-        tree = parse_yaml(path.read_text(encoding="utf-8"))
+        tree = read_yaml(path)
     except OSError as error:
         raise ConfigError(f"cannot read configuration {path}: {error.strerror}") from None
-    except (yaml.YAMLError, ValueError) as error:  # ValueError: not UTF-8, or an impossible date
+    except yaml.YAMLError as error:
         raise ConfigError(f"{path} is not valid YAML: {' '.join(str(error).split())}") from None
     tree = {} if tree is None else tree
     tree, overrides = _with_own_layout(tree, overrides)
@@ -183,7 +183,7 @@ def _apply_override(tree: dict[str, dict[str, Any]], override: str, source: str)
         raise ConfigError(f"--set {override!r}: {_unknown_key(section, list(SECTIONS))}")
     try:
         value = parse_yaml(text)
-    except (yaml.YAMLError, ValueError):
+    except yaml.YAMLError:
         raise ConfigError(f"--set {override!r}: the value is not valid YAML") from None
     tree.setdefault(section, {})[name] = value
     return _with_set(source)
@@ -232,6 +232,11 @@ def _check_across(config: RunConfig, source: str) -> RunConfig:
         raise ConfigError(
             f"{source}: model '{kind.name}' sees x, y and z, but layout '{layout.name}' is in "
             f"image coordinates and has no depth; choose a data.layout in metres{remedy}"
+        )
+    if config.train.accumulate > config.train.batch_size:
+        raise ConfigError(
+            f"{source}: train.accumulate ({config.train.accumulate}) is more than "
+            f"train.batch_size ({config.train.batch_size}): a part has one clip at least"
         )
     _check_categories(config, source)
     check_augmentation(config, source)

@@ -127,6 +127,8 @@ class TrainConfig:
     Attributes:
         seed: The run's only source of randomness.
         batch_size: Clips a step, over all processes.
+        accumulate: In how many parts a process works on its clips of a step, one after the other;
+            their gradients add up to those of the whole. Takes less memory and more time.
         lr: Peak learning rate of AdamW.
         body_lr_scale: The rate of all but the heads is the rate times this, for models that start
             from trained weights.
@@ -142,6 +144,7 @@ class TrainConfig:
         val_fraction: Share of training clips, stratified by class. With `val_signers` 0 and this 0
             nothing is held out: the last epoch is the best one.
         precision: ``float32`` or ``bf16`` (automatic mixed precision).
+        cuda_graphs: On a GPU, all kernels of a step are started by one call.
         mixup: Clips are mixed in pairs, by a share from Beta(this, this) (mixup, arXiv:1710.09412),
             inputs and losses; 0 switches it off.
         cutmix: Instead of that, this share of the clips gets a piece of another one, up to half of
@@ -153,6 +156,7 @@ class TrainConfig:
     seed: int = field(default=0, metadata=in_range(0, 2**32 - 1))
     epochs: int = field(default=60, metadata=positive())
     batch_size: int = field(default=64, metadata=positive())
+    accumulate: int = field(default=1, metadata=unless_default(positive()))
     lr: float = field(default=1e-3, metadata=NOT_NEGATIVE)
     body_lr_scale: float = field(default=1.0, metadata=NOT_NEGATIVE)
     weight_decay: float = field(default=0.01, metadata=NOT_NEGATIVE)
@@ -167,6 +171,7 @@ class TrainConfig:
     val_signers: int = field(default=1, metadata=in_range(0, LARGEST))
     val_fraction: float = field(default=0.1, metadata=PROBABILITY)
     precision: str = field(default="float32", metadata={"choices": PRECISIONS})
+    cuda_graphs: bool = field(default=False, metadata=unless_default({}))
     mixup: float = field(default=0.0, metadata=unless_default(NOT_NEGATIVE))
     cutmix: float = field(default=0.0, metadata=unless_default(SHARE))
     ema: float = field(default=0.0, metadata=unless_default(PROBABILITY))

@@ -11,8 +11,9 @@ from contextlib import closing
 from pathlib import Path
 from typing import Any
 
+from signbart.engines.board import shown
 from signbart.engines.cluster import run_on_ray
-from signbart.engines.engine import CRASHED, Batch, Engine
+from signbart.engines.engine import CRASHED, DONE, FAILED, WAITING, Batch, Engine
 from signbart.engines.processes import run_in_processes, run_serially
 from signbart.errors import SignBartError
 
@@ -77,23 +78,34 @@ def run_tasks(
     called = [f"{name} {each}" for each in names or range(1, len(tasks) + 1)]
     if not engine.tries_again:
         jobs = jobs or 1
-    batch = Batch(tasks, jobs, threads, called, folder, travels)
-    again = []
-    with closing(engine.run(batch)) as outcomes:
-        for index, outcome in outcomes:
-            if outcome is not CRASHED:
-                yield index, outcome
-            elif crashed is None:
-                raise SignBartError(
-                    f"the process of {called[index]} was killed, perhaps because memory ran out; "
-                    f"{remedy}"
-                )
-            elif engine.tries_again:
-                yield index, crashed(index)
-            else:
-                again.append(index)
-    for index in again:
-        alone = dataclasses.replace(batch, tasks=[tasks[index]], jobs=1, names=[called[index]])
-        with closing(engine.run(alone)) as outcomes:
-            _, outcome = next(outcomes)
-        yield index, crashed(index) if outcome is CRASHED else outcome
+    with shown(called) as board:
+        batch = Batch(tasks, jobs, threads, called, folder, travels, board.move)
+        again = []
+        with closing(engine.run(batch)) as outcomes:
+            for index, outcome in outcomes:
+                if outcome is not CRASHED:
+                    board.move(index, DONE)
+                    yield index, outcome
+                elif crashed is None:
+                    raise SignBartError(
+                        f"the process of {called[index]} was killed, perhaps because memory ran "
+                        f"out; {remedy}"
+                    )
+                elif engine.tries_again:
+                    board.move(index, FAILED)
+                    yield index, crashed(index)
+                else:
+                    board.move(index, WAITING)
+                    again.append(index)
+        for index in again:
+            alone = dataclasses.replace(
+                batch,
+                tasks=[tasks[index]],
+                jobs=1,
+                names=[called[index]],
+                moved=lambda _, state, index=index: board.move(index, state),
+            )
+            with closing(engine.run(alone)) as outcomes:
+                _, outcome = next(outcomes)
+            board.move(index, FAILED if outcome is CRASHED else DONE)
+            yield index, crashed(index) if outcome is CRASHED else outcome

@@ -6,22 +6,18 @@ files go, is said here.
 
 from __future__ import annotations
 
-import logging
 import math
 import os
-import secrets
-import socket
-import tempfile
 import time
 from collections import Counter, deque
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager, suppress
-from dataclasses import dataclass
 from pathlib import Path
 from types import ModuleType
 from typing import Any
 
-from signbart.engines.engine import CRASHED, Batch
+from signbart.engines.connection import Cluster, connected, last_line
+from signbart.engines.engine import CRASHED, RUNNING, WAITING, Batch
 from signbart.engines.travel import (
     Errand,
     Outcome,
@@ -37,26 +33,8 @@ from signbart.files import make_folder, temporary_folder
 
 _TRIES = 4  # of a task whose process or machine dies
 _PATIENCE = 60.0  # seconds without a machine that could take a task
-_CONNECT = 10.0  # seconds for a cluster's address to answer
 _LOOK = 0.5  # seconds between looks at what tasks have sent
 _COUNT = 5.0  # seconds between looks at which machines there are
-_TOKEN = Path("~/.ray/auth_token")  # where Ray keeps the secret of a cluster
-
-
-@dataclass(frozen=True)
-class Cluster:
-    """Which cluster, and what a task takes of it.
-
-    Attributes:
-        address: HOST:PORT of its head, or ``auto`` for the one that this machine belongs to; None
-            starts a Ray on this machine, and ends it.
-        cpus: Cores a task, of which frameworks use as many threads.
-        gpus: GPUs a task, or shares of one.
-    """
-
-    address: str | None = None
-    cpus: int = 1
-    gpus: float = 0.0
 
 
 def run_on_ray(batch: Batch, cluster: Cluster | None = None) -> Iterator[tuple[int, Any]]:
@@ -70,14 +48,17 @@ def run_on_ray(batch: Batch, cluster: Cluster | None = None) -> Iterator[tuple[i
     cluster = cluster or Cluster()
     with ExitStack() as stack:
         mark = stack.enter_context(_mark(batch.folder)) if batch.folder else ""
-        ray = stack.enter_context(_connected(cluster, batch.jobs))
+        ray = stack.enter_context(connected(cluster, batch.jobs))
         try:
             run = _Run(ray, batch, cluster, mark)
             stack.callback(run.end)
             yield from run.outcomes()
         except ray.exceptions.RayError as error:
             raise SignBartError(
-                f"the Ray cluster is lost ({type(error).__name__}); start it again, and go on"
+                f"the Ray cluster is lost: its head, or Ray on this machine, has gone "
+                f"({type(error).__name__}); start it again ('ray stop', then 'ray start', on every "
+                "machine) and give the same command, with --resume where it has that: what is "
+                "finished is kept"
             ) from None
 
 
@@ -87,68 +68,6 @@ def _mark(folder: Path) -> Iterator[str]:
     make_folder(folder)
     with temporary_folder(folder) as place:
         yield str(place.relative_to(folder))
-
-
-@contextmanager
-def _connected(cluster: Cluster, jobs: int | None) -> Iterator[ModuleType]:
-    """Ray, connected to the cluster, until the block ends."""
-    # Read when Ray is imported. Nothing is to leave this machine.
-    os.environ["RAY_USAGE_STATS_ENABLED"] = "0"
-    with ExitStack() as stack:
-        if cluster.address is None:
-            os.environ.setdefault("RAY_AUTH_MODE", "token")
-            os.environ.setdefault("RAY_AUTH_TOKEN", secrets.token_hex(32))
-            # Short: Ray's sockets lie in it, and their paths may have 107 bytes.
-            short = "/tmp" if Path("/tmp").is_dir() else None
-            folder = tempfile.TemporaryDirectory(
-                prefix="ray-", dir=short, ignore_cleanup_errors=True
-            )
-            options = {
-                "address": "local",
-                "num_cpus": jobs and jobs * cluster.cpus,
-                "include_dashboard": False,
-                "_temp_dir": stack.enter_context(folder),
-            }
-        else:
-            _require_listening(cluster.address)
-            tokens = os.environ.keys() & {"RAY_AUTH_TOKEN", "RAY_AUTH_TOKEN_PATH"}
-            if tokens or _TOKEN.expanduser().is_file():
-                os.environ.setdefault("RAY_AUTH_MODE", "token")
-            options = {"address": cluster.address}
-        import ray
-
-        # No option keeps what Ray says of dead workers and machines from stdout; `_why` says it.
-        ray._private.worker.print_to_stdstream = lambda *_, **__: None
-        try:
-            ray.init(log_to_driver=False, logging_level=logging.CRITICAL, **options)
-        except (ConnectionError, RuntimeError, ValueError, ray.exceptions.RayError) as error:
-            raise SignBartError(
-                f"Ray {cluster.address or 'on this machine'}: cannot be used: {_last_line(error)}; "
-                "docs/scaling.md says how to start a cluster"
-            ) from None
-        stack.callback(ray.shutdown)
-        yield ray
-
-
-def _require_listening(address: str) -> None:
-    """Raises SignBartError unless somebody answers there; Ray itself would try for minutes."""
-    if address == "auto":
-        return
-    host, _, port = address.rpartition(":")
-    if not host or not port.isdecimal():
-        raise SignBartError(f"--address {address}: expected HOST:PORT of a Ray head, or auto")
-    try:
-        socket.create_connection((host, int(port)), _CONNECT).close()
-    except (OSError, OverflowError) as error:
-        raise SignBartError(
-            f"--address {address}: no Ray head answers there: {error}; start one with "
-            f"'ray start --head --port {port}', or see whether a firewall is between"
-        ) from None
-
-
-def _last_line(error: BaseException) -> str:
-    lines = str(error).strip().splitlines()
-    return lines[-1] if lines else type(error).__name__
 
 
 class _Run:
@@ -171,15 +90,13 @@ class _Run:
                 "scheduling_strategy": NodeAffinitySchedulingStrategy(here, soft=False),
             }
         )
+        self.full = ray.exceptions.ObjectStoreFullError, ray.exceptions.OutOfDiskError
         shared = shared_arguments(batch.tasks)
         self.places = {id(value): at for at, value in enumerate(shared)}
         try:
             self.shared = [ray.put(value) for value in shared]
-        except ray.exceptions.ObjectStoreFullError as error:
-            raise SignBartError(
-                f"Ray's object store cannot hold what the tasks share: {_last_line(error)}; start "
-                "Ray with more --object-store-memory"
-            ) from None
+        except self.full as error:
+            raise _full("Ray's", error) from None
         # A process a task: what a framework keeps ends with it.
         self.remote = ray.remote(
             num_cpus=cluster.cpus, num_gpus=cluster.gpus, max_calls=1, max_retries=0
@@ -210,13 +127,16 @@ class _Run:
                     print(f"{name}: {_why(error)}; try {tries} of {_TRIES}", flush=True)
                     if tries < _TRIES:
                         waiting.append(index)
+                        batch.moved(index, WAITING)
                     else:
                         yield index, CRASHED
                     continue
                 except ray.exceptions.RayError as error:
                     name = batch.names[self.running.pop(task)]
+                    if isinstance(error, self.full):
+                        raise _full(f"{name}: a machine's", error) from None
                     raise SignBartError(
-                        f"{name}: Ray could not run it: {_last_line(error)}"
+                        f"{name}: Ray could not run it: {last_line(error)}"
                     ) from None
                 self._hear()
                 index = self.running.pop(task)
@@ -249,7 +169,9 @@ class _Run:
         for (index, attempt), kind, content in self.news.get_nowait_batch(self.news.qsize()):
             if attempt != self.tries[index] or index not in self.running.values():
                 continue
-            if kind == "line":
+            if kind == "begun":
+                self.batch.moved(index, RUNNING)
+            elif kind == "line":
                 print(content, flush=True)
             elif kind == "files":
                 bring_home(self.folder, content)
@@ -287,10 +209,20 @@ def _why(error: BaseException) -> str:
     }.get(kind, f"what it made is lost ({kind})")
 
 
+def _full(whose: str, error: BaseException) -> SignBartError:
+    return SignBartError(
+        f"{whose} object store cannot hold what the tasks share, nor the disk of Ray's temporary "
+        f"folder the rest ({type(error).__name__}); start Ray there with more "
+        "--object-store-memory, or with --temp-dir on a disk that has room, or map the recordings "
+        "(docs/data.md), which then are read from their path"
+    )
+
+
 def _perform(errand: Errand, news: Any, sender: tuple[int, int], *shared: Any) -> Outcome:
     """What Ray runs, in a process of another machine."""
 
     def send(kind: str, content: Any) -> None:
         news.put((sender, kind, content))
 
+    send("begun", None)
     return perform(errand, send, shared)

@@ -9,6 +9,8 @@ from typing import Any
 
 # What an engine gives instead of the result of a task whose process was killed.
 CRASHED = object()
+# What a task does.
+WAITING, RUNNING, DONE, FAILED = "waiting", "running", "done", "failed"
 
 
 @dataclass(frozen=True)
@@ -23,6 +25,8 @@ class Batch:
         folder: Holds all that they write; None where they write nothing.
         travels: Whether an engine may bring what they write from a machine that does not see
             `folder`; not so where they also read what stands beside it.
+        moved: Takes a task's index and `RUNNING` when it begins, and `WAITING` when the engine is
+            to begin it again.
     """
 
     tasks: Sequence[Callable[[], Any]]
@@ -31,6 +35,7 @@ class Batch:
     names: Sequence[str]
     folder: Path | None = None
     travels: bool = True
+    moved: Callable[[int, str], None] = lambda index, state: None
 
 
 @dataclass(frozen=True)

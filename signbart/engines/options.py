@@ -8,7 +8,8 @@ from functools import partial
 
 from signbart.console import at_least, not_negative
 from signbart.engines import ENGINES, Engine
-from signbart.engines.cluster import Cluster, run_on_ray
+from signbart.engines.cluster import run_on_ray
+from signbart.engines.connection import Cluster
 from signbart.errors import ConfigError
 
 

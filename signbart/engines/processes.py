@@ -10,7 +10,7 @@ from collections import deque
 from collections.abc import Iterator
 from typing import Any
 
-from signbart.engines.engine import CRASHED, Batch
+from signbart.engines.engine import CRASHED, RUNNING, Batch
 from signbart.process import start_resource_tracker, start_worker_process
 
 _PATIENCE = 10.0  # seconds in which workers that are ended tidy up
@@ -19,6 +19,7 @@ _PATIENCE = 10.0  # seconds in which workers that are ended tidy up
 def run_serially(batch: Batch) -> Iterator[tuple[int, Any]]:
     """One after another, in this process."""
     for index, task in enumerate(batch.tasks):
+        batch.moved(index, RUNNING)
         yield index, task()
 
 
@@ -43,6 +44,7 @@ def run_in_processes(batch: Batch) -> Iterator[tuple[int, Any]]:
                 index, task = waiting.popleft()
                 before = multiprocessing.active_children()
                 running[pool.submit(task)] = index, pool
+                batch.moved(index, RUNNING)
                 workers |= {*multiprocessing.active_children()} - {*before}
             for future in wait(running, return_when=FIRST_COMPLETED).done:
                 index, pool = running.pop(future)

@@ -217,6 +217,8 @@ def perform(errand: Errand, send: Callable[[str, Any], None], shared: Sequence[A
                 result = unpack(errand.task, folder, shared)()
             raised = False
         except Exception as error:
+            if isinstance(error, SignBartError):
+                error.args = (f"{errand.name} on {os.uname().nodename}: {error}",)
             result, raised = error, True
         data, _ = pack(result, folder)
         return Outcome(data, raised, luggage.changed() if luggage else {})
@@ -227,11 +229,10 @@ def _arrive(errand: Errand, scratch: Path) -> tuple[Path | None, _Luggage | None
     # Before any framework is imported.
     for name in ("OMP_NUM_THREADS", "TF_NUM_INTRAOP_THREADS", "TF_NUM_INTEROP_THREADS"):
         os.environ[name] = str(errand.threads)
-    here = os.uname().nodename
     if errand.version != __version__:
         raise SignBartError(
-            f"{here}: runs signbart {__version__}, and {errand.name} came from {errand.version}; "
-            "install the same on every machine"
+            f"signbart {__version__} runs there, and it came from {errand.version}; install the "
+            "same on every machine"
         )
     with suppress(OSError):
         os.chdir(errand.directory)
@@ -242,8 +243,7 @@ def _arrive(errand: Errand, scratch: Path) -> tuple[Path | None, _Luggage | None
         return folder, None
     if not errand.travels:
         raise SignBartError(
-            f"{here}: does not see {folder}; {errand.name} reads and writes files of a file system "
-            "that every machine of the cluster must share"
+            f"{folder} is not seen there, and every machine of the cluster must share what it is in"
         )
     bring_home(scratch, errand.files)
     return scratch, _Luggage(scratch)

@@ -9,7 +9,7 @@ import yaml
 
 from signbart.errors import ConfigError
 from signbart.landmarks.source import METRES, UNITS, XYZV, SourceLayout
-from signbart.yaml_files import parse_yaml
+from signbart.yaml_files import read_yaml
 
 _KEYS = (
     "landmarks", "count", "channels", "unit", "x", "y", "image_size", "min_confidence", "groups",
@@ -57,10 +57,10 @@ def read_source_layout(path: Path) -> SourceLayout:
 
 def _read_yaml(path: Path) -> dict[str, Any]:
     try:
-        tree = parse_yaml(path.read_text(encoding="utf-8-sig"))
+        tree = read_yaml(path)
     except OSError as error:
         raise ConfigError(f"{path}: cannot be read: {error.strerror or error}") from None
-    except (yaml.YAMLError, UnicodeDecodeError, RecursionError) as error:
+    except yaml.YAMLError as error:
         raise ConfigError(f"{path}: not valid YAML: {' '.join(str(error).split())[:200]}") from None
     if not isinstance(tree, dict) or "landmarks" not in tree:
         raise ConfigError(f"{path}: expected keys {', '.join(_KEYS)}, of which 'landmarks' must be")

@@ -34,8 +34,7 @@ def read_array(path: Path) -> np.ndarray:
         array = np.load(path, allow_pickle=False)
     except OSError as error:
         raise ClipError(f"{path}: cannot be read: {error.strerror or error}") from None
-    # Its header is a Python literal, which can be damaged in many ways.
-    except (ValueError, EOFError, SyntaxError, TypeError, MemoryError) as error:
+    except UNREADABLE as error:
         raise ClipError(f"{path}: not an .npy array of numbers: {str(error)[:120]}") from None
     if not isinstance(array, np.ndarray) or array.dtype.kind not in "fiu":
         raise ClipError(f"{path}: not an .npy array of numbers")

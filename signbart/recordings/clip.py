@@ -14,11 +14,11 @@ from functools import lru_cache
 
 import numpy as np
 
-from signbart.console import track
 from signbart.errors import ClipError
 from signbart.landmarks.layouts import LAYOUTS, Layout
 from signbart.landmarks.source import LARGEST_USUAL
 from signbart.recordings.mapped import MappedLandmarks
+from signbart.waiting import track
 
 _LISTED = 8  # names that a message lists
 

@@ -7,15 +7,16 @@ from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 
-from signbart.console import track
 from signbart.errors import ClipError
 from signbart.recordings.folders import Folder, ignored_note, list_folder
 from signbart.recordings.forms import form_of, is_packed, read_file
 from signbart.recordings.indexes import find_index, read_indexed
 from signbart.recordings.labels import LABEL_FILES, read_class_names
+from signbart.recordings.names import whole_number
 from signbart.recordings.packed_reading import read_packed
-from signbart.recordings.recording import Contents, Recording
+from signbart.recordings.recording import Contents, Recording, faults_of
 from signbart.recordings.tree import is_tree, read_tree
+from signbart.waiting import track
 
 DATA_SET_FORMS = (
     "a packed .npz, a folder that holds one, or a tree of pickles "
@@ -88,7 +89,8 @@ def _each(files: Sequence[Path]) -> Iterator[Recording | ClipError]:
 def _open_file(path: Path, split: str) -> Contents:
     form = form_of(path)
     if form is not None and form.read is read_packed:
-        return read_packed(path, split)
+        with faults_of(path):
+            return read_packed(path, split)
     contents = read_file(path)
     if contents.class_names is not None:
         return contents
@@ -105,6 +107,7 @@ def _with_names(
     """Names of classes from the label file beside a file that only numbers them."""
     for recording in recordings:
         label = None if isinstance(recording, ClipError) else recording.class_name
-        if label and label not in names and label.isdecimal() and int(label) < len(names):
-            recording = dataclasses.replace(recording, class_name=names[int(label)])
+        number = whole_number(label or "")
+        if number is not None and label not in names and number < len(names):
+            recording = dataclasses.replace(recording, class_name=names[number])
         yield recording

@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import sys
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 from signbart.errors import ClipError
 from signbart.landmarks.layouts import Layout
 from signbart.recordings.clip import ClipSet
-from signbart.recordings.doctor import Report, examine_clips
 from signbart.recordings.reading import NO_CHANGES, read_clips
 from signbart.recordings.recording import Changes
+
+if TYPE_CHECKING:
+    from signbart.recordings.doctor import Report
 
 
 @dataclass(frozen=True)
@@ -58,6 +61,8 @@ class DataSource:
             ClipError: Something is suspicious, and the source is `strict`.
             SignBartError: See `reading.read_clips`.
         """
+        from signbart.recordings.doctor import examine_clips
+
         clips = read_clips(
             self.path,
             split=split,

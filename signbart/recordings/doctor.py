@@ -11,12 +11,12 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from signbart.console import track
 from signbart.landmarks.layouts import LAYOUTS
 from signbart.recordings.clip import Clip, ClipSet
 from signbart.recordings.folders import some
 from signbart.recordings.geometry import Finding, examine, fit, shares
 from signbart.recordings.names import UNKNOWN_SIGNER
+from signbart.waiting import track
 
 # Clips whose landmarks are looked at; more say nothing new.
 _SAMPLE = 200

@@ -11,7 +11,7 @@ from pathlib import Path
 
 from signbart.errors import ClipError
 from signbart.files import UNFINISHED
-from signbart.recordings.names import is_system_file
+from signbart.recordings.names import is_system_file, whole_number
 
 _DEEPEST = 6
 _LISTED = 5  # names that a note lists
@@ -85,5 +85,5 @@ def ignored_note(ignored: Counter[str]) -> list[str]:
 
 def naturally(name: str) -> tuple[tuple[int, int | str], ...]:
     """A key that sorts frame 10 behind frame 9."""
-    parts = re.split(r"(\d+)", name)
-    return tuple((1, int(part)) if part.isdecimal() else (0, part) for part in parts)
+    parts = [(whole_number(part), part) for part in re.split(r"(\d+)", name)]
+    return tuple((0, part) if number is None else (1, number) for number, part in parts)

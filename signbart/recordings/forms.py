@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import dataclasses
 import re
 import zipfile
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -16,7 +17,7 @@ from signbart.recordings.json_landmarks import read_json
 from signbart.recordings.packed_reading import read_packed
 from signbart.recordings.pickles import read_pickled
 from signbart.recordings.pose_files import VERSIONS, read_pose
-from signbart.recordings.recording import Contents
+from signbart.recordings.recording import Contents, Recording, faults_of
 from signbart.recordings.tables import PARQUET, read_table
 
 _HEAD = 4096  # bytes that tell the form
@@ -115,4 +116,16 @@ def read_file(path: Path) -> Contents:
     if form is None:
         suffixes = ", ".join(suffix for form in FORMS for suffix in form.suffixes)
         raise ClipError(f"{path}: is no .pkl file, nor one of another form: {suffixes}")
-    return form.read(path)
+    with faults_of(path):
+        contents = form.read(path)
+    if isinstance(contents.recordings, list):
+        return contents
+    return dataclasses.replace(contents, recordings=_each(path, contents.recordings))
+
+
+def _each(
+    path: Path, recordings: Iterable[Recording | ClipError]
+) -> Iterator[Recording | ClipError]:
+    """Recordings that are read as they are asked for; a fault ends them."""
+    with faults_of(path):
+        yield from recordings

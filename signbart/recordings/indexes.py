@@ -21,7 +21,7 @@ from signbart.errors import ClipError
 from signbart.recordings.folders import Folder, some
 from signbart.recordings.labels import LABEL_FILES, read_class_names
 from signbart.recordings.names import split_named
-from signbart.recordings.recording import Contents, Recording
+from signbart.recordings.recording import Contents, Recording, faults_of
 from signbart.recordings.tables import CLASSES, SIGNERS
 from signbart.recordings.text_files import load_json, read_text
 from signbart.recordings.tree import ReadFile, frame_files, read_frames
@@ -59,7 +59,8 @@ def find_index(root: Folder) -> tuple[Index, list[str]] | None:
         if path.stat().st_size > _LARGEST:
             continue
         try:
-            entries = _read_json(path) if name.lower().endswith(".json") else _read_csv(path)
+            with faults_of(path):
+                entries = _read_json(path) if name.lower().endswith(".json") else _read_csv(path)
         except ClipError:
             continue  # no index; what else it is, others say
         if not entries:

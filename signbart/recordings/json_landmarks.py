@@ -19,6 +19,7 @@ from signbart.errors import ClipError
 from signbart.landmarks.source import SourceLayout
 from signbart.landmarks.source_layouts import SOURCE_LAYOUTS
 from signbart.recordings.annotations import annotated_clips
+from signbart.recordings.names import whole_number
 from signbart.recordings.recording import Contents, Recording
 from signbart.recordings.text_files import load_json
 
@@ -118,7 +119,7 @@ def _clip(fields: Any, source: str) -> Recording:
         source,
         class_name=_first(fields, CLASSES),
         signer=signer,
-        repetition=int(repetition) if repetition and repetition.isdecimal() else None,
+        repetition=whole_number(repetition or ""),
         split=_first(fields, ("split", "subset")),
         layout=layout,
         size=_size(fields),

@@ -15,6 +15,7 @@ from typing import Any
 
 from signbart.class_names import check_class_names, looks
 from signbart.errors import ClipError
+from signbart.recordings.names import whole_number
 from signbart.recordings.text_files import load_json
 
 LABEL_FILE, NAME_FILE = "label2id.json", "id2label.json"
@@ -92,7 +93,9 @@ def _from_names(path: Path) -> tuple[str, ...]:
 def _from_numbers(path: Path) -> tuple[str, ...]:
     """``{"0": "hello"}`` alone."""
     stated = _read_object(path)
-    if not all(isinstance(name, str) and label.isdecimal() for label, name in stated.items()):
+    if not all(
+        whole_number(label) is not None and isinstance(name, str) for label, name in stated.items()
+    ):
         raise ClipError(f"{path}: expected {{label from 0: class name}}")
     in_order = sorted(stated, key=int)
     names = check_class_names([stated[label] for label in in_order], str(path), ClipError)

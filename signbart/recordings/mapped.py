@@ -16,8 +16,8 @@ from typing import Any
 
 import numpy as np
 
-from signbart.console import track
 from signbart.errors import ClipError
+from signbart.waiting import track
 
 # A mapped page stays resident once it was looked at. All are let go of after so many bytes; the
 # system's file cache, which gives way to whoever needs memory, still has them.

@@ -36,6 +36,11 @@ def is_system_file(name: str) -> bool:
     return name.startswith(".") or name.lower() in _SYSTEM_FILES
 
 
+def whole_number(text: str) -> int | None:
+    """A number of at most nine digits, or None; Python refuses to read one of over 4,300."""
+    return int(text) if text.isdecimal() and len(text) < 10 else None
+
+
 @dataclass(frozen=True)
 class SignerPattern:
     """How names of files tell who signs, and which repetition it is.
@@ -53,8 +58,7 @@ class SignerPattern:
             match = expression.search(stem)
             groups = match.groupdict() if match else {}
             found |= {name: text for name, text in groups.items() if text and name not in found}
-        digits = found.get("repetition", "")
-        return found.get("signer"), int(digits) if digits.isdecimal() and len(digits) < 10 else 0
+        return found.get("signer"), whole_number(found.get("repetition", "")) or 0
 
 
 def _pattern(*expressions: str) -> SignerPattern:

@@ -5,15 +5,17 @@ from __future__ import annotations
 import argparse
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from signbart.errors import ClipError
 from signbart.landmarks.layouts import Layout
 from signbart.recordings.clip import ClipSet
 from signbart.recordings.data_source import DataSource
-from signbart.recordings.doctor import Report
 from signbart.recordings.recording import Changes
 from signbart.recordings.text_files import read_text
+
+if TYPE_CHECKING:
+    from signbart.recordings.doctor import Report
 
 
 class SignerNames(argparse.Action):

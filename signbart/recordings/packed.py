@@ -29,11 +29,11 @@ from pathlib import Path
 
 import numpy as np
 
-from signbart.console import track
 from signbart.errors import ClipError
 from signbart.files import atomic_write
 from signbart.recordings.clip import ClipSet
 from signbart.recordings.mapped import MappedLandmarks
+from signbart.waiting import track
 
 # A tenth of a millimetre, or a ten-thousandth of the image: finer than any tracker.
 DEFAULT_SCALE = 1e-4

@@ -8,11 +8,10 @@ from __future__ import annotations
 import dataclasses
 import re
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 
 from signbart.class_names import looks
-from signbart.console import track
 from signbart.errors import ClipError, ConfigError
 from signbart.landmarks.layouts import Layout
 from signbart.landmarks.source_layouts import get_source_layout
@@ -32,6 +31,7 @@ from signbart.recordings.names import (
 )
 from signbart.recordings.recording import Changes, Contents, Reading, Recording, to_landmarks
 from signbart.recordings.tree import frame_files, read_frames
+from signbart.waiting import track
 
 CLIP_FORMS = (
     "a .pkl with 'keypoints', an .npy of (T, K, 2 or 3), one clip of a file with several, "
@@ -66,9 +66,43 @@ def read_single_clip(
     Raises:
         ClipError: There is no such recording, it is damaged, or no sign can be read from it.
     """
+    reading = {"source_layout": source_layout, "image_size": image_size, "changes": changes}
+    return next(read_single_clips([source], **reading))
+
+
+def read_single_clips(
+    sources: Iterable[str],
+    *,
+    source_layout: str | None = None,
+    image_size: str | None = None,
+    changes: Changes = NO_CHANGES,
+) -> Iterator[ClipSet]:
+    """Reads recordings one after the other, as `read_single_clip` does.
+
+    A file of which several clips are named one behind the other is read once.
+    """
     reading = _reading(source_layout, image_size, changes)
-    inner = None if Path(source).exists() else CLIP_OF_SET.fullmatch(source)
-    path = Path(inner[1] if inner else source)
+    path, found = None, []
+    for source in sources:
+        inner = None if Path(source).exists() else CLIP_OF_SET.fullmatch(source)
+        if (wanted := Path(inner[1] if inner else source)) != path:
+            path, found = wanted, _recordings_of(wanted, source)
+        index = int(inner[2]) if inner else 0
+        if index >= len(found):
+            raise ClipError(f"{source}: {path} has clips 0 to {len(found) - 1}")
+        if len(found) > 1 and not inner:
+            raise ClipError(f"{source}: holds {len(found)} clips; name one, as {path}[0]")
+        if isinstance(found[index], ClipError):
+            raise found[index]
+        clip, names = _to_clip(found[index], reading, ())
+        fault = find_fault(clip)
+        if fault:
+            raise ClipError(fault)
+        yield ClipSet((clip,), ("",), landmark_names=names)
+
+
+def _recordings_of(path: Path, source: str) -> list[Recording | ClipError]:
+    """All of a file, or the one of a folder with a file a frame; `source` is for messages."""
     known = any(path.suffix.lower() in form.suffixes for form in FORMS)
     if not path.exists() and not known:
         raise ClipError(f"{source}: expected {CLIP_FORMS}")
@@ -76,23 +110,10 @@ def read_single_clip(
         frames = frame_files(list_folder(path))
         if not frames:
             raise ClipError(f"{source}: a folder that is no clip; expected {CLIP_FORMS}")
-        found: list[Recording | ClipError] = [read_frames(path, frames)]
-    else:
-        if form_of(path) is None:
-            raise ClipError(f"{source}: expected {CLIP_FORMS}")
-        found = list(read_file(path).recordings)
-    index = int(inner[2]) if inner else 0
-    if index >= len(found):
-        raise ClipError(f"{source}: {path} has clips 0 to {len(found) - 1}")
-    if len(found) > 1 and not inner:
-        raise ClipError(f"{source}: holds {len(found)} clips; name one, as {path}[0]")
-    if isinstance(found[index], ClipError):
-        raise found[index]
-    clip, names = _to_clip(found[index], reading, ())
-    fault = find_fault(clip)
-    if fault:
-        raise ClipError(fault)
-    return ClipSet((clip,), ("",), landmark_names=names)
+        return [read_frames(path, frames)]
+    if form_of(path) is None:
+        raise ClipError(f"{source}: expected {CLIP_FORMS}")
+    return list(read_file(path).recordings)
 
 
 def read_clips(

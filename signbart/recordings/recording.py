@@ -5,8 +5,10 @@ Legend: T frames, K landmarks, D numbers a landmark, F numbers a frame.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
+from pathlib import Path
 
 import numpy as np
 
@@ -65,6 +67,29 @@ class Contents:
     notes: list[str] = field(default_factory=list)
     total: int | None = None
     made_from: Sequence[str] = ()
+
+
+@contextmanager
+def faults_of(path: Path) -> Iterator[None]:
+    """Turns whatever a file makes its reader raise into an error that names the file.
+
+    Readers name the faults that people make. What damage does to seven libraries' decoders, and to
+    numbers that nobody would write, has no end.
+
+    Raises:
+        ClipError: The file cannot be read.
+    """
+    try:
+        yield
+    except (ClipError, ModuleNotFoundError):
+        raise
+    except OSError as error:
+        raise ClipError(f"{path}: cannot be read: {error.strerror or error}") from None
+    except Exception as error:
+        reason = f"{type(error).__name__}: {error}"[:120]
+        raise ClipError(
+            f"{path}: damaged, or holds what no recording does ({reason}); write it again"
+        ) from None
 
 
 @dataclass(frozen=True)

@@ -22,6 +22,7 @@ from signbart.errors import ClipError
 from signbart.extras import explain_missing
 from signbart.landmarks.source import SourceLayout
 from signbart.landmarks.source_layouts import SOURCE_LAYOUTS
+from signbart.recordings.names import whole_number
 from signbart.recordings.recording import Contents, Recording
 
 PARQUET = b"PAR1"
@@ -102,7 +103,7 @@ def _clips(
                 source,
                 class_name=_one(source, own, CLASSES),
                 signer=_one(source, own, SIGNERS),
-                repetition=_whole(_one(source, own, ("repetition", "rep"))),
+                repetition=whole_number(_one(source, own, ("repetition", "rep")) or ""),
                 split=_one(source, own, ("split",)),
                 layout=layout,
                 size=_size(source, own),
@@ -175,8 +176,9 @@ def _wide(path: Path, columns: Mapping[str, np.ndarray]) -> Any:
 def _landmark(name: str) -> str:
     """``pose_0`` and its like by the landmark's own name; other names stay."""
     kind, _, number = name.rpartition("_")
-    if kind in _TYPES and number.isdecimal() and int(number) < _TYPES[kind][1]:
-        return SOURCE_LAYOUTS["holistic543"].names[_TYPES[kind][0] + int(number)] or name
+    at = whole_number(number)
+    if kind in _TYPES and at is not None and at < _TYPES[kind][1]:
+        return SOURCE_LAYOUTS["holistic543"].names[_TYPES[kind][0] + at] or name
     return name
 
 
@@ -206,10 +208,6 @@ def _one(source: str, columns: Mapping[str, np.ndarray], names: tuple[str, ...])
             f"a column that names the clip is one of {', '.join(CLIPS)}"
         )
     return values.pop()
-
-
-def _whole(text: str | None) -> int | None:
-    return int(text) if text and text.isdecimal() else None
 
 
 def _size(source: str, columns: Mapping[str, np.ndarray]) -> tuple[float, float] | None:

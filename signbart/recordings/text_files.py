@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
+from signbart.archives import check_unpacked
 from signbart.errors import ClipError
 from signbart.json_text import parse_json
 
@@ -16,6 +17,8 @@ def read_text(path: Path) -> str:
         ClipError: It cannot be read, or is in another encoding.
     """
     try:
+        # As a tree of Python's objects it takes more; what is larger than all memory is no text.
+        check_unpacked(path, path.stat().st_size, ClipError)
         data = path.read_bytes()
     except OSError as error:
         raise ClipError(f"{path}: cannot be read: {error.strerror or error}") from None

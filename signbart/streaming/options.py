@@ -71,6 +71,18 @@ def rule_of(options: argparse.Namespace, carried: float | None = None) -> Stream
     return StreamRule(**{name: value for name, value in given.items() if value is not None})
 
 
+def rule_for(
+    options: argparse.Namespace, class_names: Sequence[str], carried: float | None
+) -> StreamRule:
+    """`rule_of`, for a model with those classes.
+
+    Raises:
+        ConfigError: Also: what the user calls idle is none of them.
+    """
+    require_idle(options, class_names)
+    return rule_of(options, carried)
+
+
 def check_rule(options: argparse.Namespace, *, streams: bool) -> None:
     """Refuses, before anything is read, a rule that cannot be, or one where no stream is asked for.
 

@@ -15,7 +15,7 @@ import numpy as np
 
 from signbart.console import print_table
 from signbart.errors import SignBartError
-from signbart.json_text import parse_json
+from signbart.json_text import read_json_file
 from signbart.training.frameworks import framework_of
 from signbart.training.predictions import INDEX, Predictions, read_predictions
 from signbart.training.run_folder import EVALUATION
@@ -90,7 +90,7 @@ def folds_of(folder: Path) -> Folds:
             framework = framework_of(run)
             said = framework and read_predictions(index.parent, framework.best)
             if said:
-                about = parse_json(index.read_text(encoding="utf-8"))[framework.best]
+                about = read_json_file(index)[framework.best]
                 if "recordings" not in about:
                     raise SignBartError(f"{index} is damaged; evaluate {run} again")
                 found[run.relative_to(folder).as_posix()] = said, about["recordings"]

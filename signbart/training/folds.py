@@ -19,9 +19,10 @@ from signbart.engines import Engine, run_tasks
 from signbart.engines.options import add_engine_arguments, engine_of
 from signbart.errors import ClipError, ConfigError
 from signbart.files import make_folder, write_text
-from signbart.json_text import parse_json
+from signbart.json_text import read_json_file
 from signbart.recordings.options import SignerNames
 from signbart.training.options import add_run_arguments, print_skipped
+from signbart.waiting import within
 
 if TYPE_CHECKING:
     from signbart.configuration.schema import RunConfig
@@ -134,8 +135,10 @@ def run_folds(
     Raises:
         SignBartError: A fold's process was killed.
     """
+    names = signers or [str(at) for at in range(1, len(folds) + 1)]
+    said = (f"fold {at} of {len(folds)}, {name}" for at, name in enumerate(names, start=1))
     ended = run_tasks(
-        folds,
+        [partial(within, what, fold) for what, fold in zip(said, folds, strict=True)],
         jobs,
         engine=engine,
         apart=framework.keeps_memory,
@@ -228,7 +231,7 @@ def _summarise(output: Path) -> None:
     signers = [name for name in folds_in(output) if (output / name / RESULTS).is_file()]
     rows: list[dict[str, Any]] = []
     for signer in signers:
-        results = parse_json((output / signer / RESULTS).read_text(encoding="utf-8"))
+        results = read_json_file(output / signer / RESULTS)
         rows.append(
             {
                 "signer": signer,

@@ -19,6 +19,7 @@ class Framework:
         best: File name of a run's best epoch, the checkpoint that is converted.
         last: File name of the checkpoint that training goes on from.
         precisions: Values of ``train.precision`` that it trains in.
+        lacks: Keys of ``train`` that it knows the default of only.
         keeps_memory: Whether a process keeps some of every training's memory until it ends, as
             TensorFlow does the graph of a step.
     """
@@ -29,6 +30,7 @@ class Framework:
     best: str
     last: str
     precisions: tuple[str, ...]
+    lacks: tuple[str, ...]
     keeps_memory: bool
 
     def module(self) -> ModuleType:
@@ -43,6 +45,7 @@ TORCH = Framework(
     best="best.safetensors",
     last="last.safetensors",
     precisions=("float32", "bf16"),
+    lacks=(),
     keeps_memory=False,
 )
 KERAS = Framework(
@@ -52,6 +55,7 @@ KERAS = Framework(
     best="best.keras",
     last="last.weights.h5",
     precisions=("float32",),
+    lacks=("accumulate", "cuda_graphs"),
     keeps_memory=True,
 )
 FRAMEWORKS = {framework.name: framework for framework in (TORCH, KERAS)}

@@ -104,6 +104,17 @@ class Learner(Protocol):
     def open_event_writer(self, folder: Path, purge_step: int) -> EventWriter:
         """TensorBoard's writer; events of interrupted runs from `purge_step` on are hidden."""
 
+    def require_alike(self, about: Mapping[str, Any], path: Path) -> None:
+        """Refuses processes that would train something else together.
+
+        Args:
+            about: What has to be the same in all of them, by what to call it.
+            path: What the main process has written, and all have to see.
+
+        Raises:
+            ConfigError: In every process.
+        """
+
     def wait_for_others(self) -> None:
         """Returns when every process that trains along has come here."""
 

@@ -19,7 +19,7 @@ from signbart.batches import PreparedClips, prepare_clips
 from signbart.configuration.schema import RunConfig
 from signbart.errors import ConfigError
 from signbart.files import write_text
-from signbart.json_text import parse_json
+from signbart.json_text import read_json_file
 from signbart.recordings.clip import ClipSet
 from signbart.training.confidence import fit_temperature, temperature_of
 from signbart.training.frameworks import Framework
@@ -27,6 +27,7 @@ from signbart.training.learner import Evaluation, Learner, Start
 from signbart.training.metrics import score
 from signbart.training.predictions import Predictions, identify, write_predictions
 from signbart.training.progress import (
+    Pace,
     describe_run,
     identify_recordings,
     new_progress,
@@ -38,6 +39,7 @@ from signbart.training.requirements import require_trainable, with_labels
 from signbart.training.run_folder import EVALUATION, RESULTS, csv_text, find_run, run_lock
 from signbart.training.schedule import Plateau, learning_rate
 from signbart.training.splits import Split, split_clips
+from signbart.waiting import stage
 
 
 def train(
@@ -77,8 +79,7 @@ def train(
         What ``results.json`` holds: split, best epoch, temperature, scores in percent.
 
     Raises:
-        ConfigError: The folder holds another run, or the configuration does not fit the data or
-            the framework.
+        ConfigError: The folder holds another run, or the configuration does not fit.
         ClipError: The recordings do not fit the configuration.
         SignBartError: Another process trains in that folder.
     """
@@ -93,7 +94,7 @@ def train(
         output, config, clips.class_names, identity, resume, framework=framework, load=load
     )
     if state and state.progress.get("finished") and (output / RESULTS).is_file():
-        return parse_json((output / RESULTS).read_text(encoding="utf-8"))
+        return read_json_file(output / RESULTS)
     data = {
         name: prepare_clips(clips.select(getattr(split, name)), config)
         for name in ("train", "val", "test")
@@ -109,11 +110,15 @@ def train(
         progress["made_from"] = list(clips.made_from)
     tested = clips.select(split.test)
     run = _Run(learner, config, split, data, tested, output, framework, progress, start)
+    saying = stage if learner.is_main else nullcontext
     with run_lock(output, config) if learner.is_main else nullcontext():
         if learner.is_main:
             announce(run.describe())
-        run.fit(report)
-        results = {"data": data_name, **run.results(load)}
+        learner.require_alike({"epoch": progress["epoch"], **identity}, output / "config.yaml")
+        with saying(run.pace.describe):
+            run.fit(report)
+        with saying("evaluating the best epoch"):
+            results = {"data": data_name, **run.results(load)}
         if learner.is_main:
             write_text(output / RESULTS, json.dumps(results, indent=2, ensure_ascii=False) + "\n")
     return results
@@ -138,17 +143,13 @@ class _Run:
         self.rate = self.progress.get("lr", config.lr)
         self.steps_per_epoch = math.ceil(len(self.data["train"]) / config.batch_size)
         self.plateau = Plateau.of(config, self.progress.get("plateau"))
+        self.pace = Pace(config.epochs, self.steps_per_epoch, self.progress["epoch"])
 
     def describe(self) -> str:
         """What is trained, on which clips, and what the others are for."""
         counts = {name: len(data) for name, data in self.data.items()}
-        text = describe_run(
-            self.config,
-            self.split,
-            counts,
-            parameters=self.learner.parameters,
-            where=self.learner.where,
-        )
+        about = {"parameters": self.learner.parameters, "where": self.learner.where}
+        text = describe_run(self.config, self.split, counts, **about)
         notes = self.start.describe(self.split.test_signers) if self.start else ()
         return "\n".join([text, *self.learner.notes, *notes])
 
@@ -164,8 +165,7 @@ class _Run:
                 self._save_best()
                 report(row)
         while not progress["finished"]:
-            epoch = progress["epoch"]
-            started = time.perf_counter()
+            epoch, started = progress["epoch"], time.perf_counter()
             row = {"epoch": epoch + 1, **self._train_epoch(epoch)}
             learner.refresh()
             row |= self._validate()
@@ -213,10 +213,8 @@ class _Run:
         }
         if self.start is not None:
             before = self.start.checkpoint, self.start.source
-            outcome["start"] = {
-                **self.start.identity,
-                "plain": self._scores(self._evaluations(self.learner.evaluator_of(*before))),
-            }
+            plain = self._scores(self._evaluations(self.learner.evaluator_of(*before)))
+            outcome["start"] = {**self.start.identity, "plain": plain}
             if prepared:
                 outcome["start"]["prepared"] = self._scores(self._prepared_evaluations(*before))
         return outcome
@@ -251,6 +249,7 @@ class _Run:
         config = self.config.train
 
         def rate_of(step: int) -> float:
+            self.pace.begin(epoch, step)
             rate = learning_rate(config, step + epoch * self.steps_per_epoch, self.steps_per_epoch)
             self.rate = self.rate if rate is None else rate
             return self.rate

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import argparse
+import time
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from signbart.errors import ConfigError
 from signbart.recordings.options import SignerNames, add_reading_arguments
+from signbart.waiting import heard, time_left
 
 if TYPE_CHECKING:
     from signbart.training.warm_start import Init
@@ -142,17 +144,28 @@ class EpochReport:
     """
 
     def __init__(self, epochs: int, *, quiet: bool = False):
-        from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn
+        from rich.progress import (
+            BarColumn,
+            MofNCompleteColumn,
+            Progress,
+            TextColumn,
+            TimeElapsedColumn,
+            TimeRemainingColumn,
+        )
 
         from signbart.console import console
 
         self._console = console()
         self._quiet = quiet
         self._epochs = epochs
+        self._reported, self._begun = 0, time.monotonic()
         self._bar = Progress(
-            TextColumn("training"),
-            BarColumn(),
+            # In all no wider than 80 columns, or rich cuts the numbers off.
+            TextColumn("epoch"),
+            BarColumn(bar_width=12),
             MofNCompleteColumn(),
+            TimeElapsedColumn(),
+            TimeRemainingColumn(compact=True),
             TextColumn("{task.description}"),
             console=self._console,
             disable=quiet or not self._console.is_terminal,
@@ -175,9 +188,24 @@ class EpochReport:
         if self._quiet:
             return
         if self._console.is_terminal:
-            self._bar.update(self._task, completed=row["epoch"], description=text)
+            self._bar.update(self._task, completed=row["epoch"], description=_shortly(row))
         else:
-            self._console.print(f"epoch {row['epoch']}/{self._epochs}  {text}")
+            # Of a run that is gone on with, some epochs were trained before.
+            self._reported += "train_loss" in row
+            rest = self._reported + self._epochs - row["epoch"]
+            left = time_left(self._reported, rest, time.monotonic() - self._begun)
+            self._console.print(f"epoch {row['epoch']}/{self._epochs}  {text}{left}")
+            heard()
+
+
+def _shortly(row: Mapping[str, Any]) -> str:
+    """Loss and accuracy, on training and on validation clips."""
+    parts = [("loss", "train_"), ("val", "val_")]
+    return "  ".join(
+        f"{name} {row[f'{key}loss']:.3f} {row[f'{key}accuracy']:.1f} %"
+        for name, key in parts
+        if f"{key}loss" in row
+    )
 
 
 def print_skipped(skipped: Sequence[str]) -> None:

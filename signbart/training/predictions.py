@@ -21,7 +21,7 @@ from signbart.archives import UNREADABLE, open_npz
 from signbart.console import NOT_RUN
 from signbart.errors import SignBartError
 from signbart.files import atomic_write, file_sha256, make_folder, write_text
-from signbart.json_text import parse_json
+from signbart.json_text import read_json_file
 from signbart.recordings.clip import ClipSet
 from signbart.training.confidence import expected_calibration_error, softmax, temperature_of
 from signbart.training.metrics import Scores, confusion, score
@@ -193,7 +193,7 @@ def pool(evaluations: Sequence[Predictions], model: str) -> Predictions:
 
 def _read_index(folder: Path) -> dict[str, Any]:
     try:
-        return parse_json((folder / INDEX).read_text(encoding="utf-8"))
+        return read_json_file(folder / INDEX)
     except FileNotFoundError:
         return {}
     except (OSError, ValueError):

@@ -5,6 +5,7 @@ Progress is kept in checkpoints, in JSON containers.
 
 from __future__ import annotations
 
+import time
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -12,6 +13,32 @@ from signbart.configuration.schema import RunConfig, TrainConfig
 from signbart.recordings.clip import ClipSet
 from signbart.training.metrics import Scores
 from signbart.training.splits import Split
+from signbart.waiting import time_left
+
+
+class Pace:
+    """How far training is and what is left of it, for those who wait.
+
+    Args:
+        epochs: Of the whole run, at most.
+        steps: Of an epoch.
+        done: Epochs that were trained before.
+    """
+
+    def __init__(self, epochs: int, steps: int, done: int):
+        self._epochs, self._steps, self._first = epochs, steps, done * steps
+        self._at, self._begun = self._first, time.monotonic()
+
+    def begin(self, epoch: int, step: int) -> None:
+        """Notes that a step begins; both numbers count from 0."""
+        self._at = epoch * self._steps + step
+
+    def describe(self) -> str:
+        """Such as ``epoch 3 of 80, step 12 of 34, 5 min left``."""
+        epoch, step = divmod(self._at, self._steps)
+        seconds = time.monotonic() - self._begun
+        left = time_left(self._at - self._first, self._epochs * self._steps - self._first, seconds)
+        return f"epoch {epoch + 1} of {self._epochs}, step {step + 1} of {self._steps}{left}"
 
 
 def identify_recordings(clips: ClipSet, test_signers: Sequence[str]) -> dict[str, Any]:

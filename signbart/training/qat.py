@@ -50,7 +50,9 @@ def training_config(config: RunConfig, overrides: Sequence[str], *, source: str)
         ConfigError: See `continued_config`.
     """
     # bf16 would round what has just been put on an int8 grid; and all of it is to be learned.
-    overrides = ["train.precision=float32", "train.body_lr_scale=1", *overrides]
+    overrides = [
+        "train.precision=float32", "train.cuda_graphs=false", "train.body_lr_scale=1", *overrides
+    ]  # fmt: skip
     return continued_config(config, overrides, source=source)
 
 

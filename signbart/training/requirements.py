@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Sequence
 
-from signbart.configuration.schema import RunConfig
+from signbart.configuration.schema import RunConfig, TrainConfig
 from signbart.errors import ConfigError
 from signbart.models import MODEL_KINDS
 from signbart.models.kind import ModelKind
@@ -40,7 +40,8 @@ def require_trainable(config: RunConfig, framework: Framework) -> None:
     """Refuses what a framework does not train.
 
     Raises:
-        ConfigError: It is a kind of model, or a precision, that the framework does not train.
+        ConfigError: It is a kind of model, or a precision, that the framework does not train, or a
+            setting that it lacks.
     """
     trained = [kind for kind in MODEL_KINDS.values() if framework.name in kind.trained_in]
     _require_kind(config, trained, f"training in {framework.title}")
@@ -49,6 +50,14 @@ def require_trainable(config: RunConfig, framework: Framework) -> None:
             f"train.precision is {config.train.precision}, which {framework.package} does not "
             f"train in; set it to {' or '.join(framework.precisions)}"
         )
+    default = TrainConfig()
+    for key in framework.lacks:
+        found, usual = (str(getattr(of, key)).lower() for of in (config.train, default))
+        if found != usual:
+            raise ConfigError(
+                f"train.{key} is {found}, which {framework.package} does not train with; set it "
+                f"to {usual}"
+            )
 
 
 def require_fake_quantized(config: RunConfig) -> None:

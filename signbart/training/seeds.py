@@ -19,7 +19,7 @@ from signbart.configuration.schema import RunConfig
 from signbart.console import cell, print_table
 from signbart.errors import ConfigError, SignBartError
 from signbart.files import write_text
-from signbart.json_text import parse_json
+from signbart.json_text import read_json_file
 from signbart.training.folds import train_folds
 from signbart.training.run_folder import RESULTS, csv_text
 
@@ -118,7 +118,7 @@ def accuracies(output: Path) -> dict[int, dict[str, float]]:
     for path in _of_seeds(output, RESULTS):
         seed = int(path.parts[-3].removeprefix("seed_"))
         try:
-            accuracy = parse_json(path.read_text(encoding="utf-8"))["test"]["accuracy"]
+            accuracy = read_json_file(path)["test"]["accuracy"]
         except (OSError, ValueError, KeyError, TypeError):
             raise SignBartError(
                 f"{path} is damaged; remove {path.parent} and train again"

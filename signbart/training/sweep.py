@@ -27,9 +27,10 @@ from typing import Any
 
 from signbart.engines import Engine, run_tasks
 from signbart.errors import ClipError, ConfigError
-from signbart.json_text import parse_json
+from signbart.json_text import read_json_file
 from signbart.recordings.clip import ClipSet
 from signbart.training.run_folder import RESULTS
+from signbart.waiting import within
 
 _BETWEEN = re.compile(r",(?![^\[]*\])")  # commas, but not those of a list in brackets
 
@@ -183,8 +184,11 @@ def sweep(
         ]
         names = [f"{setting.folder}/{signer}" for setting, signer in runs]
         found: dict[str, list[tuple[float, float | None]]] = {s.folder: [] for s in left}
+        said = [
+            f"up to epoch {epochs}, training {n} of {len(runs)}" for n in range(1, len(runs) + 1)
+        ]
         for at, scores in run_tasks(
-            tasks,
+            [partial(within, what, task) for what, task in zip(said, tasks, strict=True)],
             jobs,
             engine=engine,
             apart=apart,
@@ -240,7 +244,7 @@ def train_until(
     rows = _rows(history)[:epochs]
     tested = None
     if (output / RESULTS).is_file():
-        results = parse_json((output / RESULTS).read_text(encoding="utf-8"))
+        results = read_json_file(output / RESULTS)
         tested = results["test"]["accuracy"]
     return max(float(row["val_accuracy"]) for row in rows), tested
 

@@ -95,7 +95,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     elif not source.is_file():
         raise ConfigError(f"{source}: no such video, folder or camera")
     else:
-        landmarks = landmarks_of_video(source, task, drawn=drawn, log=log, report=print)
+        landmarks = landmarks_of_video(source, task, drawn=drawn, log=log)
     write_landmarks(landmarks, output, source)
     print(f"{source}: {describe_found(landmarks)}")
     print(f"wrote      {output}; what MediaPipe said is in {log}")

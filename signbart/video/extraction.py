@@ -23,14 +23,14 @@ from signbart.files import (
     remove_left_overs,
     write_text,
 )
-from signbart.json_text import parse_json
+from signbart.json_text import read_json_file
 from signbart.recordings.folders import Folder, ignored_note, list_folder, some
 from signbart.video.frames import is_video
 from signbart.video.holistic import describe_found
 from signbart.video.one_video import landmarks_of_video
 
 _SUFFIX = ".npy"
-_SHARE = 8  # videos a task of a cluster, which loads MediaPipe once for them
+_SHARE = 32  # videos a task of a cluster, which loads MediaPipe once for them
 _PAPERS = (".json", ".csv")  # labels and indexes, which say what the clips are
 
 
@@ -71,9 +71,7 @@ class _Worker:
                 log.write(f"{self._mark}{place}\n")
             number = f"{place + 1} of {self.total}  "
             try:
-                landmarks = landmarks_of_video(
-                    job.video, self.task, drawn=job.drawn, log=self.log, report=_say
-                )
+                landmarks = landmarks_of_video(job.video, self.task, drawn=job.drawn, log=self.log)
                 write_landmarks(landmarks, job.target, job.video)
             except SignBartError as error:
                 failed.append((place, str(error)))
@@ -208,7 +206,7 @@ def _check_same_maker(output: Path, task: Path) -> None:
     maker = {"task_sha256": file_sha256(task), "mediapipe": version("mediapipe")}
     if begun:
         try:
-            made_by = parse_json(record.read_text(encoding="utf-8"))
+            made_by = read_json_file(record)
         except (OSError, ValueError):
             made_by = None
         if made_by != maker:

@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import contextlib
-import time
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -13,8 +12,7 @@ from signbart.files import atomic_write, make_folder
 from signbart.video.drawing import Drawing
 from signbart.video.frames import Video
 from signbart.video.holistic import LAYOUT, Landmarker, native_noise
-
-_EVERY = 10.0  # seconds between lines about a long video
+from signbart.waiting import stage, track
 
 
 def stacked(found: Sequence[np.ndarray]) -> np.ndarray:
@@ -28,7 +26,6 @@ def landmarks_of_video(
     *,
     drawn: Path | None = None,
     log: Path | None = None,
-    report: Callable[[str], None] = lambda text: None,
 ) -> np.ndarray:
     """The landmarks of one video.
 
@@ -37,7 +34,6 @@ def landmarks_of_video(
         task: The HolisticLandmarker's model file.
         drawn: Where to write the video with its landmarks drawn over it, as .mp4.
         log: Takes what MediaPipe's C++ writes to stderr.
-        report: Called now and then, while it takes long.
 
     Returns:
         (T, 543, 2) float32, shares of the picture in the order of holistic543; 0 is missing.
@@ -45,8 +41,9 @@ def landmarks_of_video(
     Raises:
         SignBartError: The video cannot be decoded whole, or the task file is none.
     """
-    frames, told, found = Video(video), time.monotonic(), []
+    frames, found = Video(video), []
     with contextlib.ExitStack() as stack:
+        stack.enter_context(stage(str(video)))  # before stderr goes into the log
         stack.enter_context(native_noise(log))
         landmarker = stack.enter_context(Landmarker(task))
         drawing = None
@@ -55,14 +52,8 @@ def landmarks_of_video(
             drawing = stack.enter_context(
                 Drawing(stack.enter_context(atomic_write(drawn)), frames.fps)
             )
-        for frame in frames:
+        for frame in track(frames, "frames", frames.frames):
             found.append(landmarker.find(frame))
             if drawing is not None:
                 drawing.add(frame, found[-1])
-            if time.monotonic() - told > _EVERY:
-                told = time.monotonic()
-                report(
-                    f"{video}: frame {len(found)}"
-                    + (f" of {frames.frames}" if frames.frames else "")
-                )
     return stacked(found)

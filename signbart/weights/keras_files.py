@@ -66,7 +66,7 @@ def read_keras_file(path: Path) -> tuple[dict[str, np.ndarray], dict[str, Any] |
                     raise ValueError(f"{name} is larger than the file")
                 sizes.append(int(node.nbytes))
                 check_unpacked(path, sum(sizes), CheckpointError)
-                arrays[name] = node[()]
+                arrays[name] = np.asarray(node[()])  # a single number comes as none
 
         with h5py.File(content, "r") as file:
             file.visititems(visit)

@@ -145,7 +145,8 @@ def cast(tensors: Mapping[str, np.ndarray]) -> tuple[dict[str, np.ndarray], list
             found[name] = array.astype(np.float32)
             casts[array.dtype.name] += 1
         else:
-            found[name] = np.array(array)  # in its own memory, and no view of a file's
+            # In its own memory, and no view of a file's; PyTorch takes this machine's byte order.
+            found[name] = np.array(array, array.dtype.newbyteorder("="))
     return found, [f"{count} tensors cast from {name} to float32" for name, count in casts.items()]
 
 

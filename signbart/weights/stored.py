@@ -17,6 +17,7 @@ from typing import Any
 import numpy as np
 
 from signbart.archives import check_unpacked
+from signbart.checksums import require_checksum
 from signbart.class_names import check_class_names
 from signbart.configuration.reading import from_dict
 from signbart.configuration.schema import RunConfig
@@ -119,16 +120,22 @@ def read_progress(path: str | Path) -> Mapping[str, Any]:
     return {} if header is None else parse_header(path, header)[2]
 
 
-def read_stored(path: str | Path) -> Stored:
+def read_stored(path: str | Path, *, checksum: bool = True) -> Stored:
     """Reads a checkpoint of this project or of any other program.
+
+    Args:
+        path: The file.
+        checksum: Refuse one that is not what its checksum was made of.
 
     Raises:
         CheckpointError: It is missing, cut, damaged, or no checkpoint; says which.
+        ChecksumError: It was changed since it was made.
     """
     path = Path(path)
     form = form_of(path)
     if form == "safetensors":
         arrays, metadata = _read_safetensors(path)
+        require_checksum(path, checksum)
         if metadata.get("format") == FORMAT:
             return _ours(path, arrays, metadata)
         tensors, found = find_state_dict(arrays)

@@ -17,10 +17,9 @@ from pathlib import Path
 from signbart.console import at_least, print_table, program_name, run_command
 from signbart.errors import SignBartError
 from signbart.timing import ROUNDS, interleaved, machine_name
+from signbart.waiting import stage
 from signbart_runtime.bench.calls import open_call
 
-# Ninth decile over the first: above it the machine was busy with something else.
-NOISY = 1.5
 _COLUMNS = ("file", "bytes", "threads", "median", "10 % to 90 %", "to the first")
 
 
@@ -102,12 +101,14 @@ def measure(
         ArtifactError: One cannot be run.
     """
     calls = {str(path): open_call(path, threads, frames, seed) for path in paths}
-    times = interleaved(calls, rounds=rounds)
+    # No bar: drawing it would disturb the clock.
+    with stage(f"{rounds} turns of {len(calls)} files, threads {threads}"):
+        times = interleaved(calls, rounds=rounds)
     first = times[str(paths[0])].median
     return [
         Row(
             name, Path(name).stat().st_size, threads, found.median, found.low, found.high,
-            found.median / first, found.high / found.low > NOISY,
+            found.median / first, found.noisy,
         )
         for name, found in times.items()
     ]  # fmt: skip

@@ -13,6 +13,7 @@ from typing import Any
 
 import numpy as np
 
+from signbart.artifacts.soundness import require_sound
 from signbart.errors import ArtifactError
 
 Call = Callable[[], object]
@@ -78,6 +79,7 @@ def _is_fixed(size: Any) -> bool:
 def _tflite(path: Path, threads: int, inputs: _Inputs) -> Call:
     from ai_edge_litert.interpreter import Interpreter
 
+    require_sound(path)
     interpreter = Interpreter(model_path=str(path), num_threads=threads)
     for tensor in interpreter.get_input_details():
         shape = tensor.get("shape_signature", tensor["shape"])

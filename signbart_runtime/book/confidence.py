@@ -4,18 +4,18 @@ from __future__ import annotations
 
 from signbart.console import cell
 from signbart.training.confidence import cross_fit, expected_calibration_error
-from signbart_runtime.book.results import CHECKPOINT, Run, deviation, mean
+from signbart_runtime.book.results import CHECKPOINT, FP32, Run, deviation, mean
 from signbart_runtime.book.tables import Table
 
 
-def confidence(run: Run, route: str) -> Table:
-    """Expected calibration error of every variant of one route, mean over the folds.
+def confidence(run: Run) -> Table:
+    """Expected calibration error of every variant of the main route, mean over the folds.
 
     At temperature 1, at the temperature that the models carry, and at the one that the other
     folds' held-out clips ask for; the last takes two folds.
     """
-    kinds = [(run.framework.title, CHECKPOINT, run.variants[0])]
-    kinds += [(variant.name, route, variant) for variant in run.variants]
+    kinds = [(run.framework.title, CHECKPOINT, FP32)]
+    kinds += [(variant.name, run.main_route, variant) for variant in run.variants]
     rows = []
     for name, where, variant in kinds:
         found = [m.evaluation if m else None for m in run.all_folds(variant, where)]
@@ -35,10 +35,10 @@ def confidence(run: Run, route: str) -> Table:
             ]
         rows.append([name, *(_spread(column) for column in columns)])
     return Table(
-        f"Expected calibration error, route {route}, in percent",
-        ("variant", "temperature 1", "the model's own", "fitted on the other signers"),
+        "Expected calibration error in percent, by temperature",
+        ("variant", "1", "the model's own", "fitted on the others"),
         rows,
-    )
+    ).telling()
 
 
 def _spread(errors: list[float | None]) -> str:

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from bridge.errors import BridgeError
-from signbart.console import print_table
+from signbart.console import console, print_table
 from signbart.errors import SignBartError
 from signbart.training.comparison import compare, folds_of, print_comparison
 
@@ -68,9 +68,21 @@ def report(folders: Sequence[Path], output: Path | None) -> int:
 
 
 def _print_run(run: Run, name: str) -> None:
-    from signbart_runtime.book.pages import main_route
-    from signbart_runtime.book.tables import by_route, per_signer, summary
+    from signbart_runtime.book.answer import answer
+    from signbart_runtime.book.tables import files, per_signer
 
-    route = main_route(run)
-    for title, columns, rows in (summary(run, route), per_signer(run, route), by_route(run)):
-        print_table(f"{name}. {title}", columns, rows)
+    out = console()
+    found = answer(run)
+    out.print(f"{name}. {found.headline}", style="bold")
+    for what, text in found.measured:
+        out.print(f"  {what}: {text}")
+    for text in found.notes:
+        out.print(text)
+    for table in (files(run), per_signer(run)):
+        if table.width <= out.width:
+            print_table(f"{name}. {table.title}", table.columns, table.rows)
+            continue
+        out.print(f"\n  {name}. {table.title}\n")
+        for first, rest in table.cards():
+            out.print(f"  {first}: {rest}")
+        out.print()

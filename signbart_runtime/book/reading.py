@@ -11,7 +11,7 @@ from bridge.quantization.schemes import FLOAT
 from bridge.routes import RAW_ONNX
 from signbart.artifacts.completeness import MANIFEST, require_complete
 from signbart.configuration.reading import load_config
-from signbart.json_text import parse_json
+from signbart.json_text import read_json_file
 from signbart.training.folds import ALL
 from signbart.training.frameworks import FRAMEWORKS, TORCH, Framework, framework_of
 from signbart.training.predictions import Predictions, read_predictions
@@ -96,7 +96,7 @@ def _read_training(path: Path, training: str) -> tuple[list[Result], Mapping[str
     times = latency["artifacts"] if latency else {}
     try:
         require_complete(path)
-        manifest = parse_json(path.read_text(encoding="utf-8"))
+        manifest = read_json_file(path)
         data, framework = manifest["name"], _framework_of(fold_folder)
         if framework != TORCH:  # so that both frameworks' runs can stand in one book
             data = f"{data} {framework.title}"
@@ -163,6 +163,7 @@ def _result(
         bytes=entry.get("bytes"),
         latency_ms=time.get("median_ms"),
         speed_up=1 / ratio if ratio else None,
+        noisy=bool(time.get("noisy")),  # files timed by earlier versions do not say
         operators=entry["operators"],
         multiply_accumulates=entry["multiply_accumulates"],
         **(_scores(evaluation) if evaluation else {}),

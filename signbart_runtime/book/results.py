@@ -12,7 +12,7 @@ from typing import Any
 from bridge.errors import BridgeError
 from bridge.quantization.schemes import FLOAT, SCHEMES
 from bridge.routes import ROUTES
-from signbart.json_text import parse_json
+from signbart.json_text import read_json_file
 from signbart.training.frameworks import Framework
 from signbart.training.predictions import Predictions
 from signbart.training.run_folder import RESULTS
@@ -21,8 +21,7 @@ from signbart_runtime.folds.layout import PLAIN, QAT, training_folder
 # Stand for a route where the checkpoint itself was evaluated, in the framework that it was trained
 # in, and for the .onnx, of any batch and length.
 CHECKPOINT, ONNX = "checkpoint", ".onnx"
-# What every results report has cells for, measured or not; other schemes where they were.
-_ALWAYS = (FLOAT, *QAT.values())
+_APART = 1.25  # folds have the same graph: times further apart than this are not of the file
 
 
 @dataclass(frozen=True)
@@ -48,6 +47,7 @@ class Result:
         bytes: Size of the file.
         latency_ms: Median of one call.
         speed_up: How many times faster than its route's float32 in the same turns.
+        noisy: Whether those turns differ too much for the two to be believed.
         operators: Operator -> count.
         multiply_accumulates: Number format -> count.
         evaluation: The predictions.
@@ -70,6 +70,7 @@ class Result:
     bytes: int | None = None
     latency_ms: float | None = None
     speed_up: float | None = None
+    noisy: bool = False
     operators: Mapping[str, int] = field(default_factory=dict)
     multiply_accumulates: Mapping[str, int] = field(default_factory=dict)
     evaluation: Predictions | None = field(default=None, repr=False, compare=False)
@@ -93,6 +94,9 @@ class Variant:
     def name(self) -> str:
         """For tables, for example ``QAT int8``."""
         return "FP32" if self.precision == "FP32" else f"{self.precision} {self.scheme}"
+
+
+FP32 = Variant("FP32", PLAIN, FLOAT)
 
 
 @dataclass(frozen=True)
@@ -129,14 +133,25 @@ class Run:
 
     @property
     def variants(self) -> list[Variant]:
-        """FP32, and every scheme after training and, where it can be, in it."""
-        found = {result.scheme for result in self.results}
-        schemes = [name for name in SCHEMES if name in found or name in _ALWAYS]
+        """What files were made of, in the order of `SCHEMES`: after training (PTQ), or in it."""
+        found = {(r.training, r.scheme) for r in self.results if r.route != CHECKPOINT}
         variants = []
-        for scheme in schemes:
-            variants.append(Variant("FP32" if scheme == FLOAT else "PTQ", PLAIN, scheme))
-            variants += [Variant("QAT", name, scheme) for name, s in QAT.items() if s == scheme]
+        for scheme in SCHEMES:
+            kinds = [FP32 if scheme == FLOAT else Variant("PTQ", PLAIN, scheme)]
+            kinds += [Variant("QAT", name, scheme) for name, s in QAT.items() if s == scheme]
+            variants += [kind for kind in kinds if (kind.training, scheme) in found]
         return variants
+
+    @property
+    def main_route(self) -> str:
+        """The route whose artifacts are shown where there is room for one: the first."""
+        return self.routes[0] if self.routes else next(iter(ROUTES))
+
+    @property
+    def classes(self) -> int | None:
+        """How many the models tell apart; None where none was evaluated."""
+        found = (result.evaluation for result in self.results)
+        return next((len(one.class_names) for one in found if one is not None), None)
 
     @property
     def kinds(self) -> list[tuple[Variant, str]]:
@@ -160,10 +175,13 @@ class Run:
         """That model of every fold, in the order of `folds`."""
         return [self.find(variant, route, fold) for fold in self.folds]
 
+    def trained(self, fold: str) -> dict[str, Any]:
+        """What the training of a fold wrote of itself; empty where there is nothing."""
+        return read_json(self.folder / fold / RESULTS) or {}
+
     def held_out(self, fold: str) -> dict[str, int]:
         """How many clips validated (``val``) and tested (``test``) the training of a fold."""
-        path = self.folder / fold / RESULTS
-        found = (read_json(path) or {}).get("clips", {})
+        found = self.trained(fold).get("clips", {})
         return {part: found.get(part, 0) for part in ("val", "test")}
 
     def history(self, fold: str, training: str) -> list[dict[str, float]]:
@@ -185,7 +203,7 @@ def read_json(path: Path) -> dict[str, Any] | None:
         BridgeError: It is damaged.
     """
     try:
-        return parse_json(path.read_text(encoding="utf-8"))
+        return read_json_file(path)
     except FileNotFoundError:
         return None
     except (OSError, ValueError) as error:
@@ -202,6 +220,20 @@ def deviation(values: Iterable[float | None]) -> float | None:
     """The standard deviation over the folds themselves, on the terms of `mean`."""
     values = list(values)
     return None if not values or None in values else statistics.pstdev(values)
+
+
+def relative_time(results: Sequence[Result | None]) -> tuple[float | None, bool]:
+    """A kind's time as a share of float32's, the median of its folds, and whether that is noise.
+
+    None where a fold was not timed, and where it is noise: most folds' turns are, or they are
+    further apart than files of one graph can be.
+    """
+    if not results or any(one is None or not one.speed_up for one in results):
+        return None, False
+    calm = [1 / one.speed_up for one in results if not one.noisy]
+    if 2 * len(calm) < len(results) or max(calm) > _APART * min(calm):
+        return None, True
+    return statistics.median(calm), False
 
 
 def values(results: Sequence[Result | None], name: str) -> list[float | None]:

@@ -1,18 +1,33 @@
-"""The tables of the results report, as columns and rows of text."""
+"""The tables of the results report, as columns and rows of text.
+
+They fit `COLUMNS` columns of a terminal where names are not too long; pages and terminals show
+those that do not as a list. What nobody asked for has no cell.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from typing import NamedTuple
 
-from bridge.quantization.schemes import FLOAT
 from bridge.verification.verdict import PASS
 from signbart.console import NOT_RUN, cell
-from signbart_runtime.book.results import CHECKPOINT, Result, Run, Variant, deviation, mean, values
-from signbart_runtime.folds.layout import PLAIN, training_folder
+from signbart_runtime.book.results import (
+    CHECKPOINT,
+    FP32,
+    Result,
+    Run,
+    Variant,
+    deviation,
+    mean,
+    relative_time,
+    values,
+)
 
+COLUMNS = 80
+TOO_NOISY = "too noisy"
 _REJECTED = " †"
-_FP32 = Variant("FP32", PLAIN, FLOAT)
+_ROUTE = "route"
+_BETWEEN = 3  # blanks that a terminal's table has for each column
 
 
 class Table(NamedTuple):
@@ -22,36 +37,62 @@ class Table(NamedTuple):
     columns: Sequence[str]
     rows: Sequence[Sequence[str]]
 
+    @property
+    def width(self) -> int:
+        """Columns of a terminal that it takes."""
+        lines = [self.columns, *self.rows]
+        widest = [max(len(line[at]) for line in lines) for at in range(len(self.columns))]
+        return sum(widest) + _BETWEEN * len(widest)
 
-def summary(run: Run, route: str) -> Table:
-    """FP32 / PTQ / QAT: mean ± standard deviation over the folds, of one route."""
+    def telling(self) -> Table:
+        """Without columns in which nothing was measured, and without the only route's."""
+        kept = []
+        for at, name in enumerate(self.columns):
+            found = {row[at] for row in self.rows}
+            if found != {NOT_RUN} and not (name == _ROUTE and len(found) == 1):
+                kept.append(at)
+        rows = [[row[at] for at in kept] for row in self.rows]
+        return Table(self.title, [self.columns[at] for at in kept], rows)
+
+    def turned(self) -> Table:
+        """Rows as columns."""
+        head, *rows = zip(self.columns, *self.rows, strict=True)
+        return Table(self.title, head, rows)
+
+    def cards(self) -> list[tuple[str, str]]:
+        """A row each as its first cell, and the others behind their columns' names."""
+        return [
+            (row[0], "; ".join(f"{n} {c}" for n, c in zip(self.columns, row, strict=True) if c)
+             .partition("; ")[2])
+            for row in self.rows
+        ]  # fmt: skip
+
+
+def files(run: Run) -> Table:
+    """Every kind of file: mean ± standard deviation over the folds."""
+    columns = ("variant", _ROUTE, "accuracy", "bytes", "time to FP32", "agree")
     rows = []
-    for variant in run.variants:
+    for variant, route in run.kinds:
         models = run.all_folds(variant, route)
-        rows.append(
-            [
-                variant.name,
-                _spread(models, "accuracy"),
-                _spread(models, "top5"),
-                _spread(models, "mean_class_accuracy"),
-                cell(mean(values(models, "bytes")), ",.0f"),
-                _spread(models, "latency_ms", ".3f"),
-                _spread(models, "speed_up"),
-                _passed(models),
-            ]
-        )
-    columns = (
-        *("variant", "accuracy", "top-5", "mean class accuracy", "bytes", "latency in ms"),
-        *("speed-up to FP32", "passed"),
-    )
+        if any(models):
+            rows.append(
+                [
+                    variant.name,
+                    route,
+                    _spread(models, "accuracy"),
+                    cell(mean(values(models, "bytes")), ",.0f"),
+                    _time(models),
+                    _passed(models),
+                ]
+            )
     spread = ", mean ± standard deviation over signers" if len(run.folds) > 1 else ""
-    title = f"Summary, route {route}: accuracies in percent{spread}"
-    return Table(title, columns, rows)
+    return Table(f"Files: accuracy in percent{spread}", columns, rows).telling()
 
 
-def per_signer(run: Run, route: str) -> Table:
+def per_signer(run: Run) -> Table:
     """Accuracy of every fold: as trained, FP32, PTQ, QAT."""
-    kinds = [(CHECKPOINT, _FP32), *((route, variant) for variant in run.variants)]
+    route = run.main_route
+    kinds = [(CHECKPOINT, FP32), *((route, variant) for variant in run.variants)]
     columns = ["signer", "clips", run.framework.title, *(variant.name for variant in run.variants)]
     rows, table = [], []
     for fold in run.folds:
@@ -67,139 +108,111 @@ def per_signer(run: Run, route: str) -> Table:
         rows.append(["std", "", *(cell(deviation(column)) for column in columns_of)])
     noted = any(_REJECTED in text for row in rows for text in row)
     note = f" ({_REJECTED.strip()} rejected, and in the mean all the same)" if noted else ""
-    return Table(f"Accuracy by signer, route {route}, in percent{note}", columns, rows)
+    by = f", route {route}" if len(run.routes) > 1 else ""
+    table = Table(f"Accuracy by signer{by}, in percent{note}", columns, rows)
+    # A few signers and many kinds of files.
+    return table.turned() if table.width > COLUMNS >= table.turned().width else table
 
 
-def by_route(run: Run) -> Table:
-    """Every scheme and route, mean over the folds."""
-    columns = (
-        *("variant", "route", "accuracy", f"to {run.framework.title}", "top-5", "agreement"),
-        *("rmse / rms", "bytes", "in int8", "latency to fp32", "passed"),
-    )
-    reference = mean(values(run.all_folds(_FP32, CHECKPOINT), "accuracy"))
+def scores(run: Run) -> Table:
+    """Further scores, where they say more than accuracy does.
+
+    Top-5 is 100 % of at most five classes, and mean class accuracy is accuracy where every class
+    has as many clips.
+    """
+    route = run.main_route
     rows = []
-    for variant, route in run.kinds:
+    for variant in run.variants:
         models = run.all_folds(variant, route)
-        if not any(models):
-            continue
-        accuracy = mean(values(models, "accuracy"))
-        lost = None if None in (accuracy, reference) else accuracy - reference
-        faster = mean(1 / v if v else None for v in values(models, "speed_up"))
-        # The float files are compared on inputs of their own, in every length and with holes.
-        form = ".1e" if variant.scheme == FLOAT else ".4f"
+        same = _spread(models, "accuracy") == _spread(models, "mean_class_accuracy")
         rows.append(
             [
                 variant.name,
-                route,
-                cell(accuracy),
-                cell(lost, "+.2f"),
-                cell(mean(values(models, "top5"))),
-                cell(mean(values(models, "agreement"))),
-                cell(mean(values(models, "scaled_rmse")), form),
-                cell(mean(values(models, "bytes")), ",.0f"),
-                cell(mean(values(models, "share_int8")), ".1f"),
-                cell(faster),
-                _passed(models),
+                NOT_RUN if (run.classes or 0) <= 5 else _spread(models, "top5"),
+                NOT_RUN if same else _spread(models, "mean_class_accuracy"),
             ]
         )
-    return Table(
-        "Every route and scheme: accuracies and agreement in percent, mean over the folds",
-        columns,
-        rows,
-    )
+    table = Table("Further scores, in percent", ("variant", "top-5", "mean class accuracy"), rows)
+    table = table.telling()
+    return table if len(table.columns) > 1 else Table(table.title, (), ())
 
 
 def parity(run: Run) -> Table:
-    """How many artifacts agree with PyTorch, and how far the worst is off."""
-    columns = ("variant", "route", "passed", "worst max Δ", "worst rmse / rms", "least agreement")
+    """How far the files are from the model they were made of, the worst of the folds."""
+    columns = (*("variant", _ROUTE, "points", "% same class", "max Δ", "rmse / rms"),)
+    reference = mean(values(run.all_folds(FP32, CHECKPOINT), "accuracy"))
     rows = []
     for variant, route in run.kinds:
         models = [model for model in run.all_folds(variant, route) if model]
         if not models:
-            rows.append([variant.name, route, *[NOT_RUN] * 4])
             continue
+        accuracy = mean(values(run.all_folds(variant, route), "accuracy"))
+        lost = None if None in (accuracy, reference) else accuracy - reference
         rows.append(
             [
                 variant.name,
                 route,
-                _passed(models),
+                cell(lost, "+.2f"),
+                cell(_worst(models, "agreement", min)),
                 cell(_worst(models, "max_abs", max), ".2e"),
                 cell(_worst(models, "scaled_rmse", max), ".2e"),
-                cell(_worst(models, "agreement", min)),
             ]
         )
-    return Table("Agreement with PyTorch: Δ in logits, agreement in percent", columns, rows)
+    title = f"Agreement with PyTorch in the worst fold; accuracy in points to {run.framework.title}"
+    return Table(title, columns, rows).telling()
 
 
 def failures(run: Run) -> Table:
     """Artifacts that do not pass, and why."""
-    columns = ("signer", "variant", "route", "verdict", "reason")
+    columns = ("signer", "variant", _ROUTE, "verdict", "reason")
     rows = [
         [fold, variant.name, route, model.verdict, model.reason]
         for fold in run.folds
         for variant, route in run.kinds
         if (model := run.find(variant, route, fold)) and model.verdict != PASS
     ]
-    return Table("Artifacts that were rejected", columns, rows)
+    return Table("Files that were rejected", columns, rows).telling()
 
 
-def model_info(run: Run) -> Table:
-    """Parameters, operations and sizes; all folds have the same graphs.
-
-    PyTorch's FLOPs are `torch.utils.flop_counter`'s, an artifact's twice its multiply-accumulates.
-    """
-    parameters, flops = _count(run)
-    columns = (
-        *("variant", "route", "parameters", "FLOPs", "multiply-accumulates", "in int8", "bytes"),
-        "operators",
-    )
-    # A checkpoint has neither the size nor the operators of an artifact.
-    rows = [["PyTorch", "-", f"{parameters:,}", f"{flops:,}", f"{flops // 2:,}", "0.0", "-", "-"]]
-    for variant, route in run.kinds:
-        model = next((m for m in run.all_folds(variant, route) if m and m.operators), None)
-        if model is None:
-            continue
+def arithmetic(run: Run) -> Table:
+    """Products and operators of one forward pass; all folds have the same graphs."""
+    rows = []
+    for variant, route, model in graphs(run):
         products = sum(model.multiply_accumulates.values())
         rows.append(
             [
                 variant.name,
                 route,
-                f"{parameters:,}",
-                f"{2 * products:,}" if products else "-",
-                f"{products:,}" if products else "-",
-                cell(model.share_int8, ".1f") if products else "-",
-                cell(mean(values(run.all_folds(variant, route), "bytes")), ",.0f"),
+                f"{products:,}" if products else NOT_RUN,
+                cell(model.share_int8, ".1f"),
                 str(sum(model.operators.values())),
             ]
         )
-    return Table("Size and arithmetic of one forward pass", columns, rows)
+    columns = ("variant", _ROUTE, "multiply-accumulates", "% in int8", "operators")
+    return Table("Arithmetic of one forward pass", columns, rows).telling()
 
 
-def operators(run: Run) -> Table:
-    """How often each operator stands in each artifact; a column for all that have the same."""
+def operators(run: Run) -> list[Table]:
+    """How often each operator stands in a file; one table for all that have the same."""
     groups: dict[tuple[str, tuple[tuple[str, int], ...]], list[str]] = {}
-    for route in dict.fromkeys(route for _, route in run.kinds):
-        for variant in (variant for variant, of in run.kinds if of == route):
-            model = next((m for m in run.all_folds(variant, route) if m and m.operators), None)
-            if model is not None:
-                counts = tuple(sorted(model.operators.items()))
-                groups.setdefault((route, counts), []).append(variant.name)
-    names = sorted({name for _, counts in groups for name, _ in counts})
-    columns = [f"{route}: {', '.join(members)}" for (route, _), members in groups.items()]
-    rows = [[name, *(str(dict(c).get(name, 0)) for _, c in groups)] for name in names]
-    return Table("Operators", ["operator", *columns], rows)
+    for variant, route, model in graphs(run):
+        counts = tuple(sorted(model.operators.items(), key=lambda one: (-one[1], one[0])))
+        groups.setdefault((route, counts), []).append(variant.name)
+    return [
+        Table(f"Operators by route {route}: {', '.join(names)}", ("operator", "count"),
+              [[name, str(count)] for name, count in counts])
+        for (route, counts), names in groups.items()
+    ]  # fmt: skip
 
 
-def _count(run: Run) -> tuple[int, int]:
-    """Parameters, and FLOPs of one clip of full length, of the first fold's model in PyTorch."""
-    from bridge.weights.source import load_reference
-    from signbart.models import io_spec
-    from signbart_torch.models import example_inputs, num_parameters
-    from signbart_torch.training.flops import count_flops
-
-    path = training_folder(run.folder / run.folds[0], PLAIN) / run.framework.best
-    model, config, _ = load_reference(path)
-    return num_parameters(model), count_flops(model, example_inputs(io_spec(config)))
+def graphs(run: Run) -> list[tuple[Variant, str, Result]]:
+    """Every kind with one of its files, whose operators were counted."""
+    found = []
+    for variant, route in run.kinds:
+        model = next((m for m in run.all_folds(variant, route) if m and m.operators), None)
+        if model is not None:
+            found.append((variant, route, model))
+    return found
 
 
 def _spread(models: Sequence[Result | None], name: str, form: str = ".2f") -> str:
@@ -210,6 +223,11 @@ def _spread(models: Sequence[Result | None], name: str, form: str = ".2f") -> st
     if len(found) == 1:
         return cell(found[0], form)
     return f"{cell(mean(found), form)} ± {cell(deviation(found), form)}"
+
+
+def _time(models: Sequence[Result | None]) -> str:
+    share, noisy = relative_time(models)
+    return TOO_NOISY if noisy else cell(share)
 
 
 def _passed(models: Sequence[Result | None]) -> str:

@@ -136,7 +136,6 @@ def open_model(
     path = Path(path)
     if not lacks_header(path) and (config is not None or class_names):
         raise BridgeError(f"{path} carries its own configuration and labels; give none beside it")
-    require_checksum(path, checksum)
     if path.suffix in (".tflite", ".onnx"):
         from signbart.artifacts.completeness import require_complete
         from signbart.artifacts.lengths import carried_lengths
@@ -147,6 +146,7 @@ def open_model(
         )
 
         require_complete(path)
+        require_checksum(path, checksum)
         metadata = read_metadata(path)
         config = carried_config(metadata, path)
         lengths = carried_lengths(metadata, path)
@@ -172,7 +172,7 @@ def open_model(
         return OpenedModel(runtime, config, class_names, read_temperature(path))
     from signbart_torch.training.checkpoint import load_model
 
-    model, config, class_names = load_model(path, config, class_names)
+    model, config, class_names = load_model(path, config, class_names, checksum=checksum)
     runtime = TorchRuntime(model, config, path.name)
     return OpenedModel(runtime, config, class_names, read_temperature(path))
 

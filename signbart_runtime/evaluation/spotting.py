@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from bridge.errors import BridgeError
-from signbart.json_text import parse_json
+from signbart.json_text import read_json_file
 from signbart.streaming.rule import StreamRule, spot
 from signbart.streaming.scoring import Spotting, score_stream, total
 from signbart.streaming.stringing import string_clips
@@ -125,7 +125,7 @@ def require_same_spotting(path: Path, made_from: Mapping[str, Any]) -> None:
         BridgeError: It holds what was made from anything else.
     """
     try:
-        before = parse_json(path.read_text(encoding="utf-8"))["made_from"]
+        before = read_json_file(path)["made_from"]
     except FileNotFoundError:
         return
     except (OSError, ValueError, KeyError, TypeError):

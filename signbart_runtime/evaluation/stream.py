@@ -13,12 +13,12 @@ import numpy as np
 
 from bridge.errors import BridgeError
 from bridge.verification.clips import predict
-from signbart.console import track
 from signbart.preprocessing import model_inputs
 from signbart.recordings.clip import Clip, ClipSet
 from signbart.recordings.names import UNKNOWN_SIGNER
 from signbart.streaming.rule import StreamRule, windows
 from signbart.training.confidence import softmax
+from signbart.waiting import track
 
 if TYPE_CHECKING:
     from signbart_runtime.evaluation.opened import OpenedModel

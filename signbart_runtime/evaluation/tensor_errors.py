@@ -10,6 +10,7 @@ import numpy as np
 
 from bridge.errors import BridgeError
 from signbart.models.io_spec import SIGNATURE
+from signbart.waiting import track
 
 COLUMNS = ("tensor", "range of the integers", "computed in float32", "cut off", "rmse / rms")
 
@@ -92,7 +93,7 @@ def tensor_errors(
         )
     sums = {name: np.zeros(4) for name, _ in compared}
     ends = {name: (np.inf, -np.inf) for name, _ in compared}
-    for given in inputs:
+    for given in track(inputs, f"running {quantized_path.name} and its float form"):
         for spec, (_, run) in zip(specs, runners, strict=True):
             run(**{tensor.name: tensor.quantize(given[tensor.name]) for tensor in spec.inputs})
         for name, detail in compared:

@@ -15,7 +15,7 @@ from bridge.quantization.schemes import select_schemes
 from bridge.routes import RAW_ONNX, ROUTES, select_routes
 from signbart.artifacts.completeness import MANIFEST, require_complete
 from signbart.files import file_sha256, remove_left_overs
-from signbart.json_text import parse_json
+from signbart.json_text import read_json_file
 from signbart.training.frameworks import Framework
 from signbart.training.run_folder import EVALUATION, RESULTS
 from signbart_runtime.folds.layout import EXPORTS, QAT
@@ -197,7 +197,7 @@ def _manifest_of(
 ) -> tuple[dict[str, tuple[str, str]], dict[str, str]]:
     """File -> its route and scheme, and the versions that made them; nothing of another model."""
     try:
-        manifest = parse_json((output / MANIFEST).read_text(encoding="utf-8"))
+        manifest = read_json_file(output / MANIFEST)
         if manifest["checkpoint_sha256"] != file_sha256(checkpoint):
             return {}, {}
         made = {
@@ -213,7 +213,7 @@ def _manifest_of(
 def artifacts(exports: Path, ending: str = "") -> list[Path]:
     """Every file with that ending that a conversion lists, those that it rejected among them."""
     require_complete(exports)
-    manifest = parse_json((exports / MANIFEST).read_text(encoding="utf-8"))
+    manifest = read_json_file(exports / MANIFEST)
     files = [entry["file"] for entry in manifest["artifacts"] if "file" in entry]
     # What takes raw landmarks says what the file beside it says.
     listed = [file for file in files if not file.endswith(RAW_ONNX)]

@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING, Any
 
 from bridge.quantization.schemes import FLOAT
 from signbart.files import file_sha256, write_text
-from signbart.json_text import parse_json
+from signbart.json_text import read_json_file
+from signbart.waiting import track
 from signbart_runtime.folds.fold import artifacts
 from signbart_runtime.folds.layout import EXPORTS, LATENCY, PLAIN, QAT, training_folder
 
@@ -38,7 +39,8 @@ def measure_latency(fold: Path, clip: ClipSet) -> None:
         conditions = {"machine": machine_name(), "threads": 1, "rounds": ROUNDS}
         known = _known_latency(folder / LATENCY, conditions)
         times, frames = {}, None
-        for path in artifacts(folder / EXPORTS, ".tflite"):
+        made = artifacts(folder / EXPORTS, ".tflite")
+        for path in track(made, f"{fold.name}: timing"):
             metadata = read_metadata(path)
             frames = metadata["preprocessing"]["max_frames"]
             partner = floats.get(metadata["route"])
@@ -58,15 +60,18 @@ def measure_latency(fold: Path, clip: ClipSet) -> None:
 def _known_latency(path: Path, conditions: Mapping[str, Any]) -> dict[str, Any]:
     """What was measured before, if it was under the same conditions."""
     try:
-        found = parse_json(path.read_text(encoding="utf-8"))
+        found = read_json_file(path)
         same = all(found[key] == value for key, value in conditions.items())
         return found["artifacts"] if same else {}
     except (OSError, ValueError, KeyError, TypeError):
         return {}
 
 
-def _time(path: Path, partner: Path | None, clip: ClipSet) -> dict[str, float | None]:
-    """Median milliseconds of a .tflite and, if it has a partner, their ratio in the same turns."""
+def _time(path: Path, partner: Path | None, clip: ClipSet) -> dict[str, Any]:
+    """Median milliseconds of a .tflite and, if it has a partner, their ratio in the same turns.
+
+    Also whether either is ``noisy``.
+    """
     from bridge.artifact.runtimes import TFLiteRuntime
     from signbart.artifacts.metadata import carried_config, read_metadata
     from signbart.models.io_spec import ATTENTION_MASK, KEYPOINTS
@@ -86,4 +91,5 @@ def _time(path: Path, partner: Path | None, clip: ClipSet) -> dict[str, float | 
     return {
         "median_ms": round(found["it"].median, 4),
         "to_fp32": None if ratio is None else round(ratio, 4),
+        "noisy": any(latency.noisy for latency in found.values()),
     }

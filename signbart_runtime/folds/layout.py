@@ -9,6 +9,7 @@ PLAIN = "float32"  # training that knew nothing of quantization
 QAT = {"qat_dynamic": "dynamic_int8", "qat_static": "int8"}
 # In the run folder of each training.
 EXPORTS, LATENCY = "exports", "latency.json"
+COMMAND = "command.txt"  # beside the folds: what made them
 
 
 def training_folder(fold: Path, training: str) -> Path:

@@ -11,17 +11,19 @@ from bridge.artifact.runtimes import open_runtime
 from bridge.conversion.golden import GOLDEN
 from bridge.conversion.manifest import MANIFEST
 from bridge.errors import BridgeError
-from bridge.verification.report import parity_tables
+from bridge.verification.report import NOT_ASKED, parity_tables
 from bridge.verification.verdict import NOT_VERIFIED, PASS, Verdict
 from signbart.artifacts.contents import multiply_accumulates, operators
 from signbart.artifacts.lengths import carried_lengths, signature_at
 from signbart.artifacts.metadata import read_metadata, tensors_of
 from signbart.checksums import checksum_holds
 from signbart.configuration.values import shown
+from signbart.console import NOT_RUN
 from signbart.errors import ArtifactError, SignBartError
 from signbart.files import file_sha256
-from signbart.json_text import parse_json
+from signbart.json_text import read_json_file
 from signbart.models.io_spec import LOGITS, RAW_SIGNATURE
+from signbart.waiting import stage
 from signbart_runtime.integrity.answers import reproduces
 
 CARD, PARITY = "MODEL_CARD.md", "parity.json"
@@ -224,7 +226,8 @@ def _card(folder: Path, manifest: Mapping[str, Any]) -> str | None:
         return "is of another checkpoint than the manifest"
     again = _quantized_again(manifest)
     told = [verdict for verdict in _verdicts(folder) if verdict.artifact not in again]
-    for line in parity_tables(told, level=2).splitlines():
+    card = card.replace(NOT_RUN, NOT_ASKED)  # as cards of earlier versions have it
+    for line in parity_tables(told, level=2).replace(NOT_RUN, NOT_ASKED).splitlines():
         if line not in card:
             return f"lacks what {PARITY} says: {line}"
     return None
@@ -243,7 +246,8 @@ def _verdicts(folder: Path) -> list[Verdict]:
 def _attempt(file: str, promise: str, check: Callable[[], str | None]) -> Finding:
     """A check's outcome; papers and files may be anything, and what reads them fails anyhow."""
     try:
-        return Finding(file, promise, check() or "")
+        with stage(f"checking {file}, {promise}"):
+            return Finding(file, promise, check() or "")
     except SignBartError as error:
         return Finding(file, promise, str(error))
     except (KeyError, TypeError, ValueError, AttributeError, IndexError, OSError) as error:
@@ -270,7 +274,7 @@ def _json(path: Path) -> dict[str, Any]:
     try:
         if path.stat().st_size > _LONGEST:
             raise ValueError(f"has {path.stat().st_size:,} bytes")
-        tree = parse_json(path.read_text(encoding="utf-8"))
+        tree = read_json_file(path)
     except (OSError, ValueError, RecursionError) as error:
         reason = getattr(error, "strerror", None) or error
         raise BridgeError(

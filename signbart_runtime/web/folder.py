@@ -8,7 +8,7 @@ from pathlib import Path
 
 from bridge.errors import BridgeError
 from signbart.files import file_sha256, make_folder, temporary_folder
-from signbart.json_text import parse_json
+from signbart.json_text import read_json_file
 from signbart_runtime.web.site import FORMAT, SITE, Site
 
 
@@ -57,7 +57,7 @@ def _check_replaceable(folder: Path) -> None:
     if not found:
         return
     try:
-        described = parse_json((folder / SITE).read_text(encoding="utf-8"))
+        described = read_json_file(folder / SITE)
         known = described["files"] if described["format"] == FORMAT else None
     except (OSError, ValueError, KeyError, TypeError):
         known = None

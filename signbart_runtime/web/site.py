@@ -12,7 +12,7 @@ from signbart.artifacts.completeness import MANIFEST, require_complete
 from signbart.checksums import require_checksum
 from signbart.errors import ArtifactError
 from signbart.files import file_sha256
-from signbart.json_text import parse_json
+from signbart.json_text import read_json_file
 from signbart.models.io_spec import RAW_SIGNATURE
 from signbart.training.splits import UNSEEN
 from signbart.video.task_file import check_task
@@ -105,7 +105,9 @@ def check_model(path: Path, *, checksum: bool = True) -> dict[str, Any]:
     """
     from ai_edge_litert.interpreter import Interpreter
 
+    from bridge.artifact.runtimes import faults_of
     from signbart.artifacts.metadata import carried_config, read_metadata
+    from signbart.artifacts.soundness import require_sound
 
     if path.exists() and path.suffix != ".tflite":
         raise ArtifactError(f"{path}: the page runs a .tflite; name one, or a folder with one")
@@ -113,10 +115,9 @@ def check_model(path: Path, *, checksum: bool = True) -> dict[str, Any]:
     require_checksum(path, checksum)
     metadata = read_metadata(path)
     carried_config(metadata, path)
-    try:
+    require_sound(path)
+    with faults_of(path, "LiteRT"):
         signatures = Interpreter(model_path=str(path)).get_signature_list()
-    except (ValueError, RuntimeError) as error:
-        raise ArtifactError(f"{path}: LiteRT cannot open it: {error}") from None
     if RAW_SIGNATURE not in signatures:
         raise ArtifactError(
             f"{path}: has no signature '{RAW_SIGNATURE}', which takes raw landmarks: an older "
@@ -131,7 +132,7 @@ def _accuracy(model: Path) -> dict[str, Any] | None:
     `unseen` says whether the manifest calls them strangers to the model.
     """
     try:
-        manifest = parse_json((model.parent / MANIFEST).read_text(encoding="utf-8"))
+        manifest = read_json_file(model.parent / MANIFEST)
         sha256 = file_sha256(model)
         (entry,) = (one for one in manifest["artifacts"] if one.get("sha256") == sha256)
         percent, clips = entry["parity"]["accuracy"], entry["parity"]["samples"]

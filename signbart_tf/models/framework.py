@@ -5,6 +5,10 @@ from __future__ import annotations
 import os
 from contextlib import suppress
 from importlib import import_module
+from pathlib import Path
+
+from signbart.console import redirect_output
+from signbart.waiting import stage
 
 
 def import_triton() -> None:
@@ -21,16 +25,9 @@ def import_tensorflow() -> None:
     """Starts TensorFlow without its messages, which come before any setting of its own."""
     import_triton()
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")  # and later without what is no error
-    stderr = os.dup(2)
-    nothing = os.open(os.devnull, os.O_WRONLY)
-    os.dup2(nothing, 2)
-    try:
+    with stage("loading TensorFlow"), redirect_output(Path(os.devnull), descriptors=(2,)):
         import tensorflow as tf
 
         for gpu in tf.config.list_physical_devices("GPU"):
             # Else the first process would take all of its memory, and folds side by side fail.
             tf.config.experimental.set_memory_growth(gpu, True)
-    finally:
-        os.dup2(stderr, 2)
-        os.close(stderr)
-        os.close(nothing)

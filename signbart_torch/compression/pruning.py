@@ -17,7 +17,6 @@ from torch import Tensor, nn
 
 from signbart.batches import prepare_clips
 from signbart.configuration.schema import RunConfig
-from signbart.console import track
 from signbart.errors import CheckpointError
 from signbart.files import file_sha256
 from signbart.recordings.clip import ClipSet
@@ -26,6 +25,7 @@ from signbart.training.pruning import Target, narrowed
 from signbart.training.qat import unseen_signers
 from signbart.training.requirements import require_prunable
 from signbart.training.splits import split_clips
+from signbart.waiting import track
 from signbart_torch.models import new_model, num_parameters, prunable_units
 from signbart_torch.models.units import Units
 from signbart_torch.training.checkpoint import Checkpoint, build_model

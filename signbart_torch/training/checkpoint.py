@@ -64,15 +64,16 @@ def save_checkpoint(checkpoint: Checkpoint, path: Path) -> None:
         beside.write_bytes(with_checksum(serialize(tensors, metadata=header)))
 
 
-def load_checkpoint(path: str | Path) -> Checkpoint:
+def load_checkpoint(path: str | Path, *, checksum: bool = True) -> Checkpoint:
     """Reads a checkpoint of this project, or of any program: see `signbart.weights.stored`.
 
-    What was cast, chosen or ignored of another program's is warned of.
+    What was cast, chosen or ignored of another program's is warned of. One that is not what its
+    `checksum` was made of is refused.
 
     Raises:
         CheckpointError: The file is missing, cut, damaged, or no checkpoint.
     """
-    stored = read_stored(path)
+    stored = read_stored(path, checksum=checksum)
     if stored.notes:
         print(f"warning: {path}: {'; '.join(stored.notes)}", file=sys.stderr)
     return Checkpoint(
@@ -123,7 +124,11 @@ def build_model(checkpoint: Checkpoint, config: RunConfig, source: str | Path) -
 
 
 def load_model(
-    path: str | Path, config: RunConfig | None = None, class_names: Sequence[str] = ()
+    path: str | Path,
+    config: RunConfig | None = None,
+    class_names: Sequence[str] = (),
+    *,
+    checksum: bool = True,
 ) -> tuple[nn.Module, RunConfig, tuple[str, ...]]:
     """Reads any checkpoint into a model, its configuration and its labels.
 
@@ -131,11 +136,12 @@ def load_model(
         path: The file.
         config: The configuration that it was trained with; refused where the file carries its own.
         class_names: Likewise its C labels; by default ``0`` … ``C-1``.
+        checksum: Refuse a file that is not what its checksum was made of.
 
     Raises:
-        CheckpointError: See `load_checkpoint` and `build_model`.
+        SignBartError: See `load_checkpoint` and `build_model`.
     """
-    checkpoint = load_checkpoint(path)
+    checkpoint = load_checkpoint(path, checksum=checksum)
     if checkpoint.config is None:
         if config is None:
             raise CheckpointError(

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from dataclasses import dataclass
+from collections import deque
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, replace
+from typing import TypeVar
 
 import numpy as np
 import torch
@@ -12,6 +15,10 @@ from torch import Tensor
 from signbart import batches
 from signbart.batches import PreparedClips, Rows
 from signbart.configuration.schema import RunConfig
+
+T = TypeVar("T")
+# Steps whose batches are made before they are asked for: of one chunk, which is augmented at once.
+_AHEAD = batches.CHUNK_BATCHES
 
 
 @dataclass(frozen=True)
@@ -28,6 +35,22 @@ class Batch:
     mixed: tuple[Tensor, Tensor] | None = None
     rows: Rows | None = None
 
+    @property
+    def tensors(self) -> tuple[Tensor, ...]:
+        """Those that there are, in the order above."""
+        return self.keypoints, self.attention_mask, self.labels, *(self.mixed or ())
+
+    def with_each(self, change: Callable[[Tensor], Tensor]) -> Batch:
+        """The same with every tensor changed: moved, pinned."""
+        keypoints, mask, labels, *mixed = map(change, self.tensors)
+        return replace(
+            self,
+            keypoints=keypoints,
+            attention_mask=mask,
+            labels=labels,
+            mixed=tuple(mixed) if mixed else None,
+        )
+
 
 def training_batches(
     prepared: PreparedClips, config: RunConfig, epoch: int, *, rank: int = 0, world_size: int = 1
@@ -37,6 +60,40 @@ def training_batches(
         _tensors,
         batches.training_batches(prepared, config, epoch, rank=rank, world_size=world_size),
     )
+
+
+def training_steps(
+    prepared: PreparedClips, config: RunConfig, epoch: int, *, rank: int = 0, world_size: int = 1
+) -> Iterator[list[Batch]]:
+    """The same batches, each in the parts that ``train.accumulate`` asks for."""
+    rows = batches.training_rows(prepared, config, epoch, rank=rank, world_size=world_size)
+    for batch in rows:
+        parts = batch.split(config.train.accumulate)
+        yield [_tensors(batches.make_batch(part, config)) for part in parts]
+
+
+def made_ahead(items: Iterator[T], prepare: Callable[[], None] = lambda: None) -> Iterator[T]:
+    """The items, made in a thread of its own while the last ones are worked on.
+
+    Args:
+        items: None of them is None.
+        prepare: Called in that thread before anything else.
+
+    Raises:
+        Exception: What making an item raised, in its place.
+    """
+    with ThreadPoolExecutor(1, initializer=prepare) as maker:
+        coming = deque(maker.submit(next, items, None) for _ in range(_AHEAD))
+        while (item := coming.popleft().result()) is not None:
+            coming.append(maker.submit(next, items, None))
+            yield item
+
+
+def pinned_ahead(steps: Iterator[list[Batch]]) -> Iterator[list[Batch]]:
+    """The same, made ahead in memory from which the GPU copies while it computes."""
+    device = torch.cuda.current_device()
+    pinned = ([part.with_each(Tensor.pin_memory) for part in parts] for parts in steps)
+    return made_ahead(pinned, lambda: torch.cuda.set_device(device))
 
 
 def evaluation_batches(prepared: PreparedClips, config: RunConfig) -> Iterator[Batch]:

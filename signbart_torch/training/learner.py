@@ -12,7 +12,7 @@ from typing import Any, Protocol
 import numpy as np
 import torch
 import torch.distributed as dist
-from torch import Tensor, nn
+from torch import nn
 from torch.nn import functional as F
 
 from signbart.batches import PreparedClips
@@ -31,7 +31,7 @@ from signbart_torch.training.checkpoint import (
     load_checkpoint,
     save_checkpoint,
 )
-from signbart_torch.training.data import training_batches
+from signbart_torch.training.data import pinned_ahead, training_steps
 from signbart_torch.training.memory import keep_freed_memory
 from signbart_torch.training.objective import Distillation, Objective, leave_out_unused
 from signbart_torch.training.optimizer import (
@@ -41,9 +41,15 @@ from signbart_torch.training.optimizer import (
     trained_parameters,
 )
 from signbart_torch.training.prediction import predict
+from signbart_torch.training.step import step_of
 from signbart_torch.training.tensorboard_log import EventWriter
 from signbart_torch.training.warm_start import start_of
-from signbart_torch.training.workers import Workers, check_precision, start_workers
+from signbart_torch.training.workers import (
+    Workers,
+    check_precision,
+    naming_lost_workers,
+    training_workers,
+)
 
 
 class Preparation(Protocol):
@@ -82,13 +88,15 @@ def train(
     Raises:
         ConfigError: There is no such device, or it lacks the precision.
         CheckpointError: See `warm_start.fit`.
+        SignBartError: A process that trains along is gone.
     """
     keep_freed_memory()
-    workers = start_workers(device)
-    try:
+    with naming_lost_workers(), training_workers(device) as workers:
         check_precision(config.train.precision, workers.device)
         if init is not None:
             options["start"] = start_of(init, config, clips)
+        # Before models are made, which have to be alike.
+        workers.require_alike({"configuration": config, "classes": clips.class_names})
         return lifecycle.train(
             clips,
             config,
@@ -103,9 +111,6 @@ def train(
             ),
             **options,
         )
-    finally:
-        if dist.is_initialized():
-            dist.destroy_process_group()
 
 
 class TorchLearner(Learner):
@@ -156,6 +161,13 @@ class TorchLearner(Learner):
         self.module: nn.Module = self.model
         if workers.world_size > 1:
             self.module = nn.parallel.DistributedDataParallel(self.model)
+        kind = step_of(
+            config.train,
+            workers,
+            distilled=distillation is not None,
+            prepared=preparation is not None,
+        )
+        self.step = kind(self.module, self.objective, self.optimizer, config, workers, distillation)
         self.is_main = workers.is_main
         self.parameters = num_parameters(self.model)
         self.where = f"{workers.world_size} x {workers.device}"
@@ -190,49 +202,20 @@ class TorchLearner(Learner):
         # Dropout differs between processes, and between epochs.
         torch.manual_seed(mixed_seed(config.seed, epoch, workers.rank))
         self.module.train()
-        totals = torch.zeros(3, dtype=torch.float64, device=workers.device)
-        batches = training_batches(
+        self.step.restart()
+        steps = training_steps(
             data, self.config, epoch, rank=workers.rank, world_size=workers.world_size
         )
-        sizes = torch.zeros((), device=workers.device)
-        first = epoch * math.ceil(len(data) / config.batch_size)
-        for step, batch in enumerate(batches):
-            rate = rate_of(step)
-            for group in self.optimizer.param_groups:
-                group["lr"] = rate * group["scale"]
-            labels = batch.labels.to(workers.device)
-            sizes.fill_(len(labels))
-            if workers.world_size > 1:
-                dist.all_reduce(sizes)
-            self.optimizer.zero_grad(set_to_none=True)
-            outputs = self._forward(batch.keypoints, batch.attention_mask)
-            losses = self.objective(outputs, labels, batch.mixed)
-            if self.distillation is not None:
-                losses = self.distillation(losses, class_scores(outputs), batch)
-            # DDP averages gradients over processes; this makes the average the whole batch's mean
-            # however many clips each process was given.
-            (losses * workers.world_size / sizes).backward()
-            if config.grad_clip:
-                nn.utils.clip_grad_norm_(self.model.parameters(), config.grad_clip)
-            self.optimizer.step()
+        if workers.device.type == "cuda":
+            steps = pinned_ahead(steps)
+        first, count = epoch * math.ceil(len(data) / config.batch_size), 0
+        for number, parts in enumerate(steps):
+            self.step(parts, rate_of(number))
             if self.average is not None:
-                self.average.update(first + step)
-            with torch.no_grad():
-                hits = (class_scores(outputs).argmax(dim=1) == labels).sum()
-                totals += torch.stack(
-                    [losses.double(), hits.double(), totals.new_tensor(len(labels))]
-                )
-        if workers.world_size > 1:
-            dist.all_reduce(totals)
-        loss, hits, count = totals.tolist()
+                self.average.update(first + number)
+            count += sum(len(part.labels) for part in parts)
+        loss, hits, count = workers.sums([*self.step.totals.tolist(), count])
         return loss / count, 100 * hits / count
-
-    def _forward(self, keypoints: Tensor, attention_mask: Tensor) -> Tensor | dict[str, Tensor]:
-        device = self.workers.device
-        with torch.autocast(
-            device.type, torch.bfloat16, enabled=self.config.train.precision == "bf16"
-        ):
-            return self.module(keypoints.to(device), attention_mask.to(device))
 
     def evaluate(self, data: PreparedClips) -> Evaluation:
         """See `Learner.evaluate`."""
@@ -287,6 +270,10 @@ class TorchLearner(Learner):
     def open_event_writer(self, folder: Path, purge_step: int) -> EventWriter:
         """See `Learner.open_event_writer`."""
         return EventWriter(folder, purge_step)
+
+    def require_alike(self, about: Mapping[str, Any], path: Path) -> None:
+        """See `Learner.require_alike`."""
+        self.workers.require_alike(about, path)
 
     def wait_for_others(self) -> None:
         """See `Learner.wait_for_others`."""

@@ -27,8 +27,12 @@ def trained_parameters(model: nn.Module, config: RunConfig) -> dict[str, nn.Para
 
 
 def make_optimizer(model: nn.Module, config: RunConfig) -> torch.optim.AdamW:
-    """AdamW of `trained_parameters`, in groups of which each has its ``scale`` of the rate."""
-    trained, scale = trained_parameters(model, config), config.train.body_lr_scale
+    """AdamW of `trained_parameters`, in groups of which each has its ``scale`` of the rate.
+
+    For CUDA graphs, which repeat what they read, the rates are tensors.
+    """
+    train = config.train
+    trained, scale = trained_parameters(model, config), train.body_lr_scale
     body = body_of(config, list(trained))
     parts = {
         scale: [parameter for name, parameter in trained.items() if name in body],
@@ -37,8 +41,16 @@ def make_optimizer(model: nn.Module, config: RunConfig) -> torch.optim.AdamW:
     groups: list[dict[str, Any]] = [
         {"params": part, "scale": of} for of, part in parts.items() if part
     ]
-    train = config.train
-    return torch.optim.AdamW(groups, lr=train.lr, weight_decay=train.weight_decay, fused=True)
+    if train.cuda_graphs:
+        for group in groups:
+            group["lr"] = torch.tensor(train.lr, device=group["params"][0].device)
+    return torch.optim.AdamW(
+        groups,
+        lr=train.lr,
+        weight_decay=train.weight_decay,
+        fused=True,
+        capturable=train.cuda_graphs,
+    )
 
 
 def state_of(

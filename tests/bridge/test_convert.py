@@ -138,6 +138,7 @@ def test_the_command_says_where_the_results_are_and_what_comes_next(converted, c
     assert str(converted.artifact) in converted.output and "pass" in converted.output
     following = converted.output.split("next:")[1]
     assert "MODEL_CARD.md" in following and "python -m bridge.parity" in following
+    assert re.search(r"python -m signbart_runtime\.classify \S+\.(tflite|onnx) CLIP", following)
     assert re.search(r"onnx fp32: \d+\.\d s, [\d,]+ bytes, .*small\.onnx", converted.output)
     assert len(converted.output.splitlines()) < 25, "the converters' chatter belongs in the log"
     assert len((converted.folder / "convert.log").read_text()) > 1000
@@ -462,8 +463,9 @@ def test_a_route_says_what_it_lacks(broken_routes, model, config, tmp_path):
 
 
 def test_a_route_that_fails_is_a_verdict_and_stops_no_other(
-    broken_routes, checkpoint, tmp_path, capsys
+    broken_routes, checkpoint, tmp_path, capsys, monkeypatch
 ):
+    monkeypatch.setattr("signbart.waiting.SILENCE", 0.0)
     arguments = ["--checkpoint", str(checkpoint), "--output", str(tmp_path)]
     routes = ["--route", "absent", "--route", "failing", "--jobs", "1"]
     assert main([*arguments, *routes]) == 1
@@ -471,8 +473,10 @@ def test_a_route_that_fails_is_a_verdict_and_stops_no_other(
     assert [(a["route"], a["verdict"]) for a in manifest["artifacts"]] == [
         ("absent", FAILED), ("failing", FAILED),
     ]  # fmt: skip
-    output = capsys.readouterr().out
+    output, said = capsys.readouterr()
     assert "no_such_package_here" in output and "AttributeError" in output
+    for line in (f"reading {checkpoint} (", "small by route failing: exporting (", "writing card,"):
+        assert line in said
     assert "temperature; none was fitted" in (tmp_path / "MODEL_CARD.md").read_text()
     assert "next:" not in output
     assert sorted(os.listdir(tmp_path)) == PAPERS
@@ -500,7 +504,7 @@ def test_a_threshold_and_a_persons_notes_go_in_and_one_that_nothing_reaches_does
     assert main([*arguments, "--threshold", "0.75", "--card-notes", str(notes)]) == 1
     card = (tmp_path / "MODEL_CARD.md").read_text()
     assert "from 0.75 on they are a sign" in card
-    assert card.startswith("---\nlicense: cc0-1.0\n") and "\n\nOf a friend.\n\n## Input" in card
+    assert card.startswith("---\nlicense: cc0-1.0\n") and "\n\nOf a friend.\n\n## Limits" in card
     source = read_source(checkpoint)
     for given, described in ((source.carrying(None, 0.75), 0.75), (source, None)):
         about = route_run.describe(given, get_route("litert"), FLOAT)

@@ -6,6 +6,8 @@ Trained on real recordings where there are any, else on synthetic signs; never r
 import contextlib
 import dataclasses
 import json
+import os
+import pickle
 import subprocess
 import sys
 import zipfile
@@ -31,6 +33,7 @@ from bridge.verification.verdict import WRONG
 from bridge.weights.source import read_published_source
 from signbart.artifacts.metadata import read_metadata
 from signbart.configuration.reading import from_dict
+from signbart.engines import ENGINES, Engine
 from signbart.errors import ArtifactError, SignBartError
 from signbart.landmarks.layouts import get_layout
 from signbart.models import MODEL_KINDS, io_spec, kind_of
@@ -595,3 +598,30 @@ def test_left_overs_and_another_checkpoints_files_go(folder, monkeypatch, left_o
     assert (output / "rejected" / "mediapipe_gru_fp32.tflite").is_file()
     assert not (output / "mediapipe_gru_fp32.tflite").exists()
     assert RESULTS in {path.name for path in output.iterdir()}
+
+
+def test_all_models_routes_are_one_engines_tasks(folder, monkeypatch):
+    """Of one that copies them, and what comes of them, as for other processes and machines."""
+    batches = []
+
+    def run(batch):
+        batches.append(set(batch.names))
+        for at, task in enumerate(batch.tasks):
+            yield at, pickle.loads(pickle.dumps(pickle.loads(pickle.dumps(task))()))
+
+    def broken(self, *_):
+        os.write(1, f"{self.name} says\n".encode())
+        raise BridgeError(f"no {self.name} here")
+
+    monkeypatch.setitem(ENGINES, "copying", Engine("copying", "copies", run))
+    monkeypatch.setattr(type(ROUTES["keras"]), "export", broken)
+    assert main(["--engine", "copying", "--jobs", "2"]) == 1
+    (names,) = batches
+    assert len(names) == 4
+    results = json.loads(Path("exports", RESULTS).read_text(encoding="utf-8"))
+    for kind, model in results["models"].items():
+        reasons = {entry["route"]: entry["reason"] for entry in model["artifacts"]}
+        assert all(f"no {route} here" in reasons[route] for route in reasons)
+        assert {f"route {kind} by {route}" for route in reasons} <= names
+    said = Path("exports", "export.log").read_text(encoding="utf-8")
+    assert [said.count(f"{route} says") for route in ("litert", "keras", "onnx")] == [1, 1, 2]

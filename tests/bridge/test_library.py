@@ -8,8 +8,12 @@ import pytest
 
 import bridge
 from bridge.conversion.pipeline import convert
+from bridge.errors import BridgeError
+from signbart.checksums import ChecksumError
+from signbart_runtime.evaluation.opened import open_model
 
 REPOSITORY = Path(__file__).resolve().parents[2]
+EXAMPLE = "exports/example/demo_litert_dynamic_int8.tflite"
 IS_THE_FUNCTION = "assert convert.__module__ == 'bridge.conversion.pipeline', convert"
 
 
@@ -21,9 +25,9 @@ def run(code: str) -> str:
     return process.stdout
 
 
-def test_the_package_offers_one_function():
-    assert bridge.convert is convert
-    assert set(bridge.__all__) == {"convert"}
+def test_the_package_offers_two_functions():
+    assert bridge.convert is convert and bridge.open_model is open_model
+    assert set(bridge.__all__) == {"convert", "open_model"}
 
 
 @pytest.mark.parametrize(
@@ -50,6 +54,51 @@ def test_nothing_is_loaded_before_it_is_asked_for():
     loaded = run("import sys, bridge\nprint(*sorted(sys.modules))").split()
     assert "bridge" in loaded
     assert not {"numpy", "torch", "tensorflow", "bridge.conversion", "bridge.artifact"} & {*loaded}
-    loaded = run("import sys\nfrom bridge import convert\nprint(*sys.modules)").split()
+    loaded = run("import sys\nfrom bridge import convert, open_model\nprint(*sys.modules)").split()
     assert "bridge.conversion.pipeline" in loaded
     assert not {"torch", "tensorflow", "keras", "ai_edge_litert"} & {*loaded}
+
+
+@pytest.fixture
+def flipped(checkpoint, tmp_path) -> Path:
+    """A checkpoint with one bit of one weight changed."""
+    content = bytearray(checkpoint.read_bytes())
+    content[-100] ^= 64
+    (tmp_path / "flipped.safetensors").write_bytes(content)
+    return tmp_path / "flipped.safetensors"
+
+
+def test_damage_is_noticed_by_every_function_that_reads_a_checkpoint(flipped, tmp_path):
+    from bridge.weights.source import read_source
+    from signbart.weights.stored import read_stored
+    from signbart_torch.training.checkpoint import load_checkpoint
+
+    unnoticed = {
+        "convert": lambda: convert(flipped, tmp_path / "exports"),
+        "open_model": lambda: open_model(flipped),
+        "read_source": lambda: read_source(flipped),
+        "load_checkpoint": lambda: load_checkpoint(flipped),
+        "read_stored": lambda: read_stored(flipped),
+    }
+    for function in unnoticed.values():
+        with pytest.raises(ChecksumError, match=r"flipped\.safetensors: damaged, or changed"):
+            function()
+    assert not (tmp_path / "exports").exists()
+    assert open_model(flipped, checksum=False).class_names
+    assert read_source(flipped, checksum=False).class_names
+
+
+def test_damage_is_noticed_before_a_file_is_quantized(tmp_path):
+    from bridge.conversion.quantized import QuantizationOptions
+    from bridge.conversion.single_file import quantize_artifact
+    from bridge.quantization.schemes import SCHEMES
+
+    path = tmp_path / "model.tflite"
+    content = bytearray((REPOSITORY / EXAMPLE).read_bytes())
+    content[len(content) // 2] ^= 1
+    path.write_bytes(content)
+    given = path, SCHEMES["fp16"], tmp_path / "out.tflite", QuantizationOptions()
+    with pytest.raises(ChecksumError, match=r"model\.tflite: damaged, or changed"):
+        quantize_artifact(*given)
+    with pytest.raises(BridgeError, match="is quantized already"):
+        quantize_artifact(*given, checksum=False)

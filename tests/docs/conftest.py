@@ -32,6 +32,33 @@ LINKED = ("Makefile", "bridge", "configs", "requirements.txt", "pyproject.toml",
 SHIPPED = ("exports/example", "exports/asl10")
 
 
+def environment(packages: Path) -> dict[str, str]:
+    """Of a reader whose virtual environment is active, and whose packages lie in that folder."""
+    return {
+        **os.environ,
+        "PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}",
+        "PYTHONPATH": str(packages),
+        "OMP_NUM_THREADS": "1",
+    }
+
+
+def run_line(line: str, folder: Path, packages: Path) -> str:
+    """Runs a shell command line in a folder, with the packages of another; what it printed."""
+    process = subprocess.run(
+        ["bash", "-c", line],
+        cwd=folder,
+        env=environment(packages),
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        timeout=280,  # below pytest's own
+    )
+    assert process.returncode == 0, (
+        f"{line}\nexit status {process.returncode}\n{process.stdout[-3000:]}"
+    )
+    return process.stdout
+
+
 class Workspace:
     """The folder, and what has run in it."""
 
@@ -56,25 +83,9 @@ class Workspace:
         """Runs a shell command line; returns what it printed. What ran before is not run again."""
         if line in self._ran:
             return ""
-        process = subprocess.run(
-            ["bash", "-c", line],
-            cwd=self.folder,
-            env={
-                **os.environ,
-                "PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}",
-                "PYTHONPATH": str(REPOSITORY),
-                "OMP_NUM_THREADS": "1",
-            },
-            stdout=subprocess.PIPE,
-            stderr=subprocess.STDOUT,
-            text=True,
-            timeout=280,  # below pytest's own
-        )
-        assert process.returncode == 0, (
-            f"{line}\nexit status {process.returncode}\n" + (process.stdout[-3000:])
-        )
+        printed = run_line(line, self.folder, REPOSITORY)
         self._ran.add(line)
-        return process.stdout
+        return printed
 
     def follow(self, step: Command | Block) -> str:
         """Runs what a page tells to, or skips with the reason why it cannot run here."""

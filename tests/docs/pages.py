@@ -7,7 +7,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -38,6 +38,19 @@ PLACEHOLDERS = {
     "RECORDINGS": "recordings.npz",
     "OUT.npz": "packed.npz",
     "ROOT": "tree",
+    "RANK": "0",
+    "FIRST": "127.0.0.1",
+}
+# The same for somebody with recordings of their own, which have no face: the README's words.
+OWN = {
+    "kp90.yaml": "kp75.yaml",
+    "kp90_litert_fp32.tflite": "kp75_litert_fp32.tflite",
+    "FILE": "exports/mine/kp75_litert_fp32.tflite",
+    "RECORDINGS": "mine",
+    "ROOT": "mine",
+    "OUT.npz": "mine.npz",
+    "NAME": "mine",
+    "CLIP": "mine/hello/user03_R1.npy",
 }
 # Real recordings, where they are; a command that names one is skipped without them.
 REAL = ("isl_kinect30", "fsl7_holistic")
@@ -83,7 +96,8 @@ SHORTENED: dict[str, tuple[tuple[str, str], ...]] = {
     "python -m signbart_torch.qat": ((r"$", " --epochs 1"),),
     "python -m signbart_torch.distill": ((r"$", " --set train.epochs=1"),),
     "python -m signbart_torch.prune": ((r"$", " --set train.epochs=1"),),
-    "torchrun": ((r"$", " --set train.epochs=1"),),
+    # One of the two machines is all of them.
+    "torchrun": ((r"--nnodes 2", "--nnodes 1"), (r"$", " --set train.epochs=1")),
     "python -m signbart_tf.qat": ((r"$", " --epochs 1"),),
     "python -m signbart_tf.train": ((r"$", " --set train.epochs=1"),),
     # tests/bridge converts by every route.
@@ -96,6 +110,7 @@ SHORTENED: dict[str, tuple[tuple[str, str], ...]] = {
         (r" --qat", ""),
         (r"isl_kinect30 .*$", r"\g<0> --signers S01"),
         (r"recordings.npz .*$", r"\g<0> --signers P01"),
+        (r"--data mine .*$", r"\g<0> --signers user01"),
         (r"$", " --set train.epochs=1 --routes litert --schemes fp32,fp16"),
     ),
     "python -m signbart_runtime.report": (),
@@ -114,6 +129,9 @@ SHORTENED: dict[str, tuple[tuple[str, str], ...]] = {
     "python -m benchmarks.training_step": (
         (r"--batch-size \d+ --frames \d+", "--batch-size 2 --frames 8 --rounds 1"),
     ),
+    "python -m benchmarks.gpu_training": (
+        (r"$", " --device cpu --clips 4 --batch-sizes 2 --seconds 0 --variants float32"),
+    ),
     "python -m benchmarks.conversion": ((r"$", " --routes litert --rounds 1"),),
     "python -m benchmarks.landmarks": ((r"$", " --rounds 1"),),
     "python -m benchmarks.raw_signature": (
@@ -121,6 +139,7 @@ SHORTENED: dict[str, tuple[tuple[str, str], ...]] = {
         (r"--data isl_kinect30 .*$", "--data isl_kinect30"),
         (r"int8.tflite$", r"\g<0> --rounds 5"),
     ),
+    "python -m benchmarks.instruction_sets": ((r"$", " --rounds 2"),),
     "python -m benchmarks.startup": ((r"$", " --rounds 1"),),
     "python -m benchmarks.static_int8": ((r"$", ' --only "moving average"'),),
     "python -m benchmarks.kinds": ((r"$", " --rounds 2"),),
@@ -131,6 +150,7 @@ SHORTENED: dict[str, tuple[tuple[str, str], ...]] = {
         (r"$", " --counts 1 --epochs 1 --seeds 0 --base-epochs 1"),
     ),
     "python -m benchmarks.engines": ((r"$", " --tasks 1 --seconds 0.1 --workers 1 --kills 1"),),
+    "python -m benchmarks.scaling": ((r" --set .*$", ""), (r"$", " --runs 0 --sample 200")),
     "python -m benchmarks.large_set": ((r"$", " --clips 400 --small 400"),),
     "python -m zipfile": (),
     "python recognize.py": (),
@@ -139,8 +159,11 @@ NOT_RUN = {
     "make test": "it is the test suite",
     "make test-fast": "a part of the test suite",
     "make docs-check": "it is what runs this",
+    "make site": "tests/docs/test_site.py builds it",
     "make campaign": "it takes what the test suite takes twenty times",
     "make web": "it serves until it is interrupted",
+    "python -m benchmarks.cluster_failures": "it mounts file systems and takes minutes",
+    "python -m benchmarks.landmark_folder": "it takes minutes, and a video of somebody",
     "python -m benchmarks.lengths": "tests/bridge/artifact/test_lengths.py runs it, on such a file",
     "make wheel-check": "it installs environments of gigabytes",
     "python -m benchmarks.stream_rule": "it is of three trainings and takes minutes",
@@ -180,16 +203,16 @@ class Command:
                 return program
         return None
 
-    def filled(self) -> str:
+    def filled(self, stand_ins: Mapping[str, str] = PLACEHOLDERS) -> str:
         """The command with placeholders filled in."""
         text = self.text
-        for word, stand_in in PLACEHOLDERS.items():
+        for word, stand_in in stand_ins.items():
             text = re.sub(rf"(?<![A-Za-z]){re.escape(word)}(?![A-Za-z.])", stand_in, text)
         return text
 
-    def to_run(self) -> str:
+    def to_run(self, stand_ins: Mapping[str, str] = PLACEHOLDERS) -> str:
         """The same, shortened."""
-        text = self.filled()
+        text = self.filled(stand_ins)
         for pattern, replacement in SHORTENED[self.program]:
             text = re.sub(pattern, replacement, text, count=1)
         return text

@@ -1,6 +1,6 @@
 """``make docs-check``: the commands and snippets of docs/, after what they need of the README's.
 
-A file of its own, so that it runs beside `test_readme_commands`.
+The README's own are `test_first_use`'s, which runs beside this.
 """
 
 import sys

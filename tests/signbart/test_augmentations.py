@@ -8,7 +8,7 @@ from math import ceil, cos, sin
 import numpy as np
 import pytest
 
-from signbart.augmentations.batch import augment
+from signbart.augmentations.batch import apply_changes, draw_changes
 from signbart.augmentations.frames import warp_frames
 from signbart.augmentations.points import flip, rotations, transform
 from signbart.configuration.reading import from_dict
@@ -20,6 +20,12 @@ OFF = {"rotation_degrees": 0, "noise": 0, "drop_frames": 0, "time_warp": 0, "fli
 # What came later, all of it; some is for image layouts or for depth alone.
 LATER = {"crop": 0.1, "time_curve": 0.2, "scale": 0.2, "joint_offset": 0.02, "shear": 0.2}
 ALL = {"rotation_degrees": 40, "noise": 0.02, "drop_frames": 0.6, "time_warp": 0.5, "flip": 0.5}
+
+
+def augment(points, lengths, config, rng):
+    """Clips changed as one draw says, and their new lengths."""
+    changes = draw_changes(lengths, points.shape[1:], config, rng)
+    return apply_changes(points, changes, config), changes.lengths
 
 
 def make_config(layout: str = "kp65", max_frames: int = 24, **settings: object) -> RunConfig:

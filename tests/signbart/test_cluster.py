@@ -3,12 +3,9 @@
 import argparse
 import contextlib
 import os
-import secrets
 import signal
-import socket
 import subprocess
 import sys
-import tempfile
 import time
 from dataclasses import replace
 from functools import partial
@@ -18,8 +15,18 @@ import numpy as np
 import pytest
 import yaml
 
+from benchmarks.loopback import (
+    Nodes,
+    cluster_environment,
+    kill,
+    processes_of,
+    two_nodes,
+    wait_until,
+    workers_of,
+)
 from signbart.engines import CRASHED, ENGINES, run_tasks
-from signbart.engines.cluster import Cluster, run_on_ray
+from signbart.engines.cluster import run_on_ray
+from signbart.engines.connection import Cluster
 from signbart.engines.engine import Batch
 from signbart.engines.options import add_engine_arguments, engine_of
 from signbart.engines.travel import (
@@ -32,79 +39,10 @@ from signbart.engines.travel import (
     written,
 )
 from signbart.errors import ConfigError, SignBartError
+from signbart.files import make_folder
 from signbart.recordings.packed import write_packed
 
 SIGNERS = ["anna", "ben", "cleo", "dan"]
-# Not 127.0.0.1, for which Ray takes the machine's address.
-HEAD, OTHER = "127.0.0.2", "127.0.0.3"
-
-
-def processes_of(session: int) -> dict[int, str]:
-    """Number -> command of what runs in a session."""
-    found = {}
-    for folder in Path("/proc").glob("[0-9]*"):
-        with contextlib.suppress(OSError):
-            state, _, _, its = (folder / "stat").read_text().rpartition(")")[2].split()[:4]
-            if int(its) == session and state != "Z":
-                found[int(folder.name)] = (folder / "cmdline").read_text().replace("\0", " ")
-    return found
-
-
-def kill(session: int) -> None:
-    """Ends all that runs in a session, as a machine that loses its power."""
-    while found := processes_of(session):
-        for process in found:
-            with contextlib.suppress(ProcessLookupError):
-                os.kill(process, signal.SIGKILL)
-
-
-def wait_until(condition, process=None, seconds=60.0) -> None:
-    deadline = time.monotonic() + seconds
-    while not condition():
-        assert process is None or process.poll() is None, process.stderr.read()
-        assert time.monotonic() < deadline
-        time.sleep(0.05)
-
-
-@contextlib.contextmanager
-def two_nodes(environment):
-    """The address of a cluster of two nodes with a core each, and their sessions; ends both."""
-    with socket.socket() as free:
-        free.bind((HEAD, 0))
-        port = free.getsockname()[1]
-    with contextlib.ExitStack() as stack:
-
-        def start(host, *options):
-            folder = stack.enter_context(
-                # Short: Ray's sockets lie there.
-                tempfile.TemporaryDirectory(prefix="r", dir="/tmp", ignore_cleanup_errors=True)
-            )
-            command = [sys.executable, "-m", "ray.scripts.scripts", "start", "--block"]
-            command += [f"--node-ip-address={host}", f"--temp-dir={folder}", "--num-cpus=1"]
-            node = subprocess.Popen(
-                [*command, "--object-store-memory=80000000", *options],
-                env=environment,
-                cwd=folder,  # what it imports is the tasks', not this folder's
-                stdout=subprocess.DEVNULL,
-                stderr=subprocess.DEVNULL,
-                start_new_session=True,
-            )
-            stack.callback(node.wait)
-            stack.callback(kill, node.pid)
-            return node.pid
-
-        def answers():
-            with contextlib.suppress(OSError), socket.create_connection((HEAD, port), 1):
-                return True
-
-        nodes = [start(HEAD, "--head", f"--port={port}", "--include-dashboard=false")]
-        wait_until(answers)
-        nodes.append(start(OTHER, f"--address={HEAD}:{port}"))
-        yield f"{HEAD}:{port}", nodes
-
-
-def is_working(session: int) -> bool:
-    return any(command.startswith("ray::_perform") for command in processes_of(session).values())
 
 
 @pytest.mark.slow
@@ -120,16 +58,7 @@ def test_folds_survive_the_death_of_a_machine(tmp_path, tiny_clips, tiny_config)
         "--config", str(tmp_path / "tiny.yaml"), "--data", str(tmp_path / "tiny.npz"),
         "--device", "cpu", "--set", "train.epochs=30",
     ]  # fmt: skip
-    environment = {
-        **os.environ,
-        "RAY_AUTH_MODE": "token",
-        "RAY_AUTH_TOKEN": secrets.token_hex(32),
-        "RAY_USAGE_STATS_ENABLED": "0",
-        # A machine that says nothing for a second is gone.
-        "RAY_health_check_initial_delay_ms": "0",
-        "RAY_health_check_period_ms": "500",
-        "RAY_health_check_failure_threshold": "2",
-    }
+    environment = cluster_environment()
     output = tmp_path / "cluster"
     with two_nodes(environment) as (address, nodes):
         command = [sys.executable, "-m", "signbart_torch.loso", *arguments]
@@ -144,7 +73,7 @@ def test_folds_survive_the_death_of_a_machine(tmp_path, tiny_clips, tiny_config)
             # Both work, and have something to lose.
             wait_until(
                 lambda: (
-                    all(map(is_working, nodes)) and len([*output.glob("*/last.safetensors")]) >= 2
+                    all(map(workers_of, nodes)) and len([*output.glob("*/last.safetensors")]) >= 2
                 ),
                 folds,
             )
@@ -154,7 +83,7 @@ def test_folds_survive_the_death_of_a_machine(tmp_path, tiny_clips, tiny_config)
             folds.kill()
         assert folds.returncode == 0, errors
         assert "its machine is gone; try 1 of 4" in printed and "raylet" not in printed
-        wait_until(lambda: not is_working(nodes[0]))
+        wait_until(lambda: not workers_of(nodes[0]))
     assert not any(map(processes_of, nodes))
     assert "ray" not in errors.replace("array", "").lower(), errors  # it keeps its noise to itself
     assert main([*arguments, "--output", str(tmp_path / "serial")]) == 0
@@ -165,6 +94,50 @@ def test_folds_survive_the_death_of_a_machine(tmp_path, tiny_clips, tiny_config)
             for folder in (output, tmp_path / "serial")
         )
         assert all(one[name].equal(other[name]) for name in one)
+
+
+WAITS = """
+import sys, time
+from dataclasses import replace
+from functools import partial
+from signbart.console import run_command
+from signbart.engines import ENGINES, run_tasks
+from signbart.engines.cluster import Cluster, run_on_ray
+
+def main():
+    engine = replace(ENGINES["ray"], run=partial(run_on_ray, cluster=Cluster(sys.argv[1])))
+    list(run_tasks([partial(time.sleep, 600)], None, engine=engine))
+
+run_command(main)
+"""
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(not Path("/proc").is_dir(), reason="finds Ray's processes under /proc")
+def test_a_killed_process_and_a_lost_head_are_told_of():
+    pytest.importorskip("ray")
+    environment = cluster_environment()
+    with contextlib.ExitStack() as stack:
+        nodes = Nodes(environment, stack)
+        head = nodes.start_head()
+        command = subprocess.Popen(
+            [sys.executable, "-c", WAITS, nodes.address],
+            env=environment,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+        )
+        stack.callback(command.kill)
+        wait_until(lambda: workers_of(head), command)
+        (first,) = workers_of(head)
+        os.kill(first, signal.SIGKILL)
+        wait_until(lambda: {*workers_of(head)} - {first}, command)
+        kill(head)
+        printed, errors = command.communicate(timeout=60)
+    assert command.returncode == 2
+    assert printed == "task 1: its process was killed; try 1 of 4\n"
+    assert errors.startswith("error: the Ray cluster is lost") and errors.count("\n") == 1
+    assert "'ray start', on every machine) and give the same command, with --resume" in errors
 
 
 # A machine that does not see the folder
@@ -228,13 +201,26 @@ def test_what_must_be_shared_is_asked_for(tmp_path):
     task, _ = pack(partial(train, [], tmp_path / "anna", 5), tmp_path)
     outcome = perform(errand(task, tmp_path, travels=False), lambda *_: None, [])
     assert outcome.raised
-    with pytest.raises(SignBartError, match=f"does not see {tmp_path}; fold anna .* must share"):
+    with pytest.raises(
+        SignBartError, match=rf"fold anna on \S+: {tmp_path} is not seen .* machine .* must share"
+    ):
         raise unpack(outcome.result, None)
+
+
+def test_an_error_names_the_machine(tmp_path):
+    task, _ = pack(partial(make_folder, tmp_path / "file" / "in it"), tmp_path)
+    (tmp_path / "mark").mkdir()
+    (tmp_path / "file").touch()
+    outcome = perform(errand(task, tmp_path, mark="mark"), lambda *_: None, [])
+    with pytest.raises(SignBartError, match=rf"^fold anna on {os.uname().nodename}: {tmp_path}"):
+        raise unpack(outcome.result, tmp_path)
 
 
 def test_another_version_is_refused(tmp_path):
     outcome = perform(errand(b"", tmp_path, version="0.0"), lambda *_: None, [])
-    with pytest.raises(SignBartError, match=r"fold anna came from 0\.0; install the same"):
+    with pytest.raises(
+        SignBartError, match=r"fold anna on \S+: .* came from 0\.0; install the same"
+    ):
         raise unpack(outcome.result, None)
 
 

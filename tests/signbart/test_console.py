@@ -94,6 +94,17 @@ def test_what_is_expected_is_no_fault(temporary, capsys):
     assert not [*temporary.iterdir()]
 
 
+def test_pipes_and_devices_are_neither_files_nor_folders(tmp_path, monkeypatch, capsys):
+    """Nobody writes to the one, and the other has no end."""
+    os.mkfifo(tmp_path / "pipe")
+    (tmp_path / "zeros").symlink_to("/dev/zero")
+    for said in (f"{tmp_path}/pipe", f"--data={tmp_path}/pipe", f"@{tmp_path}/zeros"):
+        monkeypatch.setattr("sys.argv", ["signbart classify", str(tmp_path), "0", "", said])
+        status, message = ended(lambda: pytest.fail("ran"), capsys)
+        assert status == 2
+        assert "is a pipe or a device" in message
+
+
 def test_a_whole_process_ends_so(tmp_path):
     program = "from signbart.console import run_command; run_command(lambda: 1 // 0)"
     process = subprocess.run(

@@ -21,7 +21,7 @@ def pretend(folder: Path, name: str, version: str) -> None:
 
 def test_every_extra_that_does_something_is_told():
     extras = PYPROJECT["project"]["optional-dependencies"].keys()
-    assert EXTRAS.keys() == {"", *extras} - {"all", "dev"}
+    assert EXTRAS.keys() == {"", *extras} - {"all", "dev", "docs"}
 
 
 def test_the_tested_set_lacks_nothing(capsys):

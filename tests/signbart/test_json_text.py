@@ -1,12 +1,13 @@
 """JSON is read as the standard library reads it, and never deeper than it may nest."""
 
 import json
+import os
 import subprocess
 import sys
 
 import pytest
 
-from signbart.json_text import DEEPEST, parse_json
+from signbart.json_text import DEEPEST, parse_json, read_json_file
 
 SOUND = ["{}", "[1, 2.5, null]", '{"a]": ["[{", "\\"[", "\\\\"]}', '"[["', "[" * 100 + "]" * 100]
 
@@ -32,3 +33,16 @@ def test_depth_is_bounded_whatever_the_recursion_limit(bracket):
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60)
     assert done.stdout == f"it nests deeper than {DEEPEST} levels\n", done
+
+
+def test_what_is_no_ordinary_file_is_not_read(tmp_path):
+    """A folder of others may hold a pipe that nobody writes to, or petabytes of nothing."""
+    os.mkfifo(tmp_path / "manifest.json")
+    with pytest.raises(ValueError, match="it is no file"):
+        read_json_file(tmp_path / "manifest.json")
+    with (tmp_path / "results.json").open("wb") as file:
+        file.truncate(1 << 40)
+    with pytest.raises(ValueError, match="1,099,511,627,776 bytes"):
+        read_json_file(tmp_path / "results.json")
+    (tmp_path / "golden.json").write_text('{"a": 1}')
+    assert read_json_file(tmp_path / "golden.json") == {"a": 1}

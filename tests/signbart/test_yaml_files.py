@@ -37,6 +37,35 @@ def test_every_reader_names_the_file_and_answers_briefly(tmp_path, reader):
     assert len(str(error.value)) < 500
 
 
+@pytest.mark.parametrize("reader", [load_config, read_source_layout])
+@pytest.mark.parametrize(
+    "content",
+    [
+        b"[" * 5000,
+        b"landmarks: 2026-02-30",
+        b"landmarks: " + b"9" * 5000,
+        b"landmarks: \xff",
+        b"? {a: b}\n: c",
+        b"landmarks: !!binary x",
+    ],
+    ids=["deep", "date", "digits", "bytes", "key", "binary"],
+)
+def test_what_yamls_own_constructors_stumble_over_is_refused(tmp_path, reader, content):
+    path = tmp_path / "odd.yaml"
+    path.write_bytes(content)
+    with pytest.raises(ConfigError, match=r"odd\.yaml"):
+        reader(path)
+
+
+@pytest.mark.parametrize("reader", [load_config, read_source_layout])
+def test_a_file_of_gigabytes_is_not_read(tmp_path, reader):
+    path = tmp_path / "huge.yaml"
+    with path.open("wb") as file:
+        file.truncate(20 << 30)  # none of which is on the disk
+    with pytest.raises(ConfigError, match=r"huge\.yaml.*21,474,836,480 bytes"):
+        reader(path)
+
+
 def test_a_message_quotes_only_the_beginning_of_a_long_value(tmp_path):
     path = tmp_path / "long.yaml"
     path.write_text(f"train: {{epochs: {[7] * 10_000}}}\n")

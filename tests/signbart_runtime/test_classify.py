@@ -14,7 +14,9 @@ import pytest
 from signbart.artifacts.metadata import embed_metadata, read_metadata
 from signbart.errors import ClipError, SignBartError
 from signbart.landmarks.layouts import get_layout
+from signbart.recordings import reading
 from signbart.recordings.clip import Clip
+from signbart.recordings.forms import read_file
 from signbart.recordings.reading import read_clips, read_single_clip
 from signbart.streaming.rule import StreamRule
 from signbart.synthetic.signs import make_clips
@@ -80,6 +82,29 @@ def test_the_command_prints_the_five_likeliest(checkpoint, npy, capsys):
     assert classify.main([str(checkpoint), str(npy)]) == 0
     lines = capsys.readouterr().out.splitlines()
     assert len(lines) == 5 and all(line.endswith("%") for line in lines)
+
+
+def test_several_recordings_are_a_line_each_in_one_process(
+    checkpoint, performances_file, npy, capsys, monkeypatch
+):
+    reads = []
+    monkeypatch.setattr(reading, "read_file", lambda path: reads.append(path) or read_file(path))
+    clips = [f"{performances_file}[7]", f"{performances_file}[8]", str(npy)]
+    model = open_model(checkpoint)
+    expected = [model.classify(clip)[0] for clip in clips]
+    reads.clear()
+    assert classify.main([str(checkpoint), *clips]) == 0
+    lines = [f"{c}: {label} {score:.2%}" for c, (label, score) in zip(clips, expected, strict=True)]
+    assert capsys.readouterr().out.splitlines() == lines
+    assert reads == [performances_file, npy], "a file with several is read once"
+    assert classify.main([str(checkpoint), *clips, "--json"]) == 0
+    found = json.loads(capsys.readouterr().out)
+    assert [one["clip"] for one in found] == clips
+    assert [one["predictions"][0]["label"] for one in found] == [label for label, _ in expected]
+    with pytest.raises(SignBartError, match="--stream: of one CLIP at a time, and not of 3"):
+        classify.main([str(checkpoint), *clips, "--stream"])
+    with pytest.raises(ClipError, match=r"\[99999\]: .* has clips 0 to"):
+        classify.main([str(checkpoint), clips[0], f"{performances_file}[99999]"])
 
 
 @pytest.mark.parametrize(

@@ -4,6 +4,7 @@ import csv
 import dataclasses
 import json
 import os
+import pickle
 import subprocess
 import sys
 
@@ -15,6 +16,7 @@ from PIL import Image
 
 from bridge.errors import BridgeError
 from signbart.console import NOT_RUN
+from signbart.engines import Engine
 from signbart.errors import ArtifactError, CheckpointError, ClipError, SignBartError
 from signbart.recordings.clip import ClipSet
 from signbart.streaming.rule import StreamRule
@@ -28,6 +30,7 @@ from signbart.training.predictions import (
     write_predictions,
 )
 from signbart_runtime import evaluate
+from signbart_runtime.evaluation.files import evaluate_files, short_names
 from signbart_runtime.evaluation.opened import open_model
 from signbart_runtime.evaluation.predict import evaluate as evaluate_model
 from signbart_runtime.evaluation.spotting import evaluate_streams, require_same_spotting
@@ -201,10 +204,32 @@ def test_files_of_one_name_are_told_apart_by_their_folders(checkpoint, tmp_path)
     other.parent.mkdir()
     other.write_bytes(checkpoint.read_bytes())
     third = tmp_path / "third.safetensors"
-    names = evaluate._short_names([checkpoint, other, third])
+    names = short_names([checkpoint, other, third])
     assert names == [
         f"{checkpoint.parent.name}_best.safetensors", "second_best.safetensors", "third.safetensors"
     ]  # fmt: skip
+
+
+def test_any_engine_gives_the_same_predictions(checkpoint, performances, tmp_path):
+    """Of one that copies the tasks and their results, and ends the last one first."""
+
+    def run(batch):
+        for at in reversed(range(len(batch.tasks))):
+            yield at, pickle.loads(pickle.dumps(pickle.loads(pickle.dumps(batch.tasks[at]))()))
+
+    saved = load_checkpoint(checkpoint)
+    other = tmp_path / "other.safetensors"
+    zeros = {name: torch.zeros_like(tensor) for name, tensor in saved.tensors.items()}
+    save_checkpoint(dataclasses.replace(saved, tensors=zeros), other)
+    serial, copied = (
+        evaluate_files([checkpoint, other], performances, "here", engine=engine)
+        for engine in (None, Engine("copying", "copies", run))
+    )
+    assert [*serial] == [*copied] == [checkpoint, other]
+    for path, one in serial.items():
+        assert copied[path].model == one.model == path.name
+        assert np.array_equal(copied[path].logits, one.logits)
+    assert not np.array_equal(serial[checkpoint].logits, serial[other].logits)
 
 
 def test_a_published_file_takes_its_configuration_and_labels(

@@ -1,4 +1,4 @@
-"""What ``from signbart_runtime import …`` gives, and the README's program."""
+"""`open_model` as a program uses it, and the README's program."""
 
 import os
 import shutil
@@ -8,35 +8,12 @@ from pathlib import Path
 
 import pytest
 
-import signbart_runtime
 from bridge.errors import BridgeError
 from signbart.recordings.reading import read_single_clip
 from signbart_runtime.evaluation.opened import open_model
 from tests.docs.pages import blocks
 
 REPOSITORY = Path(__file__).resolve().parents[2]
-
-
-def test_the_package_offers_one_function():
-    assert signbart_runtime.open_model is open_model
-    assert set(signbart_runtime.__all__) == {"open_model"}
-
-
-@pytest.mark.parametrize(
-    ("code", "asked_for", "not_yet"),
-    [
-        ("import signbart_runtime", "signbart_runtime", {"numpy", "torch", "bridge"}),
-        (
-            "from signbart_runtime import open_model",
-            "signbart_runtime.evaluation.opened",
-            {"torch", "tensorflow", "keras", "ai_edge_litert"},
-        ),
-    ],
-)
-def test_nothing_is_loaded_before_it_is_asked_for(code, asked_for, not_yet):
-    line = [sys.executable, "-c", f"import sys\n{code}\nprint(*sys.modules)"]
-    loaded = {*subprocess.check_output(line, cwd=REPOSITORY, text=True, timeout=60).split()}
-    assert asked_for in loaded and not not_yet & loaded
 
 
 def test_a_clip_is_classified_by_path_or_itself(checkpoint, performances_file):

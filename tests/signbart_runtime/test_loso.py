@@ -128,7 +128,7 @@ def test_folds_that_do_not_belong_together_do_not_share_a_folder(
     folder, _ = finished
     with pytest.raises(ConfigError, match=complaint):
         loso.main(arguments(folder, *options))
-    assert {path.name for path in folder.iterdir()} == {*SIGNERS, "report"}
+    assert {path.name for path in folder.iterdir()} == {*SIGNERS, "report", "command.txt"}
 
 
 @pytest.fixture
@@ -256,7 +256,8 @@ def test_the_book_of_the_folds_is_written_beside_them(finished):
     report = finished[0] / "report"
     (page,) = report.glob("report_*.html")
     text = page.read_text()
-    assert "120 clips; 2 trainings in PyTorch, each evaluated on the signer it never saw" in text
+    assert "120 clips evaluated, of 4 classes by 2 signers" in text and "--qat-epochs 1" in text
+    assert "2 trainings, each evaluated on the signer it never saw" in text
     assert 'src="confusion' not in text and text.count("data:image/png;base64,") == 3 + 3 * 5
     with open(report / "summary_table.csv", encoding="utf-8") as file:
         rows = list(csv.DictReader(file))

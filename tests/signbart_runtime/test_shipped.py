@@ -5,9 +5,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from bridge import open_model
 from signbart.artifacts.metadata import read_metadata
 from signbart.recordings.reading import read_clips
-from signbart_runtime import open_model
 
 EXPORTS = Path(__file__).resolve().parents[2] / "exports"
 

@@ -38,8 +38,11 @@ async function start() {
   await keepForOffline();
   const text = await download('site.json', 'The page’s description');
   const site = JSON.parse(new TextDecoder().decode(text));
-  const model = await download(site.model, 'The model', (share) =>
-    view.showLoading('Loading the model', share),
+  const model = await download(
+    site.model,
+    'The model',
+    (share) => view.showLoading('Loading the model', share),
+    site.files[site.model],
   );
   view.showLoading('Starting the model');
   const recogniser = await Recogniser.open(model);
@@ -79,7 +82,8 @@ async function keepForOffline() {
 }
 
 async function playExample() {
-  const bytes = await download(session.site.clips, 'The example');
+  const {clips: url, files} = session.site;
+  const bytes = await download(url, 'The example', undefined, files[url]);
   const clips = readClips(new TextDecoder().decode(bytes), 'Synthetic example', session.recogniser);
   await session.runClips(clips, 'example');
 }

@@ -174,8 +174,11 @@ export class Session {
     const tell = (...news) => signal.aborted || view.showLoading(...news);
     tell('Loading the landmark finder');
     const load = async () => {
-      const task = await download(this.site.task, 'The landmark finder', (share) =>
-        tell('Loading the landmark finder', share),
+      const task = await download(
+        this.site.task,
+        'The landmark finder',
+        (share) => tell('Loading the landmark finder', share),
+        this.site.files[this.site.task],
       );
       tell('Starting the landmark finder');
       const {Landmarker} = await import('./landmarker.js');

@@ -6,6 +6,8 @@ Legend: B batch, T frames, K keypoints, D model width, C classes.
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Mapping
+from typing import Any
 
 import keras
 from keras import ops
@@ -41,7 +43,7 @@ class ConvSignBart(keras.Model):
         self.head = Head(config, name="head")
         self.built = True
 
-    def call(self, inputs, training=None):
+    def call(self, inputs: Mapping[str, Any], training: bool | None = None) -> dict[str, Any]:
         """Scores each class.
 
         Args:

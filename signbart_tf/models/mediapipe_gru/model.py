@@ -6,6 +6,8 @@ Legend: B batch, T frames, F features, U a GRU's units, C glosses, G categories.
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Mapping
+from typing import Any
 
 import keras
 from keras import ops
@@ -42,7 +44,7 @@ class MediapipeGru(keras.Model):
         self.category_head = dense(config.num_categories, width, "category_head")
         self.built = True
 
-    def call(self, inputs, training=None):
+    def call(self, inputs: Mapping[str, Any], training: bool | None = None) -> dict[str, Any]:
         """Scores each gloss and each category.
 
         Args:

@@ -7,6 +7,8 @@ H heads, C glosses, G categories.
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Mapping
+from typing import Any
 
 import keras
 from keras import ops
@@ -56,7 +58,7 @@ class SignTransformer(keras.Model):
         self.category_head = _head(config, config.num_categories, "category_head")
         self.built = True
 
-    def call(self, inputs, training=None):
+    def call(self, inputs: Mapping[str, Any], training: bool | None = None) -> dict[str, Any]:
         """Scores each gloss and each category.
 
         Args:

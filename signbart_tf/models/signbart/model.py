@@ -6,6 +6,8 @@ Legend: B batch, T frames, K keypoints, D model width, C classes.
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Mapping
+from typing import Any
 
 import keras
 from keras import ops
@@ -42,7 +44,7 @@ class SignBart(keras.Model):
         )
         self.built = True
 
-    def call(self, inputs, training=None):
+    def call(self, inputs: Mapping[str, Any], training: bool | None = None) -> dict[str, Any]:
         """Scores each class.
 
         Args:

@@ -37,6 +37,8 @@ class BatchNorm(nn.Module):
         if not (self.training and self.weight.requires_grad):
             scale, shift = self.affine()
             return states * scale + shift
+        if states.device.type != "cpu":
+            return self.by_mask(states, present)
         there = present[..., 0] > 0
         whole = bool(there.all())
         frames = states.flatten(0, 1) if whole else states[there]
@@ -56,6 +58,26 @@ class BatchNorm(nn.Module):
         if whole:
             return normed.view_as(states)
         return torch.zeros_like(states).masked_scatter(there[..., None], normed)
+
+    def by_mask(self, states: Tensor, present: Tensor) -> Tensor:
+        """What `forward` does while it trains, by one course whatever the mask holds.
+
+        Asking a GPU how many frames are there would wait for it, and a CUDA graph cannot ask.
+        """
+        there, wide = (present > 0).float(), states.float()
+        count = there.sum()
+        mean = (wide * there).sum(dim=(0, 1)) / count.clamp(min=1)
+        centred = (wide - mean) * there
+        variance = centred.square().sum(dim=(0, 1)) / count.clamp(min=1)
+        lone = count < 2  # a lone frame has no variance
+        with torch.no_grad():
+            momentum = torch.where(lone, 0.0, BATCH_NORM_MOMENTUM)
+            self.running_mean.lerp_(mean, momentum)
+            self.running_var.lerp_(variance * count / (count - 1).clamp(min=1), momentum)
+        normed = centred * (self.weight * torch.rsqrt(variance + BATCH_NORM_EPSILON))
+        scale, shift = self.affine()
+        found = torch.where(lone, wide * scale + shift, normed + self.bias * there)
+        return found.to(states.dtype)
 
     def affine(self) -> tuple[Tensor, Tensor]:
         """Scale and shift (W,) that it is in inference mode."""

@@ -66,7 +66,7 @@ def test_a_missing_file_is_named(tmp_path):
 def test_a_file_of_another_kind_is_refused(tmp_path, content):
     path = tmp_path / "odd.tflite"
     path.write_bytes(content)
-    with pytest.raises(ArtifactError, match=r"odd\.tflite cannot be loaded"):
+    with pytest.raises(ArtifactError, match=r"odd\.tflite is a damaged"):
         TFLiteRuntime(path)
 
 
@@ -194,7 +194,7 @@ def test_onnx_refuses_what_does_not_fit(onnx_file, change, text):
 def test_an_onnx_of_another_kind_is_refused(tmp_path, content):
     path = tmp_path / "odd.onnx"
     path.write_bytes(content)
-    with pytest.raises(ArtifactError, match=r"odd\.onnx cannot be loaded by ONNX Runtime"):
+    with pytest.raises(ArtifactError, match=r"odd\.onnx cannot be run by ONNX Runtime"):
         open_runtime(path)
 
 

@@ -44,5 +44,5 @@ def test_what_is_no_part_of_a_card(tmp_path, content, message):
 def test_the_shipped_cards_hold_their_notes():
     notes = read_card_notes(REPOSITORY / "configs" / "asl10_card.md")
     card = (REPOSITORY / "exports" / "asl10" / "MODEL_CARD.md").read_text(encoding="utf-8")
-    assert f"\n\n{notes.text}\n\n## Input and output" in card
+    assert f"\n\n{notes.text}\n\n## Which file" in card
     assert card.startswith(f"---\nlicense: {notes.license}\n")

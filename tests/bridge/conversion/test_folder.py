@@ -13,12 +13,13 @@ from pathlib import Path
 
 import pytest
 
-from bridge.conversion.folder import Change, staging_folder
+from bridge.conversion.folder import Change, recover, staging_folder
 from bridge.errors import BridgeError
 from bridge.verification.verdict import FAILED, PASS, WRONG, Verdict
 from signbart.artifacts.completeness import MANIFEST, RESULTS, require_complete
 from signbart.errors import ArtifactError
-from signbart.files import file_sha256
+from signbart.files import file_sha256, temporary_folder
+from signbart.renames import undo_renames
 from signbart_runtime.book.reading import read_run
 from signbart_runtime.describe import describe
 from signbart_runtime.evaluation.opened import open_model
@@ -123,6 +124,41 @@ def test_killed_before_any_step_it_tells_whose_the_folder_is(output, tmp_path):
         step += 1
     print(seen)
     assert seen["first"] > 20 and seen["second"] > 0 and seen[""] > 10
+
+
+def test_whoever_comes_next_puts_back_what_a_killed_one_was_exchanging(output, tmp_path):
+    """Also a command that cannot make the rest again, as one that quantizes a single file."""
+    before, kept, put_back = files(output), tmp_path / "kept", 0
+    output.rename(kept)
+    step = 0
+    while True:
+        shutil.rmtree(output, ignore_errors=True)
+        shutil.copytree(kept, output)
+        if not killed_at(step, output):
+            break
+        if state(output) == "":
+            recover(output / "a.tflite")
+            assert state(output) == "first" and files(output) == before, step
+            put_back += 1
+        step += 1
+    assert put_back > 10
+
+
+def test_notes_of_renames_reach_no_file_elsewhere(tmp_path):
+    """A folder of others may hold any; these are as those of a killed process would be."""
+    outside, folder = tmp_path / "outside", tmp_path / "exports"
+    outside.write_text("kept")
+    folder.mkdir()
+    with temporary_folder(folder) as own:
+        (folder / "link").symlink_to(tmp_path)
+        for was, now in (
+            ("stolen", "../outside"), ("../lost", "mine"), ("stolen", str(outside)),
+            ("stolen", "link/outside"), ("link/lost", "mine"),
+        ):  # fmt: skip
+            (folder / "mine").write_text("mine")
+            (own / "renames.json").write_text(json.dumps([[was, now]]))
+            assert undo_renames(own)
+    assert outside.read_text() == "kept" and files(folder) == ["link", "mine"]
 
 
 def test_a_failure_leaves_the_former_one_whole(output, tmp_path, monkeypatch):

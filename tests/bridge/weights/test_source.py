@@ -117,7 +117,7 @@ def test_a_damaged_file_is_refused(path):
 def test_what_keras_trained_leaves_by_a_route(made_clips, with_train, tmp_path, eager_keras):
     """By the default one: to a route all that was read is a PyTorch model."""
     from bridge.conversion.pipeline import convert
-    from signbart_runtime.evaluate import evaluate_files
+    from signbart_runtime.evaluation.files import evaluate_files
     from signbart_tf.training.learner import train
 
     run = tmp_path / "run"

@@ -112,6 +112,29 @@ def test_labels_that_are_none_are_refused(plain, metadata, labels, pattern):
         read_metadata(plain)
 
 
+@pytest.mark.parametrize(
+    ("key", "value", "pattern"),
+    [
+        ("route", None, "has None for route, which must be str"),
+        ("preprocessing", "absent", "has no preprocessing"),
+        ("preprocessing", {"layout": "kp63"}, r"has no preprocessing\.joint_idx"),
+        ("config", [], r"has \[\] for config, which must be an object"),
+        ("inputs", [{"name": "x", "shape": [1.5], "dtype": "float32"}], r"inputs\[0\]\.shape\[0\]"),
+        ("versions", {"torch": 2}, r"has 2 for versions\.torch"),
+        ("raw", {"frames": 3}, r"has no raw\.signature"),
+        ("quantization", {"calibration": {"random": False}}, r"has no quantization\.calibration"),
+        ("lengths", ["serving_8"], "for lengths, which must be an object"),
+    ],
+)
+def test_what_is_missing_or_of_another_type_is_named(plain, metadata, key, value, pattern):
+    changed = {**metadata, key: value}
+    if value == "absent":
+        del changed[key]
+    embed_metadata(plain, changed)
+    with pytest.raises(ArtifactError, match=rf"model\.tflite: its metadata .*{pattern}"):
+        read_metadata(plain)
+
+
 @pytest.mark.parametrize("change", ["permuted", "fewer"])
 def test_labels_beside_the_metadata_must_be_the_same(plain, metadata, change):
     said = LABELS[::-1] if change == "permuted" else LABELS[:-1]

@@ -145,6 +145,12 @@ WRONG = {
     "no classes": ("model: {num_labels: 0}", "model.num_labels", "at least 1"),
     "negative seed": ("train: {seed: -1}", "train.seed", "-1"),
     "unknown choice": ("train: {scheduler: cosin}", "train.scheduler", "'cosin'", "plateau"),
+    "no parts": ("train: {accumulate: 0}", "train.accumulate", "at least 1"),
+    "more parts than clips": (
+        "train: {accumulate: 9, batch_size: 8}",
+        "train.accumulate (9)",
+        "train.batch_size (8)",
+    ),
     "unknown precision": ("train: {precision: fp8}", "train.precision", "bf16"),
     "other positions": ("model: {pe: sin}", "model.pe", "'sin'", "learn"),
     "unknown layout": ("data: {layout: kp91}", "data.layout", "'kp91'", "kp90"),

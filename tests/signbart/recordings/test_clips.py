@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 
 from signbart.clips import main
+from signbart.configuration.reading import load_config
 from signbart.errors import ClipError, SignBartError
 from signbart.landmarks.layouts import LAYOUTS, get_layout
 from signbart.recordings.clip import Clip, ClipSet
@@ -596,6 +597,33 @@ def test_pack_and_info_say_what_was_done(tmp_path, capsys):
     printed = capsys.readouterr().out
     assert "frames     7 / 7.5 / 8 (min/median/max)" in printed
     assert "hello, bye, again" in printed and "user12" in printed
+
+
+@pytest.mark.parametrize(
+    "layout, told",
+    {
+        "kp90": "--config configs/kp90.yaml --data",
+        "kp75": "--config configs/kp75.yaml --data",
+        "kp65": "--config configs/kp90.yaml --set data.layout=kp65 --data",
+        "holistic543": "--config configs/kp90.yaml --data",
+        "kinect20": "--config configs/isl_kinect30.yaml --data",
+        None: None,
+    }.items(),
+)
+def test_info_names_a_training_that_takes_the_recordings(layout, told, tmp_path, capsys):
+    """With what the recordings had to be read with."""
+    data = tmp_path / "my signs"
+    shape = (LAYOUTS[layout].num_keypoints, 3) if layout else (K, D)
+    write_pickle(data / "hello/user01_R1.pkl", points(4, *shape))
+    write_pickle(data / "bye/user01_R1.pkl", points(5, *shape))
+    assert main(["info", str(data), "--skip-bad"]) == 0
+    last = capsys.readouterr().out.splitlines()[-1]
+    assert ("signbart_torch.train" in last) == (told is not None)
+    if told:
+        assert f"{told} '{data}' --skip-bad --output runs/NAME" in last
+        overrides = [told.split()[3]] if "--set" in told else []
+        config = load_config(told.split()[1], overrides)
+        read_clips(data).to_layout(get_layout(config.data.layout))
 
 
 def test_the_command_reports_errors_on_one_line_and_starts_light(tmp_path):

@@ -39,3 +39,10 @@ def test_a_fold_that_is_killed_says_what_to_do():
 def test_what_a_fold_raises_is_raised():
     with pytest.raises(FileNotFoundError, match="nowhere"):
         list(run_folds([partial(os.stat, "/nowhere"), os.getpid], 2, TORCH))
+
+
+def test_a_fold_says_which_of_how_many_it_is(monkeypatch, capsys):
+    monkeypatch.setattr("signbart.waiting.SILENCE", 0.0)
+    list(run_folds([os.getpid] * 2, 1, TORCH, signers=["P01", "P02"]))
+    said = capsys.readouterr().err
+    assert "fold 1 of 2, P01 (" in said and "fold 2 of 2, P02 (" in said

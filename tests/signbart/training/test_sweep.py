@@ -70,10 +70,12 @@ def arguments(tmp_path_factory, tiny_clips, tiny_config):
     ]  # fmt: skip
 
 
-def test_a_sweep(arguments, capsys):
+def test_a_sweep(arguments, capsys, monkeypatch):
+    monkeypatch.setattr("signbart.waiting.SILENCE", 0.0)
     assert main(arguments) == 0
     output = Path(arguments[-1])
-    printed = capsys.readouterr().out
+    printed, said = capsys.readouterr()
+    assert "up to epoch 1, training 3 of 3: epoch 1 of 3" in said
     assert "after 1 epochs 1 of 3 settings go on" in printed and "--test-signers dan" in printed
     with (output / "settings.csv").open() as file:
         rows = list(csv.DictReader(file))

@@ -422,3 +422,14 @@ def test_sizes_that_other_tensors_have_build_nothing_either(network, tmp_path, m
     with pytest.raises(CheckpointError, match="unexpected: stray"):
         load_model(path)
     assert devices == ["meta"]
+
+
+def test_numbers_that_pytorch_does_not_take_as_they_are(tmp_path):
+    """One that stands alone, and those in another machine's order of bytes."""
+    h5py = pytest.importorskip("h5py")
+    path = tmp_path / "odd.weights.h5"
+    with h5py.File(path, "w") as file:
+        file.create_dataset("fc/vars/0", data=1.5)
+        file.create_dataset("fc/vars/1", data=np.arange(3, dtype=">i8"))
+    found = {name: torch.from_numpy(array) for name, array in read_stored(path).tensors.items()}
+    assert sorted(tuple(tensor.shape) for tensor in found.values()) == [(), (3,)]

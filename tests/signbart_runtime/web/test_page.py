@@ -376,6 +376,25 @@ def test_files_that_are_no_clips(page, tmp_path):
         assert message in problem_of(page)
 
 
+@pytest.mark.parametrize("key", ["model", "clips"])
+def test_a_file_that_changed_on_its_way_is_named(context, packages, tmp_path, key):
+    """One digit of a clip, one bit of a weight: either would give another answer, and no error."""
+    site = make_site(EXAMPLE, packages)
+    name = site.description[key]
+    content = bytearray(site.files[name].read_bytes())
+    content[len(content) // 2] ^= 1
+    site.files[name] = tmp_path / "changed"
+    site.files[name].write_bytes(content)
+    with served(site) as url:
+        page = context.new_page()
+        page.goto(url)
+        if key == "clips":
+            page.wait_for_selector(WELCOME)
+            page.click("#start")
+        title = {"model": "The model is damaged", "clips": "The example is damaged"}[key]
+        assert title in problem_of(page)
+
+
 def test_sites_that_lack_something(context, packages, converted, tmp_path):
     plain = tmp_path / "plain.tflite"
     plain.write_bytes(converted.plain())

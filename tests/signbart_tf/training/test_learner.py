@@ -367,6 +367,10 @@ def test_what_cannot_be_trained_is_said_before_anything_is_written(fit, with_tra
         match="is bf16, which signbart_tf does not train in",
     ):
         fit(config=with_train(precision="bf16"))
+    with pytest.raises(ConfigError, match=r"train\.accumulate is 2, .* set it to 1"):
+        fit(config=with_train(accumulate=2))
+    with pytest.raises(ConfigError, match=r"train\.cuda_graphs is true, .* set it to false"):
+        fit(config=with_train(cuda_graphs=True))
     if not torch.cuda.is_available():
         with pytest.raises(ConfigError, match="no CUDA device"):
             fit(device="cuda")

@@ -101,6 +101,31 @@ def test_batch_norm_counts_the_frames_that_are_there_alone():
     )
 
 
+@pytest.mark.parametrize("frames", ["some", "all", "one"])
+def test_batch_norm_by_mask_is_the_same(frames):
+    """What a GPU computes, which is not asked how many frames there are."""
+    torch.manual_seed(0)
+    states, present = 3 + 2 * torch.randn(3, 9, 6), torch.ones(3, 9, 1)
+    if frames != "all":
+        present = (torch.rand(3, 9, 1) < 0.6).float()
+    if frames == "one":
+        present = torch.zeros(3, 9, 1)
+        present[0, 4] = 1
+    norms = [BatchNorm(6).train() for _ in range(2)]
+    found = []
+    for norm, course in zip(norms, (norms[0].forward, norms[1].by_mask), strict=True):
+        with torch.no_grad():
+            norm.weight.copy_(torch.linspace(0.5, 2, 6))
+            norm.bias.copy_(torch.linspace(-1, 1, 6))
+        given = states.clone().requires_grad_()
+        out = course(given, present)
+        (out * torch.arange(6.0)).square().sum().backward()
+        found.append([out, given.grad, norm.weight.grad, norm.bias.grad, *norm.buffers()])
+    for one, other in zip(*found, strict=True):
+        torch.testing.assert_close(other, one, rtol=1e-4, atol=1e-4)
+    assert (norms[1].running_mean == 0).all() == (frames == "one")
+
+
 def test_training_sees_no_padding(network, keypoints, mask):
     """Losses, gradients and running statistics, however much padding there is."""
     results = []

@@ -1,17 +1,24 @@
 """Batches: a function of seed and epoch, each clip once, little padding, shards that add up."""
 
 import dataclasses
+import threading
 
 import numpy as np
 import pytest
 import torch
 
-from signbart.batches import CHUNK_BATCHES, Batch, prepare_clips
+from signbart import batches as made
+from signbart.batches import CHUNK_BATCHES, Batch, prepare_clips, training_rows
 from signbart.errors import ClipError
 from signbart.landmarks.layouts import get_layout
 from signbart.preprocessing import preprocess
 from signbart.recordings.clip import Clip, ClipSet
-from signbart_torch.training.data import evaluation_batches, training_batches
+from signbart_torch.training.data import (
+    evaluation_batches,
+    made_ahead,
+    training_batches,
+    training_steps,
+)
 
 N, LONGEST = 150, 14
 
@@ -102,7 +109,14 @@ def test_batches_depend_on_seed_and_epoch_alone(prepared, config):
 
 
 @pytest.mark.parametrize("world_size", [2, 3])
-def test_shards_together_are_the_batches_of_one_process(prepared, config, world_size):
+@pytest.mark.parametrize("kept", [True, False], ids=["prepared", "prepared when taken"])
+def test_shards_together_are_the_batches_of_one_process(
+    clips, prepared, config, world_size, kept, monkeypatch
+):
+    if not kept:
+        monkeypatch.setattr(made, "_KEPT", 0)
+        prepared = prepare_clips(clips, config)
+        assert not isinstance(prepared.points, np.ndarray)
     whole = list(training_batches(prepared, config, 1))
     shards = [
         list(training_batches(prepared, config, 1, rank=rank, world_size=world_size))
@@ -124,6 +138,9 @@ def test_shards_together_are_the_batches_of_one_process(prepared, config, world_
 
 def test_a_rank_left_without_a_clip_still_gets_a_batch(clips, config):
     nine = prepare_clips(clips.select(range(9)), config)  # a batch of 8, and one of 1
+    lone = prepare_clips(clips.select(range(1)), config)
+    (batch,) = training_batches(lone, config, 0, rank=1, world_size=2)
+    assert not len(batch.labels), "of a whole chunk"
     shard = list(training_batches(nine, config, 0, rank=1, world_size=2))
     assert sorted(len(batch.labels) for batch in shard) == [0, 4]
 
@@ -327,3 +344,55 @@ def test_linear_clips_are_all_of_one_length(clips, config):
     assert (prepared.lengths == LONGEST).all()
     for batch in training_batches(prepared, linear, 0):
         assert batch.keypoints.shape[1] == LONGEST and batch.attention_mask.all()
+
+
+@pytest.mark.parametrize("which", ["plain", "mixed"])
+def test_parts_of_a_batch_are_its_clips_in_order(prepared, config, mixing, which):
+    base = config if which == "plain" else mixing
+    base = dataclasses.replace(base, train=dataclasses.replace(base.train, accumulate=3))
+    batches, steps = (list(make(prepared, base, 1)) for make in (training_batches, training_steps))
+    assert len(steps) == len(batches)
+    for batch, parts in zip(batches, steps, strict=True):
+        sizes = [len(part.labels) for part in parts]
+        assert len(parts) == min(3, len(batch.labels)) and max(sizes) - min(sizes) <= 1
+        assert np.array_equal(np.concatenate([part.indices for part in parts]), batch.indices)
+        for name in ("keypoints", "attention_mask"):
+            whole = getattr(batch, name)
+            for part, rows in zip(parts, whole.split(sizes), strict=True):
+                found = getattr(part, name)
+                assert torch.equal(found, rows[:, : found.shape[1]])
+                assert not rows[:, found.shape[1] :].any(), "it is cut to its own longest clip"
+        if which == "mixed":
+            for at, whole in enumerate(batch.mixed):
+                assert torch.equal(torch.cat([part.mixed[at] for part in parts]), whole)
+
+
+def test_more_parts_than_clips_leave_none_empty(prepared, config):
+    (rows, *_) = training_rows(prepared, config, 0)
+    few = rows.take(np.arange(2))
+    assert [len(part.labels) for part in few.split(5)] == [1, 1]
+    # A process without a clip has to take part in the step nevertheless.
+    assert [len(part.labels) for part in few.take(np.arange(0)).split(5)] == [0]
+
+
+def test_what_is_made_ahead_is_the_same_in_order_and_so_is_an_error():
+    made = []
+
+    def items():
+        for number in range(20):
+            made.append((number, threading.current_thread()))
+            yield number
+        raise ValueError("the twentieth")
+
+    found = []
+    with pytest.raises(ValueError, match="the twentieth"):
+        for number in made_ahead(items()):
+            found.append(number)
+    assert found == list(range(20))
+    assert threading.main_thread() not in {thread for _, thread in made}
+    # Who stops early waits for no more than what is on its way.
+    made.clear()
+    coming = made_ahead(items())
+    assert next(coming) == 0
+    coming.close()
+    assert 1 <= len(made) <= 10

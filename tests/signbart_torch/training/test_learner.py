@@ -8,6 +8,7 @@ import json
 import math
 import os
 import random
+import re
 import shutil
 import signal
 import subprocess
@@ -31,6 +32,7 @@ from signbart.recordings.reading import read_clips
 from signbart.training import lifecycle, run_folder
 from signbart.training.run_folder import write_text
 from signbart.training.schedule import learning_rate
+from signbart.waiting import stage
 from signbart_torch.training import learner
 from signbart_torch.training.averaging import WeightAverage
 from signbart_torch.training.checkpoint import load_checkpoint, load_model, save_checkpoint
@@ -99,6 +101,21 @@ def test_it_learns_what_there_is_to_learn_and_nothing_else(fit, with_train, tiny
     )
     results, _ = fit("shuffled", config, clips=dataclasses.replace(tiny_clips, clips=clips))
     assert results["test"]["accuracy"] <= 67
+
+
+def test_who_waits_is_told_the_epoch_and_the_step(fit, with_train, monkeypatch, capsys):
+    monkeypatch.setattr("signbart.waiting.SILENCE", 0.0)
+    evaluated = TorchLearner.evaluate
+
+    def evaluate(self, data):
+        with stage("validating"):  # anything that takes long within an epoch
+            return evaluated(self, data)
+
+    monkeypatch.setattr(TorchLearner, "evaluate", evaluate)
+    fit(config=with_train(epochs=2))
+    said = capsys.readouterr().err
+    assert re.search(r"epoch 2 of 2, step \d+ of \d+, \d+ s left: validating \(", said)
+    assert "evaluating the best epoch (" in said
 
 
 def test_the_same_run_twice_gives_the_same_bits(fit, whole, with_train):
@@ -503,6 +520,34 @@ def test_bf16_trains_float32_weights_to_about_the_same_loss(fit, whole, with_tra
     assert losses[1] == pytest.approx(losses[0], rel=0.05)
 
 
+def test_parts_of_a_step_add_up_to_the_whole(fit, whole, with_train, tiny_config):
+    still = {
+        name: 0.0
+        for name in ("dropout", "activation_dropout", "attention_dropout", "classifier_dropout")
+    }
+    model = dataclasses.replace(tiny_config.model, **still)
+    # 18 clips in batches of 8, 8 and 2: parts of 3, 3 and 2, and two of one clip.
+    runs = [
+        dataclasses.replace(with_train(mixup=0.4, accumulate=parts), model=model)
+        for parts in (1, 3)
+    ]
+    (_, one), (_, other) = whole(runs[0]), fit("parts", runs[1])
+    for row, parts in zip(history(one), history(other), strict=True):
+        # Only the order of sums differs; a part too many or too few moves the loss by 1e-3.
+        assert parts == pytest.approx(row, abs=1e-4)
+    assert bits(one / "last.safetensors") != bits(other / "last.safetensors"), "there were no parts"
+
+
+@pytest.mark.parametrize(
+    ("changes", "text"),
+    [({}, "none on cpu"), ({"accumulate": 2}, "none on cpu; train.accumulate is 2; set it to")],
+)
+def test_cuda_graphs_are_refused_where_there_are_none(fit, with_train, tmp_path, changes, text):
+    with pytest.raises(ConfigError, match=f"train.cuda_graphs: there are {text}"):
+        fit(config=with_train(cuda_graphs=True, **changes))
+    assert not (tmp_path / "run" / "config.yaml").exists()
+
+
 def test_a_loss_that_explodes_leaves_the_last_checkpoint(fit, whole, tmp_path, monkeypatch):
     wanted, uninterrupted = whole()
 
@@ -663,36 +708,3 @@ def test_kill_9_and_resume_ends_with_the_same_bits(recordings, whole_run):
     assert_same_run(whole, folder)
     wanted, found = (json.loads((run / "results.json").read_text()) for run in (whole, folder))
     assert found == wanted
-
-
-@pytest.mark.slow
-def test_two_processes_train_as_one_does(recordings, tmp_path):
-    # 18 clips in batches of 17: shares of 9 and 8, then a batch that leaves one process without.
-    options = ["--set", "train.batch_size=17", "--set", "train.epochs=6"]
-    options += ["--set", "train.mixup=0.4", "--set", "train.ema=0.5"]
-    for name in ("dropout", "activation_dropout", "attention_dropout", "classifier_dropout"):
-        options += ["--set", f"model.{name}=0"]
-    torchrun = ["torch.distributed.run", "--standalone", "--nproc_per_node", "2"]
-    command = train_command(recordings, tmp_path / "two", *options)
-    process = start([sys.executable, "-m", *torchrun, *command], stderr=subprocess.PIPE)
-    output, errors = process.communicate(timeout=150)
-    assert process.returncode == 0, errors
-    assert output.count("epoch 1/6 ") == 1, "one process reports"
-
-    config = load_config(recordings / "tiny.yaml", options[1::2])
-    clips = read_clips(recordings / "tiny.npz")
-    train(clips, config, tmp_path / "one", test_signers=["dan"], device="cpu")
-    one, two = history(tmp_path / "one"), history(tmp_path / "two")
-    assert len(one) == len(two) == 6
-    for key in ("lr", "train_loss", "val_loss"):
-        # Without dropout only the order of sums differs; measured: 2e-7 after 6 epochs. A clip
-        # lost, counted twice or weighted by its process moves the loss by 1e-3 and more.
-        assert [row[key] for row in two] == pytest.approx([row[key] for row in one], abs=1e-5)
-    alone, together = (
-        load_checkpoint(tmp_path / name / "last.safetensors").tensors for name in ("one", "two")
-    )
-    for name, tensor in alone.items():
-        # Softmax is blind to k_proj's bias: its gradient is rounding alone, which Adam blows up to
-        # full steps. Elsewhere a tenth of one step at the rate of 0.01; measured: up to 1e-5.
-        if not name.endswith("k_proj.bias"):
-            assert (tensor - together[name]).abs().max() < 1e-3, name

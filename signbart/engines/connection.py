@@ -1,0 +1,106 @@
+"""The way to a Ray cluster, or to a Ray that is started on this machine for the time being."""
+
+from __future__ import annotations
+
+import logging
+import os
+import secrets
+import socket
+import tempfile
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from types import ModuleType
+
+from signbart.errors import SignBartError
+
+_CONNECT = 10.0  # seconds for a cluster's address to answer
+_TOKEN = Path("~/.ray/auth_token")  # where Ray keeps the secret of a cluster
+
+
+@dataclass(frozen=True)
+class Cluster:
+    """Which cluster, and what a task takes of it.
+
+    Attributes:
+        address: HOST:PORT of its head, or ``auto`` for the one that this machine belongs to; None
+            starts a Ray on this machine, and ends it.
+        cpus: Cores a task, of which frameworks use as many threads.
+        gpus: GPUs a task, or shares of one.
+    """
+
+    address: str | None = None
+    cpus: int = 1
+    gpus: float = 0.0
+
+
+@contextmanager
+def connected(cluster: Cluster, jobs: int | None) -> Iterator[ModuleType]:
+    """Ray, connected to a cluster, until the block ends.
+
+    Args:
+        cluster: Which one.
+        jobs: Tasks at a time, for a Ray of this machine alone; None: as many as it has cores.
+
+    Raises:
+        SignBartError: It cannot be reached.
+    """
+    # Read when Ray is imported. Nothing is to leave this machine.
+    os.environ["RAY_USAGE_STATS_ENABLED"] = "0"
+    with ExitStack() as stack:
+        if cluster.address is None:
+            os.environ.setdefault("RAY_AUTH_MODE", "token")
+            os.environ.setdefault("RAY_AUTH_TOKEN", secrets.token_hex(32))
+            # Short: Ray's sockets lie in it, and their paths may have 107 bytes.
+            short = "/tmp" if Path("/tmp").is_dir() else None
+            folder = tempfile.TemporaryDirectory(
+                prefix="ray-", dir=short, ignore_cleanup_errors=True
+            )
+            options = {
+                "address": "local",
+                "num_cpus": jobs and jobs * cluster.cpus,
+                "include_dashboard": False,
+                "_temp_dir": stack.enter_context(folder),
+            }
+        else:
+            _require_listening(cluster.address)
+            tokens = os.environ.keys() & {"RAY_AUTH_TOKEN", "RAY_AUTH_TOKEN_PATH"}
+            if tokens or _TOKEN.expanduser().is_file():
+                os.environ.setdefault("RAY_AUTH_MODE", "token")
+            options = {"address": cluster.address}
+        import ray
+
+        # No option keeps what Ray says of dead workers from stdout; `cluster._why` says it.
+        ray._private.worker.print_to_stdstream = lambda *_, **__: None
+        try:
+            ray.init(log_to_driver=False, logging_level=logging.CRITICAL, **options)
+        except (ConnectionError, RuntimeError, ValueError, ray.exceptions.RayError) as error:
+            raise SignBartError(
+                f"Ray {cluster.address or 'on this machine'}: cannot be used: {last_line(error)}; "
+                "docs/scaling.md says how to start a cluster"
+            ) from None
+        stack.callback(ray.shutdown)
+        yield ray
+
+
+def _require_listening(address: str) -> None:
+    """Raises SignBartError unless somebody answers there; Ray itself would try for minutes."""
+    if address == "auto":
+        return
+    host, _, port = address.rpartition(":")
+    if not host or not port.isdecimal():
+        raise SignBartError(f"--address {address}: expected HOST:PORT of a Ray head, or auto")
+    try:
+        socket.create_connection((host, int(port)), _CONNECT).close()
+    except (OSError, OverflowError) as error:
+        raise SignBartError(
+            f"--address {address}: no Ray head answers there: {error}; start one with "
+            f"'ray start --head --port {port}', or see whether a firewall is between"
+        ) from None
+
+
+def last_line(error: BaseException) -> str:
+    """What an error of Ray's says in the end: before it stands where."""
+    lines = str(error).strip().splitlines()
+    return lines[-1] if lines else type(error).__name__

@@ -1,0 +1,107 @@
+"""What decoders of other people's making stumble over ends as one line that names the file."""
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from signbart.errors import ClipError
+from signbart.recordings.labels import read_label_file
+from signbart.recordings.reading import read_clips
+from tests.signbart.recordings import forms
+
+POINTS = np.full((3, 75, 2), 0.5, np.float32)
+CLIPS = [("yes", "user1_0_R0", POINTS), ("no", "user2_0_R0", POINTS)]
+LONG = "9" * 5000  # digits; Python reads no number of so many
+
+
+def open_bracket(folder: Path) -> Path:
+    header = b"{'descr': '<f4', 'fortran_order': False, 'shape': (3, 75, 2"
+    size = len(header).to_bytes(2, "little")
+    (folder / "clip.npy").write_bytes(b"\x93NUMPY\1\0" + size + header + POINTS.tobytes())
+    return folder / "clip.npy"
+
+
+def not_utf8(folder: Path) -> Path:
+    path = forms.write_long_csv(folder / "table", CLIPS)
+    path.write_bytes(path.read_bytes().replace(b"frame", b"fr\xffme", 1))
+    return path
+
+
+def frame_without_number(folder: Path) -> Path:
+    path = forms.write_long_csv(folder / "table", CLIPS)
+    path.write_text(path.read_text().replace("pose,0,", "pose,x,", 1))
+    return path
+
+
+def bytes_for_names(folder: Path) -> Path:
+    import pyarrow
+    from pyarrow import parquet
+
+    path = forms.write_wide_parquet(folder / "table", CLIPS)
+    table = parquet.read_table(path)
+    at = table.column_names.index("sign")
+    column = pyarrow.array([b"\xff"] * table.num_rows)
+    parquet.write_table(table.set_column(at, "sign", column), path)
+    return path
+
+
+def no_frames(folder: Path) -> Path:
+    import pyarrow
+    from pyarrow import parquet
+
+    path = forms.write_wide_parquet(folder / "table", CLIPS)
+    table = parquet.read_table(path)
+    at = table.column_names.index("frame")
+    parquet.write_table(table.set_column(at, "frame", pyarrow.nulls(table.num_rows)), path)
+    return path
+
+
+def people_that_are_none(folder: Path) -> Path:
+    (folder / "clip.json").write_text(json.dumps({"frames": [{"people": 5}]}))
+    return folder / "clip.json"
+
+
+@pytest.mark.parametrize(
+    "damage",
+    [open_bracket, not_utf8, frame_without_number, bytes_for_names, no_frames,
+     people_that_are_none],
+)  # fmt: skip
+def test_a_damaged_file_is_named(damage: Callable[[Path], Path], tmp_path):
+    path = damage(tmp_path)
+    with pytest.raises(ClipError, match=path.name):
+        read_clips(path)
+
+
+def test_an_index_with_an_endless_cell_is_none(tmp_path):
+    root = forms.write_google(tmp_path / "set", CLIPS)
+    (root / "train.csv").write_text("path,sign\nx," + "x" * 200_000 + "\n")
+    with pytest.raises(ClipError, match="no clips"):
+        read_clips(root)
+
+
+def test_a_fault_in_one_file_of_many_is_skipped_and_counted(tmp_path):
+    forms.tree(forms.write_npy, ".npy")(tmp_path, CLIPS)
+    people_that_are_none(tmp_path / "yes")
+    found = read_clips(tmp_path, skip_bad=True)
+    assert len(found) == 2
+    assert "clip.json" in found.skipped[0]
+
+
+def test_numbers_without_end_are_none(tmp_path):
+    points = {"keypoints": POINTS.tolist(), "class": f"sign {LONG}", "repetition": LONG}
+    (tmp_path / "clip.json").write_text(json.dumps(points))
+    assert read_clips(tmp_path / "clip.json").clips[0].repetition == 0
+    (tmp_path / "id2label.json").write_text(json.dumps({"0": "yes", LONG: "no"}))
+    with pytest.raises(ClipError, match="id2label"):
+        read_label_file(tmp_path / "id2label.json")
+
+
+def test_labels_of_gigabytes_are_not_read(tmp_path):
+    path = tmp_path / "label2id.json"
+    with path.open("wb") as file:
+        file.truncate(1 << 40)  # none of which is on the disk
+    with pytest.raises(ClipError, match=r"label2id\.json .*memory are free"):
+        read_label_file(path)
