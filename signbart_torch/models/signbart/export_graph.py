@@ -161,7 +161,9 @@ class _OneQuery(nn.Module):
         self.attention = attention
         self.q_proj = _join(attention, ("q_proj",))
         weight = attention.k_proj.weight.detach()
-        self.keys = nn.Parameter(weight.t().clone(), requires_grad=False)
+        # Contiguous: LiteRT Torch 0.10 knows constants by the address of a contiguous copy, which
+        # is gone when it copies the next one, and would take the first layer's for the second's.
+        self.keys = nn.Parameter(weight.t().contiguous(), requires_grad=False)
         # Made here: converters would have every call make it.
         self.register_buffer("heads", own_parts(attention, weight.dtype), persistent=False)
 
