@@ -105,6 +105,12 @@ def test_parameters_are_the_models_own_but_for_what_is_joined(model, keypoints, 
         assert torch.equal(tensor, before[name]), name
 
 
+def test_constants_are_contiguous(model):
+    """LiteRT Torch 0.10 takes one of several equal in size for another otherwise."""
+    graph = for_export(model)
+    assert all(tensor.is_contiguous() for tensor in [*graph.parameters(), *graph.buffers()])
+
+
 def test_what_reads_the_same_input_is_one_product(model):
     joined = list(joined_projections(model))
     alone = [model.get_submodule(path) for path in one_query_attentions(model)]
