@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import re
 from collections.abc import Iterable, Mapping
 from pathlib import Path
@@ -20,6 +21,10 @@ PROJECTIONS = {
 }
 PRODUCT = " without bias"  # key of a projection's product, behind the projection's name
 
+# Key of what an export computes in place of a projection of every frame, behind its name: see
+# `OneQueryAttention`.
+ONE_QUERY = " of one query"
+
 # The frame that SignBART's last layer asks with; no layer of its own, but a step that goes wrong.
 LAST_FRAME = "decoder.last_frame"
 _DECODER_LAYER = re.compile(r"decoder\.layers\.\d+")
@@ -28,9 +33,13 @@ _DECODER_LAYER = re.compile(r"decoder\.layers\.\d+")
 def reference_layers(model: nn.Module, inputs: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
     """Every submodule's output on `inputs`, by attribute path, in the order of computation.
 
-    The projections' products, without their biases, and the `LAST_FRAME` stand in it too.
+    The projections' products, without their biases, the `LAST_FRAME`, and what exports compute of
+    one query stand in it too.
     """
     import torch
+
+    from signbart_torch.models import one_query_attentions
+    from signbart_torch.models.signbart.attention import OneQueryAttention
 
     outputs: dict[str, np.ndarray] = {}
     handles = []
@@ -40,6 +49,15 @@ def reference_layers(model: nn.Module, inputs: Mapping[str, np.ndarray]) -> dict
                 lambda _, given: outputs.update({LAST_FRAME: given[0].numpy()})
             )
         )
+    for path in one_query_attentions(model):
+        attention = copy.deepcopy(model.get_submodule(path))
+        attention.__class__ = OneQueryAttention
+
+        def keep_products(_module, given, _output, path=path, attention=attention):
+            for part, product in zip(("k_proj", "v_proj"), attention.products(*given), strict=True):
+                outputs[f"{path}.{part}{ONE_QUERY}"] = product.numpy()
+
+        handles.append(model.get_submodule(path).register_forward_hook(keep_products))
     for name, module in model.named_modules():
 
         def keep(_module, _inputs, output, name=name or LOGITS):

@@ -10,6 +10,9 @@ may fuse a single layer's output away, but nothing comes back once the numbers h
 What reads one frame alone says nothing of the others, however: the last layer's query is right
 where the frames before the last are wrong, and then its keys are to be looked at.
 
+Exports project no frame to keys or values for a layer that asks with one query, but the query and
+what it reads: either form acquits a projection.
+
 Every converter to LiteRT adds the projections' biases and the positions as one constant, so that
 no tensor tells them apart. There the product without the bias is looked for: if it is right and the
 sum is off by the same in every frame, the bias is to blame, and otherwise the positions.
@@ -23,7 +26,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from bridge.verification.computed import LAST_FRAME, PRODUCT, PROJECTIONS
+from bridge.verification.computed import LAST_FRAME, ONE_QUERY, PRODUCT, PROJECTIONS
 from signbart.models.io_spec import LOGITS
 
 # As for float32 logits: layers behind a LayerNorm are no larger than they.
@@ -101,12 +104,20 @@ def first_divergence(
         distances[name] = min((d if d == d else np.inf for d in furthest), default=None)
         if any(_agrees(difference, values, rms) for difference in differences):
             found.add(name)
+    of_one_query = set()
+    for name in [name for name in layers if name.endswith(ONE_QUERY)]:
+        projection = name.removesuffix(ONE_QUERY)
+        known = [d for d in (distances[name], distances[projection]) if d is not None]
+        distances[projection] = min(known, default=None)
+        if name in found and projection not in found:
+            of_one_query.add(projection)
+    found |= of_one_query
     two_sided = set(PROJECTIONS) <= set(layers)  # SignBART alone parts x and y
     for name, following in PROJECTIONS.items() if two_sided else ():
         sums = _differences(layers[following], candidates(following))
         if name + PRODUCT in found and not any(map(_same_in_every_frame, sums)):
             found.add(name)
-    names = [name for name in layers if not name.endswith(PRODUCT)]
+    names = [name for name in layers if not name.endswith((PRODUCT, ONE_QUERY))]
     if rms is not None and two_sided:
         # A projection's bias and the positions are one constant there.
         found |= {name for name, following in PROJECTIONS.items() if following in found}
@@ -130,6 +141,7 @@ def first_divergence(
     else:
         side = encoder
     frames = {name: layers[name].shape[1] if layers[name].ndim == 3 else 1 for name in side}
+    frames |= dict.fromkeys(of_one_query & set(side), 1)
     for at, layer in enumerate(side):
         dependents = {name for name in side[at + 1 :] if not _OF_X_ALONE.search(name)}
         if two_sided:

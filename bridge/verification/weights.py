@@ -182,16 +182,21 @@ def _by_layer(rows: Rows, layers: list[Rows]) -> Iterator[Rows]:
 
 
 def model_rows(model: nn.Module) -> Iterator[Rows]:
-    """Of every matrix of a PyTorch model; of queries also as exports scale them.
+    """Of every matrix of a PyTorch model; also as exports scale queries and transpose keys.
 
     Not of kernels: converters fold the norms behind them into them.
     """
+    from signbart_torch.models import one_query_attentions
+
+    transposed = {f"{path}.k_proj" for path in one_query_attentions(model)}
     parameters = {name: value.detach().double().numpy() for name, value in model.named_parameters()}
     for name, value in parameters.items():
         layer, _, kind = name.rpartition(".")
         if value.ndim != 2:
             continue
         bias = parameters.get(f"{layer}.bias") if kind == "weight" else None
+        if layer in transposed:
+            yield Rows(layer, value.T, np.zeros_like(value.T))
         factors = [1.0]
         owner, _, last = layer.rpartition(".")
         if last in _QUERIES:

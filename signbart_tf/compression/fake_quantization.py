@@ -23,9 +23,15 @@ from signbart_tf.compression.fake_quantized_layers import (
     StaticDense,
     StaticDepthwise,
 )
-from signbart_tf.models import bias_follows, joined_projections, layers_of, new_model
+from signbart_tf.models import (
+    bias_follows,
+    joined_projections,
+    layers_of,
+    new_model,
+    one_query_attentions,
+)
 from signbart_tf.models.conv_signbart.layers import DepthwiseConv, depthwise_layers
-from signbart_tf.models.signbart.attention import Attention
+from signbart_tf.models.signbart.attention import Attention, OneQueryAttention
 from signbart_tf.models.signbart.layers import dense_layers
 
 _MEASURING_BATCH = 25
@@ -70,6 +76,8 @@ class FakeQuantization:
             self.layers = "Dense and depthwise"
         for path in bias_follows(model):
             attrgetter(path)(model).bias_follows = True
+        for attention in one_query_attentions(model):
+            attention.__class__ = OneQueryAttention  # its parts and their order stay
         return model
 
     def refresh(self, model: keras.Model) -> None:

@@ -27,6 +27,10 @@ class DynamicDense(keras.layers.Dense):
         """(…, I) -> (…, O)."""
         return ops.matmul(round_tokens(inputs), round_weight(self.kernel.value)) + self.bias
 
+    def transposed(self, inputs):
+        """(…, O) -> (…, I), without a bias: the kernel's rows are what has a grid each."""
+        return ops.matmul(round_tokens(inputs), round_weight(ops.transpose(self.kernel.value)))
+
 
 class _Ranged:
     """What layers of static int8 have in common: ranges of input and output.
@@ -92,6 +96,17 @@ class StaticDense(_Ranged, keras.layers.Dense):
             return round_tensor(product, *output_range) + self.bias
         step = tensor_scale(*input_range) * weight_scale(self.kernel.value)[0]
         return round_tensor(product + round_bias(self.bias.value, step), *output_range)
+
+    def transposed(self, inputs):
+        """(…, O) -> (…, I), without a bias: the kernel's rows are what has a grid each."""
+        kernel = ops.transpose(self.kernel.value)
+        if self.measuring:
+            self.widen(inputs, *self.ranges[:2])
+            outputs = ops.matmul(inputs, kernel)
+            self.widen(outputs, *self.ranges[2:])
+            return outputs
+        product = ops.matmul(round_tensor(inputs, *self.values[:2]), round_weight(kernel))
+        return round_tensor(product, *self.values[2:])
 
 
 class DynamicDepthwise(DepthwiseConv):

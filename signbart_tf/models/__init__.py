@@ -2,7 +2,8 @@
 
 Each has ``Network``, a class that takes the kind's configuration and keeps it as ``config``, and
 ``for_export``, which makes the graph for a .tflite of it. What quantization-aware training knows
-has ``joined_projections`` and ``BIAS_FOLLOWS`` too, as in `signbart_torch.models`.
+has ``joined_projections``, ``BIAS_FOLLOWS`` and ``one_query_attentions`` too, as in
+`signbart_torch.models`.
 """
 
 from __future__ import annotations
@@ -32,6 +33,12 @@ def export_graph(twin: keras.Model) -> keras.Model:
 def joined_projections(twin: keras.Model) -> Iterator[tuple[keras.layers.Layer, tuple[str, ...]]]:
     """Each attention, and which of its projections are one product in the graph for a .tflite."""
     return _module(twin.config).joined_projections(twin)
+
+
+def one_query_attentions(twin: keras.Model) -> tuple[keras.layers.Layer, ...]:
+    """The attentions that are computed as `OneQueryAttention` in that graph."""
+    named = getattr(_module(twin.config), "one_query_attentions", None)
+    return named(twin) if named else ()
 
 
 def bias_follows(twin: keras.Model) -> tuple[str, ...]:

@@ -19,8 +19,12 @@ from torchao.quantization.qat import FakeQuantizedLinear
 from torchao.quantization.transform_module import register_quantize_module_handler
 
 from signbart.errors import ConfigError
-from signbart_torch.compression.fake_quantized_layers import DynamicDepthwise, fake_quantized
-from signbart_torch.models import bias_follows, joined_projections
+from signbart_torch.compression.fake_quantized_layers import (
+    DynamicDepthwise,
+    FakeQuantizedOneQuery,
+    fake_quantized,
+)
+from signbart_torch.models import bias_follows, joined_projections, one_query_attentions
 from signbart_torch.models.conv_signbart.layers import DepthwiseConv
 from signbart_torch.models.signbart.attention import Attention
 
@@ -69,6 +73,9 @@ class FakeQuantization:
         self.count = len(swapped)
         for name in bias_follows(model):
             model.get_submodule(name).bias_follows = True
+        for name in one_query_attentions(model):
+            # Its parts and their order stay, and with them the state.
+            model.get_submodule(name).__class__ = FakeQuantizedOneQuery
 
     @torch.no_grad()
     def refresh(self, model: nn.Module) -> None:

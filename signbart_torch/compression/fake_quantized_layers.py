@@ -15,6 +15,7 @@ from signbart_torch.compression.grids import (
     weight_scale,
 )
 from signbart_torch.models.conv_signbart.layers import DepthwiseConv, convolve
+from signbart_torch.models.signbart.attention import OneQueryAttention
 
 
 class DynamicLinear(FakeQuantizedLinear):
@@ -26,6 +27,11 @@ class DynamicLinear(FakeQuantizedLinear):
         """Installs the fake quantizers."""
         self.activation_fake_quantizer = TokenFakeQuantizer()
         self.weight_fake_quantizer = WeightFakeQuantizer()
+
+    def transposed(self, states: Tensor) -> Tensor:
+        """(…, O) -> (…, I), without a bias: the weights' columns are what has a grid each."""
+        weight = self.weight_fake_quantizer(self.weight.t())
+        return F.linear(self.activation_fake_quantizer(states), weight)
 
 
 class StaticLinear(FakeQuantizedLinear):
@@ -58,6 +64,20 @@ class StaticLinear(FakeQuantizedLinear):
             step = self.activation_fake_quantizer.scale * weight_scale(self.weight.detach())[:, 0]
             bias = RoundBias.apply(bias, step)
         return self.output_fake_quantizer(F.linear(states, weight, bias))
+
+    def transposed(self, states: Tensor) -> Tensor:
+        """(…, O) -> (…, I), without a bias: the weights' columns are what has a grid each."""
+        weight = self.weight_fake_quantizer(self.weight.t())
+        product = F.linear(self.activation_fake_quantizer(states), weight)
+        return self.output_fake_quantizer(product)
+
+
+class FakeQuantizedOneQuery(OneQueryAttention):
+    """`OneQueryAttention` whose projections are fake-quantized, k's with its weights transposed."""
+
+    def ask_keys(self, queries: Tensor) -> Tensor:
+        """(B, H, D) -> (B, H, D)."""
+        return self.k_proj.transposed(queries)
 
 
 class DynamicDepthwise(DepthwiseConv):

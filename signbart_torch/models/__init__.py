@@ -4,8 +4,8 @@ Each has ``Network``, a class that takes the kind's configuration and keeps it a
 ``for_export``, which makes the graph for a .tflite of it. ``for_onnx`` makes the graph for an .onnx
 where that is neither, or ``folded`` a copy for an .onnx of open sizes with less to compute;
 ``read_published`` reads other people's checkpoints. What quantization-aware training knows has
-``joined_projections``, and ``BIAS_FOLLOWS`` where some layers' biases are added behind them. What
-pruning knows has ``units``.
+``joined_projections``, ``BIAS_FOLLOWS`` where some layers' biases are added behind them, and
+``one_query_attentions`` where some have one query alone. What pruning knows has ``units``.
 """
 
 from __future__ import annotations
@@ -61,6 +61,15 @@ def onnx_graph(model: nn.Module, *, dynamic: bool) -> nn.Module:
 def joined_projections(model: nn.Module) -> Iterator[tuple[nn.Module, tuple[str, ...]]]:
     """Each attention, and which of its projections are one product in the graph for a .tflite."""
     return _module(model.config).joined_projections(model)
+
+
+def one_query_attentions(model: nn.Module) -> tuple[str, ...]:
+    """Paths of the attentions that are computed as `OneQueryAttention` in that graph.
+
+    k's weights stand there transposed, and its bias does not.
+    """
+    named = getattr(_module(model.config), "one_query_attentions", None)
+    return named(model) if named else ()
 
 
 def bias_follows(model: nn.Module) -> tuple[str, ...]:

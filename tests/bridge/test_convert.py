@@ -55,9 +55,9 @@ from signbart_torch.training.checkpoint import load_checkpoint
 REPOSITORY = Path(__file__).resolve().parents[2]
 LIMITS = {"atol": 1e-5, "rtol": 1e-5}
 PRODUCTS = [(route.name, ending) for route in ROUTES.values() for ending in route.produces]
-# Products of the graph for export: 4 an encoder layer, 7 a decoder layer and 8 the last one,
-# projections, head.
-FULLY_CONNECTED = 2 * 4 + 2 * 7 + 8 + 2 + 1
+# Products of the graph for export: 4 an encoder layer, 7 a decoder layer and 10 the last
+# one, projections, head.
+FULLY_CONNECTED = 2 * 4 + 2 * 7 + 10 + 2 + 1
 PAPERS = [
     "MODEL_CARD.md", "convert.log", "golden.json", "manifest.json", "parity.json", "parity.md"
 ]  # fmt: skip

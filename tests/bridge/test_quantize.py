@@ -34,9 +34,9 @@ from signbart_runtime.describe import main as describe_command
 from signbart_torch.training.checkpoint import load_checkpoint
 
 QUANTIZED = [name for name in SCHEMES if name != FLOAT]
-# Products of the graph for export: 4 an encoder layer, 7 a decoder layer and 8 the last one,
-# projections, head.
-PRODUCTS = 2 * 4 + 2 * 7 + 8 + 2 + 1
+# Products of the graph for export: 4 an encoder layer, 7 a decoder layer and 10 the last
+# one, projections, head.
+PRODUCTS = 2 * 4 + 2 * 7 + 10 + 2 + 1
 
 
 # The table
@@ -159,6 +159,9 @@ def test_weights_are_pytorchs_by_a_127th_of_each_rows_largest(quantized, checkpo
     tensors = {n: t.double().numpy() for n, t in load_checkpoint(checkpoint).tensors.items()}
     gammas = [t for name, t in tensors.items() if "norm" in name and name.endswith("weight")]
     wanted = {n: t for n, t in tensors.items() if t.ndim == 2 and "embed_positions" not in n}
+    for name in wanted:
+        if re.fullmatch(r"decoder\.layers\.2\..*k_proj\.weight", name):
+            wanted[name] = wanted[name].T  # of one query: it is multiplied into them
     found = list(stored_layers(linear_weights(quantized(route, scheme)), width=24))
     assert len(found) == len(wanted)
     for integers, scales in found:
@@ -328,7 +331,7 @@ def test_the_command_leaves_a_judged_file_beside_the_float_one(folder, performan
     assert (before["scheme"], after["scheme"]) == ("fp32", "int8")
     record = after["quantization"]
     assert record["scheme"] == "int8" and record["description"] == SCHEMES["int8"].description
-    shares = {"int8": 276_216 / 319_128, "float32": 42_912 / 319_128}
+    shares = {"int8": 262_392 / 311_064, "float32": 48_672 / 311_064}
     assert record["shares"] == pytest.approx(shares, abs=1e-4)
     shown = record["calibration"]
     assert (shown["random"], shown["data"]) == (False, str(performances_file))
@@ -338,7 +341,7 @@ def test_the_command_leaves_a_judged_file_beside_the_float_one(folder, performan
     assert shown["frames"]["input"] == 12
     assert describe_command([str(made)]) == 0
     described = capsys.readouterr().out
-    assert "int8 86.6%" in described and "calibrated on 100 clips" in described
+    assert "int8 84.4%" in described and "calibrated on 100 clips" in described
 
 
 @pytest.mark.slow

@@ -4,6 +4,7 @@ Legend: B batch, Q queries, T keys, D model width, H heads.
 """
 
 import keras
+import numpy as np
 from keras import ops
 
 from signbart_tf.models.signbart.layers import PACKAGE, dense
@@ -55,3 +56,27 @@ class Attention(keras.layers.Layer):
         # -1 for the batch: exports trace with an unknown one.
         shape = (-1, ops.shape(states)[1], self.num_heads, self.head_dim)
         return ops.transpose(ops.reshape(states, shape), (0, 2, 1, 3))
+
+
+class OneQueryAttention(Attention):
+    """The same of one query, which projects no frame; see `signbart_torch`'s.
+
+    It is what fake-quantized layers compute, and no ordinary ones.
+    """
+
+    def call(self, hidden_states, key_value_states, bias, training=None):
+        """(B, 1, D), (B, T, D) and (B, 1, 1, T) -> (B, 1, D); see `Attention.call`."""
+        heads = own_parts(self)
+        queries = self.q_proj(hidden_states) * self.scaling * heads  # (B, H, D)
+        keys = self.k_proj.transposed(queries)
+        # What softmax drops is left in, so that training finds a gradient of every variable.
+        dropped = ops.sum(queries * self.k_proj.bias, axis=-1, keepdims=True)
+        scores = ops.matmul(keys, ops.transpose(key_value_states, (0, 2, 1))) + dropped
+        weights = self.dropout(ops.softmax(scores + bias[:, 0], axis=-1), training=training)
+        values = self.v_proj(ops.matmul(weights, key_value_states))  # (B, H, D)
+        return self.out_proj(ops.sum(values * heads, axis=1, keepdims=True))
+
+
+def own_parts(attention: Attention) -> np.ndarray:
+    """(H, D), 1 where a channel is the head's own and 0 elsewhere."""
+    return np.repeat(np.eye(attention.num_heads, dtype=np.float32), attention.head_dim, axis=1)

@@ -14,7 +14,7 @@ import numpy as np
 from keras import ops
 
 from signbart.models.signbart import POSITION_OFFSET
-from signbart_tf.models.signbart.attention import Attention
+from signbart_tf.models.signbart.attention import Attention, own_parts
 from signbart_tf.models.signbart.decoder import DecoderLayer
 from signbart_tf.models.signbart.encoder import EncoderLayer
 from signbart_tf.models.signbart.layers import (
@@ -31,24 +31,25 @@ def for_export(model: SignBart) -> keras.Model:
     """The model for inference on one clip at a time: same inputs, same logits, a faster graph.
 
     Args:
-        model: Is not changed. It lends its variables; what is joined are copies, made now.
+        model: Is not changed. It lends its variables; what is joined or transposed are
+            copies, made now.
     """
     return _ExportGraph(model)
 
 
 def joined_projections(model: SignBart) -> Iterator[tuple[Attention, tuple[str, ...]]]:
-    """Every attention, and which of its projections are one product there, in that order.
-
-    The last layer of the decoder asks for one frame, so its q has an input of its own.
-    """
+    """Attentions of many queries, and which projections are one product there, in that order."""
     for layer in model.encoder.layers:
         yield layer.self_attn, ("q_proj", "k_proj", "v_proj")
-    *layers, last_layer = model.decoder.layers
-    for layer in layers:
+    for layer in model.decoder.layers[:-1]:
         yield layer.self_attn, ("q_proj", "k_proj", "v_proj")
         yield layer.encoder_attn, ("k_proj", "v_proj")
-    for attention in (last_layer.self_attn, last_layer.encoder_attn):
-        yield attention, ("k_proj", "v_proj")
+
+
+def one_query_attentions(model: SignBart) -> tuple[Attention, Attention]:
+    """The attentions that ask for one frame: the last decoder layer's."""
+    last_layer = model.decoder.layers[-1]
+    return last_layer.self_attn, last_layer.encoder_attn
 
 
 class _ExportGraph(keras.Model):
@@ -58,6 +59,7 @@ class _ExportGraph(keras.Model):
         super().__init__(name="export_graph")
         self.model = model
         self.attentions = [JoinedAttention(*joined) for joined in joined_projections(model)]
+        self.attentions += [_OneQuery(attention) for attention in one_query_attentions(model)]
         self.built = True
 
     def call(self, inputs, training=None):
@@ -73,7 +75,7 @@ class _ExportGraph(keras.Model):
         padding = ops.reshape(padding_bias(attention_mask, dtype), (1, num_frames, 1))
         causal = padding + ops.transpose(causal_bias(num_frames, dtype))
 
-        attentions = iter(self.attentions)  # as `joined_projections` has them
+        attentions = iter(self.attentions)  # in the order of their use
         encoder, decoder = model.encoder, model.decoder
         encoded = _embed(encoder.embed_positions, model.projection.proj_x1, x)
         encoded = layer_norm(encoder.layernorm_embedding, encoded)
@@ -130,6 +132,33 @@ class JoinedAttention:
         return attention.out_proj(ops.transpose(ops.reshape(context, (d_model, -1))))
 
 
+class _OneQuery:
+    """The attention of one query, without the term that softmax drops; see the mirror.
+
+    Args:
+        attention: Whose weights to use.
+    """
+
+    def __init__(self, attention: Attention):
+        self.attention = attention
+        self._q_proj = _join(attention, ("q_proj",))
+        self._keys = attention.k_proj.kernel.numpy().T.copy()
+
+    def attend(self, states, key_values, bias):
+        """(1, D) asks (T, D), with a bias of (1, T, 1) -> (1, D)."""
+        attention = self.attention
+        heads = own_parts(attention)
+        queries = ops.matmul(_product(self._q_proj, states) * heads, self._keys)  # (H, D)
+        parts = ops.reshape(queries, (-1, attention.num_heads, attention.head_dim))
+        parts = ops.reshape(ops.transpose(parts, (1, 2, 0)), (1, attention.d_model, -1))
+        key_values = ops.expand_dims(key_values, axis=0)
+        scores = ops.matmul(key_values, parts) + bias  # (1, T, H)
+        weights = ops.softmax(ops.transpose(scores, (0, 2, 1)), axis=-1)
+        mixed = ops.squeeze(ops.matmul(weights, key_values), axis=0)
+        context = ops.sum(attention.v_proj(mixed) * heads, axis=0, keepdims=True)
+        return attention.out_proj(context)
+
+
 def _join(attention: Attention, names: tuple[str, ...]) -> tuple[np.ndarray, np.ndarray]:
     """One kernel and bias with the outputs of several, behind each other; q's are scaled."""
     parts = [getattr(attention, name) for name in names]
@@ -174,7 +203,7 @@ def _encoder_layer(layer: EncoderLayer, self_attn: JoinedAttention, states, padd
 
 def _decoder_layer(
     layer: DecoderLayer,
-    attentions: Iterator[JoinedAttention],
+    attentions: Iterator[JoinedAttention | _OneQuery],
     queries,
     states,
     self_bias,

@@ -6,13 +6,16 @@ in LiteRT on one thread:
 * One clip, and so no batch axis: tensors are (T, D), and no RESHAPE surrounds the linear layers.
 * What reads the same input is one product: q, k and v in self-attention, k and v elsewhere. In
   dynamic int8 an input is then quantized once and not three times.
+* One query, as the last layer of the decoder has it, is multiplied into k's weights, and v's are
+  multiplied by the mean of the frames that it attends to: no frame is projected to either.
 * Scores stand as (keys, queries). Queries, values and context then change places by transposing one
   matrix each, and the product with the values fills the registers, which (T, T) x (T, D / H) leaves
   half empty for narrow heads. SOFTMAX only knows the last axis, and is slower than its parts.
 * LayerNorm subtracts the mean once, and XNNPACK fuses the mean of squares.
 * x and y part by transposing: a slice of every second number copies them one by one.
 
-Parameters are the model's own but for those joined projections, which are copies. Legend: T frames,
+Parameters are the model's own but for projections that are joined or transposed, which are copies.
+Legend: T frames,
 Q queries, D model width, H heads, K keypoints, C classes.
 """
 
@@ -25,7 +28,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from signbart.models.signbart import POSITION_OFFSET
-from signbart_torch.models.signbart.attention import Attention
+from signbart_torch.models.signbart.attention import Attention, own_parts
 from signbart_torch.models.signbart.decoder import DecoderLayer
 from signbart_torch.models.signbart.encoder import EncoderLayer
 from signbart_torch.models.signbart.layers import (
@@ -42,24 +45,25 @@ def for_export(model: SignBart) -> nn.Module:
     """The model for inference on one clip at a time: same inputs, same logits, a faster graph.
 
     Args:
-        model: Is not changed. It lends its parameters; what is joined are copies, made now.
+        model: Is not changed. It lends its parameters; what is joined or transposed are
+            copies, made now.
     """
     return _ExportGraph(model).eval()
 
 
 def joined_projections(model: SignBart) -> Iterator[tuple[Attention, tuple[str, ...]]]:
-    """Every attention, and which of its projections are one product there, in that order.
-
-    The last layer of the decoder asks for one frame, so its q has an input of its own.
-    """
+    """Attentions of many queries, and which projections are one product there, in that order."""
     for layer in model.encoder.layers:
         yield layer.self_attn, ("q_proj", "k_proj", "v_proj")
-    *layers, last_layer = model.decoder.layers
-    for layer in layers:
+    for layer in model.decoder.layers[:-1]:
         yield layer.self_attn, ("q_proj", "k_proj", "v_proj")
         yield layer.encoder_attn, ("k_proj", "v_proj")
-    for attention in (last_layer.self_attn, last_layer.encoder_attn):
-        yield attention, ("k_proj", "v_proj")
+
+
+def one_query_attentions(model: SignBart) -> tuple[str, ...]:
+    """Paths of the attentions that ask for one frame: the last decoder layer's."""
+    last_layer = f"decoder.layers.{len(model.decoder.layers) - 1}"
+    return f"{last_layer}.self_attn", f"{last_layer}.encoder_attn"
 
 
 class _ExportGraph(nn.Module):
@@ -70,6 +74,9 @@ class _ExportGraph(nn.Module):
         self.model = model
         self.attentions = nn.ModuleList(
             JoinedAttention(*joined) for joined in joined_projections(model)
+        )
+        self.attentions.extend(
+            _OneQuery(model.get_submodule(path)) for path in one_query_attentions(model)
         )
 
     def forward(self, keypoints: Tensor, attention_mask: Tensor) -> Tensor:
@@ -84,7 +91,7 @@ class _ExportGraph(nn.Module):
         padding = padding_bias(attention_mask, dtype).reshape(1, num_frames, 1)
         causal = padding + causal_bias(num_frames, dtype, keypoints.device).t()
 
-        attentions = iter(self.attentions)  # as `joined_projections` has them
+        attentions = iter(self.attentions)  # in the order of their use
         encoder, decoder = model.encoder, model.decoder
         encoded = _embed(encoder.embed_positions, model.projection.proj_x1, x)
         encoded = layer_norm(encoder.layernorm_embedding, encoded)
@@ -142,6 +149,38 @@ class JoinedAttention(nn.Module):
         return attention.out_proj(context.reshape(heads * width, -1).t())
 
 
+class _OneQuery(nn.Module):
+    """`OneQueryAttention.forward` without a batch axis, and without the term that softmax drops.
+
+    Args:
+        attention: Whose weights to use.
+    """
+
+    def __init__(self, attention: Attention):
+        super().__init__()
+        self.attention = attention
+        self.q_proj = _join(attention, ("q_proj",))
+        weight = attention.k_proj.weight.detach()
+        # Contiguous: LiteRT Torch 0.10 knows constants by the address of a contiguous copy, which
+        # is gone when it copies the next one, and would take the first layer's for the second's.
+        self.keys = nn.Parameter(weight.t().contiguous(), requires_grad=False)
+        # Made here: converters would have every call make it.
+        self.register_buffer("heads", own_parts(attention, weight.dtype), persistent=False)
+
+    def forward(self, states: Tensor, key_values: Tensor, bias: Tensor) -> Tensor:
+        """(1, D) asks (T, D), with a bias of (1, T, 1) -> (1, D)."""
+        attention = self.attention
+        queries = F.linear(self.q_proj(states) * self.heads, self.keys)  # (H, D)
+        # By heads: converters would take a plain transpose for a FULLY_CONNECTED without weights.
+        parts = queries.reshape(-1, attention.num_heads, attention.head_dim).permute(1, 2, 0)
+        key_values = key_values.unsqueeze(0)
+        scores = torch.matmul(key_values, parts.reshape(1, *queries.shape[::-1])) + bias
+        weights = scores.transpose(1, 2).softmax(dim=-1)  # (1, H, T)
+        mixed = torch.matmul(weights, key_values).squeeze(0)  # (H, D)
+        context = (attention.v_proj(mixed) * self.heads).sum(dim=0, keepdim=True)
+        return attention.out_proj(context)
+
+
 def _join(attention: Attention, names: tuple[str, ...]) -> nn.Linear:
     """One layer with the outputs of several, behind each other; the scale is in q's weights."""
     parts = [getattr(attention, name) for name in names]
@@ -187,7 +226,7 @@ def _encoder_layer(
 
 def _decoder_layer(
     layer: DecoderLayer,
-    attentions: Iterator[JoinedAttention],
+    attentions: Iterator[JoinedAttention | _OneQuery],
     queries: Tensor,
     states: Tensor,
     self_bias: Tensor,

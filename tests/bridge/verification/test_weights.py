@@ -57,7 +57,7 @@ def test_every_tensors_scales_are_told_and_named(quantized, model, scheme, facto
     known = list(model_rows(model))
     path = quantized("litert", scheme)
     stored = [rows for rows in stored_rows(path) if rows.errors.any()]
-    assert len(stored) == 33
+    assert len(stored) == 35
     for rows in stored:
         fit = [k for k in known if k.numbers.shape[1] == rows.numbers.shape[1]]
         assert _problems(rows, fit) == []

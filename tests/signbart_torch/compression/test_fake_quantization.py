@@ -25,8 +25,9 @@ from signbart_torch.models.signbart.model import SignBart
 
 LINEARS = 35  # 2 projections, 6 an encoder layer, 10 a decoder layer, 1 head; 2 + 2 layers
 # In the graph for export q, k and v of three self-attentions are one product each, and k and v of
-# three other attentions.
-PRODUCTS = LINEARS - 3 * 2 - 3 * 1
+# one other attention.
+KEYS_OF_ONE_QUERY = ("decoder.layers.1.self_attn.k_proj", "decoder.layers.1.encoder_attn.k_proj")
+PRODUCTS = LINEARS - 3 * 2 - 1
 
 
 @pytest.fixture(scope="module")
@@ -113,7 +114,8 @@ def test_every_linear_is_fake_quantized_and_nothing_else(quantize, plain, scheme
         for name, part in model.named_modules()
         if name in dict(plain.named_modules()) and type(part) is not type(plain.get_submodule(name))
     }
-    assert changed == linears
+    of_one_query = {"decoder.layers.1.self_attn", "decoder.layers.1.encoder_attn"}
+    assert changed == linears | of_one_query
     added = {"weight_fake_quantizer", "activation_fake_quantizer", "output_fake_quantizer"}
     for name, _ in model.named_modules():
         owner, _, last = name.rpartition(".")
@@ -248,6 +250,7 @@ def test_what_is_one_product_has_one_grid(quantize):
         scales = [float(q.scale) * f for q, f in zip(quantizers, factors, strict=True)]
         assert scales == pytest.approx(scales[:1] * len(scales), rel=1e-5)
         assert len({int(quantizer.zero_point) for quantizer in quantizers}) == 1
+    # The last layer of the decoder asks with one query, and its products are of different inputs.
     alone = model.decoder.layers[-1].self_attn
     assert float(alone.q_proj.output_fake_quantizer.scale) != float(
         alone.k_proj.output_fake_quantizer.scale
@@ -333,6 +336,8 @@ def test_the_tflites_integers_are_ours(exported, plain, scheme):
         if type(part) is not nn.Linear:
             continue
         weight = part.weight.detach()
+        if name in KEYS_OF_ONE_QUERY:
+            weight = weight.t()  # asked by a query that is multiplied into them
         integers = (weight / weight_scale(weight)).round().numpy().astype(int)
         outputs = len(integers)
         away = [

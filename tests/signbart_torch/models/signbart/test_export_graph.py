@@ -7,8 +7,13 @@ import pytest
 import torch
 from torch.nn import functional as F
 
-from signbart_torch.models.signbart.attention import Attention
-from signbart_torch.models.signbart.export_graph import for_export, joined_projections
+from signbart.models.signbart import MASK_BIAS
+from signbart_torch.models.signbart.attention import Attention, OneQueryAttention
+from signbart_torch.models.signbart.export_graph import (
+    for_export,
+    joined_projections,
+    one_query_attentions,
+)
 from signbart_torch.models.signbart.model import SignBart
 
 ATOL = 5e-6  # float32 sums in another order; that nothing else differs, float64 shows
@@ -100,12 +105,40 @@ def test_parameters_are_the_models_own_but_for_what_is_joined(model, keypoints, 
         assert torch.equal(tensor, before[name]), name
 
 
+def test_constants_are_contiguous(model):
+    """LiteRT Torch 0.10 takes one of several equal in size for another otherwise."""
+    graph = for_export(model)
+    assert all(tensor.is_contiguous() for tensor in [*graph.parameters(), *graph.buffers()])
+
+
 def test_what_reads_the_same_input_is_one_product(model):
     joined = list(joined_projections(model))
+    alone = [model.get_submodule(path) for path in one_query_attentions(model)]
     attentions = [part for part in model.modules() if isinstance(part, Attention)]
-    assert {id(attention) for attention, _ in joined} == {id(part) for part in attentions}
+    together = [*(attention for attention, _ in joined), *alone]
+    assert sorted(map(id, together)) == sorted(map(id, attentions))
     everything, keys = ("q_proj", "k_proj", "v_proj"), ("k_proj", "v_proj")
-    assert [names for _, names in joined] == [everything] * 3 + [everything, keys, keys, keys]
+    assert [names for _, names in joined] == [everything] * 3 + [everything, keys]
+    assert alone == [model.decoder.layers[-1].self_attn, model.decoder.layers[-1].encoder_attn]
+
+
+def test_attention_of_one_query_is_attention(model):
+    """As fake-quantized models and the search for wrong layers compute it, in batches."""
+    attention = model.decoder.layers[-1].encoder_attn
+    with torch.no_grad():
+        attention.k_proj.bias.add_(torch.randn(attention.k_proj.bias.shape))
+    one_query = copy.deepcopy(attention).double()
+    one_query.__class__ = OneQueryAttention
+    states, width = torch.randn(6, 11, attention.q_proj.in_features).double(), attention.head_dim
+    query, bias = torch.randn_like(states[:, :1]), torch.zeros(6, 1, 1, 11).double()
+    bias[:3, ..., 4:7] = MASK_BIAS
+    with torch.no_grad():
+        expected = copy.deepcopy(attention).double()(query, states, bias)
+        torch.testing.assert_close(one_query(query, states, bias), expected, rtol=0, atol=EXACT)
+        keys, values = one_query.products(query, states, bias)
+        one_query.k_proj.weight[:width] += 1
+        assert (one_query(query, states, bias) - expected).abs().max() > 1e-3
+    assert keys.shape == values.shape == (6, attention.num_heads, states.shape[2])
 
 
 def test_a_wrong_graph_would_be_noticed(model, keypoints, mask, monkeypatch):
