@@ -10,7 +10,14 @@ from pathlib import Path
 
 import numpy as np
 
-from signbart.console import at_least, next_command, print_table, program_name, run_command
+from signbart.console import (
+    at_least,
+    next_command,
+    print_table,
+    program_name,
+    require_tables,
+    run_command,
+)
 from signbart.errors import ClipError
 from signbart.landmarks.layouts import LAYOUTS, get_layout
 from signbart.recordings.clip import Clip, ClipSet
@@ -148,6 +155,7 @@ def _unpack(arguments: argparse.Namespace) -> None:
 
 
 def _info(arguments: argparse.Namespace) -> None:
+    require_tables()
     clip_set, report = read_examined(arguments)
     _print_summary(clip_set)
     for step in clip_set.made_from:

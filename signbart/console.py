@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import importlib
 import os
 import platform
 import shlex
@@ -163,6 +164,15 @@ def console() -> Console:
     width = None if interactive else int(columns) if columns.isdigit() and int(columns) else 160
     # No markup: a name in brackets is a name.
     return Console(width=width, highlight=False, markup=False, soft_wrap=not interactive)
+
+
+def require_tables() -> None:
+    """Ends a command that is going to print a table before it works, where Rich is missing.
+
+    Raises:
+        ModuleNotFoundError: Which `run_command` explains.
+    """
+    importlib.import_module("rich.table")
 
 
 def print_table(title: str, columns: Sequence[str], rows: Sequence[Sequence[object]]) -> None:

@@ -19,8 +19,8 @@ from signbart.timing import instruction_sets, machine_name
 # What each extra is for, in the verbs of `signbart --help`.
 EXTRAS = {
     "": "classify and describe a .tflite; clips pack, synthetic, web",
-    "report": "evaluate a .tflite; clips info, report",
-    "torch": "train, loso, qat, distill, parity; reading checkpoints",
+    "report": "evaluate, bench and verify a .tflite; clips info and show, report",
+    "torch": "train, loso, sweep, qat, distill, prune, parity; reading checkpoints",
     "litert": "convert by route litert",
     "onnx": "convert by route onnx; anything with an .onnx",
     "keras": "--framework keras; with torch: convert by route keras, weight-map",

@@ -14,7 +14,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from signbart.console import at_least, print_table, program_name, run_command
+from signbart.console import at_least, print_table, program_name, require_tables, run_command
 from signbart.errors import SignBartError
 from signbart.timing import ROUNDS, interleaved, machine_name
 from signbart.waiting import stage
@@ -61,6 +61,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--seed", type=at_least(0), default=0, help="of the random inputs")
     parser.add_argument("--json", action="store_true", help="all of it as JSON")
     options = parser.parse_args(arguments)
+    if not options.json:
+        require_tables()
     if len({*options.files}) < len(options.files):
         raise SignBartError("a file is named twice: each once, for its row is found by its name")
     rows = [

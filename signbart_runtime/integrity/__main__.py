@@ -8,7 +8,7 @@ import json
 from collections.abc import Sequence
 from pathlib import Path
 
-from signbart.console import print_table, program_name, run_command
+from signbart.console import print_table, program_name, require_tables, run_command
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -23,6 +23,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("folder", metavar="FOLDER", help="what signbart convert wrote")
     parser.add_argument("--json", action="store_true", help="print JSON instead of a table")
     options = parser.parse_args(arguments)
+    if not options.json:
+        require_tables()
 
     from signbart_runtime.integrity.promises import check_folder
 

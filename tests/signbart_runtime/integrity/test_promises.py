@@ -2,6 +2,7 @@
 
 import json
 import shutil
+import sys
 import zipfile
 from pathlib import Path
 
@@ -168,3 +169,21 @@ def test_a_file_that_is_a_link_to_itself_is_named(folder):
     (folder / "golden.json").unlink()
     (folder / "golden.json").symlink_to("golden.json")
     assert "golden.json" in problems(folder)["golden.json", "SHA-256"]
+
+
+def test_what_prints_a_table_asks_for_it_before_it_works(monkeypatch, tmp_path):
+    from signbart.clips import main as clips
+    from signbart_runtime.bench.__main__ import main as bench
+    from signbart_runtime.integrity.__main__ import main as verify
+
+    for name in [name for name in sys.modules if name.partition(".")[0] == "rich"]:
+        monkeypatch.delitem(sys.modules, name)
+    monkeypatch.setitem(sys.modules, "rich", None)
+    nowhere = str(tmp_path / "nowhere")
+    for command in (
+        lambda: verify([nowhere]),
+        lambda: bench([nowhere]),
+        lambda: clips(["info", nowhere]),
+    ):
+        with pytest.raises(ModuleNotFoundError, match="rich"):
+            command()
