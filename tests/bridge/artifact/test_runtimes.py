@@ -239,7 +239,7 @@ def test_every_artifact_says_what_torch_says(artifact, config, reference, record
 def test_a_truncated_artifact_is_refused(tmp_path, converted):
     path = tmp_path / "cut.tflite"
     path.write_bytes(converted.plain()[:100_000])
-    with pytest.raises(ArtifactError, match=r"cut\.tflite cannot be loaded"):
+    with pytest.raises(ArtifactError, match=r"cut\.tflite is a damaged \.tflite file"):
         TFLiteRuntime(path)
 
 

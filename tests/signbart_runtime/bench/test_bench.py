@@ -74,11 +74,14 @@ def test_other_files_are_refused(name, message):
         main([name])
 
 
-@pytest.mark.parametrize("ending", [".tflite", ".onnx"])
-def test_damaged_files_are_named(ending, tmp_path):
+@pytest.mark.parametrize(
+    ("ending", "message"),
+    [(".tflite", r"is a damaged \.tflite file: ."), (".onnx", "cannot be run by ONNX Runtime: .")],
+)
+def test_damaged_files_are_named(ending, message, tmp_path):
     path = tmp_path / f"damaged{ending}"
     path.write_bytes(b"not a model" * 99)
-    with pytest.raises(ArtifactError, match=f"damaged{ending} cannot be run: ."):
+    with pytest.raises(ArtifactError, match=f"damaged{ending} {message}"):
         main([str(path)])
 
 
