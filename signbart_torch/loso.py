@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import argparse
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 from signbart.console import program_name, run_command
 from signbart.errors import ConfigError
-from signbart.training.distillation import add_settings_arguments, settings_of
+from signbart.files import file_sha256
+from signbart.training.distillation import add_settings_arguments, identity_of, settings_of
 from signbart.training.folds import add_fold_arguments
 from signbart.training.frameworks import TORCH
 from signbart.training.seeds import add_seed_argument, train_seeds
@@ -35,7 +36,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     add_settings_arguments(parser)
     options = parser.parse_args(arguments)
     if options.teachers:
-        train, besides = train_distilled, {"of_fold": _teachers(options)}
+        train, besides = train_distilled, _distilled(options)
     elif (options.weight, options.temperature) != (None, None):
         raise ConfigError("--weight and --temperature say how teachers count; give --teachers")
     else:
@@ -44,11 +45,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
     return 0
 
 
-def _teachers(options: argparse.Namespace) -> Callable[[str], dict[str, Any]]:
-    """Who teaches a fold, and how: those who have not seen its signer either."""
+def _distilled(options: argparse.Namespace) -> dict[str, Any]:
+    """Of `train_folds`: who teaches a fold, those who have not seen its signer either, and how."""
     settings = settings_of(options)
 
-    def of_fold(signer: str) -> dict[str, Any]:
+    def teachers(signer: str) -> list[Path]:
         found = [Path(folder) / signer / TORCH.best for folder in options.teachers]
         for path in found:
             if not path.is_file():
@@ -57,9 +58,16 @@ def _teachers(options: argparse.Namespace) -> Callable[[str], dict[str, Any]]:
                     f"the fold of {signer}; train that fold there first, or name others by "
                     "--signers"
                 )
-        return {"teachers": found, "settings": settings}
+        return found
 
-    return of_fold
+    def identity(signer: str) -> dict[str, Any]:
+        hashes = [file_sha256(path) for path in teachers(signer)]
+        return {"teachers": identity_of(settings, hashes, seen=())}
+
+    return {
+        "of_fold": lambda signer: {"teachers": teachers(signer), "settings": settings},
+        "identity": identity,
+    }
 
 
 if __name__ == "__main__":

@@ -60,6 +60,7 @@ def train_folds(
     train: Callable[..., dict[str, Any]],
     load: Callable[[Path], Any],
     of_fold: Callable[[str], dict[str, Any]] = lambda signer: {},
+    identity: Callable[[str], dict[str, Any]] = lambda signer: {},
 ) -> None:
     """Trains the folds of a command line, and prints and writes the table of all in the folder.
 
@@ -70,6 +71,7 @@ def train_folds(
         load: Reads its checkpoints.
         of_fold: What `train` takes besides, by the signer that is left out; called before anything
             is trained.
+        identity: What tells that fold from others of its recordings; see `find_run`.
 
     Raises:
         ConfigError: The framework does not train that, the folder holds folds already and --resume
@@ -88,8 +90,17 @@ def train_folds(
     clips = read_data(options, layout=config.data.landmark_layout)
     signers = select_signers(clips, options.signers, options.data)
     output = Path(options.output)
-    check_folds(output, signers, clips, config, options.resume, framework=framework, load=load)
     besides = {signer: of_fold(signer) for signer in signers}
+    check_folds(
+        output,
+        signers,
+        clips,
+        config,
+        options.resume,
+        framework=framework,
+        load=load,
+        identity=identity,
+    )
     print_skipped(clips.skipped)
     make_folder(output)
     folds = [
@@ -161,6 +172,7 @@ def check_folds(
     *,
     framework: Framework,
     load: Callable[[Path], Any],
+    identity: Callable[[str], dict[str, Any]] = lambda signer: {},
 ) -> None:
     """Whether the folds of a folder, those to be made among them, belong into one table.
 
@@ -172,6 +184,7 @@ def check_folds(
         resume: Whether folds of `names` may be there.
         framework: Trains.
         load: Reads its checkpoints.
+        identity: What tells a fold from others of its recordings, by its name.
 
     Raises:
         ConfigError: There are such folds and `resume` was not asked for, or any that are of another
@@ -194,7 +207,10 @@ def check_folds(
             output / name,
             with_labels(config, clips),
             clips.class_names,
-            {"recordings": identify_recordings(clips, [] if name == ALL else [name])},
+            {
+                "recordings": identify_recordings(clips, [] if name == ALL else [name]),
+                **identity(name),
+            },
             True,
             framework=framework,
             load=load,

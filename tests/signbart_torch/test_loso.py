@@ -214,9 +214,14 @@ def test_a_fold_learns_from_models_of_the_same_fold(finished, arguments, tmp_pat
             "weight": 0.9,
             "temperature": 2.0,
         }
-    # Of other teachers it is another run.
-    with pytest.raises(ConfigError, match="teachers"):
-        main(arguments(tmp_path / "run", *teaching[:2], "--resume", "--set", "train.epochs=1"))
+    # It is gone on with, and otherwise taught it is another run.
+    assert main(arguments(tmp_path / "run", *teaching, "--signers", "anna", "ben", "--resume")) == 0
+    for changed in (["--weight", "0.5"], ["--temperature", "3"]):
+        with pytest.raises(ConfigError, match="anna holds a run that was distilled otherwise"):
+            main(arguments(tmp_path / "run", *teaching, *changed, "--resume"))
+    untaught = ["--set", "train.epochs=1", "--resume"]
+    with pytest.raises(ConfigError, match="anna holds a run that was distilled otherwise"):
+        main(arguments(tmp_path / "run", *untaught))
 
 
 def test_teachers_that_lack_a_fold(finished, arguments, tmp_path):
