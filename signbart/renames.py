@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import stat
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -51,6 +52,9 @@ def undo_renames(folder: Path) -> bool:
     """
     root = folder.parent.parent
     try:
+        note = (folder / _RENAMES).lstat()
+        if not stat.S_ISREG(note.st_mode) or note.st_uid != folder.lstat().st_uid:
+            return True  # another user may have put it, or a link to it, there
         pairs = read_json_file(folder / _RENAMES)
         for pair in reversed(pairs):
             was, now = (root / name for name in pair)
