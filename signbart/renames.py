@@ -68,6 +68,6 @@ def undo_renames(folder: Path) -> bool:
         forget_renames(folder)
     except (FileNotFoundError, TypeError, ValueError):
         return True  # there is none, or it is none of ours
-    except OSError:
+    except (OSError, RuntimeError):  # that: a link leads to itself (Python before 3.13)
         return False
     return True

@@ -221,6 +221,32 @@ def test_notes_behind_a_link_are_not_obeyed(tmp_path):
     assert sorted(path.name for path in tmp_path.iterdir()) == ["notes", "secret"]
 
 
+def test_notes_that_lead_to_a_link_to_itself_are_kept_with_their_files(tmp_path, left_over):
+    left = left_over(tmp_path, "clip.npy")
+    loop = tmp_path / "loop"
+    loop.symlink_to(loop)
+    name = str(left.relative_to(tmp_path))
+    (left.parent / "renames.json").write_text(json.dumps([["loop/clip.npy", name]]))
+    write_text(tmp_path / "note.txt", "written")
+    assert left.is_file()
+    loop.unlink()
+    remove_left_overs(tmp_path)
+    assert (tmp_path / "loop" / "clip.npy").is_file() and not left.parent.exists()
+
+
+def test_a_left_over_that_cannot_be_looked_into_is_not_held(tmp_path, left_over, monkeypatch):
+    here = left_over(tmp_path, "clip.npy").parent
+    other = here.rename(here.with_name("0000" + here.name[4:]))
+
+    def fail(folder):
+        raise PermissionError(13, "Permission denied", str(folder))
+
+    monkeypatch.setattr(files, "_idle_seconds", fail)
+    remove_left_overs(tmp_path)
+    with folder_lock(other):
+        pass
+
+
 def test_a_write_that_fails_leaves_the_file_as_it_was(tmp_path):
     path = tmp_path / "note.txt"
     write_text(path, "before")
