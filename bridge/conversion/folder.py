@@ -22,6 +22,7 @@ from bridge.verification.verdict import Verdict
 from signbart.artifacts.completeness import (
     PAPERS,
     REJECTED,
+    artifacts_folder,
     incomplete_note,
     require_complete,
 )
@@ -60,7 +61,7 @@ def recover(path: Path) -> None:
     """Puts a folder of artifacts back to what it was before a command was killed in its commit.
 
     Args:
-        path: The folder, or a file in it.
+        path: The folder, or a file in it or in its ``rejected/``.
 
     Raises:
         SignBartError: The folder cannot be written to, or its files are being exchanged right now.
@@ -68,7 +69,7 @@ def recover(path: Path) -> None:
     try:
         require_complete(path)
     except ArtifactError:
-        with staging_folder(path if path.is_dir() else path.parent, shared=True):
+        with staging_folder(artifacts_folder(path), shared=True):
             pass  # entering it clears what killed ones left
         require_complete(path)
 

@@ -137,7 +137,7 @@ def test_whoever_comes_next_puts_back_what_a_killed_one_was_exchanging(output, t
         if not killed_at(step, output):
             break
         if state(output) == "":
-            recover(output / "a.tflite")
+            recover(output / ("a.tflite" if step % 2 else "rejected/b.tflite"))
             assert state(output) == "first" and files(output) == before, step
             put_back += 1
         step += 1
