@@ -84,12 +84,12 @@ def temporary_folder(parent: Path | None = None) -> Iterator[Path]:
         OSError: It cannot be made.
     """
     place = _place_in(parent)
-    _remove_left_overs(place)
+    _remove_left_overs(place, undo=parent is not None)
     folder, lock = _locked_folder(place, private=parent is None)
     try:
         yield folder
     finally:
-        if undo_renames(folder):
+        if parent is None or undo_renames(folder):
             shutil.rmtree(folder, ignore_errors=True)
         _unlock(lock)
         with suppress(OSError):  # others write there, too
@@ -127,7 +127,7 @@ def remove_left_overs(folder: Path) -> None:
 
     Locks may not reach from machine to machine: what another one's process left goes after a day.
     """
-    _remove_left_overs(_place_in(folder))
+    _remove_left_overs(_place_in(folder), undo=True)
 
 
 def _place_in(parent: Path | None) -> Path:
@@ -142,14 +142,15 @@ def _locked_folder(place: Path, *, private: bool) -> tuple[Path, int | None]:
     """A new folder in `place`, and the lock on it.
 
     Where everybody may write, `place` must be `private`: who owns it can exchange what is in it.
+    So it must in a folder with the sticky bit, as ``/tmp`` has.
     """
     while True:
         place.mkdir(mode=0o700, exist_ok=True)
         # Another process may take away an empty `place`, and what is not locked yet.
         with suppress(FileNotFoundError, BlockingIOError):
             found = place.lstat()
-            foreign = private and hasattr(os, "getuid") and found.st_uid != os.getuid()
-            if not stat.S_ISDIR(found.st_mode) or foreign:
+            own = private or place.parent.stat().st_mode & stat.S_ISVTX
+            if not stat.S_ISDIR(found.st_mode) or (own and not _is_own(found)):
                 raise PermissionError(errno.EPERM, f"{place} is not of this program; remove it")
             folder = Path(tempfile.mkdtemp(prefix=f"{_machine()}-", dir=place))
             lock = _lock(folder)
@@ -158,21 +159,35 @@ def _locked_folder(place: Path, *, private: bool) -> tuple[Path, int | None]:
             _unlock(lock)
 
 
-def _remove_left_overs(place: Path) -> None:
+def _remove_left_overs(place: Path, *, undo: bool) -> None:
+    """As `remove_left_overs`; obeys notes of renames only where to `undo` them."""
     folders: list[Path] = []
     with suppress(OSError):  # there is none, or it is another's
-        folders = [] if place.is_symlink() else [*place.iterdir()]
+        # Whoever else made it may have put anything into it.
+        folders = [*place.iterdir()] if _is_own_folder(place) else []
     for folder in folders:
-        if not _OURS.fullmatch(folder.name) or folder.is_symlink():
-            continue
         with suppress(OSError):  # another process is at it, or lives
+            if not _OURS.fullmatch(folder.name) or not _is_own_folder(folder):
+                continue
             lock = _lock(folder)
-            here = lock is not None and folder.name.startswith(_machine())
-            if (here or _idle_seconds(folder) > _FORGOTTEN) and undo_renames(folder):
-                shutil.rmtree(folder, ignore_errors=True)
-            _unlock(lock)
+            try:
+                here = lock is not None and folder.name.startswith(_machine())
+                gone = here or _idle_seconds(folder) > _FORGOTTEN
+                if gone and (not undo or undo_renames(folder)):
+                    shutil.rmtree(folder, ignore_errors=True)
+            finally:
+                _unlock(lock)
     with suppress(OSError):  # something stays
         place.rmdir()
+
+
+def _is_own_folder(path: Path) -> bool:
+    found = path.lstat()
+    return stat.S_ISDIR(found.st_mode) and _is_own(found)
+
+
+def _is_own(found: os.stat_result) -> bool:
+    return not hasattr(os, "getuid") or found.st_uid == os.getuid()
 
 
 def _idle_seconds(folder: Path) -> float:

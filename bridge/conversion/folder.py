@@ -22,6 +22,7 @@ from bridge.verification.verdict import Verdict
 from signbart.artifacts.completeness import (
     PAPERS,
     REJECTED,
+    artifacts_folder,
     incomplete_note,
     require_complete,
 )
@@ -30,7 +31,9 @@ from signbart.errors import ArtifactError
 from signbart.files import folder_lock, make_folder, temporary_folder
 from signbart.renames import forget_renames, note_renames, sync, undo_renames
 
-_PAPER = "paper"  # what a manifest is called while it is kept
+# What is called so while files are exchanged: the former manifest, the note in its place, a copy of
+# that, and where the copy goes in the end if there was no manifest.
+_PAPER, _NOTE, _AGAIN, _AWAY = "paper", "note", "note again", "note away"
 
 
 @contextlib.contextmanager
@@ -60,7 +63,7 @@ def recover(path: Path) -> None:
     """Puts a folder of artifacts back to what it was before a command was killed in its commit.
 
     Args:
-        path: The folder, or a file in it.
+        path: The folder, or a file in it or in its ``rejected/``.
 
     Raises:
         SignBartError: The folder cannot be written to, or its files are being exchanged right now.
@@ -68,7 +71,7 @@ def recover(path: Path) -> None:
     try:
         require_complete(path)
     except ArtifactError:
-        with staging_folder(path if path.is_dir() else path.parent, shared=True):
+        with staging_folder(artifacts_folder(path), shared=True):
             pass  # entering it clears what killed ones left
         require_complete(path)
 
@@ -165,14 +168,15 @@ class Change:
             for path in new:
                 sync(path)
             renames = self._renames(moves)
+            noted = self._with_papers(paper, renames) if paper else renames
+            copies = [self._replaced / name for name in (_PAPER, _AGAIN)]
+            note_renames(self._folder, noted, copies)
             if paper:
-                renames = [*self._exchange_of(paper), *renames]
+                renames.insert(0, (self._replaced / _NOTE, self.output / paper))
                 renames.append((self.made / paper, self.output / paper))
-            note_renames(self._folder, renames)
             for path, target in renames:
-                if target != self._replaced / _PAPER:  # which is a copy
-                    target.parent.mkdir(exist_ok=True)
-                    os.replace(path, target)
+                target.parent.mkdir(exist_ok=True)
+                os.replace(path, target)
             forget_renames(self._folder)
         except BaseException as error:
             back = undo_renames(self._folder)
@@ -191,16 +195,22 @@ class Change:
             with contextlib.suppress(OSError):  # not empty: another route's artifact was rejected
                 (self.output / REJECTED).rmdir()
 
-    def _exchange_of(self, paper: str) -> list[tuple[Path, Path]]:
-        """Writes the note that is to stand in the manifest's place, and keeps a copy of that."""
-        manifest, note = self.output / paper, self._replaced / "note"
-        note.write_text(incomplete_note(), encoding="utf-8")
-        sync(note)
+    def _with_papers(self, paper: str, renames: list[tuple[Path, Path]]) -> list[tuple[Path, Path]]:
+        """Writes the note that is to stand in the manifest's place; how all is taken back.
+
+        That note then comes there again first, from a copy, and what was there comes last: so the
+        folder says what it is at any moment of that, too.
+        """
+        manifest, kept = self.output / paper, self._replaced / _PAPER
+        for note in (self._replaced / _NOTE, self._replaced / _AGAIN):
+            note.write_text(incomplete_note(), encoding="utf-8")
+            sync(note)
+        again = (manifest, self._replaced / _AGAIN)
         if not manifest.exists():
-            return [(note, manifest)]
-        shutil.copy2(manifest, self._replaced / _PAPER)
-        sync(self._replaced / _PAPER)
-        return [(manifest, self._replaced / _PAPER), (note, manifest)]
+            return [(self._replaced / _AWAY, manifest), *renames, again]
+        shutil.copy2(manifest, kept)
+        sync(kept)
+        return [(manifest, kept), *renames, again]
 
     def _renames(self, moves: Mapping[Path, Path | None]) -> list[tuple[Path, Path]]:
         """The moves one by one, and before each that of what is at its target.

@@ -24,15 +24,19 @@ def incomplete_note() -> str:
     return json.dumps({_INCOMPLETE: {"since": since, "why": why}}, indent=2) + "\n"
 
 
+def artifacts_folder(path: Path) -> Path:
+    """The folder of artifacts whose manifest is also that of `path`: itself, or of a file in it."""
+    folder = path if path.is_dir() else path.parent
+    return folder.parent if folder.name == REJECTED else folder
+
+
 def require_complete(path: Path) -> None:
     """Refuses an artifact, or a folder of them, where an exchange of files did not end.
 
     Raises:
         ArtifactError: Says what to do.
     """
-    folder = path if path.is_dir() else path.parent
-    folder = folder.parent if folder.name == REJECTED else folder
-    for paper in (folder / name for name in PAPERS):
+    for paper in (artifacts_folder(path) / name for name in PAPERS):
         try:
             tree = read_json_file(paper) if paper.stat().st_size < _LONGEST else None
         except (OSError, ValueError, RecursionError):

@@ -1,5 +1,6 @@
 """Who may write to a folder."""
 
+import json
 import os
 import stat
 import subprocess
@@ -180,6 +181,70 @@ def test_the_systems_folder_is_cleared_and_of_this_user_alone(tmp_path, monkeypa
     monkeypatch.setattr(os, "getuid", lambda: 4711)
     with pytest.raises(PermissionError, match="not of this program"), temporary_folder():
         pytest.fail("another user could exchange what is in it")
+
+
+NOTES = json.dumps([["stolen", "secret"]])  # of a killed process that made one of the other
+
+
+@pytest.mark.parametrize("parent", ["the system's", "another"])
+def test_notes_that_another_user_left_are_not_obeyed(tmp_path, monkeypatch, parent):
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
+    monkeypatch.setattr(os, "getuid", lambda: 4711)
+    given = tmp_path if parent == "another" else None
+    folder = files._place_in(given) / f"{files._machine()}-abcdefgh"
+    folder.mkdir(parents=True)
+    (folder / "renames.json").write_text(NOTES)
+    (tmp_path / "secret").write_text("kept")
+    tmp_path.chmod(0o1777)  # as /tmp
+    with pytest.raises(PermissionError, match="not of this program"), temporary_folder(given):
+        pytest.fail("another user could exchange what is in it")
+    assert (tmp_path / "secret").read_text() == "kept" and (folder / "renames.json").is_file()
+
+
+def test_in_the_systems_folder_no_notes_are_obeyed(tmp_path, monkeypatch):
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
+    (tmp_path / "secret").write_text("kept")
+    left = files._place_in(None) / f"{files._machine()}-abcdefgh"
+    left.mkdir(parents=True)
+    (left / "renames.json").write_text(NOTES)
+    with temporary_folder() as folder:
+        assert not left.exists()
+        (folder / "renames.json").write_text(NOTES)
+    assert [*tmp_path.iterdir()] == [tmp_path / "secret"]
+
+
+def test_notes_behind_a_link_are_not_obeyed(tmp_path):
+    (tmp_path / "secret").write_text("kept")
+    (tmp_path / "notes").write_text(NOTES)
+    with temporary_folder(tmp_path) as folder:
+        (folder / "renames.json").symlink_to(tmp_path / "notes")
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["notes", "secret"]
+
+
+def test_notes_that_lead_to_a_link_to_itself_are_kept_with_their_files(tmp_path, left_over):
+    left = left_over(tmp_path, "clip.npy")
+    loop = tmp_path / "loop"
+    loop.symlink_to(loop)
+    name = str(left.relative_to(tmp_path))
+    (left.parent / "renames.json").write_text(json.dumps([["loop/clip.npy", name]]))
+    write_text(tmp_path / "note.txt", "written")
+    assert left.is_file()
+    loop.unlink()
+    remove_left_overs(tmp_path)
+    assert (tmp_path / "loop" / "clip.npy").is_file() and not left.parent.exists()
+
+
+def test_a_left_over_that_cannot_be_looked_into_is_not_held(tmp_path, left_over, monkeypatch):
+    here = left_over(tmp_path, "clip.npy").parent
+    other = here.rename(here.with_name("0000" + here.name[4:]))
+
+    def fail(folder):
+        raise PermissionError(13, "Permission denied", str(folder))
+
+    monkeypatch.setattr(files, "_idle_seconds", fail)
+    remove_left_overs(tmp_path)
+    with folder_lock(other):
+        pass
 
 
 def test_a_write_that_fails_leaves_the_file_as_it_was(tmp_path):

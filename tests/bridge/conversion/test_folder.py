@@ -9,6 +9,7 @@ import shutil
 import signal
 import sys
 from collections import Counter
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -86,8 +87,17 @@ def output(tmp_path) -> Path:
     return folder
 
 
-def killed_at(step: int, output: Path) -> bool:
-    """Whether the second conversion is killed; before the step of that number that files take."""
+def convert_again(output: Path) -> None:
+    convert(output, "second", SECOND)
+
+
+def put_back(output: Path) -> None:
+    with staging_folder(output):
+        pass
+
+
+def killed_at(step: int, output: Path, command: Callable[[Path], None] = convert_again) -> bool:
+    """Whether a command is killed; before the step of that number that files take."""
     child = os.fork()
     if child == 0:
         left = step
@@ -101,7 +111,7 @@ def killed_at(step: int, output: Path) -> bool:
 
         sys.addaudithook(count)
         try:
-            convert(output, "second", SECOND)
+            command(output)
         finally:
             os._exit(0)
     _, status = os.waitpid(child, 0)
@@ -137,11 +147,50 @@ def test_whoever_comes_next_puts_back_what_a_killed_one_was_exchanging(output, t
         if not killed_at(step, output):
             break
         if state(output) == "":
-            recover(output / "a.tflite")
+            recover(output / ("a.tflite" if step % 2 else "rejected/b.tflite"))
             assert state(output) == "first" and files(output) == before, step
             put_back += 1
         step += 1
     assert put_back > 10
+
+
+@pytest.mark.parametrize("former", ["first", ""])
+def test_putting_back_may_be_killed_at_any_step_too(output, tmp_path, former):
+    """And whoever comes after that puts back the rest; there may have been no conversion before."""
+    if not former:
+        shutil.rmtree(output)
+        output.mkdir()
+        (output / OWN).write_text("kept")
+    before, kept, killed, seen = files(output), tmp_path / "kept", [], Counter()
+    output.rename(kept)
+    step = 0
+    while True:
+        folder = tmp_path / f"killed {step}"
+        shutil.copytree(kept, folder)
+        if not killed_at(step, folder):
+            break
+        if [*folder.glob(".*/*/renames.json")]:
+            killed.append(folder)
+        step += 1
+    assert len(killed) > 8
+    for folder in (killed[0], killed[len(killed) // 2], killed[-1]):
+        step = 0
+        while True:
+            shutil.rmtree(output, ignore_errors=True)
+            shutil.copytree(folder, output)
+            if not killed_at(step, output, put_back):
+                break
+            if former:
+                seen[state(output)] += 1
+            elif not (output / MANIFEST).is_file():
+                seen[""] += 1
+                assert not [*output.glob("*.tflite")], (folder, step)
+            put_back(output)
+            assert set(files(output)) - {"rejected"} == set(before) - {"rejected"}, (folder, step)
+            assert not former or state(output) == former, (folder, step)
+            step += 1
+    print(seen)
+    assert seen[""] > 10
 
 
 def test_notes_of_renames_reach_no_file_elsewhere(tmp_path):
