@@ -7,7 +7,7 @@ from typing import Any
 
 import yaml
 
-from bridge.conversion.recommendation import RULE, Candidate, recommend
+from bridge.conversion.recommendation import Candidate, recommend
 from bridge.conversion.training_facts import TrainingFacts
 from bridge.quantization.schemes import FLOAT
 from bridge.verification.verdict import Verdict
@@ -73,15 +73,20 @@ def which_file(
     verdicts: Sequence[Verdict], sizes: Mapping[str, int], judged_on: str
 ) -> tuple[str | None, list[str]]:
     """The file to ship, and in words what it costs beside float32; None and nothing of none."""
-    tflite = {v.artifact: v for v in _first_signatures(verdicts) if v.artifact in sizes}
+    tflite = {
+        verdict.artifact: verdict
+        for verdict in _first_signatures(verdicts)
+        if verdict.artifact in sizes and verdict.artifact.endswith(".tflite")
+    }
     usable = [
         Candidate(name, sizes[name], verdict.accuracy)
         for name, verdict in tflite.items()
-        if verdict.passed and name.endswith(".tflite")
+        if verdict.passed
     ]
-    chosen = recommend(usable)
-    if chosen is None:
+    found = recommend(usable)
+    if found is None:
         return None, []
+    chosen = found.candidate
     verdict = tflite[chosen.name]
     said = f"**`{chosen.name}`**, {chosen.bytes:,} bytes"
     floats = [one for one in usable if tflite[one.name].scheme == FLOAT]
@@ -91,7 +96,10 @@ def which_file(
         said += f": it recognises {verdict.accuracy:.2f} % of {_clips(judged_on)}"
         if verdict.reference_accuracy is not None:
             said += f"; PyTorch {verdict.reference_accuracy:.2f} %"
-    why = f"It is, {RULE}." if len(usable) > 1 else "It is the only .tflite that was made."
+    why = found.reason if len(tflite) > 1 else "It is the only .tflite that was made."
+    rejected = [f"`{name}`" for name, verdict in tflite.items() if not verdict.passed]
+    if rejected:
+        why += f" Rejected: {', '.join(rejected)}."
     return chosen.name, ["## Which file", "", f"{said}. {why}", ""]
 
 
