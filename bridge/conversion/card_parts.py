@@ -17,6 +17,7 @@ from signbart.training.splits import UNSEEN
 
 # Of https://huggingface.co/tasks the one whose models answer what a video shows.
 _TASK = "video-classification"
+_MANY = 10  # signers; of fewer the card says that they are few
 
 
 def front_matter(
@@ -142,10 +143,11 @@ def about_training(training: TrainingFacts | None) -> list[str]:
     """Whose signing the model has seen; nothing where the checkpoint does not say."""
     if training is None:
         return []
-    signers = [name for name in training.signers if name != UNKNOWN_SIGNER]
+    signers = _known_signers(training)
     said = f"{training.clips:,} clips" + (f" of {training.data}" if training.data else "")
     if signers:
-        said += f"; trained on {len(signers)} signers: {', '.join(signers)}"
+        count = f"{len(signers)} signer{'s' if len(signers) > 1 else ''}"
+        said += f"; trained on {count}: {', '.join(signers)}"
     elif training.data:
         said += "; their signers are not told apart"
     if training.validated:
@@ -163,10 +165,12 @@ def limits(
         f"- It knows {len(metadata['labels'])} signs, each made alone, and gives every clip one of "
         "them: what is none of them is not noticed, but by a low probability.",
     ]
-    if training and training.data and len(training.signers) < 10:
+    signers = len(_known_signers(training)) if training else 0
+    if 0 < signers < _MANY:
+        few = "One signer is little" if signers == 1 else f"{signers} signers are few"
         lines.append(
-            f"- {len(training.signers)} signers are few: others, above all left-handed ones and "
-            "those of other regions, may be recognised less well."
+            f"- {few}: others, above all left-handed ones and those of other regions, may be "
+            "recognised less well."
         )
     if UNSEEN not in judged_on:
         lines.append(
@@ -178,6 +182,10 @@ def limits(
         "the other, is lost."
     )
     return ["## Limits", "", *lines, ""]
+
+
+def _known_signers(training: TrainingFacts) -> list[str]:
+    return [name for name in training.signers if name != UNKNOWN_SIGNER]
 
 
 def _clips(judged_on: str) -> str:
