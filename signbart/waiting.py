@@ -11,9 +11,12 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Iterable, Iterator, Sized
-from typing import TextIO, TypeVar
+from typing import TYPE_CHECKING, TextIO, TypeVar
 
 from signbart.console import console
+
+if TYPE_CHECKING:
+    from rich.progress import Progress
 
 T = TypeVar("T")
 # Ten seconds are what nobody should have to wait for a sign of life: these, half of them once more
@@ -37,7 +40,10 @@ class _Stages:
 
     def say_if_due(self) -> None:
         with self.lock:
-            if time.monotonic() - self.heard < SILENCE or not self.open or _shows_a_bar():
+            if time.monotonic() - self.heard < SILENCE or not self.open:
+                return
+            if _shows_a_bar():
+                self.heard = time.monotonic()
                 return
             texts = [what if isinstance(what, str) else what() for what, _ in self.open]
             seconds = time.monotonic() - self.open[-1][1]
@@ -110,9 +116,7 @@ def time_left(done: int, total: int | None, seconds: float) -> str:
 
 
 def track(items: Iterable[T], what: str, total: int | None = None) -> Iterator[T]:
-    """The items, with a progress bar on a terminal once they take over two seconds.
-
-    Elsewhere they are a `stage`.
+    """The items as a `stage`; on a terminal with a progress bar once they take over two seconds.
 
     Args:
         items: What is worked on, one after the other.
@@ -120,41 +124,37 @@ def track(items: Iterable[T], what: str, total: int | None = None) -> Iterator[T
         total: How many there are, where they do not say so themselves.
     """
     total = len(items) if isinstance(items, Sized) else total
-    if not sys.stdout.isatty() or _shows_a_bar():
-        yield from _counted(items, what, total)
-        return
-    try:
-        from rich.progress import Progress, TimeElapsedColumn
-    except ModuleNotFoundError:  # recordings are read by the base, too
-        yield from _counted(items, what, total)
-        return
-    progress = Progress(
-        *Progress.get_default_columns(), TimeElapsedColumn(), console=console(), transient=True
-    )
-    task = progress.add_task(what, total=total)
-    begun = time.monotonic()
-    try:
-        for item in items:
-            if not progress.live.is_started and time.monotonic() - begun > _SHORT:
-                progress.start()
-            yield item
-            progress.advance(task)
-    finally:
-        if progress.live.is_started:
-            progress.stop()
-
-
-def _counted(items: Iterable[T], what: str, total: int | None) -> Iterator[T]:
     done, begun = 0, time.monotonic()
     of = f" of {total:,}" if total else ""
 
     def text() -> str:
         return f"{what}: {done:,}{of}{time_left(done, total, time.monotonic() - begun)}"
 
+    bar = _bar() if sys.stdout.isatty() and not _shows_a_bar() else None
+    task = bar.add_task(what, total=total) if bar else None
+    # No bar is shown while the first item is long in coming.
     with stage(text):
-        for item in items:
-            yield item
-            done += 1
+        try:
+            for item in items:
+                if bar and not bar.live.is_started and time.monotonic() - begun > _SHORT:
+                    bar.start()
+                yield item
+                done += 1
+                if bar:
+                    bar.advance(task)
+        finally:
+            if bar and bar.live.is_started:
+                heard()
+                bar.stop()
+
+
+def _bar() -> Progress | None:
+    try:
+        from rich.progress import Progress, TimeElapsedColumn
+    except ModuleNotFoundError:  # recordings are read by the base, too
+        return None
+    columns = *Progress.get_default_columns(), TimeElapsedColumn()
+    return Progress(*columns, console=console(), transient=True)
 
 
 def _is_worker() -> bool:

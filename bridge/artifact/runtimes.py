@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Protocol
 import numpy as np
 
 from signbart.artifacts.soundness import require_sound
-from signbart.errors import ArtifactError
+from signbart.errors import ArtifactError, SignBartError
 from signbart.models import io_spec
 from signbart.models.io_spec import LANDMARKS, RAW_SIGNATURE, SIGNATURE, IOSpec, TensorSpec
 
@@ -70,11 +70,14 @@ def faults_of(path: str | Path, runtime: str) -> Iterator[None]:
 
     Raises:
         ArtifactError: The file cannot be run.
+        MemoryError: There is too little; that says nothing of the file.
     """
     try:
         yield
+    except (SignBartError, MemoryError):
+        raise
     except Exception as error:
-        raise ArtifactError(f"{path} cannot be run by {runtime}: {error}") from None
+        raise ArtifactError(f"{path} cannot be run by {runtime}: {error}") from error
 
 
 class TFLiteRuntime:

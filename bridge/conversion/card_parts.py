@@ -7,7 +7,7 @@ from typing import Any
 
 import yaml
 
-from bridge.conversion.recommendation import RULE, Candidate, recommend
+from bridge.conversion.recommendation import Candidate, recommend
 from bridge.conversion.training_facts import TrainingFacts
 from bridge.quantization.schemes import FLOAT
 from bridge.verification.verdict import Verdict
@@ -17,6 +17,7 @@ from signbart.training.splits import UNSEEN
 
 # Of https://huggingface.co/tasks the one whose models answer what a video shows.
 _TASK = "video-classification"
+_MANY = 10  # signers; of fewer the card says that they are few
 
 
 def front_matter(
@@ -73,15 +74,20 @@ def which_file(
     verdicts: Sequence[Verdict], sizes: Mapping[str, int], judged_on: str
 ) -> tuple[str | None, list[str]]:
     """The file to ship, and in words what it costs beside float32; None and nothing of none."""
-    tflite = {v.artifact: v for v in _first_signatures(verdicts) if v.artifact in sizes}
+    tflite = {
+        verdict.artifact: verdict
+        for verdict in _first_signatures(verdicts)
+        if verdict.artifact in sizes and verdict.artifact.endswith(".tflite")
+    }
     usable = [
         Candidate(name, sizes[name], verdict.accuracy)
         for name, verdict in tflite.items()
-        if verdict.passed and name.endswith(".tflite")
+        if verdict.passed
     ]
-    chosen = recommend(usable)
-    if chosen is None:
+    found = recommend(usable)
+    if found is None:
         return None, []
+    chosen = found.candidate
     verdict = tflite[chosen.name]
     said = f"**`{chosen.name}`**, {chosen.bytes:,} bytes"
     floats = [one for one in usable if tflite[one.name].scheme == FLOAT]
@@ -91,7 +97,10 @@ def which_file(
         said += f": it recognises {verdict.accuracy:.2f} % of {_clips(judged_on)}"
         if verdict.reference_accuracy is not None:
             said += f"; PyTorch {verdict.reference_accuracy:.2f} %"
-    why = f"It is, {RULE}." if len(usable) > 1 else "It is the only .tflite that was made."
+    why = found.reason if len(tflite) > 1 else "It is the only .tflite that was made."
+    rejected = [f"`{name}`" for name, verdict in tflite.items() if not verdict.passed]
+    if rejected:
+        why += f" Rejected: {', '.join(rejected)}."
     return chosen.name, ["## Which file", "", f"{said}. {why}", ""]
 
 
@@ -134,10 +143,11 @@ def about_training(training: TrainingFacts | None) -> list[str]:
     """Whose signing the model has seen; nothing where the checkpoint does not say."""
     if training is None:
         return []
-    signers = [name for name in training.signers if name != UNKNOWN_SIGNER]
+    signers = _known_signers(training)
     said = f"{training.clips:,} clips" + (f" of {training.data}" if training.data else "")
     if signers:
-        said += f"; trained on {len(signers)} signers: {', '.join(signers)}"
+        count = f"{len(signers)} signer{'s' if len(signers) > 1 else ''}"
+        said += f"; trained on {count}: {', '.join(signers)}"
     elif training.data:
         said += "; their signers are not told apart"
     if training.validated:
@@ -155,10 +165,12 @@ def limits(
         f"- It knows {len(metadata['labels'])} signs, each made alone, and gives every clip one of "
         "them: what is none of them is not noticed, but by a low probability.",
     ]
-    if training and training.data and len(training.signers) < 10:
+    signers = len(_known_signers(training)) if training else 0
+    if 0 < signers < _MANY:
+        few = "One signer is little" if signers == 1 else f"{signers} signers are few"
         lines.append(
-            f"- {len(training.signers)} signers are few: others, above all left-handed ones and "
-            "those of other regions, may be recognised less well."
+            f"- {few}: others, above all left-handed ones and those of other regions, may be "
+            "recognised less well."
         )
     if UNSEEN not in judged_on:
         lines.append(
@@ -170,6 +182,10 @@ def limits(
         "the other, is lost."
     )
     return ["## Limits", "", *lines, ""]
+
+
+def _known_signers(training: TrainingFacts) -> list[str]:
+    return [name for name in training.signers if name != UNKNOWN_SIGNER]
 
 
 def _clips(judged_on: str) -> str:

@@ -27,22 +27,46 @@ class Candidate:
     time: float | None = None
 
 
-RULE = (
-    f"of the files that agree with PyTorch and are at most {POINTS:g} points of accuracy below "
-    "the best, the fastest, or, where times are not known or within "
-    f"{100 * (_AS_FAST - 1):.0f} % of each other, the smallest"
-)
+@dataclass(frozen=True)
+class Recommendation:
+    """The one to ship, and why it.
+
+    Attributes:
+        candidate: It.
+        of: How many agree with PyTorch, it among them.
+        by_accuracy: Whether accuracy counted: all have one.
+        by_time: Whether time counted: all whose accuracy does not rule them out have one.
+    """
+
+    candidate: Candidate
+    of: int
+    by_accuracy: bool
+    by_time: bool
+
+    @property
+    def reason(self) -> str:
+        """In a sentence."""
+        if self.of == 1:
+            return "It is the only one that agrees with PyTorch."
+        good = f" and are at most {POINTS:g} points of accuracy below the best"
+        quick = f" of those within {100 * (_AS_FAST - 1):.0f} % of the fastest's time"
+        return (
+            f"It is, of the files that agree with PyTorch{good if self.by_accuracy else ''}, the "
+            f"smallest{quick if self.by_time else ''}."
+        )
 
 
-def recommend(candidates: Iterable[Candidate]) -> Candidate | None:
-    """The one to ship, by `RULE`; None where there is none. Accuracy counts where all have one."""
+def recommend(candidates: Iterable[Candidate]) -> Recommendation | None:
+    """The smallest that is as good and as fast as any; None where there is none."""
     left = list(candidates)
     if not left:
         return None
-    if all(one.accuracy is not None for one in left):
+    of, by_accuracy = len(left), all(one.accuracy is not None for one in left)
+    if by_accuracy:
         best = max(one.accuracy for one in left)
         left = [one for one in left if one.accuracy >= best - POINTS]
-    if all(one.time is not None for one in left):
+    by_time = all(one.time is not None for one in left)
+    if by_time:
         fastest = min(one.time for one in left)
         left = [one for one in left if one.time <= _AS_FAST * fastest]
-    return min(left, key=lambda one: one.bytes)
+    return Recommendation(min(left, key=lambda one: one.bytes), of, by_accuracy, by_time)

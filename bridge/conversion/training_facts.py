@@ -48,11 +48,11 @@ def training_facts(
     """
     progress = read_progress(source.checkpoint)
     known = progress.get("recordings")
-    if not isinstance(known, dict) or not isinstance(known.get("clips"), int):
+    if known is None:
         return None
-    clips, held_out = known["clips"], tuple(map(str, known.get("test_signers", ())))
+    clips, held_out = known["clips"], tuple(known["test_signers"])
     epoch = progress.get("epoch")
-    if recordings is None or known.get("fingerprint") != recordings.fingerprint():
+    if recordings is None or known["fingerprint"] != recordings.fingerprint():
         return TrainingFacts(clips, held_out, epoch)
     split = split_clips(recordings, source.config.train, held_out)
     trained = {recordings.signers[at] for at in split.train}

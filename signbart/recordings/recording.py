@@ -12,7 +12,7 @@ from pathlib import Path
 
 import numpy as np
 
-from signbart.errors import ClipError
+from signbart.errors import ClipError, SignBartError
 from signbart.landmarks.layouts import LAYOUTS
 from signbart.landmarks.source import LARGEST_USUAL, SourceLayout
 from signbart.landmarks.source_layouts import guess_source_layout
@@ -78,18 +78,19 @@ def faults_of(path: Path) -> Iterator[None]:
 
     Raises:
         ClipError: The file cannot be read.
+        MemoryError: There is too little; that says nothing of the file.
     """
     try:
         yield
-    except (ClipError, ModuleNotFoundError):
+    except (SignBartError, MemoryError, ModuleNotFoundError):
         raise
     except OSError as error:
-        raise ClipError(f"{path}: cannot be read: {error.strerror or error}") from None
+        raise ClipError(f"{path}: cannot be read: {error.strerror or error}") from error
     except Exception as error:
         reason = f"{type(error).__name__}: {error}"[:120]
         raise ClipError(
             f"{path}: damaged, or holds what no recording does ({reason}); write it again"
-        ) from None
+        ) from error
 
 
 @dataclass(frozen=True)

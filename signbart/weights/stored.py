@@ -205,9 +205,29 @@ def parse_header(path: Path, header: Any) -> tuple[RunConfig, tuple[str, ...], M
         progress = header.get("progress", {})
         if not isinstance(progress, dict):
             raise ValueError("its progress holds no keys")
+        _check_progress(progress)
     except (KeyError, ValueError, TypeError, AttributeError, ConfigError) as error:
         raise CheckpointError(f"{path}: damaged header: {error}") from None
     return config, class_names, progress
+
+
+def _check_progress(progress: Mapping[str, Any]) -> None:
+    """Of what commands take from it as it is: who was held out, and whom teachers have seen."""
+    match progress.get("recordings"):
+        case {"fingerprint": str(), "clips": int(), "test_signers": [*names]}:
+            sound = all(isinstance(name, str) for name in names)
+        case _:
+            sound = "recordings" not in progress
+    if not sound:
+        raise ValueError("its recordings need a fingerprint, clips (a count) and test_signers")
+    match progress.get("teachers", {}):
+        case {"seen": [*names]} if all(isinstance(name, str) for name in names):
+            return
+        case {"seen": _}:
+            pass
+        case {}:
+            return
+    raise ValueError("its teachers need keys, and of these 'seen' a list of texts")
 
 
 def check_sizes(path: Path, config: Any, tensors: Mapping[str, np.ndarray]) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
-from bridge.conversion.recommendation import RULE, Candidate, recommend
+from bridge.conversion.recommendation import Candidate, recommend
 from bridge.routes import ROUTES
 from bridge.verification.verdict import PASS
 from signbart.artifacts.completeness import MANIFEST
@@ -48,9 +48,10 @@ def answer(run: Run) -> Answer:
         for name, models in made.items()
         if all(one is not None and one.verdict == PASS for one in models)
     }
-    chosen = recommend(_candidate(name, models) for name, models in usable.items())
-    if chosen is None:
+    found = recommend(_candidate(name, models) for name, models in usable.items())
+    if found is None:
         return _none_agrees(made)
+    chosen = found.candidate
     kind, models = kinds[chosen.name], usable[chosen.name]
     agree = "its file agrees" if len(models) == 1 else f"all of its {len(models)} files agree"
     measured = [
@@ -59,7 +60,7 @@ def answer(run: Run) -> Answer:
         ("time", _time(run, kind)),
         ("agreement", f"{agree} with PyTorch, within the limits of its scheme"),
     ]
-    notes = [_why(made, usable), _where(run)]
+    notes = [_why(found.reason, made, usable), _where(run)]
     if chosen.accuracy is not None and chosen.accuracy < _CHANCE * 100 / run.classes:
         notes.insert(0, "That is hardly more than guessing: look at the data, or train longer.")
     headline = f"Ship {chosen.name}."
@@ -161,12 +162,11 @@ def _time(run: Run, kind: Kind) -> str:
     return f"{milliseconds:.2g} ms a call{beside}"
 
 
-def _why(made: Mapping[str, Sequence], usable: Mapping[str, Sequence]) -> str:
+def _why(reason: str, made: Mapping[str, Sequence], usable: Mapping[str, Sequence]) -> str:
     if len(made) == 1:
         return "Nothing else was asked for."
     rejected = [name for name in made if name not in usable]
-    text = f"It is, {RULE}."
-    return f"{text} Rejected in some fold: {'; '.join(rejected)}." if rejected else text
+    return f"{reason} Rejected in some fold: {'; '.join(rejected)}." if rejected else reason
 
 
 def _where(run: Run) -> str:

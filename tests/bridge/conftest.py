@@ -30,6 +30,7 @@ from signbart.recordings.clip import Clip, ClipSet
 from signbart.recordings.packed import write_packed
 from signbart.recordings.reading import read_clips
 from signbart.training.calibration import Calibration, calibrate_on
+from signbart.training.progress import identify_recordings
 from signbart.training.splits import split_clips
 from signbart_torch.models.signbart.model import SignBart
 from signbart_torch.training.checkpoint import (
@@ -257,8 +258,7 @@ def trained(shared, checkpoint, performances) -> Path:
 
     def make(folder: Path) -> None:
         known = load_checkpoint(checkpoint)
-        recordings = {"fingerprint": performances.fingerprint(), "test_signers": ["d"]}
-        progress = {"recordings": recordings}
+        progress = {"recordings": identify_recordings(performances, ["d"])}
         save_checkpoint(Checkpoint(known.tensors, known.config, LABELS, progress), folder / name)
 
     name = "best.safetensors"

@@ -4,6 +4,7 @@ import json
 import os
 import subprocess
 import sys
+import tracemalloc
 
 import pytest
 
@@ -33,6 +34,17 @@ def test_depth_is_bounded_whatever_the_recursion_limit(bracket):
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60)
     assert done.stdout == f"it nests deeper than {DEEPEST} levels\n", done
+
+
+def test_a_long_text_takes_no_more_room_than_itself_a_few_times():
+    text = '"' + "a" * 1_000_000 + '"'
+    tracemalloc.start()
+    try:
+        parse_json(text)
+        most = tracemalloc.get_traced_memory()[1]
+    finally:
+        tracemalloc.stop()
+    assert most < 5 * len(text)
 
 
 def test_what_is_no_ordinary_file_is_not_read(tmp_path):

@@ -1,13 +1,17 @@
 """What commands say while one waits for them: by their words, not by the clock."""
 
+import math
 import os
 import pickle
 import pty
 import subprocess
 import sys
 from functools import partial
+from io import StringIO
 
 import pytest
+from rich.console import Console
+from rich.progress import Progress
 
 from signbart import waiting
 from signbart.console import redirect_output
@@ -28,12 +32,15 @@ def test_a_stage_says_what_is_done_and_within_what(at_once, capsys):
     assert "fold 2 of 8, S02: epoch 3 of 80 (0 s)\n" in said.err and not said.out
 
 
-def test_what_is_said_anyhow_is_not_said_twice(capsys):
+@pytest.mark.parametrize("anyhow", [True, False])
+def test_what_is_said_anyhow_is_not_said_twice(anyhow, capsys):
     with stage("a"):
-        heard()
+        waiting._stages.heard = -math.inf
+        if anyhow:
+            heard()
         with stage("b"):
             pass
-    assert capsys.readouterr().err == ""
+    assert ("a: b (0 s)\n" in capsys.readouterr().err) == (not anyhow)
 
 
 def test_a_stage_that_fails_is_over(at_once, capsys):
@@ -79,12 +86,7 @@ def test_items_are_counted_in_a_log(at_once, capsys):
     assert "reading: 0 of 3: a" in said and "reading: 2 of 3, 0 s left: c" in said
 
 
-def test_items_have_a_bar_on_a_terminal():
-    program = (
-        "from signbart import waiting; waiting._SHORT = -1\n"
-        "for item in waiting.track([1, 2], 'measuring'):\n"
-        "    with waiting.stage('nothing beside a bar'): pass"
-    )
+def on_a_terminal(program: str) -> bytes:
     ours, theirs = pty.openpty()
     subprocess.run(
         [sys.executable, "-c", program], stdout=theirs, stderr=theirs, timeout=60, check=True,
@@ -101,7 +103,35 @@ def test_items_have_a_bar_on_a_terminal():
             break
         said += part
     os.close(ours)
+    return said
+
+
+def test_items_have_a_bar_on_a_terminal():
+    said = on_a_terminal(
+        "from signbart import waiting; waiting._SHORT = -1\n"
+        "for item in waiting.track([1, 2], 'measuring'):\n"
+        "    with waiting.stage('nothing beside a bar'): pass"
+    )
     assert b"measuring" in said and b"beside" not in said
+
+
+def test_a_slow_first_item_is_waited_for_with_words():
+    said = on_a_terminal(
+        "import time; from signbart import waiting; waiting.SILENCE = 0.1\n"
+        "def items(): yield time.sleep(0.6)\n"
+        "for item in waiting.track(items(), 'measuring', 1): pass"
+    )
+    assert b"measuring: 0 of 1 (" in said
+
+
+def test_a_bar_speaks_for_a_while(capsys):
+    """Or the thread would look again at once."""
+    console = Console(file=StringIO(), force_terminal=True)
+    with stage("a"), Progress(console=console):
+        waiting._stages.heard = -math.inf
+        waiting._stages.say_if_due()
+        assert waiting._stages.heard > -math.inf
+    assert "a (" not in capsys.readouterr().err
 
 
 @pytest.mark.parametrize(

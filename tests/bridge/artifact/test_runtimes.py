@@ -16,6 +16,7 @@ from bridge.artifact.runtimes import (
     OnnxRuntime,
     TFLiteRuntime,
     TorchRuntime,
+    faults_of,
     open_runtime,
 )
 from bridge.verification.samples import make_samples
@@ -188,6 +189,13 @@ def test_onnx_answers_by_name_with_open_sizes(onnx_file):
 def test_onnx_refuses_what_does_not_fit(onnx_file, change, text):
     with pytest.raises(RuntimeInputError, match=text):
         open_runtime(onnx_file)({**inputs(), **change})
+
+
+@pytest.mark.parametrize("error", [MemoryError("too little"), RuntimeInputError("other inputs")])
+def test_what_says_nothing_of_a_file_does_not_say_that_it_cannot_be_run(error):
+    with pytest.raises(type(error)) as caught, faults_of("a.onnx", "ONNX Runtime"):
+        raise error
+    assert caught.value is error
 
 
 @pytest.mark.parametrize("content", [b"", b"no model at all", bytes(64)])

@@ -116,16 +116,65 @@ def test_the_file_it_names_is_the_smallest_that_is_as_good(metadata, verdicts):
 )
 def test_the_rule(candidates, chosen):
     found = recommend(candidates)
-    assert (found and found.name) == chosen
+    assert (found and found.candidate.name) == chosen
+
+
+BY_NOTHING = "It is, of the files that agree with PyTorch, the smallest."
+
+
+@pytest.mark.parametrize(
+    ("accuracies", "times", "said"),
+    [
+        (
+            (90.0, 90.0),
+            (1.0, 1.0),
+            "at most 0.5 points of accuracy below the best, the smallest of t",
+        ),
+        ((90.0, 90.0), (1.0, None), "0.5 points of accuracy below the best, the smallest."),
+        ((90.0, None), (1.0, 1.0), "with PyTorch, the smallest of those within 5 % of the fastest"),
+        ((90.0, None), (1.0, None), BY_NOTHING),
+        ((None,), (None,), "It is the only one that agrees with PyTorch."),
+    ],
+)
+def test_the_reason_names_what_counted_alone(accuracies, times, said):
+    candidates = [
+        Candidate(str(at), at, *numbers)
+        for at, numbers in enumerate(zip(accuracies, times, strict=True))
+    ]
+    assert said in recommend(candidates).reason
+
+
+def test_the_card_names_what_was_rejected(metadata, verdicts):
+    card = model_card(metadata, [verdicts[0], verdicts[3]], {}, None, sizes=SIZES)
+    assert "only one that agrees with PyTorch. Rejected: `broken.tflite`." in card
+    assert "that was made" not in card
+    alone = model_card(metadata, verdicts[:1], {}, None, sizes=SIZES)
+    assert "It is the only .tflite that was made.\n" in alone
+
+
+def test_accuracy_that_was_not_measured_is_no_reason(metadata):
+    unlabelled = [verdict("float", "fp32", None), verdict("dynamic", "dynamic_int8", None)]
+    assert BY_NOTHING in model_card(metadata, unlabelled, {}, None, sizes=SIZES)
 
 
 def test_frames_and_signers_are_told(metadata, verdicts):
     card = model_card(metadata, verdicts, {}, None, sizes=SIZES, training=FACTS)
     assert "90 clips of signs; trained on 2 signers: S1, S2; tested on S3." in card
-    assert "2 signers are few" in card and "epoch 12" in card
+    assert "\n- 2 signers are few" in card and "epoch 12" in card
     assert "Frame rate: that of the recordings it was trained on" in card
     metadata["preprocessing"]["resample"] = "linear"
     assert "Frame rate: any." in model_card(metadata, verdicts, {}, None, sizes=SIZES)
+
+
+@pytest.mark.parametrize(
+    ("signers", "said"),
+    [(("S1", "unknown"), "- One signer is little: others,"), (("unknown",), None)],
+)
+def test_nobody_is_no_signer(metadata, verdicts, signers, said):
+    facts = dataclasses.replace(FACTS, signers=signers)
+    card = model_card(metadata, verdicts, {}, None, sizes=SIZES, training=facts)
+    assert "signers are few" not in card and ("One signer is" in card) == bool(said)
+    assert (said or "their signers are not told apart") in card
 
 
 def test_a_checkpoint_knows_its_signers_by_its_recordings(checkpoint, recordings, tmp_path):

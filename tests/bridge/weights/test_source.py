@@ -21,7 +21,8 @@ from signbart_torch.models.signbart.model import SignBart
 from signbart_torch.training.checkpoint import Checkpoint, save_checkpoint
 
 LABELS = ("hello", "thank you", "naïve", "نعم", "no")
-PROGRESS = {"epoch": 3, "recordings": {"test_signers": ["dan"]}, "temperature": 1.75}
+RECORDINGS = {"fingerprint": "ab12", "clips": 9, "test_signers": ["dan"]}
+PROGRESS = {"epoch": 3, "recordings": RECORDINGS, "temperature": 1.75}
 
 
 @pytest.fixture(scope="module")

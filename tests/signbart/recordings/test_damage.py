@@ -7,9 +7,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from signbart.errors import ClipError
+from signbart.errors import ArtifactError, ClipError
 from signbart.recordings.labels import read_label_file
 from signbart.recordings.reading import read_clips
+from signbart.recordings.recording import faults_of
 from tests.signbart.recordings import forms
 
 POINTS = np.full((3, 75, 2), 0.5, np.float32)
@@ -105,3 +106,17 @@ def test_labels_of_gigabytes_are_not_read(tmp_path):
         file.truncate(1 << 40)  # none of which is on the disk
     with pytest.raises(ClipError, match=r"label2id\.json .*memory are free"):
         read_label_file(path)
+
+
+@pytest.mark.parametrize("error", [MemoryError("too little"), ArtifactError("of something else")])
+def test_what_says_nothing_of_a_file_does_not_call_it_damaged(error, tmp_path):
+    with pytest.raises(type(error)) as caught, faults_of(tmp_path / "clip.npy"):
+        raise error
+    assert caught.value is error
+
+
+def test_a_fault_keeps_its_cause(tmp_path):
+    path = tmp_path / "clip.npy"
+    with pytest.raises(ClipError, match=r"clip\.npy: damaged") as caught, faults_of(path):
+        raise KeyError("pose")
+    assert isinstance(caught.value.__cause__, KeyError)

@@ -15,7 +15,7 @@ from torch import nn
 from signbart.configuration.schema import DataConfig, RunConfig
 from signbart.errors import CheckpointError
 from signbart.models.signbart import SignBartConfig
-from signbart.weights.stored import form_of, read_stored
+from signbart.weights.stored import form_of, parse_header, read_stored
 from signbart_torch.models import new_model
 from signbart_torch.models.signbart.model import SignBart
 from signbart_torch.training.checkpoint import Checkpoint, load_model, save_checkpoint
@@ -433,3 +433,29 @@ def test_numbers_that_pytorch_does_not_take_as_they_are(tmp_path):
         file.create_dataset("fc/vars/1", data=np.arange(3, dtype=">i8"))
     found = {name: torch.from_numpy(array) for name, array in read_stored(path).tensors.items()}
     assert sorted(tuple(tensor.shape) for tensor in found.values()) == [(), (3,)]
+
+
+RECORDINGS = {"fingerprint": "ab12", "clips": 3, "test_signers": ["S1"]}
+
+
+@pytest.mark.parametrize(
+    ("progress", "key"),
+    [
+        ({"recordings": None}, "recordings"),
+        ({"recordings": {"clips": 3, "test_signers": None}}, "recordings"),
+        ({"recordings": {**RECORDINGS, "fingerprint": None}}, "recordings"),
+        ({"recordings": {**RECORDINGS, "clips": "3"}}, "recordings"),
+        ({"recordings": {**RECORDINGS, "test_signers": None}}, "recordings"),
+        ({"recordings": {**RECORDINGS, "test_signers": "S1"}}, "recordings"),
+        ({"recordings": {**RECORDINGS, "test_signers": ["S1", ["S2"]]}}, "recordings"),
+        ({"teachers": ["S1"]}, "teachers"),
+        ({"teachers": {"seen": [1]}}, "teachers"),
+    ],
+)
+def test_a_header_that_says_of_training_what_nobody_can_use(tmp_path, progress, key):
+    header = {"config": {"model": {"num_labels": 2}}, "class_names": ["a", "b"]}
+    path = tmp_path / "x.safetensors"
+    with pytest.raises(CheckpointError, match=rf"x\.safetensors: damaged header: its {key} need"):
+        parse_header(path, {**header, "progress": progress})
+    sound = {"recordings": RECORDINGS, "teachers": {"seen": ["S1"]}}
+    assert parse_header(path, {**header, "progress": sound})[2] == sound

@@ -202,7 +202,7 @@ def test_times_that_cannot_be_believed_are_not_told(tmp_path, checkpoint, second
     write_fold(tmp_path / "busy" / "A", checkpoint, models, ratios=first, noisy=("dynamic_int8",))
     found = answer(read_run(tmp_path / "busy"))
     # Equally large and equally good: without times neither is faster.
-    assert "PTQ" not in found.headline
+    assert "PTQ" not in found.headline and "fastest" not in found.notes[0]
     assert rows_of(files(read_run(tmp_path / "busy")))["PTQ dynamic_int8"][3] == TOO_NOISY
 
 
@@ -217,6 +217,7 @@ def test_the_answer_names_the_best_that_agrees_everywhere(folder):
     assert measured["size"] == "1,000 bytes, 1.00 of float32's"
     assert measured["time"] == "1 ms a call, 0.50 of float32's"
     assert "all of its 2 files agree" in measured["agreement"]
+    assert "accuracy below the best, the smallest of those within 5 %" in found.notes[0]
     assert "Rejected in some fold: the int8 .tflite" in found.notes[0]
     assert "--full-data" in found.notes[-1]
 
