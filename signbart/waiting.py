@@ -19,7 +19,7 @@ T = TypeVar("T")
 # Ten seconds are what nobody should have to wait for a sign of life: these, half of them once more
 # where a stage follows another, and what converters hold the interpreter's lock for.
 SILENCE = 6.0
-_SHORT = 2.0  # seconds that nobody minds waiting
+SHORT = 2.0  # seconds that nobody minds waiting
 
 
 class _Stages:
@@ -135,7 +135,7 @@ def track(items: Iterable[T], what: str, total: int | None = None) -> Iterator[T
     begun = time.monotonic()
     try:
         for item in items:
-            if not progress.live.is_started and time.monotonic() - begun > _SHORT:
+            if not progress.live.is_started and time.monotonic() - begun > SHORT:
                 progress.start()
             yield item
             progress.advance(task)

@@ -81,7 +81,7 @@ def test_items_are_counted_in_a_log(at_once, capsys):
 
 def test_items_have_a_bar_on_a_terminal():
     program = (
-        "from signbart import waiting; waiting._SHORT = -1\n"
+        "from signbart import waiting; waiting.SHORT = -1\n"
         "for item in waiting.track([1, 2], 'measuring'):\n"
         "    with waiting.stage('nothing beside a bar'): pass"
     )
