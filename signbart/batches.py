@@ -207,13 +207,15 @@ def training_rows(
         needed = np.concatenate([part[own] for pair in pairs for part in pair])
         points = _changed(prepared, clips, drawn, needed if world_size > 1 else None, config)
         chunk = Rows(points, drawn.lengths, prepared.labels[clips], clips)
+        del drawn, points  # the noise is twice as large as the points
         for cut, others in pairs:
             rows = chunk.take(cut[own])
             if mixes:
-                lengths = drawn.lengths[cut], drawn.lengths[others]
+                lengths = chunk.lengths[cut], chunk.lengths[others]
                 shares, pieces = draw_mixing(*lengths, config, *mixing[1:])
                 rows = replace(rows, mixed=Mixed(chunk, cut, others, shares, pieces).take(own))
             yield rows
+        del chunk  # before the next one is made
 
 
 def _changed(

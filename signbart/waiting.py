@@ -22,7 +22,7 @@ T = TypeVar("T")
 # Ten seconds are what nobody should have to wait for a sign of life: these, half of them once more
 # where a stage follows another, and what converters hold the interpreter's lock for.
 SILENCE = 6.0
-_SHORT = 2.0  # seconds that nobody minds waiting
+SHORT = 2.0  # seconds that nobody minds waiting
 
 
 class _Stages:
@@ -136,7 +136,7 @@ def track(items: Iterable[T], what: str, total: int | None = None) -> Iterator[T
     with stage(text):
         try:
             for item in items:
-                if bar and not bar.live.is_started and time.monotonic() - begun > _SHORT:
+                if bar and not bar.live.is_started and time.monotonic() - begun > SHORT:
                     bar.start()
                 yield item
                 done += 1

@@ -40,15 +40,13 @@ def _score_streams(paths: Sequence[Path], clips: ClipSet, options: argparse.Name
     from signbart_runtime.evaluation.spotting import require_same_spotting
 
     fps = fps_of(options)
-    rule = dataclasses.asdict(rule_of(options))
+    names, settings = short_names(paths), dataclasses.asdict(rule_of(options))
     if options.threshold is None:
-        del rule["threshold"]  # each model's, which its hash stands for
+        del settings["threshold"]  # each model's, which its hash stands for
     made_from = {
-        "models": {
-            name: file_sha256(path) for path, name in zip(paths, short_names(paths), strict=True)
-        },
+        "models": {name: file_sha256(path) for path, name in zip(paths, names, strict=True)},
         "recordings": clips.fingerprint(),
-        "rule": rule,
+        "rule": settings,
         "fps": fps,
         "seed": options.seed,
     }
@@ -56,7 +54,7 @@ def _score_streams(paths: Sequence[Path], clips: ClipSet, options: argparse.Name
     if target:
         make_folder(target.parent)
         require_same_spotting(target, made_from)
-    names, found = short_names(paths), {}
+    found = {}
     question = partial(
         score_streams,
         rule_for=partial(rule_for, options),

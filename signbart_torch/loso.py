@@ -31,7 +31,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         nargs="+",
         metavar="FOLDER",
         help="distil: finished folders of this command, of any kind of model on the same signers; "
-        "a fold learns from their models of that fold, see signbart distill",
+        "a fold learns from their models of that fold, see signbart distill; machines of "
+        "--engine ray look for them at the same path",
     )
     add_settings_arguments(parser)
     options = parser.parse_args(arguments)

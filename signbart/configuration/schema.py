@@ -128,7 +128,8 @@ class TrainConfig:
         seed: The run's only source of randomness.
         batch_size: Clips a step, over all processes.
         accumulate: In how many parts a process works on its clips of a step, one after the other;
-            their gradients add up to those of the whole. Takes less memory and more time.
+            their gradients add up to those of the whole, except that BatchNorm counts by the part.
+            Takes less memory and more time.
         lr: Peak learning rate of AdamW.
         body_lr_scale: The rate of all but the heads is the rate times this, for models that start
             from trained weights.

@@ -14,11 +14,12 @@ from typing import TYPE_CHECKING
 from signbart.console import console
 from signbart.engines.engine import DONE, FAILED, RUNNING, WAITING
 from signbart.process import start_resource_tracker
+from signbart.waiting import SHORT
 
 if TYPE_CHECKING:
     from rich.console import Console, Group
 
-_SHORT = 2.0  # seconds that nobody minds waiting
+_FORWARDING = 2.0  # seconds for what was written last to be shown
 _EVERY = 10.0  # seconds between lines in a log
 _SHOWN = 12  # tasks in the table
 _ORDER = (RUNNING, FAILED, WAITING, DONE)  # in it: what somebody looks for first
@@ -63,11 +64,12 @@ class Board:
         Their mean is weighted by what they took: what a run that goes on finds finished says
         nothing of the others. None: it cannot be told yet.
         """
-        whole = sum(self.took.values())
+        took = list(self.took.values())  # a table asks in another thread than moves tasks
+        whole = sum(took)
         running = [at for at, state in enumerate(self.states) if state == RUNNING]
         if not whole or not running:
             return None
-        each = sum(seconds**2 for seconds in self.took.values()) / whole
+        each = sum(seconds**2 for seconds in took) / whole
         now = time.monotonic()
         rest = [max(0.0, each - (now - self.begun[at])) for at in running]
         return (sum(rest) + each * (self.left - len(running))) / len(running)
@@ -131,7 +133,7 @@ def shown(names: Sequence[str]) -> Iterator[Board]:
             redirect_stderr=False,
         )
         stack.callback(live.stop)
-        begin = threading.Timer(_SHORT, live.start)
+        begin = threading.Timer(SHORT, live.start)
         begin.daemon = True
         stack.callback(begin.join)
         stack.callback(begin.cancel)
@@ -190,7 +192,7 @@ def _above(out: Console) -> Iterator[Console]:
             sys.stderr.flush()
             for descriptor in taken:
                 os.dup2(kept[descriptor], descriptor)
-            reader.join(_SHORT)  # what a task has started may keep the other end open
+            reader.join(_FORWARDING)  # what a task has started may keep the other end open
     for descriptor in kept.values():
         os.close(descriptor)
 

@@ -10,12 +10,14 @@ import tempfile
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 from types import ModuleType
 
 from signbart.errors import SignBartError
 
 _CONNECT = 10.0  # seconds for a cluster's address to answer
+_SET = ("RAY_USAGE_STATS_ENABLED", "RAY_AUTH_MODE", "RAY_AUTH_TOKEN")  # in the environment
 _TOKEN = Path("~/.ray/auth_token")  # where Ray keeps the secret of a cluster
 
 
@@ -46,12 +48,13 @@ def connected(cluster: Cluster, jobs: int | None) -> Iterator[ModuleType]:
     Raises:
         SignBartError: It cannot be reached.
     """
-    # Read when Ray is imported. Nothing is to leave this machine.
-    os.environ["RAY_USAGE_STATS_ENABLED"] = "0"
     with ExitStack() as stack:
+        stack.enter_context(_environment_kept())
+        # Read when Ray is imported. Nothing is to leave this machine.
+        os.environ["RAY_USAGE_STATS_ENABLED"] = "0"
         if cluster.address is None:
             os.environ.setdefault("RAY_AUTH_MODE", "token")
-            os.environ.setdefault("RAY_AUTH_TOKEN", secrets.token_hex(32))
+            os.environ.setdefault("RAY_AUTH_TOKEN", _secret())
             # Short: Ray's sockets lie in it, and their paths may have 107 bytes.
             short = "/tmp" if Path("/tmp").is_dir() else None
             folder = tempfile.TemporaryDirectory(
@@ -82,6 +85,26 @@ def connected(cluster: Cluster, jobs: int | None) -> Iterator[ModuleType]:
             ) from None
         stack.callback(ray.shutdown)
         yield ray
+
+
+@cache
+def _secret() -> str:
+    """Of every Ray that this process starts: Ray reads it once in a process."""
+    return secrets.token_hex(32)
+
+
+@contextmanager
+def _environment_kept() -> Iterator[None]:
+    """Takes from the environment what was set in the block: the secret of a Ray that has ended."""
+    before = {name: os.environ.get(name) for name in _SET}
+    try:
+        yield
+    finally:
+        for name, value in before.items():
+            if value is None:
+                os.environ.pop(name, None)
+            else:
+                os.environ[name] = value
 
 
 def _require_listening(address: str) -> None:

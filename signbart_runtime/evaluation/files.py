@@ -136,8 +136,15 @@ def _open(
 
 
 def short_names(paths: Sequence[Path]) -> list[str]:
-    """File names, with as many of their folders in front as tell each from the others."""
+    """File names, with as many of their folders in front as tell each from the others.
+
+    Raises:
+        BridgeError: A file is named twice.
+    """
     parts = [path.resolve().parts for path in paths]
+    for at, part in enumerate(parts):
+        if part in parts[:at]:
+            raise BridgeError(f"{paths[at]}: named twice; name each model once")
 
     def name(part: tuple[str, ...]) -> str:
         depth = 1

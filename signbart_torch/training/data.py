@@ -83,10 +83,13 @@ def made_ahead(items: Iterator[T], prepare: Callable[[], None] = lambda: None) -
         Exception: What making an item raised, in its place.
     """
     with ThreadPoolExecutor(1, initializer=prepare) as maker:
-        coming = deque(maker.submit(next, items, None) for _ in range(_AHEAD))
-        while (item := coming.popleft().result()) is not None:
-            coming.append(maker.submit(next, items, None))
-            yield item
+        try:
+            coming = deque(maker.submit(next, items, None) for _ in range(_AHEAD))
+            while (item := coming.popleft().result()) is not None:
+                coming.append(maker.submit(next, items, None))
+                yield item
+        finally:  # who leaves early waits for the one in work alone
+            maker.shutdown(cancel_futures=True)
 
 
 def pinned_ahead(steps: Iterator[list[Batch]]) -> Iterator[list[Batch]]:

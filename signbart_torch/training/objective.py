@@ -100,7 +100,9 @@ def leave_out_unused(model: nn.Module, objective: Objective, example: Tensor) ->
     """
     mask = torch.ones(example.shape[:2], dtype=torch.int32, device=example.device)
     model.eval()  # draws no random numbers
-    objective(model(example, mask), mask.new_zeros(1, dtype=torch.int64)).backward()
+    # cuDNN's recurrent layers go back in training mode alone.
+    with torch.backends.cudnn.flags(enabled=False):
+        objective(model(example, mask), mask.new_zeros(1, dtype=torch.int64)).backward()
     unused = [name for name, p in model.named_parameters() if p.grad is None]
     for name, parameter in model.named_parameters():
         parameter.requires_grad_(name not in unused)

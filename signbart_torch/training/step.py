@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from contextlib import nullcontext
+from dataclasses import replace
 
 import torch
 import torch.distributed as dist
@@ -144,7 +145,8 @@ class GraphedStep(Step):
         usual.wait_stream(aside)
 
     def _capture(self, batch: Batch, shape: tuple[int, int]) -> tuple[torch.cuda.CUDAGraph, Batch]:
-        inputs = batch.with_each(
+        # A graph would keep what its first batch was made of.
+        inputs = replace(batch, rows=None).with_each(
             lambda tensor: tensor.new_zeros(
                 (*shape, *tensor.shape[2:])[: tensor.ndim], device=self.totals.device
             )

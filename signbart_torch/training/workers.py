@@ -106,7 +106,10 @@ def _last_of(error: Exception) -> str:
 
 def check_precision(precision: str, device: torch.device) -> None:
     """Raises `ConfigError` where the device lacks bf16 and `precision` asks for it."""
-    if precision == "bf16" and device.type == "cuda" and not torch.cuda.is_bf16_supported():
+    if precision != "bf16" or device.type != "cuda":
+        return
+    # An older GPU emulates it, slower than float32.
+    if not torch.cuda.is_bf16_supported(including_emulation=False):
         raise ConfigError(f"train.precision: {device} has no bf16; set it to float32")
 
 

@@ -44,6 +44,25 @@ def test_time_left_is_that_of_tasks_that_took_long(clock):
     assert tasks.summary() == "2 of 6 done, 0 running, 1 failed"
 
 
+def test_tasks_may_end_while_a_table_is_made(clock):
+    tasks = Board(["a", "b", "c"])
+    for at in range(3):
+        tasks.move(at, RUNNING)
+    clock[0] = 60.0
+    tasks.move(0, DONE)
+
+    class Seconds(float):
+        """What is squared as another thread notes the end of a task."""
+
+        def __pow__(self, power):
+            tasks.move(1, DONE)
+            return float(self) ** power
+
+    tasks.took[0] = Seconds(60.0)
+    assert tasks.seconds_left() is not None
+    assert set(tasks.took) == {0, 1}
+
+
 def test_a_log_is_told_of_it_now_and_then(clock, capsys):
     def take(seconds):
         clock[0] += seconds
@@ -80,7 +99,7 @@ def task(at):
         raise OSError(28, "No space left", "folder")
 
 def main():
-    board._SHORT = 0.1
+    board.SHORT = 0.1
     for at, _ in run_tasks([partial(task, at) for at in range(3)], engine=sys.argv[1]):
         print("ended", at)
     print("the end")

@@ -26,7 +26,7 @@ from benchmarks.loopback import (
 )
 from signbart.engines import CRASHED, ENGINES, run_tasks
 from signbart.engines.cluster import run_on_ray
-from signbart.engines.connection import Cluster
+from signbart.engines.connection import Cluster, connected
 from signbart.engines.engine import Batch
 from signbart.engines.options import add_engine_arguments, engine_of
 from signbart.engines.travel import (
@@ -259,6 +259,17 @@ def test_an_address_that_does_not_answer(address, text):
     with pytest.raises(SignBartError, match=text):
         list(run_on_ray(batch, Cluster(address)))
     assert time.monotonic() - began < 20
+
+
+def test_the_secret_of_a_local_ray_does_not_outlast_it(monkeypatch):
+    pytest.importorskip("ray")  # which sets a variable of its own
+    monkeypatch.delenv("RAY_AUTH_TOKEN", raising=False)
+    monkeypatch.setenv("RAY_AUTH_MODE", "token")
+    before = dict(os.environ)
+    with pytest.raises(SignBartError, match="Ray on this machine: cannot be used"):  # noqa: SIM117
+        with connected(Cluster(cpus=-1), 1):
+            pass
+    assert dict(os.environ) == before
 
 
 def test_options_of_another_engine_are_refused():

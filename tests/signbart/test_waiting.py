@@ -108,7 +108,7 @@ def on_a_terminal(program: str) -> bytes:
 
 def test_items_have_a_bar_on_a_terminal():
     said = on_a_terminal(
-        "from signbart import waiting; waiting._SHORT = -1\n"
+        "from signbart import waiting; waiting.SHORT = -1\n"
         "for item in waiting.track([1, 2], 'measuring'):\n"
         "    with waiting.stage('nothing beside a bar'): pass"
     )

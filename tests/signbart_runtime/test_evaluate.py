@@ -208,6 +208,8 @@ def test_files_of_one_name_are_told_apart_by_their_folders(checkpoint, tmp_path)
     assert names == [
         f"{checkpoint.parent.name}_best.safetensors", "second_best.safetensors", "third.safetensors"
     ]  # fmt: skip
+    with pytest.raises(BridgeError, match=r"third\.safetensors: named twice"):
+        short_names([third, checkpoint, third])
 
 
 def test_any_engine_gives_the_same_predictions(checkpoint, performances, tmp_path):

@@ -207,7 +207,7 @@ def test_progress_is_shown_on_a_terminal_only(tmp_path, monkeypatch, terminal, s
     console = Console(file=shown, force_terminal=terminal, width=80)
     monkeypatch.setattr("signbart.waiting.console", lambda: console)
     monkeypatch.setattr("sys.stdout.isatty", lambda: terminal)
-    monkeypatch.setattr("signbart.waiting._SHORT", short)
+    monkeypatch.setattr("signbart.waiting.SHORT", short)
     assert len(read_clips(tmp_path)) == 5
     expected = terminal and short < 0  # what is done at once needs no bar
     assert ("reading" in shown.getvalue()) == expected

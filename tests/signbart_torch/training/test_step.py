@@ -2,17 +2,20 @@
 
 import dataclasses
 
+import numpy as np
 import pytest
 import torch
 
 from signbart.batches import prepare_clips
 from signbart.configuration.reading import from_dict
+from signbart.configuration.schema import RunConfig
 from signbart.training.requirements import with_labels
 from signbart_torch.training.data import training_batches
 from signbart_torch.training.learner import TorchLearner, train
 from signbart_torch.training.step import fill
 from signbart_torch.training.workers import Workers
 from tests.signbart_torch.training.test_learner import history
+from tests.signbart_torch.training.test_other_kinds import SIZES
 
 on_a_gpu = pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device")
 
@@ -39,8 +42,18 @@ def test_a_longer_batch_is_filled_up_with_padding(tiny_clips, tiny_config, with_
         torch.testing.assert_close(*logits, rtol=1e-5, atol=1e-5)
 
 
+def of_kind(kind: str, config: RunConfig) -> RunConfig:
+    """The same run of a small model of another kind."""
+    if kind == "signbart":
+        return config
+    sizes = {"joint_idx": list(config.model.joint_idx), "d_model": 16}
+    if kind in SIZES:
+        sizes = {**SIZES[kind], "num_features": 40}  # x and y of kinect20
+    return from_dict({**config.to_dict(), "model": {"kind": kind, **sizes}}, source="tests")
+
+
 @on_a_gpu
-@pytest.mark.parametrize("kind", ["signbart", "conv_signbart"])
+@pytest.mark.parametrize("kind", ["signbart", "conv_signbart", "sign_transformer"])
 def test_graphs_train_as_ordinary_calls_do(tiny_clips, tiny_config, tmp_path, kind):
     rows = {}
     for graphs in (False, True):
@@ -48,12 +61,19 @@ def test_graphs_train_as_ordinary_calls_do(tiny_clips, tiny_config, tmp_path, ki
         config = dataclasses.replace(
             tiny_config, train=dataclasses.replace(tiny_config.train, **changes)
         )
-        if kind == "conv_signbart":
-            sizes = {"kind": kind, "joint_idx": list(tiny_config.model.joint_idx), "d_model": 16}
-            config = from_dict({**config.to_dict(), "model": sizes}, source="tests")
+        config = of_kind(kind, config)
         folder = tmp_path / str(graphs)
         train(tiny_clips, config, folder, test_signers=["dan"], device="cuda")
         rows[graphs] = history(folder)
     for plain, graphed in zip(rows[False], rows[True], strict=True):
         # The same dropout masks, by the same seed: rounding differs alone.
         assert graphed["train_loss"] == pytest.approx(plain["train_loss"], rel=1e-2)
+
+
+@on_a_gpu
+@pytest.mark.parametrize("kind", ["mediapipe_gru", "sign_transformer"])
+def test_other_kinds_train_on_a_gpu(tiny_clips, with_train, tmp_path, kind):
+    config = of_kind(kind, with_train(epochs=2))
+    train(tiny_clips, config, tmp_path, test_signers=["dan"], device="cuda")
+    losses = [row["train_loss"] for row in history(tmp_path)]
+    assert len(losses) == 2 and np.isfinite(losses).all()
