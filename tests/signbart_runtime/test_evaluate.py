@@ -5,6 +5,7 @@ import dataclasses
 import json
 import os
 import pickle
+import re
 import subprocess
 import sys
 
@@ -313,8 +314,13 @@ def test_another_keras_backend_of_the_users_changes_nothing(twin_file, performan
         timeout=240,
     )
     assert process.returncode == 0, process.stderr[-2000:]
-    # What is said of the recordings is ours: they are random points of two of five classes.
-    others = [line for line in process.stderr.splitlines() if not line.startswith("warning: ")]
+    # What is said of the recordings is ours: they are random points of two of five classes. So is, on
+    # a busy machine, what is being done, and since when.
+    others = [
+        line
+        for line in process.stderr.splitlines()
+        if not line.startswith("warning: ") and not re.search(r" \(\d+ s\)$", line)
+    ]
     assert "100.00" in process.stdout and others == []
 
 
