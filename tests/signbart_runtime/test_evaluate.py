@@ -314,8 +314,8 @@ def test_another_keras_backend_of_the_users_changes_nothing(twin_file, performan
         timeout=240,
     )
     assert process.returncode == 0, process.stderr[-2000:]
-    # What is said of the recordings is ours: they are random points of two of five classes. So is, on
-    # a busy machine, what is being done, and since when.
+    # What is said of the recordings is ours: they are random points of two of five classes. So is,
+    # on a busy machine, what is being done, and since when.
     others = [
         line
         for line in process.stderr.splitlines()
