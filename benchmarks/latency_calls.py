@@ -19,13 +19,22 @@ SEED = 0
 
 
 def random_model(config: RunConfig) -> nn.Module:
-    """The configuration's model with random weights."""
+    """The configuration's model with random weights, those of its norms included.
+
+    A new model's norms multiply by 1 and add 0, and its biases too are 0: converters leave out what
+    changes nothing, and a trained model's file has it.
+    """
     import torch
 
     from signbart_torch.models import new_model
 
     torch.manual_seed(SEED)
-    return new_model(config.model).eval()
+    model = new_model(config.model)
+    with torch.no_grad():
+        for parameter in model.parameters():
+            if parameter.dim() == 1:
+                parameter.add_(torch.randn_like(parameter), alpha=0.1)
+    return model.eval()
 
 
 def random_inputs(config: RunConfig) -> dict[str, np.ndarray]:
