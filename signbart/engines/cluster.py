@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import math
 import os
+import sys
 import time
 from collections import Counter, deque
 from collections.abc import Iterator
@@ -18,18 +19,11 @@ from typing import Any
 
 from signbart.engines.connection import Cluster, connected, last_line
 from signbart.engines.engine import CRASHED, RUNNING, WAITING, Batch
-from signbart.engines.travel import (
-    Errand,
-    Outcome,
-    bring_home,
-    pack,
-    perform,
-    shared_arguments,
-    unpack,
-    written,
-)
+from signbart.engines.packing import pack, shared_arguments, unpack
+from signbart.engines.travel import Errand, Outcome, bring_home, perform, written
 from signbart.errors import SignBartError
 from signbart.files import make_folder, temporary_folder
+from signbart.waiting import heard, stage
 
 _TRIES = 4  # of a task whose process or machine dies
 _PATIENCE = 60.0  # seconds without a machine that could take a task
@@ -48,9 +42,11 @@ def run_on_ray(batch: Batch, cluster: Cluster | None = None) -> Iterator[tuple[i
     cluster = cluster or Cluster()
     with ExitStack() as stack:
         mark = stack.enter_context(_mark(batch.folder)) if batch.folder else ""
-        ray = stack.enter_context(connected(cluster, batch.jobs))
+        with stage(f"reaching Ray at {cluster.address}" if cluster.address else "starting Ray"):
+            ray = stack.enter_context(connected(cluster, batch.jobs))
         try:
-            run = _Run(ray, batch, cluster, mark)
+            with stage("handing over what the tasks share"):
+                run = _Run(ray, batch, cluster, mark)
             stack.callback(run.end)
             yield from run.outcomes()
         except ray.exceptions.RayError as error:
@@ -160,7 +156,7 @@ class _Run:
             travels=batch.travels,
             files=written(folder, sorted(paths)) if folder and batch.travels else {},
             directory=os.getcwd(),
-            threads=max(1, math.ceil(self.cluster.cpus)),
+            threads=self.cluster.cpus,
         )
         return self.remote.remote(errand, self.news, (index, self.tries[index]), *self.shared)
 
@@ -171,8 +167,9 @@ class _Run:
                 continue
             if kind == "begun":
                 self.batch.moved(index, RUNNING)
-            elif kind == "line":
-                print(content, flush=True)
+            elif kind in ("line", "warning"):
+                print(content, file=sys.stdout if kind == "line" else sys.stderr, flush=True)
+                heard()
             elif kind == "files":
                 bring_home(self.folder, content)
 

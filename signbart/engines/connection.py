@@ -5,8 +5,10 @@ from __future__ import annotations
 import logging
 import os
 import secrets
+import signal
 import socket
 import tempfile
+import threading
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
@@ -77,7 +79,8 @@ def connected(cluster: Cluster, jobs: int | None) -> Iterator[ModuleType]:
         # No option keeps what Ray says of dead workers from stdout; `cluster._why` says it.
         ray._private.worker.print_to_stdstream = lambda *_, **__: None
         try:
-            ray.init(log_to_driver=False, logging_level=logging.CRITICAL, **options)
+            with _sigterm_kept():
+                ray.init(log_to_driver=False, logging_level=logging.CRITICAL, **options)
         except (ConnectionError, RuntimeError, ValueError, ray.exceptions.RayError) as error:
             raise SignBartError(
                 f"Ray {cluster.address or 'on this machine'}: cannot be used: {last_line(error)}; "
@@ -105,6 +108,17 @@ def _environment_kept() -> Iterator[None]:
                 os.environ.pop(name, None)
             else:
                 os.environ[name] = value
+
+
+@contextmanager
+def _sigterm_kept() -> Iterator[None]:
+    """Keeps who is called at SIGTERM: Ray would end the process by an exit status of its own."""
+    before = signal.getsignal(signal.SIGTERM)
+    try:
+        yield
+    finally:
+        if threading.current_thread() is threading.main_thread():
+            signal.signal(signal.SIGTERM, before)
 
 
 def _require_listening(address: str) -> None:

@@ -3,9 +3,11 @@
 import argparse
 import contextlib
 import os
+import platform
 import signal
 import subprocess
 import sys
+import threading
 import time
 from dataclasses import replace
 from functools import partial
@@ -29,18 +31,14 @@ from signbart.engines.cluster import run_on_ray
 from signbart.engines.connection import Cluster, connected
 from signbart.engines.engine import Batch
 from signbart.engines.options import add_engine_arguments, engine_of
-from signbart.engines.travel import (
-    Errand,
-    bring_home,
-    pack,
-    perform,
-    shared_arguments,
-    unpack,
-    written,
-)
+from signbart.engines.packing import pack, shared_arguments, unpack
+from signbart.engines.travel import Errand, bring_home, perform, written
 from signbart.errors import ConfigError, SignBartError
 from signbart.files import make_folder
 from signbart.recordings.packed import write_packed
+from signbart.training.folds import run_folds
+from signbart.training.frameworks import TORCH
+from signbart.waiting import stage
 
 SIGNERS = ["anna", "ben", "cleo", "dan"]
 
@@ -212,8 +210,54 @@ def test_an_error_names_the_machine(tmp_path):
     (tmp_path / "mark").mkdir()
     (tmp_path / "file").touch()
     outcome = perform(errand(task, tmp_path, mark="mark"), lambda *_: None, [])
-    with pytest.raises(SignBartError, match=rf"^fold anna on {os.uname().nodename}: {tmp_path}"):
+    with pytest.raises(SignBartError, match=rf"^fold anna on {platform.node()}: {tmp_path}"):
         raise unpack(outcome.result, tmp_path)
+
+
+def keep_writing(folder: Path) -> None:
+    """Leaves a thread behind that goes on writing, as a library may."""
+    folder.mkdir()
+
+    def go_on():
+        number = 0
+        while folder.is_dir():
+            number += 1
+            with contextlib.suppress(OSError):
+                (folder / "events").write_text("." * (number % 1000))
+
+    threading.Thread(target=go_on, daemon=True).start()
+    (folder / "results").write_text("all of it")
+
+
+def test_what_is_finished_comes_back_whatever_something_still_writes(tmp_path):
+    task, _ = pack(partial(keep_writing, tmp_path / "anna"), tmp_path)
+    outcome = perform(errand(task, tmp_path), lambda *_: None, [])
+    assert outcome.files["anna/results"] == b"all of it"
+
+
+def warn_and_fail() -> None:
+    print("careful", file=sys.stderr)
+    with stage("trying"):
+        raise ZeroDivisionError("a fault")
+
+
+def test_warnings_come_home_and_a_fault_says_where_it_is(monkeypatch):
+    monkeypatch.setattr("signbart.waiting.SILENCE", 0.0)
+    heard = []
+    task, _ = pack(warn_and_fail, None)
+    outcome = perform(errand(task, "x"), lambda *said: heard.append(said), [])
+    assert heard == [("warning", "careful")]  # how far all are is said at home
+    with pytest.raises(ZeroDivisionError) as raised:
+        raise unpack(outcome.result, None)
+    (note,) = raised.value.__notes__
+    assert note.startswith(f"fold anna on {platform.node()}:") and "in warn_and_fail" in note
+
+
+def test_a_full_disk_is_said_to_be_whose(tmp_path):
+    task, _ = pack(partial(os.mkdir, tmp_path / "no" / "folder"), None)
+    outcome = perform(errand(task, "x"), lambda *_: None, [])
+    with pytest.raises(SignBartError, match=rf"^fold anna on \S+: {tmp_path}/no/folder: No such"):
+        raise unpack(outcome.result, None)
 
 
 def test_another_version_is_refused(tmp_path):
@@ -240,6 +284,18 @@ def test_what_tasks_share_travels_once(tiny_clips):
     task, _ = pack(tasks[0], None, {id(tiny_clips): 0})
     assert len(task) < 200 < np.asarray(tiny_clips.clips[0].landmarks).nbytes
     assert unpack(task, None, [tiny_clips])() == len(tiny_clips)
+
+
+def test_what_folds_share_is_found_whatever_is_wrapped_about_them(tiny_clips):
+    seen = []
+
+    def run(batch):
+        seen.extend(shared_arguments(batch.tasks))
+        yield from enumerate([None] * len(batch.tasks))
+
+    folds = [partial(len, tiny_clips)] * 2
+    list(run_folds(folds, None, TORCH, engine=replace(ENGINES["ray"], run=run)))
+    assert len(seen) == 1 and seen[0] is tiny_clips
 
 
 # Messages
