@@ -28,7 +28,7 @@ from signbart.waiting import heard, stage
 _TRIES = 4  # of a task whose process or machine dies
 _PATIENCE = 60.0  # seconds without a machine that could take a task
 _LOOK = 0.5  # seconds between looks at what tasks have sent
-_COUNT = 5.0  # seconds between looks at which machines there are
+_COUNT = 5.0  # seconds between looks at which machines there are, and signs of life
 
 
 def run_on_ray(batch: Batch, cluster: Cluster | None = None) -> Iterator[tuple[int, Any]]:
@@ -108,7 +108,10 @@ class _Run:
         )
         waiting = deque(range(len(batch.tasks)))
         while waiting or self.running:
-            self._require_room()
+            if time.monotonic() - self.counted >= _COUNT:
+                self.counted = time.monotonic()
+                self._require_room()
+                self._renew_mark()
             while waiting and len(self.running) < (batch.jobs or len(batch.tasks)):
                 index = waiting.popleft()
                 self.running[self._send(index)] = index
@@ -175,19 +178,22 @@ class _Run:
 
     def _require_room(self) -> None:
         """Raises SignBartError where for long no machine could take a task."""
-        if time.monotonic() - self.counted < _COUNT:
-            return
-        self.counted = time.monotonic()
         needed = {"CPU": self.cluster.cpus, "GPU": self.cluster.gpus}
         machines = [node["Resources"] for node in self.ray.nodes() if node["Alive"]]
         if any(all(has.get(k, 0) >= n for k, n in needed.items()) for has in machines):
             self.room_seen = time.monotonic()
         elif self.counted - self.room_seen > _PATIENCE or not self.tries:
             raise SignBartError(
-                f"no machine of the Ray cluster has {self.cluster.cpus} cores and "
-                f"{self.cluster.gpus:g} GPUs for a task; pass other --cpus-per-task and "
+                f"no machine of the Ray cluster has what a task takes, cores: {self.cluster.cpus}, "
+                f"GPUs: {self.cluster.gpus:g}; pass other --cpus-per-task and "
                 "--gpus-per-task, or add one"
             )
+
+    def _renew_mark(self) -> None:
+        """Other machines take what is a day old for left over; see `files.remove_left_overs`."""
+        if self.folder:
+            with suppress(OSError):
+                os.utime(self.folder / self.mark)
 
     def end(self) -> None:
         """Ends what still runs."""

@@ -5,6 +5,7 @@ import contextlib
 import os
 import platform
 import signal
+import socket
 import subprocess
 import sys
 import threading
@@ -317,15 +318,40 @@ def test_an_address_that_does_not_answer(address, text):
     assert time.monotonic() - began < 20
 
 
+@pytest.mark.parametrize(
+    ("answer", "text"),
+    [
+        (b"", "no Ray head answers there: timed out"),
+        (b"HTTP/1.0 400 Bad Request", "what answers there is no Ray head"),
+    ],
+)
+def test_an_address_where_something_else_answers(monkeypatch, answer, text):
+    monkeypatch.setattr("signbart.engines.connection._CONNECT", 0.5)
+    with socket.create_server(("127.0.0.1", 0)) as server:
+
+        def serve():
+            connection, _ = server.accept()
+            connection.sendall(answer)
+            connection.recv(100)
+            time.sleep(2 if not answer else 0)
+            connection.close()
+
+        threading.Thread(target=serve, daemon=True).start()
+        address = f"127.0.0.1:{server.getsockname()[1]}"
+        with pytest.raises(SignBartError, match=text):
+            list(run_on_ray(Batch([os.getpid], None, None, ["a"]), Cluster(address)))
+
+
 def test_the_secret_of_a_local_ray_does_not_outlast_it(monkeypatch):
     pytest.importorskip("ray")  # which sets a variable of its own
     monkeypatch.delenv("RAY_AUTH_TOKEN", raising=False)
     monkeypatch.setenv("RAY_AUTH_MODE", "token")
-    before = dict(os.environ)
+    before, handler = dict(os.environ), signal.getsignal(signal.SIGTERM)
     with pytest.raises(SignBartError, match="Ray on this machine: cannot be used"):  # noqa: SIM117
         with connected(Cluster(cpus=-1), 1):
             pass
     assert dict(os.environ) == before
+    assert signal.getsignal(signal.SIGTERM) is handler
 
 
 def test_options_of_another_engine_are_refused():
@@ -337,6 +363,8 @@ def test_options_of_another_engine_are_refused():
     for options in (["--address", "auto"], ["--engine", "serial", "--cpus-per-task", "2"]):
         with pytest.raises(ConfigError, match="go with --engine ray"):
             engine_of(parser.parse_args(options))
+    with pytest.raises(ConfigError, match=r"--gpus-per-task 1\.5: .* whole"):
+        engine_of(parser.parse_args(["--engine", "ray", "--gpus-per-task", "1.5"]))
 
 
 def test_what_killed_its_process_every_time_is_named():
