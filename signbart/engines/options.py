@@ -51,7 +51,7 @@ def engine_of(options: argparse.Namespace) -> Engine | None:
     """The engine that the options of `add_engine_arguments` name; None where they name none.
 
     Raises:
-        ConfigError: Options of another engine are given, or those of this one cannot be.
+        ConfigError: Options of another engine are given, or such as this one cannot obey.
     """
     given = {
         "address": options.address,
@@ -59,6 +59,8 @@ def engine_of(options: argparse.Namespace) -> Engine | None:
         "gpus": options.gpus_per_task,
     }
     given = {name: value for name, value in given.items() if value is not None}
+    if options.engine == "serial" and (getattr(options, "jobs", None) or 1) > 1:
+        raise ConfigError(f"--jobs {options.jobs}: --engine serial runs one at a time; drop either")
     if options.engine != "ray":
         if given:
             raise ConfigError("--address, --cpus-per-task and --gpus-per-task go with --engine ray")

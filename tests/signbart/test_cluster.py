@@ -357,12 +357,15 @@ def test_the_secret_of_a_local_ray_does_not_outlast_it(monkeypatch):
 def test_options_of_another_engine_are_refused():
     parser = argparse.ArgumentParser()
     add_engine_arguments(parser, "folds")
+    parser.add_argument("--jobs", type=int)
     assert engine_of(parser.parse_args([])) is None
     assert engine_of(parser.parse_args(["--engine", "serial"])) is ENGINES["serial"]
     assert engine_of(parser.parse_args(["--engine", "ray", "--gpus-per-task", "0.5"])).tries_again
     for options in (["--address", "auto"], ["--engine", "serial", "--cpus-per-task", "2"]):
         with pytest.raises(ConfigError, match="go with --engine ray"):
             engine_of(parser.parse_args(options))
+    with pytest.raises(ConfigError, match=r"--jobs 2: --engine serial runs one at a time"):
+        engine_of(parser.parse_args(["--engine", "serial", "--jobs", "2"]))
     with pytest.raises(ConfigError, match=r"--gpus-per-task 1\.5: .* whole"):
         engine_of(parser.parse_args(["--engine", "ray", "--gpus-per-task", "1.5"]))
 
