@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import argparse
 import os
-import secrets
 import subprocess
 import sys
 import time
@@ -21,6 +20,7 @@ import numpy as np
 from signbart.batches import prepare_clips
 from signbart.configuration.schema import RunConfig
 from signbart.console import NOT_RUN, at_least, run_command
+from signbart.engines.connection import Cluster, connected
 from signbart.recordings.data_source import DataSource
 from signbart.training.requirements import with_labels
 
@@ -188,23 +188,15 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 def object_store() -> str:
     """Seconds by the clock in which Ray takes `STORED` bytes and gives them back."""
-    os.environ["RAY_USAGE_STATS_ENABLED"] = "0"
-    # As `signbart.engines.cluster` has it: Ray would write a token into the home folder.
-    os.environ.setdefault("RAY_AUTH_MODE", "token")
-    os.environ.setdefault("RAY_AUTH_TOKEN", secrets.token_hex(32))
     try:
-        import ray
+        with connected(Cluster(), 1) as ray:
+            moments, stored = [time.perf_counter()], np.zeros(STORED, np.uint8)
+            place = ray.put(stored)
+            moments.append(time.perf_counter())
+            ray.get(place).sum()  # it is mapped, and read here
+            moments.append(time.perf_counter())
     except ModuleNotFoundError:
         return NOT_RUN
-    ray.init("local", num_cpus=1, include_dashboard=False, log_to_driver=False, logging_level=50)
-    try:
-        moments, stored = [time.perf_counter()], np.zeros(STORED, np.uint8)
-        place = ray.put(stored)
-        moments.append(time.perf_counter())
-        ray.get(place).sum()  # it is mapped, and read here
-        moments.append(time.perf_counter())
-    finally:
-        ray.shutdown()
     put, got = np.diff(moments)
     return f"{put:.3f} s to put, {got:.3f} s to get and read"
 

@@ -31,6 +31,7 @@ if TYPE_CHECKING:
 
 _LONGEST = 300  # characters of a command, and of an exception, on a line
 
+_INTERRUPTED = 128 + 2  # what a shell says of Ctrl-C: SIGINT is 2
 DEFECT = 70  # exit status of what is a fault of ours; sysexits.h: EX_SOFTWARE
 _SHOW_TRACEBACK = "SIGNBART_TRACEBACK"
 
@@ -63,9 +64,10 @@ def run_command(main: Callable[[], int | None]) -> None:
             else:
                 raise
     if received:
+        if status != _INTERRUPTED:  # what a library makes of any signal
+            with contextlib.suppress(OSError):
+                print("interrupted", file=sys.stderr, flush=True)
         status = 128 + received[0]
-        with contextlib.suppress(OSError):
-            print("interrupted", file=sys.stderr, flush=True)
     raise SystemExit(status)
 
 
@@ -104,7 +106,7 @@ def _status_of(main: Callable[[], int | None]) -> int:
         return 0
     except KeyboardInterrupt:
         print("interrupted", file=sys.stderr)
-        return 130
+        return _INTERRUPTED
     return 2
 
 

@@ -29,6 +29,7 @@ class _Stages:
     """What this process is at, the outermost first, and when it said so last."""
 
     def __init__(self):
+        self.muted = False
         self.begin()
 
     def begin(self) -> None:
@@ -42,7 +43,7 @@ class _Stages:
         with self.lock:
             if time.monotonic() - self.heard < SILENCE or not self.open:
                 return
-            if _shows_a_bar():
+            if self.muted or _shows_a_bar():
                 self.heard = time.monotonic()
                 return
             texts = [what if isinstance(what, str) else what() for what, _ in self.open]
@@ -65,6 +66,16 @@ if hasattr(os, "register_at_fork"):  # the thread that speaks stays behind, and 
 def heard() -> None:
     """Notes that something was said just now; a stage is silent until that is a while ago."""
     _stages.heard = time.monotonic()
+
+
+@contextlib.contextmanager
+def muted() -> Iterator[None]:
+    """In this block stages say nothing: another process does, whose task it is."""
+    before, _stages.muted = _stages.muted, True
+    try:
+        yield
+    finally:
+        _stages.muted = before
 
 
 @contextlib.contextmanager

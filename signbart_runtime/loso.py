@@ -126,9 +126,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     make_folder(output)
     given = sys.argv[1:] if arguments is None else arguments
     write_text(output / COMMAND, f"{parser.prog} {shlex.join(given)}\n")
-    for _ in run_folds(
-        folds, options.jobs, framework, engine=engine, output=output, signers=signers
-    ):
+    for _ in run_folds(folds, options.jobs, framework, engine=engine, output=output, names=signers):
         pass
     # Alone, behind all else: nothing that runs beside it disturbs the clock.
     for name in signers:

@@ -24,7 +24,13 @@ ENGINES: dict[str, Engine] = {
     for engine in (
         Engine("serial", "one after another, in this process", run_serially),
         Engine("processes", "side by side, each in a process of its own", run_in_processes),
-        Engine("ray", "on the machines of a Ray cluster", run_on_ray, tries_again=True),
+        Engine(
+            "ray",
+            "on the machines of a Ray cluster",
+            run_on_ray,
+            tries_again=True,
+            is_remote=True,
+        ),
     )
 }
 
@@ -78,7 +84,7 @@ def run_tasks(
     called = [f"{name} {each}" for each in names or range(1, len(tasks) + 1)]
     if not engine.tries_again:
         jobs = jobs or 1
-    with shown(called) as board:
+    with shown(called, speaks=engine.is_remote) as board:
         batch = Batch(tasks, jobs, threads, called, folder, travels, board.move)
         again = []
         with closing(engine.run(batch)) as outcomes:

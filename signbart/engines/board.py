@@ -8,13 +8,13 @@ import threading
 import time
 from collections import Counter
 from collections.abc import Iterator, Sequence
-from contextlib import ExitStack, contextmanager, suppress
+from contextlib import ExitStack, contextmanager, nullcontext, suppress
 from typing import TYPE_CHECKING
 
 from signbart.console import console
 from signbart.engines.engine import DONE, FAILED, RUNNING, WAITING
 from signbart.process import start_resource_tracker
-from signbart.waiting import SHORT
+from signbart.waiting import SHORT, stage
 
 if TYPE_CHECKING:
     from rich.console import Console, Group
@@ -109,14 +109,20 @@ def _duration(seconds: float) -> str:
 
 
 @contextmanager
-def shown(names: Sequence[str]) -> Iterator[Board]:
-    """A board for tasks; on a terminal it is shown until the block ends, once that takes long."""
+def shown(names: Sequence[str], *, speaks: bool = False) -> Iterator[Board]:
+    """A board for tasks; on a terminal it is shown until the block ends, once that takes long.
+
+    Args:
+        names: What the tasks are called.
+        speaks: Whether it says elsewhere how far they are when nothing else is said.
+    """
     board = Board(names)
     out = _terminal() if len(names) > 1 else None
     if len(names) < 2:
         board.told = None
     if out is None:
-        yield board
+        with stage(board.summary) if speaks else nullcontext():
+            yield board
         return
     from rich.live import Live
 

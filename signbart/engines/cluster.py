@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import math
 import os
+import sys
 import time
 from collections import Counter, deque
 from collections.abc import Iterator
@@ -18,23 +19,16 @@ from typing import Any
 
 from signbart.engines.connection import Cluster, connected, last_line
 from signbart.engines.engine import CRASHED, RUNNING, WAITING, Batch
-from signbart.engines.travel import (
-    Errand,
-    Outcome,
-    bring_home,
-    pack,
-    perform,
-    shared_arguments,
-    unpack,
-    written,
-)
+from signbart.engines.packing import pack, shared_arguments, unpack
+from signbart.engines.travel import Errand, Outcome, bring_home, perform, written
 from signbart.errors import SignBartError
 from signbart.files import make_folder, temporary_folder
+from signbart.waiting import heard, stage
 
 _TRIES = 4  # of a task whose process or machine dies
 _PATIENCE = 60.0  # seconds without a machine that could take a task
 _LOOK = 0.5  # seconds between looks at what tasks have sent
-_COUNT = 5.0  # seconds between looks at which machines there are
+_COUNT = 5.0  # seconds between looks at which machines there are, and signs of life
 
 
 def run_on_ray(batch: Batch, cluster: Cluster | None = None) -> Iterator[tuple[int, Any]]:
@@ -48,9 +42,11 @@ def run_on_ray(batch: Batch, cluster: Cluster | None = None) -> Iterator[tuple[i
     cluster = cluster or Cluster()
     with ExitStack() as stack:
         mark = stack.enter_context(_mark(batch.folder)) if batch.folder else ""
-        ray = stack.enter_context(connected(cluster, batch.jobs))
+        with stage(f"reaching Ray at {cluster.address}" if cluster.address else "starting Ray"):
+            ray = stack.enter_context(connected(cluster, batch.jobs))
         try:
-            run = _Run(ray, batch, cluster, mark)
+            with stage("handing over what the tasks share"):
+                run = _Run(ray, batch, cluster, mark)
             stack.callback(run.end)
             yield from run.outcomes()
         except ray.exceptions.RayError as error:
@@ -112,7 +108,10 @@ class _Run:
         )
         waiting = deque(range(len(batch.tasks)))
         while waiting or self.running:
-            self._require_room()
+            if time.monotonic() - self.counted >= _COUNT:
+                self.counted = time.monotonic()
+                self._require_room()
+                self._renew_mark()
             while waiting and len(self.running) < (batch.jobs or len(batch.tasks)):
                 index = waiting.popleft()
                 self.running[self._send(index)] = index
@@ -160,7 +159,7 @@ class _Run:
             travels=batch.travels,
             files=written(folder, sorted(paths)) if folder and batch.travels else {},
             directory=os.getcwd(),
-            threads=max(1, math.ceil(self.cluster.cpus)),
+            threads=self.cluster.cpus,
         )
         return self.remote.remote(errand, self.news, (index, self.tries[index]), *self.shared)
 
@@ -171,26 +170,30 @@ class _Run:
                 continue
             if kind == "begun":
                 self.batch.moved(index, RUNNING)
-            elif kind == "line":
-                print(content, flush=True)
+            elif kind in ("line", "warning"):
+                print(content, file=sys.stdout if kind == "line" else sys.stderr, flush=True)
+                heard()
             elif kind == "files":
                 bring_home(self.folder, content)
 
     def _require_room(self) -> None:
         """Raises SignBartError where for long no machine could take a task."""
-        if time.monotonic() - self.counted < _COUNT:
-            return
-        self.counted = time.monotonic()
         needed = {"CPU": self.cluster.cpus, "GPU": self.cluster.gpus}
         machines = [node["Resources"] for node in self.ray.nodes() if node["Alive"]]
         if any(all(has.get(k, 0) >= n for k, n in needed.items()) for has in machines):
             self.room_seen = time.monotonic()
         elif self.counted - self.room_seen > _PATIENCE or not self.tries:
             raise SignBartError(
-                f"no machine of the Ray cluster has {self.cluster.cpus} cores and "
-                f"{self.cluster.gpus:g} GPUs for a task; pass other --cpus-per-task and "
+                f"no machine of the Ray cluster has what a task takes, cores: {self.cluster.cpus}, "
+                f"GPUs: {self.cluster.gpus:g}; pass other --cpus-per-task and "
                 "--gpus-per-task, or add one"
             )
+
+    def _renew_mark(self) -> None:
+        """Other machines take what is a day old for left over; see `files.remove_left_overs`."""
+        if self.folder:
+            with suppress(OSError):
+                os.utime(self.folder / self.mark)
 
     def end(self) -> None:
         """Ends what still runs."""

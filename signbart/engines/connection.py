@@ -5,8 +5,10 @@ from __future__ import annotations
 import logging
 import os
 import secrets
+import signal
 import socket
 import tempfile
+import threading
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
@@ -18,6 +20,10 @@ from signbart.errors import SignBartError
 
 _CONNECT = 10.0  # seconds for a cluster's address to answer
 _SET = ("RAY_USAGE_STATS_ENABLED", "RAY_AUTH_MODE", "RAY_AUTH_TOKEN")  # in the environment
+# How a client begins to speak HTTP/2, as Ray's do, and how whoever serves it answers: by a frame of
+# settings, whose fourth byte is its type (RFC 9113, 3.4 and 6.5).
+_SETTINGS = bytes([0, 0, 0, 4, 0, 0, 0, 0, 0])
+_GREETING = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n" + _SETTINGS
 _TOKEN = Path("~/.ray/auth_token")  # where Ray keeps the secret of a cluster
 
 
@@ -67,7 +73,7 @@ def connected(cluster: Cluster, jobs: int | None) -> Iterator[ModuleType]:
                 "_temp_dir": stack.enter_context(folder),
             }
         else:
-            _require_listening(cluster.address)
+            _require_head(cluster.address)
             tokens = os.environ.keys() & {"RAY_AUTH_TOKEN", "RAY_AUTH_TOKEN_PATH"}
             if tokens or _TOKEN.expanduser().is_file():
                 os.environ.setdefault("RAY_AUTH_MODE", "token")
@@ -77,7 +83,8 @@ def connected(cluster: Cluster, jobs: int | None) -> Iterator[ModuleType]:
         # No option keeps what Ray says of dead workers from stdout; `cluster._why` says it.
         ray._private.worker.print_to_stdstream = lambda *_, **__: None
         try:
-            ray.init(log_to_driver=False, logging_level=logging.CRITICAL, **options)
+            with _sigterm_kept():
+                ray.init(log_to_driver=False, logging_level=logging.CRITICAL, **options)
         except (ConnectionError, RuntimeError, ValueError, ray.exceptions.RayError) as error:
             raise SignBartError(
                 f"Ray {cluster.address or 'on this machine'}: cannot be used: {last_line(error)}; "
@@ -107,20 +114,41 @@ def _environment_kept() -> Iterator[None]:
                 os.environ[name] = value
 
 
-def _require_listening(address: str) -> None:
-    """Raises SignBartError unless somebody answers there; Ray itself would try for minutes."""
+@contextmanager
+def _sigterm_kept() -> Iterator[None]:
+    """Keeps who is called at SIGTERM: Ray would end the process by an exit status of its own."""
+    before = signal.getsignal(signal.SIGTERM)
+    try:
+        yield
+    finally:
+        if threading.current_thread() is threading.main_thread():
+            signal.signal(signal.SIGTERM, before)
+
+
+def _require_head(address: str) -> None:
+    """Raises SignBartError unless a Ray head may answer there; Ray itself would try for minutes."""
     if address == "auto":
         return
     host, _, port = address.rpartition(":")
     if not host or not port.isdecimal():
         raise SignBartError(f"--address {address}: expected HOST:PORT of a Ray head, or auto")
+    encrypted = os.environ.get("RAY_USE_TLS", "0").lower() not in ("", "0", "false")
     try:
-        socket.create_connection((host, int(port)), _CONNECT).close()
+        with socket.create_connection((host, int(port)), _CONNECT) as connection:
+            if encrypted:
+                return
+            connection.sendall(_GREETING)
+            answer = connection.makefile("rb").read(len(_SETTINGS))
     except (OSError, OverflowError) as error:
         raise SignBartError(
             f"--address {address}: no Ray head answers there: {error}; start one with "
             f"'ray start --head --port {port}', or see whether a firewall is between"
         ) from None
+    if answer[3:4] != _SETTINGS[3:4]:
+        raise SignBartError(
+            f"--address {address}: what answers there is no Ray head; 'ray start --head' prints "
+            "the address of one"
+        )
 
 
 def last_line(error: BaseException) -> str:

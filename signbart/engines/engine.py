@@ -48,9 +48,11 @@ class Engine:
         run: Gives each task's index and result as it ends, or `CRASHED`. What a task raises it
             raises, and whenever it is closed it ends what still runs.
         tries_again: Whether it gives `CRASHED` only of what it tried again itself.
+        is_remote: Whether its tasks do not say themselves what they are at; see `waiting.muted`.
     """
 
     name: str
     description: str
     run: Callable[[Batch], Iterator[tuple[int, Any]]]
     tries_again: bool = False
+    is_remote: bool = False

@@ -51,7 +51,7 @@ def engine_of(options: argparse.Namespace) -> Engine | None:
     """The engine that the options of `add_engine_arguments` name; None where they name none.
 
     Raises:
-        ConfigError: Options of another engine are given.
+        ConfigError: Options of another engine are given, or such as this one cannot obey.
     """
     given = {
         "address": options.address,
@@ -59,8 +59,13 @@ def engine_of(options: argparse.Namespace) -> Engine | None:
         "gpus": options.gpus_per_task,
     }
     given = {name: value for name, value in given.items() if value is not None}
+    if options.engine == "serial" and (getattr(options, "jobs", None) or 1) > 1:
+        raise ConfigError(f"--jobs {options.jobs}: --engine serial runs one at a time; drop either")
     if options.engine != "ray":
         if given:
             raise ConfigError("--address, --cpus-per-task and --gpus-per-task go with --engine ray")
         return ENGINES[options.engine] if options.engine else None
+    gpus = given.get("gpus", 0)
+    if gpus > 1 and gpus != int(gpus):
+        raise ConfigError(f"--gpus-per-task {gpus:g}: more than one must be a whole number of them")
     return dataclasses.replace(ENGINES["ray"], run=partial(run_on_ray, cluster=Cluster(**given)))

@@ -1,29 +1,29 @@
 """Tasks on another machine: what goes there, how it runs there, and what it sends home.
 
-A task travels as a pickle: functions by their address, what several tasks share as a reference to
-the object store. Where the machine sees the folder that the task writes to, by its path and a mark
-in it, the task works there. Otherwise it works in a folder of its own: what is there already goes
-along, and what it writes comes back, each second and at its end.
+Where the machine sees the folder that the task writes to, by its path and a mark in it, the task
+works there. Otherwise it works in a folder of its own: what is there already goes along, and what
+it writes comes back, each second and at its end.
 """
 
 from __future__ import annotations
 
-import io
 import os
-import pickle
+import platform
 import sys
-import tempfile
 import threading
-from collections import Counter
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager, suppress
+import traceback
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 from signbart import __version__
+from signbart.engines.packing import pack, unpack
 from signbart.errors import SignBartError
-from signbart.files import atomic_write, is_unfinished, make_folder
+from signbart.files import atomic_write, is_unfinished, make_folder, temporary_folder
+from signbart.waiting import muted
 
 _EVERY = 1.0  # seconds between looks at what a task has written
 
@@ -73,71 +73,6 @@ class Outcome:
     files: Files
 
 
-class _Packer(pickle.Pickler):
-    """Leaves shared objects out, and paths in the folder relative to it."""
-
-    def __init__(self, file: io.BytesIO, shared: Mapping[int, int], folder: Path | None):
-        super().__init__(file, protocol=pickle.HIGHEST_PROTOCOL)
-        self.shared, self.folder = shared, folder
-        self.paths: set[str] = set()
-
-    def persistent_id(self, value: Any) -> tuple[str, Any] | None:
-        if id(value) in self.shared:
-            return "shared", self.shared[id(value)]
-        if (
-            self.folder is not None
-            and isinstance(value, Path)
-            and value.is_relative_to(self.folder)
-        ):
-            self.paths.add(str(value.relative_to(self.folder)))
-            return "path", str(value.relative_to(self.folder))
-        return None
-
-
-class _Unpacker(pickle.Unpickler):
-    def __init__(self, data: bytes, shared: Sequence[Any], folder: Path | None):
-        super().__init__(io.BytesIO(data))
-        self.shared, self.folder = shared, folder
-
-    def persistent_load(self, pid: tuple[str, Any]) -> Any:
-        kind, value = pid
-        return self.shared[value] if kind == "shared" else self.folder / value
-
-
-def pack(
-    value: Any, folder: Path | None, shared: Mapping[int, int] | None = None
-) -> tuple[bytes, set[str]]:
-    """A pickle for `unpack`, and the paths in `folder` that are in it, relative to that.
-
-    Args:
-        value: The object.
-        folder: What lies in it is found again in another folder.
-        shared: Identity of objects that are left out -> their places.
-    """
-    file = io.BytesIO()
-    packer = _Packer(file, shared or {}, folder)
-    packer.dump(value)
-    return file.getvalue(), packer.paths
-
-
-def unpack(data: bytes, folder: Path | None, shared: Sequence[Any] = ()) -> Any:
-    """What `pack` was given, its paths in this `folder`."""
-    return _Unpacker(data, shared, folder).load()
-
-
-def shared_arguments(tasks: Sequence[Callable[[], Any]]) -> list[Any]:
-    """What several tasks have as an argument: recordings, and what else is the same object."""
-    found: dict[int, Any] = {}
-    times: Counter[int] = Counter()
-    for task in tasks:
-        inner = [*getattr(task, "args", ()), *getattr(task, "keywords", {}).values()]
-        inner += vars(task).values() if not inner and hasattr(task, "__dict__") else []
-        here = {id(value): value for value in inner if hasattr(value, "__dict__")}
-        found |= here
-        times.update(list(here))
-    return [value for at, value in found.items() if times[at] > 1 and not callable(value)]
-
-
 def written(folder: Path, paths: Sequence[str]) -> Files:
     """The files at and in those paths of a folder, oldest first."""
     found = []
@@ -185,16 +120,23 @@ class _Luggage:
                     seen[str(path.relative_to(self.folder))] = (state.st_mtime_ns, state.st_size)
         return dict(sorted(seen.items(), key=lambda item: item[1]))
 
-    def changed(self) -> Files:
-        """What is new since it was last asked for; nothing where that changes while it is read."""
+    def changed(self, *, ended: bool = False) -> Files:
+        """What is new since it was last asked for; nothing where that changes while it is read.
+
+        Args:
+            ended: Whether the task has: then all of it, whatever something that it left behind
+                still changes.
+        """
         now = self._look()
         names = [name for name, state in now.items() if self.sent.get(name) != state]
         files: Files = dict.fromkeys(self.sent.keys() - now.keys())
-        try:
-            files |= {name: (self.folder / name).read_bytes() for name in names}
-        except FileNotFoundError:
-            return {}
-        if self._look() != now:
+        for name in names:
+            try:
+                files[name] = (self.folder / name).read_bytes()
+            except FileNotFoundError:
+                if not ended:
+                    return {}
+        if not ended and self._look() != now:
             return {}
         self.sent = now
         return files
@@ -205,26 +147,38 @@ def perform(errand: Errand, send: Callable[[str, Any], None], shared: Sequence[A
 
     Args:
         errand: The task.
-        send: Takes what happens meanwhile: ``line`` and a text, ``files`` and `Files`.
+        send: Takes what happens meanwhile: ``line`` and a text of stdout, ``warning`` and one of
+            stderr, ``files`` and `Files`.
         shared: What it shares with others.
     """
     folder: Path | None = None
     luggage: _Luggage | None = None
-    with tempfile.TemporaryDirectory(prefix="signbart-") as scratch:
+    with ExitStack() as stack:
         try:
-            folder, luggage = _arrive(errand, Path(scratch))
-            with _sending(luggage, send), _printing(send):
+            folder, luggage = _arrive(errand, stack)
+            with muted(), _sending(luggage, send), _printing(send):
                 result = unpack(errand.task, folder, shared)()
             raised = False
         except Exception as error:
-            if isinstance(error, SignBartError):
-                error.args = (f"{errand.name} on {os.uname().nodename}: {error}",)
-            result, raised = error, True
+            result, raised = _placed(error, f"{errand.name} on {platform.node()}"), True
         data, _ = pack(result, folder)
-        return Outcome(data, raised, luggage.changed() if luggage else {})
+        return Outcome(data, raised, luggage.changed(ended=True) if luggage else {})
 
 
-def _arrive(errand: Errand, scratch: Path) -> tuple[Path | None, _Luggage | None]:
+def _placed(error: Exception, where: str) -> Exception:
+    """An error as it is to be raised at home: it says where it came from."""
+    if isinstance(error, OSError):
+        named = f"{error.filename}: " if error.filename else ""
+        return SignBartError(f"{where}: {named}{error.strerror or error}")
+    if isinstance(error, SignBartError):
+        error.args = (f"{where}: {error}",)
+    else:
+        # A pickle has no traceback, but notes.
+        error.add_note(f"{where}:\n{traceback.format_exc()}")
+    return error
+
+
+def _arrive(errand: Errand, stack: ExitStack) -> tuple[Path | None, _Luggage | None]:
     """The folder to work in, and, where that is not the one it was sent from, what leaves it."""
     # Before any framework is imported.
     for name in ("OMP_NUM_THREADS", "TF_NUM_INTRAOP_THREADS", "TF_NUM_INTEROP_THREADS"):
@@ -245,8 +199,10 @@ def _arrive(errand: Errand, scratch: Path) -> tuple[Path | None, _Luggage | None
         raise SignBartError(
             f"{folder} is not seen there, and every machine of the cluster must share what it is in"
         )
-    bring_home(scratch, errand.files)
-    return scratch, _Luggage(scratch)
+    # What a killed task left there goes with the next one.
+    own = stack.enter_context(temporary_folder())
+    bring_home(own, errand.files)
+    return own, _Luggage(own)
 
 
 @contextmanager
@@ -273,28 +229,37 @@ def _sending(luggage: _Luggage | None, send: Callable[[str, Any], None]) -> Iter
 
 @contextmanager
 def _printing(send: Callable[[str, Any], None]) -> Iterator[None]:
-    """Sends what this process writes to descriptor 1 until the block ends, line by line.
+    """Sends what this process writes to stdout and stderr until the block ends, line by line.
 
-    Not what is printed alone: tasks themselves redirect that descriptor into their logs.
+    By their descriptors, since tasks themselves redirect those into their logs.
     """
+    out, error = partial(send, "line"), partial(send, "warning")
+    with _forwarding(1, "stdout", out), _forwarding(2, "stderr", error):
+        yield
+
+
+@contextmanager
+def _forwarding(number: int, name: str, send: Callable[[str], None]) -> Iterator[None]:
     reading, writing = os.pipe()
 
     def forward() -> None:
         with open(reading, encoding="utf-8", errors="replace") as lines:
             for line in lines:
-                send("line", line.rstrip("\n"))
+                send(line.rstrip("\n"))
 
-    sys.stdout.flush()
-    kept, usual = os.dup(1), sys.stdout
-    os.dup2(writing, 1)
+    usual = getattr(sys, name)
+    usual.flush()
+    kept = os.dup(number)
+    os.dup2(writing, number)
     os.close(writing)
     reader = threading.Thread(target=forward, daemon=True)
     reader.start()
     try:
-        with open(1, "w", encoding="utf-8", buffering=1, closefd=False) as sys.stdout:
+        with open(number, "w", encoding="utf-8", buffering=1, closefd=False) as stream:
+            setattr(sys, name, stream)
             yield
     finally:
-        sys.stdout = usual
-        os.dup2(kept, 1)
+        setattr(sys, name, usual)
+        os.dup2(kept, number)
         os.close(kept)
         reader.join(_EVERY)  # what a task has started may keep the other end open

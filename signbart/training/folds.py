@@ -47,6 +47,7 @@ def add_fold_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--jobs",
         type=int,
+        metavar="N",
         help="folds at a time, one thread each if more than one (default: 1; of ray as many as "
         "there is room for)",
     )
@@ -61,8 +62,11 @@ def train_folds(
     load: Callable[[Path], Any],
     of_fold: Callable[[str], dict[str, Any]] = lambda signer: {},
     identity: Callable[[str], dict[str, Any]] = lambda signer: {},
+    seeds: Sequence[int] = (),
 ) -> None:
     """Trains the folds of a command line, and prints and writes the table of all in the folder.
+
+    The folds of all seeds are tasks of one engine, so that they share its machines.
 
     Args:
         options: Of `add_fold_arguments`.
@@ -72,6 +76,8 @@ def train_folds(
         of_fold: What `train` takes besides, by the signer that is left out; called before anything
             is trained.
         identity: What tells that fold from others of its recordings; see `find_run`.
+        seeds: Each is a run of its own, in a folder ``seed_<seed>``; without any, one run with the
+            configuration's.
 
     Raises:
         ConfigError: The framework does not train that, the folder holds folds already and --resume
@@ -91,37 +97,48 @@ def train_folds(
     signers = select_signers(clips, options.signers, options.data)
     output = Path(options.output)
     besides = {signer: of_fold(signer) for signer in signers}
-    check_folds(
-        output,
-        signers,
-        clips,
-        config,
-        options.resume,
-        framework=framework,
-        load=load,
-        identity=identity,
-    )
+    # Folder -> configuration.
+    runs = {
+        output / f"seed_{seed}": load_config(
+            options.config, [*options.overrides, f"train.seed={seed}"]
+        )
+        for seed in seeds
+    } or {output: config}
+    for folder, one in runs.items():
+        check_folds(
+            folder,
+            signers,
+            clips,
+            one,
+            options.resume,
+            framework=framework,
+            load=load,
+            identity=identity,
+        )
     print_skipped(clips.skipped)
-    make_folder(output)
-    folds = [
-        partial(
+    for folder in runs:
+        make_folder(folder)
+    folds = {
+        str((folder / signer).relative_to(output)): partial(
             train,
             clips,
-            config,
-            output / signer,
+            one,
+            folder / signer,
             test_signers=[signer],
             resume=True,
             device=options.device,
             data_name=options.data,
             **besides[signer],
         )
+        for folder, one in runs.items()
         for signer in signers
-    ]
-    for results in run_folds(
-        folds, options.jobs, framework, engine=engine, output=output, signers=signers
+    }
+    for name, results in run_folds(
+        [*folds.values()], options.jobs, framework, engine=engine, output=output, names=[*folds]
     ):
-        print(f"{results['test_signers'][0]}: {results['test']['accuracy']:.2f} %", flush=True)
-    _summarise(output)
+        print(f"{name}: {results['test']['accuracy']:.2f} %", flush=True)
+    for folder in runs:
+        _summarise(folder)
 
 
 def run_folds(
@@ -131,9 +148,9 @@ def run_folds(
     *,
     engine: Engine | None = None,
     output: Path | None = None,
-    signers: Sequence[str] = (),
-) -> Iterator[dict[str, Any]]:
-    """Yields each fold's results as it ends.
+    names: Sequence[str] = (),
+) -> Iterator[tuple[str, dict[str, Any]]]:
+    """Yields each fold's name and results as it ends.
 
     Args:
         folds: Picklable callables.
@@ -141,12 +158,12 @@ def run_folds(
         framework: Trains.
         engine: Runs them; see `run_tasks`.
         output: Holds their folders.
-        signers: Their names.
+        names: What they are called; by default their numbers.
 
     Raises:
         SignBartError: A fold's process was killed.
     """
-    names = signers or [str(at) for at in range(1, len(folds) + 1)]
+    names = names or [str(at) for at in range(1, len(folds) + 1)]
     said = (f"fold {at} of {len(folds)}, {name}" for at, name in enumerate(names, start=1))
     ended = run_tasks(
         [partial(within, what, fold) for what, fold in zip(said, folds, strict=True)],
@@ -155,12 +172,12 @@ def run_folds(
         apart=framework.keeps_memory,
         threads=1 if jobs and jobs > 1 else None,
         name="fold",
-        names=signers,
+        names=names,
         folder=output,
         # Folds go on from their checkpoints.
         remedy="go on with --resume, and fewer --jobs",
     )
-    return (results for _, results in ended)
+    return ((names[at], results) for at, results in ended)
 
 
 def check_folds(

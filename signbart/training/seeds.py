@@ -6,7 +6,6 @@ Seed s is a run of its own, ``OUTPUT/seed_<s>``; see `folds`.
 from __future__ import annotations
 
 import argparse
-import copy
 import dataclasses
 import math
 import statistics
@@ -76,12 +75,7 @@ def train_seeds(options: argparse.Namespace, *arguments: Any, **functions: Any) 
         raise ConfigError("--seeds and --set train.seed both say the seed; drop one")
     output = Path(options.output)
     _require_one_run(output, load_config(options.config, options.overrides))
-    for seed in options.seeds:
-        one = copy.copy(options)
-        one.output = str(output / f"seed_{seed}")
-        one.overrides = [*options.overrides, f"train.seed={seed}"]
-        print(f"seed {seed}:", flush=True)
-        train_folds(one, *arguments, **functions)
+    train_folds(options, *arguments, seeds=options.seeds, **functions)
     summarise(output)
 
 

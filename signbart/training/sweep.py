@@ -199,8 +199,9 @@ def sweep(
             folder=output,
         ):
             found[runs[at][0].folder].append(scores)
-        judged = [_judge(setting, epochs, found[setting.folder]) for setting in left]
-        if epochs == levels[-1]:
+        last = epochs == levels[-1]
+        judged = [_judge(setting, epochs, found[setting.folder], last) for setting in left]
+        if last:
             done = sorted(judged, key=lambda one: -one.score)
             return [*done, *reversed(stopped)]
         judged.sort(key=lambda one: -one.validation)  # stable: ties stay in the grid's order
@@ -211,13 +212,13 @@ def sweep(
     raise AssertionError("the last rung returns")
 
 
-def _judge(setting: Setting, epochs: int, found: Sequence[tuple[float, float | None]]) -> Judged:
-    tested = [score for _, score in found if score is not None]
+def _judge(
+    setting: Setting, epochs: int, found: Sequence[tuple[float, float | None]], last: bool
+) -> Judged:
+    validations, scores = zip(*found, strict=True)
+    # What stops here may have been tested by an earlier sweep, in which it went on.
     return Judged(
-        setting,
-        epochs,
-        statistics.fmean(validation for validation, _ in found),
-        statistics.fmean(tested) if len(tested) == len(found) else None,
+        setting, epochs, statistics.fmean(validations), statistics.fmean(scores) if last else None
     )
 
 

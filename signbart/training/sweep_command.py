@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import argparse
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import yaml
 
@@ -17,9 +17,14 @@ from signbart.files import make_folder, write_text
 from signbart.recordings.options import SignerNames, read_data
 from signbart.training.frameworks import Framework
 from signbart.training.options import add_run_arguments, print_skipped
-from signbart.training.requirements import require_trainable
-from signbart.training.run_folder import csv_text
+from signbart.training.progress import identify_recordings
+from signbart.training.requirements import require_trainable, with_labels
+from signbart.training.run_folder import csv_text, find_run, holds_run
 from signbart.training.sweep import Judged, choose_signers, settings_of, sweep
+
+if TYPE_CHECKING:
+    from signbart.configuration.schema import RunConfig
+    from signbart.recordings.clip import ClipSet
 
 TABLE, PICTURE, WINNER = "settings.csv", "settings.png", "winner.yaml"
 
@@ -109,6 +114,7 @@ def run_sweep(
         raise ConfigError(f"--test-signers {min(unknown)}: {options.data} has no clip of them")
     clips = clips.select(at for at, signer in enumerate(clips.signers) if signer not in tested)
     signers = choose_signers(clips, options.signers)
+    _require_one_sweep(output, configs, clips, signers, framework)
     make_folder(output)
     print(
         f"{len(settings)} settings, each with {', '.join(signers)} left out in turn"
@@ -138,6 +144,37 @@ def run_sweep(
         f"  {next_command(module)} --config {output / WINNER} --data {options.data} "
         f"--output runs/NAME{testing}"
     )
+
+
+def _require_one_sweep(
+    output: Path,
+    configs: Mapping[str, RunConfig],
+    clips: ClipSet,
+    signers: Sequence[str],
+    framework: Framework,
+) -> None:
+    """Before anything is trained: whether what is there may be judged beside what is to come.
+
+    Raises:
+        ConfigError: A training there is of other recordings, or of another configuration.
+    """
+    trainings = [
+        (output / name / signer, config, signer)
+        for name, config in configs.items()
+        for signer in signers
+        if holds_run(output / name / signer)
+    ]
+    recordings = identify_recordings(clips, []) if trainings else {}
+    for folder, config, signer in trainings:
+        find_run(
+            folder,
+            with_labels(config, clips),
+            clips.class_names,
+            {"recordings": {**recordings, "test_signers": [signer]}},
+            True,
+            framework=framework,
+            load=framework.module().load_checkpoint,
+        )
 
 
 def _write(judged: Sequence[Judged], output: Path, winner: dict[str, Any]) -> None:

@@ -84,10 +84,22 @@ class _Worker:
     def _mark(self) -> str:
         return f"== worker {self.number}, video "
 
-    def last_begun(self) -> int:
-        """The place of the video that was begun last."""
-        lines = self.log.read_text(encoding="utf-8", errors="replace").splitlines()
+    def last_begun(self, since: int) -> int:
+        """The place of the video that was begun last.
+
+        Args:
+            since: Bytes of the log that were there before: an earlier run's.
+
+        Raises:
+            SignBartError: None was.
+        """
+        lines = self.log.read_bytes()[since:].decode("utf-8", errors="replace").splitlines()
         begun = [line for line in lines if line.startswith(self._mark)]
+        if not begun:
+            raise SignBartError(
+                f"{self.jobs[0][1].video}: processes were killed before they began with it; "
+                f"{self.log} may say why; try again, with fewer --jobs"
+            )
         return int(begun[-1].removeprefix(self._mark))
 
 
@@ -235,6 +247,7 @@ def _run(
             _Worker(number, tuple(left[number::count]), len(jobs), task, log)
             for number in range(count)
         ]
+        since = log.stat().st_size
         # One thread each, of those that MediaPipe leaves to others: cores are shared out already.
         outcomes = run_tasks(
             workers,
@@ -249,8 +262,8 @@ def _run(
         )
         for at, found in outcomes:
             if found is None:
-                place = workers[at].last_begun()
-                failed[place] = f"{jobs[place].video}: its process was killed, twice; see {log}"
+                place = workers[at].last_begun(since)
+                failed[place] = f"{jobs[place].video}: kills its process; see {log}"
             else:
                 failed |= dict(found)
 

@@ -3,9 +3,12 @@
 import argparse
 import contextlib
 import os
+import platform
 import signal
+import socket
 import subprocess
 import sys
+import threading
 import time
 from dataclasses import replace
 from functools import partial
@@ -29,18 +32,14 @@ from signbart.engines.cluster import run_on_ray
 from signbart.engines.connection import Cluster, connected
 from signbart.engines.engine import Batch
 from signbart.engines.options import add_engine_arguments, engine_of
-from signbart.engines.travel import (
-    Errand,
-    bring_home,
-    pack,
-    perform,
-    shared_arguments,
-    unpack,
-    written,
-)
+from signbart.engines.packing import pack, shared_arguments, unpack
+from signbart.engines.travel import Errand, bring_home, perform, written
 from signbart.errors import ConfigError, SignBartError
 from signbart.files import make_folder
 from signbart.recordings.packed import write_packed
+from signbart.training.folds import run_folds
+from signbart.training.frameworks import TORCH
+from signbart.waiting import stage
 
 SIGNERS = ["anna", "ben", "cleo", "dan"]
 
@@ -212,8 +211,54 @@ def test_an_error_names_the_machine(tmp_path):
     (tmp_path / "mark").mkdir()
     (tmp_path / "file").touch()
     outcome = perform(errand(task, tmp_path, mark="mark"), lambda *_: None, [])
-    with pytest.raises(SignBartError, match=rf"^fold anna on {os.uname().nodename}: {tmp_path}"):
+    with pytest.raises(SignBartError, match=rf"^fold anna on {platform.node()}: {tmp_path}"):
         raise unpack(outcome.result, tmp_path)
+
+
+def keep_writing(folder: Path) -> None:
+    """Leaves a thread behind that goes on writing, as a library may."""
+    folder.mkdir()
+
+    def go_on():
+        number = 0
+        while folder.is_dir():
+            number += 1
+            with contextlib.suppress(OSError):
+                (folder / "events").write_text("." * (number % 1000))
+
+    threading.Thread(target=go_on, daemon=True).start()
+    (folder / "results").write_text("all of it")
+
+
+def test_what_is_finished_comes_back_whatever_something_still_writes(tmp_path):
+    task, _ = pack(partial(keep_writing, tmp_path / "anna"), tmp_path)
+    outcome = perform(errand(task, tmp_path), lambda *_: None, [])
+    assert outcome.files["anna/results"] == b"all of it"
+
+
+def warn_and_fail() -> None:
+    print("careful", file=sys.stderr)
+    with stage("trying"):
+        raise ZeroDivisionError("a fault")
+
+
+def test_warnings_come_home_and_a_fault_says_where_it_is(monkeypatch):
+    monkeypatch.setattr("signbart.waiting.SILENCE", 0.0)
+    heard = []
+    task, _ = pack(warn_and_fail, None)
+    outcome = perform(errand(task, "x"), lambda *said: heard.append(said), [])
+    assert heard == [("warning", "careful")]  # how far all are is said at home
+    with pytest.raises(ZeroDivisionError) as raised:
+        raise unpack(outcome.result, None)
+    (note,) = raised.value.__notes__
+    assert note.startswith(f"fold anna on {platform.node()}:") and "in warn_and_fail" in note
+
+
+def test_a_full_disk_is_said_to_be_whose(tmp_path):
+    task, _ = pack(partial(os.mkdir, tmp_path / "no" / "folder"), None)
+    outcome = perform(errand(task, "x"), lambda *_: None, [])
+    with pytest.raises(SignBartError, match=rf"^fold anna on \S+: {tmp_path}/no/folder: No such"):
+        raise unpack(outcome.result, None)
 
 
 def test_another_version_is_refused(tmp_path):
@@ -242,6 +287,18 @@ def test_what_tasks_share_travels_once(tiny_clips):
     assert unpack(task, None, [tiny_clips])() == len(tiny_clips)
 
 
+def test_what_folds_share_is_found_whatever_is_wrapped_about_them(tiny_clips):
+    seen = []
+
+    def run(batch):
+        seen.extend(shared_arguments(batch.tasks))
+        yield from enumerate([None] * len(batch.tasks))
+
+    folds = [partial(len, tiny_clips)] * 2
+    list(run_folds(folds, None, TORCH, engine=replace(ENGINES["ray"], run=run)))
+    assert len(seen) == 1 and seen[0] is tiny_clips
+
+
 # Messages
 
 
@@ -261,26 +318,56 @@ def test_an_address_that_does_not_answer(address, text):
     assert time.monotonic() - began < 20
 
 
+@pytest.mark.parametrize(
+    ("answer", "text"),
+    [
+        (b"", "no Ray head answers there: timed out"),
+        (b"HTTP/1.0 400 Bad Request", "what answers there is no Ray head"),
+    ],
+)
+def test_an_address_where_something_else_answers(monkeypatch, answer, text):
+    monkeypatch.setattr("signbart.engines.connection._CONNECT", 0.5)
+    with socket.create_server(("127.0.0.1", 0)) as server:
+
+        def serve():
+            connection, _ = server.accept()
+            connection.sendall(answer)
+            connection.recv(100)
+            time.sleep(2 if not answer else 0)
+            connection.close()
+
+        threading.Thread(target=serve, daemon=True).start()
+        address = f"127.0.0.1:{server.getsockname()[1]}"
+        with pytest.raises(SignBartError, match=text):
+            list(run_on_ray(Batch([os.getpid], None, None, ["a"]), Cluster(address)))
+
+
 def test_the_secret_of_a_local_ray_does_not_outlast_it(monkeypatch):
-    pytest.importorskip("ray")  # which sets a variable of its own
     monkeypatch.delenv("RAY_AUTH_TOKEN", raising=False)
-    monkeypatch.setenv("RAY_AUTH_MODE", "token")
-    before = dict(os.environ)
+    monkeypatch.setenv("RAY_AUTH_MODE", "token")  # as it is read by the import
+    pytest.importorskip("ray")  # which sets a variable of its own
+    before, handler = dict(os.environ), signal.getsignal(signal.SIGTERM)
     with pytest.raises(SignBartError, match="Ray on this machine: cannot be used"):  # noqa: SIM117
         with connected(Cluster(cpus=-1), 1):
             pass
     assert dict(os.environ) == before
+    assert signal.getsignal(signal.SIGTERM) is handler
 
 
 def test_options_of_another_engine_are_refused():
     parser = argparse.ArgumentParser()
     add_engine_arguments(parser, "folds")
+    parser.add_argument("--jobs", type=int)
     assert engine_of(parser.parse_args([])) is None
     assert engine_of(parser.parse_args(["--engine", "serial"])) is ENGINES["serial"]
     assert engine_of(parser.parse_args(["--engine", "ray", "--gpus-per-task", "0.5"])).tries_again
     for options in (["--address", "auto"], ["--engine", "serial", "--cpus-per-task", "2"]):
         with pytest.raises(ConfigError, match="go with --engine ray"):
             engine_of(parser.parse_args(options))
+    with pytest.raises(ConfigError, match=r"--jobs 2: --engine serial runs one at a time"):
+        engine_of(parser.parse_args(["--engine", "serial", "--jobs", "2"]))
+    with pytest.raises(ConfigError, match=r"--gpus-per-task 1\.5: .* whole"):
+        engine_of(parser.parse_args(["--engine", "ray", "--gpus-per-task", "1.5"]))
 
 
 def test_what_killed_its_process_every_time_is_named():

@@ -2,6 +2,7 @@
 
 import os
 import re
+import signal
 import subprocess
 import sys
 import tempfile
@@ -11,6 +12,7 @@ import pytest
 
 from signbart.console import DEFECT, run_command
 from signbart.errors import SignBartError
+from signbart.process import Terminated
 
 
 def ended(main, capsys) -> tuple[int, str]:
@@ -88,6 +90,12 @@ def test_what_is_expected_is_no_fault(temporary, capsys):
     def interrupt():
         raise KeyboardInterrupt
 
+    def interrupt_within_a_library():
+        with pytest.raises(Terminated):
+            signal.raise_signal(signal.SIGTERM)
+        raise KeyboardInterrupt  # as Ray does
+
+    assert ended(interrupt_within_a_library, capsys) == (143, "interrupted\n")
     assert ended(refuse, capsys) == (2, "error: a.npz: no such file\n")
     assert ended(interrupt, capsys) == (130, "interrupted\n")
     assert ended(lambda: None, capsys) == (0, "")

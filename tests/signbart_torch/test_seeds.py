@@ -46,6 +46,8 @@ def test_every_seed_is_a_run_of_its_own_and_they_have_a_table(arguments, tmp_pat
     checkpoint = read_stored(output / "seed_0" / rows[0]["signer"] / "best.safetensors")
     said = ["some clips, for this test"]
     assert results["made_from"] == checkpoint.progress["made_from"] == said
+    # One run of tasks: the folds of all seeds share the machines of an engine.
+    assert "seed_3/anna: " in printed.partition("Leave-one-signer-out")[0]
     for text in ("Accuracy in percent, 2 seeds", "best", "worst", "deviation over seeds"):
         assert text in printed
     alone = tmp_path / "alone"

@@ -10,7 +10,7 @@ import yaml
 from signbart.configuration.reading import load_config
 from signbart.errors import ClipError, ConfigError
 from signbart.recordings.packed import write_packed
-from signbart.training.sweep import choose_signers, rungs, settings_of
+from signbart.training.sweep import choose_signers, rungs, settings_of, sweep
 from signbart_torch.sweep import main
 
 
@@ -97,6 +97,39 @@ def test_a_sweep(arguments, capsys, monkeypatch):
     assert before == {path: path.stat().st_mtime_ns for path in before}
     with (output / "settings.csv").open() as file:
         assert list(csv.DictReader(file)) == rows
+    # What was trained for others to be tested on is not judged beside what is to come.
+    (output / "winner.yaml").unlink()
+    others = [*arguments, "--resume", "--test-signers", "cleo"]
+    with pytest.raises(ConfigError, match=r"setting_\w+.anna holds a run on other recordings"):
+        main(others)
+    assert not (output / "winner.yaml").exists()
+
+
+def learn_at_once(clips, config, output, *, resume, test_signers, report=lambda row: None):
+    """Instead of a training: as good as its learning rate, from the first epoch."""
+    output.mkdir(parents=True, exist_ok=True)
+    (output / "summary.csv").write_text(f"val_accuracy\n{config.train.lr}\n")
+    for epoch in range(1, config.train.epochs + 1):
+        with (output / "summary.csv").open("a") as file:
+            file.write(f"{config.train.lr}\n")
+        report({"epoch": epoch})
+    (output / "results.json").write_text(json.dumps({"test": {"accuracy": config.train.lr}}))
+
+
+def test_what_stops_beside_better_ones_has_no_score_of_before(tiny_clips, with_train, tmp_path):
+    def judged(rates: str) -> list[tuple[float, float | None]]:
+        found = sweep(
+            settings_of([f"train.lr={rates}"]),
+            tiny_clips,
+            tmp_path,
+            config_of=lambda setting: with_train(lr=float(setting.values["train.lr"]), epochs=9),
+            train=learn_at_once,
+            signers=["anna"],
+        )
+        return [(one.validation, one.score) for one in found]
+
+    assert judged("1,2") == [(2.0, 2.0), (1.0, None)]
+    assert judged("1,2,3") == [(3.0, 3.0), (2.0, None), (1.0, None)]
 
 
 @pytest.mark.parametrize(

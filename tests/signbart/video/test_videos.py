@@ -13,6 +13,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from signbart.engines import CRASHED, Engine
 from signbart.errors import ClipError, ConfigError, SignBartError
 from signbart.recordings.reading import read_clips, read_single_clip
 from signbart.recordings.recording import Changes
@@ -218,6 +219,17 @@ def test_killed_it_goes_on_and_ends_as_if_nothing_had_been(tmp_path, portrait, t
     for path in (tmp_path / "whole").rglob("*.npy"):
         same = tmp_path / "out" / path.relative_to(tmp_path / "whole")
         assert same.read_bytes() == path.read_bytes()
+
+
+def test_processes_killed_before_they_began_blame_no_video(tmp_path, portrait):
+    write_video(tmp_path / "videos" / "hello" / "a.mp4", portrait[:3])
+    (tmp_path / "x.task").touch()
+    (tmp_path / "out.log").write_text("== worker 0, video 0\n")  # an earlier run's
+    engine = Engine(
+        "deadly", "", lambda batch: ((at, CRASHED) for at, _ in enumerate(batch.tasks)), True
+    )
+    with pytest.raises(SignBartError, match=r"a\.mp4: processes were killed before they began"):
+        extract_folder(tmp_path / "videos", tmp_path / "x.task", tmp_path / "out", engine=engine)
 
 
 def test_landmarks_of_two_makers_are_not_mixed(tmp_path, still, portrait, task):
