@@ -19,6 +19,7 @@ from typing import BinaryIO
 import numpy as np
 
 from signbart.errors import SignBartError
+from signbart.memory import naming_shortage
 
 # Packed data sets unpack to 1.2 to 1.5 times their size, clips of 16 frames padded to 400 with
 # zeros to 26 times; deflate reaches 1,000 with zeros alone.
@@ -27,8 +28,8 @@ _FLOOR = 64 << 20  # bytes that any file may unpack to
 
 # What reading a damaged .npz may raise.
 UNREADABLE = (
-    ArithmeticError, EOFError, LookupError, MemoryError, NotImplementedError, OSError, RuntimeError,
-    SyntaxError, TypeError, ValueError, tokenize.TokenError, zipfile.BadZipFile, zlib.error,
+    ArithmeticError, EOFError, LookupError, NotImplementedError, OSError, RuntimeError, SyntaxError,
+    TypeError, ValueError, tokenize.TokenError, zipfile.BadZipFile, zlib.error,
 )  # fmt: skip
 
 
@@ -87,7 +88,7 @@ def open_zip(path: Path, error: type[SignBartError]) -> Iterator[zipfile.ZipFile
     """
     if path.exists() and not path.is_file():
         raise error(f"{path}: is a pipe or a device, or a folder, and no archive")
-    with zipfile.ZipFile(path) as archive:
+    with zipfile.ZipFile(path) as archive, naming_shortage(path):
         members = archive.infolist()
         # What is not compressed may stay in the file; see `signbart.recordings.mapped`.
         for member in members:
@@ -111,13 +112,13 @@ def open_npz(path: Path, error: type[SignBartError]) -> Iterator[np.lib.npyio.Np
             the class `error`.
         Exception: As NumPy does on a file that is damaged.
     """
-    with open_zip(path, error) as archive:
+    with naming_shortage(path), open_zip(path, error) as archive:
         for member in archive.infolist():
             what = f"{path}: array '{member.filename.removesuffix('.npy')}'"
             # What else is wrong with it NumPy says itself, by the same steps.
             with archive.open(member) as file, suppress(*UNREADABLE):
                 check_promise(what, file, member.file_size, error)
-    with np.load(path, allow_pickle=False) as arrays:
+    with naming_shortage(path), np.load(path, allow_pickle=False) as arrays:
         yield arrays
 
 

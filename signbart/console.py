@@ -18,6 +18,7 @@ from signbart import __version__
 from signbart.errors import SignBartError
 from signbart.extras import explain_missing
 from signbart.files import own_temporaries, require_ordinary
+from signbart.memory import naming_shortage
 from signbart.process import (
     BROKEN_PIPE,
     Terminated,
@@ -73,7 +74,7 @@ def _status_of(main: Callable[[], int | None]) -> int:
     try:
         try:
             require_ordinary(sys.argv[1:])
-            with own_temporaries():
+            with own_temporaries(), naming_shortage(sys.argv[0]):
                 status = main() or 0
         except SystemExit as end:  # argparse's, and of rich where nobody reads it any more
             if isinstance(end.__context__, BrokenPipeError):

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from signbart.errors import ArtifactError
+from signbart.memory import raise_shortage
 
 
 def require_sound(path: str | Path) -> None:
@@ -39,6 +40,7 @@ def _fault_in(path: str, _changed: int, _size: int) -> str:
         return next(_faults(model, schema), "")
     # A flatbuffer is offsets; damaged ones lead anywhere.
     except Exception as error:
+        raise_shortage(path, error)
         return f"{type(error).__name__}: {error}"
 
 

@@ -16,6 +16,7 @@ import numpy as np
 from signbart.archives import check_unpacked
 from signbart.errors import ClipError
 from signbart.extras import explain_missing
+from signbart.memory import raise_shortage
 from signbart.recordings.arrays import MASKS, POINTS, masked
 from signbart.recordings.names import split_named
 from signbart.recordings.recording import Contents, Recording
@@ -39,6 +40,7 @@ def read_hdf5(path: Path) -> Contents:
             _check_size(path, file)
             _collect(path, file, (), found)
     except (OSError, RuntimeError, ValueError, KeyError) as error:
+        raise_shortage(path, error)
         raise ClipError(f"{path}: not a readable HDF5 file: {str(error)[:120]}") from None
     if not found:
         raise ClipError(f"{path}: holds no dataset of landmarks (T, K, 2 or 3)")

@@ -73,7 +73,7 @@ def read_pose(path: Path) -> Contents:
         return Contents([_read(path, path.read_bytes())])
     except OSError as error:
         raise ClipError(f"{path}: cannot be read: {error.strerror or error}") from None
-    except (struct.error, ValueError, UnicodeDecodeError, MemoryError) as error:
+    except (struct.error, ValueError, UnicodeDecodeError) as error:
         raise ClipError(
             f"{path}: not a .pose file, or a damaged or truncated one ({str(error)[:80]}); copy it "
             "again"

@@ -108,9 +108,9 @@ def test_labels_of_gigabytes_are_not_read(tmp_path):
         read_label_file(path)
 
 
-@pytest.mark.parametrize("error", [MemoryError("too little"), ArtifactError("of something else")])
-def test_what_says_nothing_of_a_file_does_not_call_it_damaged(error, tmp_path):
-    with pytest.raises(type(error)) as caught, faults_of(tmp_path / "clip.npy"):
+def test_what_says_nothing_of_a_file_does_not_call_it_damaged(tmp_path):
+    error = ArtifactError("of something else")
+    with pytest.raises(ArtifactError) as caught, faults_of(tmp_path / "clip.npy"):
         raise error
     assert caught.value is error
 
