@@ -100,7 +100,7 @@ def checksum_holds(path: str | Path) -> bool:
         raise ChecksumError(
             f"{path}: damaged, or changed since it was made: its SHA-256 is {found[:12]}…, and the "
             f"file itself {says}; get or make it again, or, if it was changed on purpose, give "
-            "--no-checksum where a command has that"
+            "--no-checksum beside it"
         )
     return True
 
