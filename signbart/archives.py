@@ -6,8 +6,8 @@ other formats say of their sizes goes through `check_unpacked`.
 
 from __future__ import annotations
 
+import io
 import math
-import os
 import tokenize
 import zipfile
 import zlib
@@ -19,12 +19,14 @@ from typing import BinaryIO
 import numpy as np
 
 from signbart.errors import SignBartError
-from signbart.memory import naming_shortage
+from signbart.memory import available_memory, naming_shortage
 
 # Packed data sets unpack to 1.2 to 1.5 times their size, clips of 16 frames padded to 400 with
 # zeros to 26 times; deflate reaches 1,000 with zeros alone.
 _MOST_TIMES = 100
 _FLOOR = 64 << 20  # bytes that any file may unpack to
+
+_LONGEST_HEADER = 10_100  # bytes of an .npy; NumPy refuses headers of more than 10,000 itself
 
 # What reading a damaged .npz may raise.
 UNREADABLE = (
@@ -61,19 +63,6 @@ def check_unpacked(
             f"{path} would unpack to {loaded:,} bytes, and {free:,} of memory are free; close "
             "other programs, or divide it"
         )
-
-
-def available_memory() -> int | None:
-    """Bytes that can be had without swapping; None where the system does not say."""
-    try:
-        lines = Path("/proc/meminfo").read_text(encoding="ascii").splitlines()
-        return next(int(line.split()[1]) << 10 for line in lines if line.startswith("MemAvailable"))
-    except (OSError, StopIteration, ValueError):
-        pass
-    try:
-        return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
-    except (AttributeError, OSError, ValueError):  # Windows
-        return None
 
 
 @contextmanager
@@ -127,7 +116,7 @@ def check_promise(what: str, file: BinaryIO, size: int, error: type[SignBartErro
 
     Args:
         what: It, for messages.
-        file: At its beginning; read until the end of the header.
+        file: At its beginning; a header's most is read of it.
         size: Its bytes, header and all.
         error: What to raise.
 
@@ -135,14 +124,19 @@ def check_promise(what: str, file: BinaryIO, size: int, error: type[SignBartErro
         SignBartError: Of the class `error`.
         Exception: As NumPy does on a header that is damaged.
     """
-    version = np.lib.format.read_magic(file)
+    # From memory: a file makes room for as many bytes as it is asked for, before it looks.
+    head = io.BytesIO(file.read(_LONGEST_HEADER))
     read = {
         (1, 0): np.lib.format.read_array_header_1_0,
         (2, 0): np.lib.format.read_array_header_2_0,
-    }.get(version)
+    }.get(np.lib.format.read_magic(head))
     if read is None:
-        return  # 3.0 is for names of fields that are no Latin-1: no array of numbers has any
-    shape, _, dtype = read(file)
+        # 3.0 is for names of fields that are no Latin-1: no array of numbers has any.
+        raise error(f"{what} is of a version of .npy that arrays of numbers are not written in")
+    try:
+        shape, _, dtype = read(head)
+    except MemoryError:  # what Python's parser says of brackets that nest too deep
+        raise error(f"{what} has a header that nests too deep; copy or write it again") from None
     promised = math.prod(shape) * dtype.itemsize
     if not dtype.hasobject and promised > size:
         raise error(

@@ -10,6 +10,7 @@ import shlex
 import sys
 import tempfile
 import traceback
+import unicodedata
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -86,7 +87,7 @@ def _status_of(main: Callable[[], int | None]) -> int:
         sys.stdout.flush()
         return status
     except SignBartError as error:
-        print(f"error: {error}", file=sys.stderr)
+        print(f"error: {printable(str(error))}", file=sys.stderr)
     except ModuleNotFoundError as error:
         explained = explain_missing(error.name)
         if explained is None:
@@ -96,7 +97,8 @@ def _status_of(main: Callable[[], int | None]) -> int:
         discard_output()
         return BROKEN_PIPE
     except OSError as error:
-        print(f"error: {error.filename or 'system'}: {error.strerror or error}", file=sys.stderr)
+        text = f"{error.filename or 'system'}: {error.strerror or error}"
+        print(f"error: {printable(text)}", file=sys.stderr)
         try:
             sys.stdout.flush()
         except OSError:  # a full disk: Python would try again at exit
@@ -134,6 +136,19 @@ def _report_defect(error: Exception) -> int:
         file=sys.stderr,
     )
     return DEFECT
+
+
+def printable(text: str) -> str:
+    r"""A text whose control characters are written as escapes (``\x1b``), but for ends of lines.
+
+    Names and contents of files stand in messages, and terminals obey such characters.
+    """
+    return "".join(
+        sign
+        if sign in "\n\t" or unicodedata.category(sign) != "Cc"
+        else sign.encode("unicode_escape").decode()
+        for sign in text
+    )
 
 
 def program_name(usual: str) -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import os
 import re
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -31,6 +32,36 @@ def is_shortage(error: BaseException) -> bool:
         or type(error).__name__ in _CLASSES
         or bool(_SAYINGS.search(str(error)))
     )
+
+
+def available_memory() -> int | None:
+    """Bytes that can be had without swapping; None where the system does not say."""
+    try:
+        lines = Path("/proc/meminfo").read_text(encoding="ascii").splitlines()
+        return next(int(line.split()[1]) << 10 for line in lines if line.startswith("MemAvailable"))
+    except (OSError, StopIteration, ValueError):
+        pass
+    try:
+        return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+    except (AttributeError, OSError, ValueError):  # Windows
+        return None
+
+
+def read_whole(path: Path) -> bytes:
+    """A file's bytes, unless it has more than there is memory: holes of a file take no disk.
+
+    Raises:
+        MemoryShortageError: It has.
+        OSError: It cannot be read.
+    """
+    size, free = path.stat().st_size, available_memory()
+    if free is not None and size > free:
+        raise MemoryShortageError(
+            f"{path} has {size:,} bytes, and {free:,} of memory are free; close other programs, or "
+            "divide it"
+        )
+    with naming_shortage(path):
+        return path.read_bytes()
 
 
 @contextmanager

@@ -23,7 +23,7 @@ from signbart.artifacts.graphs import (
 )
 from signbart.artifacts.soundness import require_sound
 from signbart.errors import ArtifactError
-from signbart.memory import raise_shortage
+from signbart.memory import raise_shortage, read_whole
 
 # Input and weights -> name. Int8 weights under float inputs: the runtime quantizes each row of the
 # input before it multiplies, so the products are of int8.
@@ -115,7 +115,7 @@ def _read(path: str | Path) -> Any:
 
     if not Path(path).is_file():
         raise ArtifactError(f"no .tflite at {path}")
-    content = Path(path).read_bytes()
+    content = read_whole(Path(path))
     if not schema.Model.ModelBufferHasIdentifier(content, 0):
         raise ArtifactError(f"{path} is not a .tflite file")
     require_sound(path)

@@ -9,6 +9,7 @@ import numpy as np
 
 from signbart.errors import CheckpointError
 from signbart.json_text import parse_json
+from signbart.memory import read_whole
 from signbart.weights.torch_pickles import BFLOAT16
 
 _DTYPES = {
@@ -46,7 +47,7 @@ def read_safetensors(path: Path) -> tuple[dict[str, np.ndarray], dict[str, str]]
     try:
         arrays = {
             name: np.frombuffer(bytearray(one["data"]), _DTYPES[one["dtype"]]).reshape(one["shape"])
-            for name, one in sorted(deserialize(path.read_bytes()), key=lambda pair: pair[0])
+            for name, one in sorted(deserialize(read_whole(path)), key=lambda pair: pair[0])
         }
     except KeyError as error:
         raise CheckpointError(f"{path} has tensors of dtype {error}, which no model has") from None

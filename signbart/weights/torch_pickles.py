@@ -21,7 +21,7 @@ from typing import Any, BinaryIO
 import numpy as np
 
 from signbart.errors import CheckpointError
-from signbart.memory import raise_shortage
+from signbart.memory import raise_shortage, read_whole
 
 # PyTorch's storages by class name. bfloat16, which NumPy lacks, is read as its 16 bits.
 BFLOAT16 = np.dtype([("bfloat16", "<u2")])
@@ -74,7 +74,7 @@ def read_torch_file(path: Path) -> Any:
             with zipfile.ZipFile(path) as archive:
                 return _read_zip(archive, path.stat().st_size)
         # From memory: a file makes room for as many bytes as it is asked for, before it looks.
-        content = path.read_bytes()
+        content = read_whole(path)
         return _read_legacy(io.BytesIO(content), len(content))
     except CheckpointError as error:
         raise CheckpointError(f"{path} {error}") from None
