@@ -17,6 +17,7 @@ from bridge.errors import BridgeError
 from bridge.options import add_quantization_arguments, add_raw_frames_argument, quantization_options
 from bridge.quantization.schemes import select_schemes
 from bridge.routes import ROUTES, get_route
+from signbart.checksums import add_checksum_argument
 from signbart.console import (
     at_least,
     cell,
@@ -51,6 +52,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
             classes=options.classes,
             attention_heads=options.attention_heads,
             pooling=options.pooling,
+            checksum=options.checksum,
         )
         for kind, path in chosen.items()
     ]
@@ -174,6 +176,7 @@ def _parser() -> argparse.ArgumentParser:
     )
     add_quantization_arguments(parser)
     add_raw_frames_argument(parser)
+    add_checksum_argument(parser)
     parser.add_argument(
         "--jobs",
         type=at_least(1),

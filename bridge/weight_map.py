@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from bridge.weights.port import build_original, build_twin, torch_arrays
+from signbart.checksums import add_checksum_argument
 from signbart.console import print_table, program_name, run_command
 from signbart.errors import WeightMapError
 from signbart.weights.port import audit, keras_variables
@@ -39,6 +40,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--checkpoint", metavar="CKPT", help="print the map of this checkpoint")
     parser.add_argument("--config", metavar="YAML", help="configuration of a published .pth")
     parser.add_argument("--labels", metavar="JSON", help="label2id.json of a published .pth")
+    add_checksum_argument(parser)
     options = parser.parse_args(arguments)
     if options.action is None and options.checkpoint is None:
         parser.error("give --checkpoint to print its map, or an action: to-keras, to-torch")
@@ -63,6 +65,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
             options.source or options.checkpoint,
             load_config(options.config) if options.config else None,
             read_labels(options.labels),
+            checksum=options.checksum,
         )
         if options.action is None:
             _print_map(model)

@@ -6,8 +6,8 @@ other formats say of their sizes goes through `check_unpacked`.
 
 from __future__ import annotations
 
+import io
 import math
-import os
 import tokenize
 import zipfile
 import zlib
@@ -19,16 +19,19 @@ from typing import BinaryIO
 import numpy as np
 
 from signbart.errors import SignBartError
+from signbart.memory import available_memory, naming_shortage
 
 # Packed data sets unpack to 1.2 to 1.5 times their size, clips of 16 frames padded to 400 with
 # zeros to 26 times; deflate reaches 1,000 with zeros alone.
 _MOST_TIMES = 100
 _FLOOR = 64 << 20  # bytes that any file may unpack to
 
+_LONGEST_HEADER = 10_100  # bytes of an .npy; NumPy refuses headers of more than 10,000 itself
+
 # What reading a damaged .npz may raise.
 UNREADABLE = (
-    ArithmeticError, EOFError, LookupError, MemoryError, NotImplementedError, OSError, RuntimeError,
-    SyntaxError, TypeError, ValueError, tokenize.TokenError, zipfile.BadZipFile, zlib.error,
+    ArithmeticError, EOFError, LookupError, NotImplementedError, OSError, RuntimeError, SyntaxError,
+    TypeError, ValueError, tokenize.TokenError, zipfile.BadZipFile, zlib.error,
 )  # fmt: skip
 
 
@@ -62,19 +65,6 @@ def check_unpacked(
         )
 
 
-def available_memory() -> int | None:
-    """Bytes that can be had without swapping; None where the system does not say."""
-    try:
-        lines = Path("/proc/meminfo").read_text(encoding="ascii").splitlines()
-        return next(int(line.split()[1]) << 10 for line in lines if line.startswith("MemAvailable"))
-    except (OSError, StopIteration, ValueError):
-        pass
-    try:
-        return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
-    except (AttributeError, OSError, ValueError):  # Windows
-        return None
-
-
 @contextmanager
 def open_zip(path: Path, error: type[SignBartError]) -> Iterator[zipfile.ZipFile]:
     """An archive to read from, whose directory promises no more than may be unpacked.
@@ -87,7 +77,7 @@ def open_zip(path: Path, error: type[SignBartError]) -> Iterator[zipfile.ZipFile
     """
     if path.exists() and not path.is_file():
         raise error(f"{path}: is a pipe or a device, or a folder, and no archive")
-    with zipfile.ZipFile(path) as archive:
+    with zipfile.ZipFile(path) as archive, naming_shortage(path):
         members = archive.infolist()
         # What is not compressed may stay in the file; see `signbart.recordings.mapped`.
         for member in members:
@@ -111,13 +101,13 @@ def open_npz(path: Path, error: type[SignBartError]) -> Iterator[np.lib.npyio.Np
             the class `error`.
         Exception: As NumPy does on a file that is damaged.
     """
-    with open_zip(path, error) as archive:
+    with naming_shortage(path), open_zip(path, error) as archive:
         for member in archive.infolist():
             what = f"{path}: array '{member.filename.removesuffix('.npy')}'"
             # What else is wrong with it NumPy says itself, by the same steps.
             with archive.open(member) as file, suppress(*UNREADABLE):
                 check_promise(what, file, member.file_size, error)
-    with np.load(path, allow_pickle=False) as arrays:
+    with naming_shortage(path), np.load(path, allow_pickle=False) as arrays:
         yield arrays
 
 
@@ -126,7 +116,7 @@ def check_promise(what: str, file: BinaryIO, size: int, error: type[SignBartErro
 
     Args:
         what: It, for messages.
-        file: At its beginning; read until the end of the header.
+        file: At its beginning; a header's most is read of it.
         size: Its bytes, header and all.
         error: What to raise.
 
@@ -134,14 +124,19 @@ def check_promise(what: str, file: BinaryIO, size: int, error: type[SignBartErro
         SignBartError: Of the class `error`.
         Exception: As NumPy does on a header that is damaged.
     """
-    version = np.lib.format.read_magic(file)
+    # From memory: a file makes room for as many bytes as it is asked for, before it looks.
+    head = io.BytesIO(file.read(_LONGEST_HEADER))
     read = {
         (1, 0): np.lib.format.read_array_header_1_0,
         (2, 0): np.lib.format.read_array_header_2_0,
-    }.get(version)
+    }.get(np.lib.format.read_magic(head))
     if read is None:
-        return  # 3.0 is for names of fields that are no Latin-1: no array of numbers has any
-    shape, _, dtype = read(file)
+        # 3.0 is for names of fields that are no Latin-1: no array of numbers has any.
+        raise error(f"{what} is of a version of .npy that arrays of numbers are not written in")
+    try:
+        shape, _, dtype = read(head)
+    except MemoryError:  # what Python's parser says of brackets that nest too deep
+        raise error(f"{what} has a header that nests too deep; copy or write it again") from None
     promised = math.prod(shape) * dtype.itemsize
     if not dtype.hasobject and promised > size:
         raise error(

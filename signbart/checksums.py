@@ -22,6 +22,7 @@ import sys
 from pathlib import Path
 
 from signbart.errors import SignBartError
+from signbart.memory import read_whole
 
 KEY = "signbart-sha256"  # in the header of a .safetensors
 UNSET = "0" * 64
@@ -58,7 +59,7 @@ def append_checksum(path: Path) -> None:
     Raises:
         ChecksumError: It is no such file, or has one already.
     """
-    content, tail = path.read_bytes(), _TAILS.get(path.suffix)
+    content, tail = read_whole(path), _TAILS.get(path.suffix)
     if tail is None or _place(path, content) is not None:
         raise ChecksumError(f"{path}: has a checksum already, or no place for one")
     if path.suffix == ".tflite":
@@ -89,7 +90,7 @@ def checksum_holds(path: str | Path) -> bool:
         OSError: The file cannot be read.
     """
     path = Path(path)
-    content = path.read_bytes()
+    content = read_whole(path)
     at = _place(path, content)
     if at is None:
         return False
@@ -100,7 +101,7 @@ def checksum_holds(path: str | Path) -> bool:
         raise ChecksumError(
             f"{path}: damaged, or changed since it was made: its SHA-256 is {found[:12]}…, and the "
             f"file itself {says}; get or make it again, or, if it was changed on purpose, give "
-            "--no-checksum where a command has that"
+            "--no-checksum beside it"
         )
     return True
 

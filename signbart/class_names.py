@@ -5,6 +5,7 @@ from __future__ import annotations
 import unicodedata
 from typing import Any
 
+_LONGEST = 1000  # characters of a name
 # Of Unicode: controls, halves of a pair, and what ends lines. Format characters stay: scripts of
 # India and Persia need joiners.
 _UNPRINTABLE = {"Cc", "Cs", "Zl", "Zp"}
@@ -28,7 +29,7 @@ def check_class_names(
 
     Raises:
         Exception: Of the class `error`: they are no texts, too few or too many, two of them look
-            the same, or one is empty or cannot be printed.
+            the same, or one is empty, far too long, or cannot be printed.
     """
     if not isinstance(names, list | tuple) or not all(isinstance(name, str) for name in names):
         raise error(f"{where}: labels must be a list of texts, found {str(names)[:80]!r}")
@@ -36,6 +37,11 @@ def check_class_names(
         raise error(f"{where}: {len(names)} labels for {classes} classes")
     seen: dict[str, int] = {}
     for label, name in enumerate(names):
+        if len(name) > _LONGEST:
+            raise error(
+                f"{where}: class {label} has a name of {len(name):,} characters, and may have "
+                f"{_LONGEST:,}; rename it"
+            )
         if not name.strip() or any(unicodedata.category(each) in _UNPRINTABLE for each in name):
             raise error(
                 f"{where}: class {label} is named {name[:80]!r}, which is empty or cannot be "

@@ -10,6 +10,7 @@ import shlex
 import sys
 import tempfile
 import traceback
+import unicodedata
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -18,6 +19,7 @@ from signbart import __version__
 from signbart.errors import SignBartError
 from signbart.extras import explain_missing
 from signbart.files import own_temporaries, require_ordinary
+from signbart.memory import naming_shortage
 from signbart.process import (
     BROKEN_PIPE,
     Terminated,
@@ -75,7 +77,7 @@ def _status_of(main: Callable[[], int | None]) -> int:
     try:
         try:
             require_ordinary(sys.argv[1:])
-            with own_temporaries():
+            with own_temporaries(), naming_shortage(sys.argv[0]):
                 status = main() or 0
         except SystemExit as end:  # argparse's, and of rich where nobody reads it any more
             if isinstance(end.__context__, BrokenPipeError):
@@ -87,7 +89,7 @@ def _status_of(main: Callable[[], int | None]) -> int:
         sys.stdout.flush()
         return status
     except SignBartError as error:
-        print(f"error: {error}", file=sys.stderr)
+        print(f"error: {printable(str(error))}", file=sys.stderr)
     except ModuleNotFoundError as error:
         explained = explain_missing(error.name)
         if explained is None:
@@ -97,7 +99,8 @@ def _status_of(main: Callable[[], int | None]) -> int:
         discard_output()
         return BROKEN_PIPE
     except OSError as error:
-        print(f"error: {error.filename or 'system'}: {error.strerror or error}", file=sys.stderr)
+        text = f"{error.filename or 'system'}: {error.strerror or error}"
+        print(f"error: {printable(text)}", file=sys.stderr)
         try:
             sys.stdout.flush()
         except OSError:  # a full disk: Python would try again at exit
@@ -135,6 +138,19 @@ def _report_defect(error: Exception) -> int:
         file=sys.stderr,
     )
     return DEFECT
+
+
+def printable(text: str) -> str:
+    r"""A text whose control characters are written as escapes (``\x1b``), but for ends of lines.
+
+    Names and contents of files stand in messages, and terminals obey such characters.
+    """
+    return "".join(
+        sign
+        if sign in "\n\t" or unicodedata.category(sign) != "Cc"
+        else sign.encode("unicode_escape").decode()
+        for sign in text
+    )
 
 
 def program_name(usual: str) -> str:

@@ -27,3 +27,7 @@ class WeightMapError(SignBartError):
 
 class RuntimeInputError(SignBartError):
     """Arrays do not fit what a model takes: names, shapes, dtypes, or the mask's contents."""
+
+
+class MemoryShortageError(SignBartError):
+    """There was too little memory: not the fault of the file that was being read."""

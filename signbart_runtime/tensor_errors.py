@@ -13,6 +13,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from bridge.errors import BridgeError
+from signbart.checksums import add_checksum_argument, require_checksum
 from signbart.console import at_least, print_table, program_name, run_command
 from signbart.models.io_spec import ATTENTION_MASK, KEYPOINTS
 from signbart.recordings.options import SignerNames, add_reading_arguments, data_source
@@ -44,6 +45,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     )
     parser.add_argument("--seed", type=at_least(0), default=0, help="default: %(default)s")
     add_reading_arguments(parser)
+    add_checksum_argument(parser)
     options = parser.parse_args(arguments)
 
     from signbart.artifacts.completeness import require_complete
@@ -54,6 +56,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
     for path in (options.float_model, options.quantized_model):
         require_complete(Path(path))
+        require_checksum(path, options.checksum)
     config = carried_config(read_metadata(options.float_model), options.float_model)
     clips = read_recordings(data_source(options, options.data))
     if options.signers:

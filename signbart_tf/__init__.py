@@ -35,9 +35,9 @@ def train_quantized(*args: Any, **options: Any) -> dict[str, Any]:
     return qat.train_quantized(*args, **options)
 
 
-def load_checkpoint(path: str | Path) -> Checkpoint:
+def load_checkpoint(path: str | Path, *, checksum: bool = True) -> Checkpoint:
     """`training.checkpoint.load_checkpoint`."""
     import_tensorflow()
     from signbart_tf.training import checkpoint
 
-    return checkpoint.load_checkpoint(path)
+    return checkpoint.load_checkpoint(path, checksum=checksum)

@@ -47,8 +47,8 @@ def train_pruned(*args: Any, **options: Any) -> dict[str, Any]:
     return pruning.train_pruned(*args, **options)
 
 
-def load_checkpoint(path: str | Path) -> Checkpoint:
+def load_checkpoint(path: str | Path, *, checksum: bool = True) -> Checkpoint:
     """`training.checkpoint.load_checkpoint`."""
     from signbart_torch.training import checkpoint
 
-    return checkpoint.load_checkpoint(path)
+    return checkpoint.load_checkpoint(path, checksum=checksum)

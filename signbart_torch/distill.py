@@ -45,7 +45,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     )
     options = parser.parse_args(arguments)
     settings = settings_of(options, allow_seen=options.allow_seen)
-    train = partial(train_distilled, teachers=options.teachers, settings=settings)
+    train = partial(
+        train_distilled, teachers=options.teachers, settings=settings, checksum=options.checksum
+    )
     train_one(options, TORCH, train=train, is_main=is_main_process())
     return 0
 

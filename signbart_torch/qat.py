@@ -44,12 +44,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
     return 0
 
 
-def _load(path: str, config: str | None) -> Checkpoint:
+def _load(path: str, config: str | None, *, checksum: bool) -> Checkpoint:
     """The checkpoint with its configuration, which for a .pth is the file `config`."""
     from signbart.configuration.reading import load_config
     from signbart.errors import CheckpointError
 
-    checkpoint = load_checkpoint(path)
+    checkpoint = load_checkpoint(path, checksum=checksum)
     if checkpoint.config is not None and config:
         raise CheckpointError(f"{path} carries its own configuration; drop --config")
     if checkpoint.config is not None:

@@ -12,7 +12,7 @@ REPOSITORY = Path(__file__).resolve().parents[1]
 ORDER = {
     "signbart": [
         "errors extras process json_text",
-        "renames",
+        "renames memory",
         "files",
         "console yaml_files archives class_names checksums",
         "pictures timing waiting",

@@ -15,6 +15,7 @@ import numpy as np
 
 from signbart.artifacts.soundness import require_sound
 from signbart.errors import ArtifactError, SignBartError
+from signbart.memory import raise_shortage
 from signbart.models import io_spec
 from signbart.models.io_spec import LANDMARKS, RAW_SIGNATURE, SIGNATURE, IOSpec, TensorSpec
 
@@ -70,13 +71,14 @@ def faults_of(path: str | Path, runtime: str) -> Iterator[None]:
 
     Raises:
         ArtifactError: The file cannot be run.
-        MemoryError: There is too little; that says nothing of the file.
+        MemoryShortageError: There is too little; that says nothing of the file.
     """
     try:
         yield
-    except (SignBartError, MemoryError):
+    except SignBartError:
         raise
     except Exception as error:
+        raise_shortage(path, error)
         raise ArtifactError(f"{path} cannot be run by {runtime}: {error}") from error
 
 

@@ -17,6 +17,7 @@ from bridge.errors import BridgeError, ConversionError
 from bridge.quantization.schemes import FLOAT, Scheme
 from signbart.extras import explain_missing
 from signbart.files import temporary_folder
+from signbart.memory import raise_shortage
 from signbart.models.io_spec import SIGNATURE
 
 if TYPE_CHECKING:
@@ -76,6 +77,7 @@ def quantize(
             )
         # It raises ValueError, RuntimeError and whatever the interpreter below it does.
         except Exception as error:
+            raise_shortage(source, error)
             raise ConversionError(
                 f"ai-edge-quantizer refused {scheme.name}: {type(error).__name__}: {error}"
             ) from error

@@ -20,6 +20,7 @@ from bridge.verification.limits import Limits
 from bridge.verification.samples import Sample
 from bridge.verification.verdict import FAILED, Verdict
 from signbart.errors import SignBartError
+from signbart.memory import raise_shortage
 from signbart.models.io_spec import ATTENTION_MASK, KEYPOINTS, LOGITS, SIGNATURE, class_output
 from signbart.preprocessing import model_inputs
 from signbart.training.calibration import MIN_CLIPS
@@ -186,9 +187,11 @@ def compare_on_clips(
         runtime = FloatView(open_runtime(path, signature))
         found, others = predict_all(runtime, clips.keypoints, clips.attention_mask)
     except SignBartError as error:
+        raise_shortage(path, error)
         return Verdict(path.name, FAILED, str(error), scheme, signature)
     # A runtime that breaks off raises classes of its own.
     except Exception as error:
+        raise_shortage(path, error)
         return Verdict(path.name, FAILED, f"{type(error).__name__}: {error}", scheme, signature)
     if found.shape != clips.reference.shape:
         reason = f"{LOGITS}: {found.shape[1]} classes, expected {clips.reference.shape[1]}"

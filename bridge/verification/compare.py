@@ -17,6 +17,7 @@ from bridge.verification.limits import Limits
 from bridge.verification.samples import Sample
 from bridge.verification.verdict import FAILED, PASS, WRONG, Verdict, judge
 from signbart.errors import SignBartError
+from signbart.memory import raise_shortage
 from signbart.models import kind_of
 from signbart.models.io_spec import ATTENTION_MASK, SIGNATURE, class_output
 from signbart.waiting import track
@@ -49,6 +50,7 @@ def compare(
         # Inputs that do not fit, or a runtime that breaks off: each raises classes of its own, ONNX
         # Runtime's deriving from Exception alone.
         except Exception as error:
+            raise_shortage(candidate.name, error)
             return Verdict(candidate.name, FAILED, f"{error} ({sample.description})", scheme)
         for name in names:
             right, other = wanted[name], got[name]
@@ -155,6 +157,7 @@ def compare_artifact(
     try:
         candidate = open_runtime(path, signature)
     except SignBartError as error:
+        raise_shortage(path, error)
         return Verdict(path.name, FAILED, str(error), scheme, signature), samples
     if None in candidate.spec.inputs[0].shape:
         samples = open_samples
@@ -201,6 +204,7 @@ def diagnose(
                 break
     # A verdict stands, whatever keeps a broken artifact from being looked into.
     except Exception as error:
+        raise_shortage(path, error)
         if passing:
             return result
         where = f"its layers could not be compared ({type(error).__name__}: {error})"

@@ -18,6 +18,7 @@ from bridge.verification.compare import judge_outputs
 from bridge.verification.limits import Limits
 from bridge.verification.samples import GARBAGE, Sample
 from bridge.verification.verdict import FAILED, WRONG, Verdict
+from signbart.memory import raise_shortage
 from signbart.models.io_spec import (
     ATTENTION_MASK,
     FRAMES_USED,
@@ -161,6 +162,7 @@ def compare_raw(
         found = [candidate(sample.inputs) for sample in samples]
     # A runtime that breaks off raises classes of its own.
     except Exception as error:
+        raise_shortage(path, error)
         return Verdict(path.name, FAILED, f"{type(error).__name__}: {error}", scheme, signature)
     names = [t.name for t in reference.spec.outputs if t.name not in (PROBABILITIES, FRAMES_USED)]
     right, other = (

@@ -137,6 +137,7 @@ def read_published_source(
     classes: int | None = None,
     attention_heads: int | None = None,
     pooling: str | None = None,
+    checksum: bool = True,
 ) -> Source:
     """Reads a checkpoint of one of `signbart.models.MODEL_KINDS`.
 
@@ -149,13 +150,14 @@ def read_published_source(
         classes: C that it must have.
         attention_heads: Of a .pt, whose tensors do not tell.
         pooling: Of a .pt, whose tensors do not tell.
+        checksum: Refuse a file that is not what its checksum was made of.
 
     Raises:
         SignBartError: It cannot be read, or is not what was asked for; says which.
     """
     wanted = input_shape[0] if input_shape else sequence_length
     if has_header(path):
-        source = read_source(path)
+        source = read_source(path, checksum=checksum)
         if source.config.kind != kind:
             raise CheckpointError(
                 f"{path} holds a model '{source.config.kind}', and not a '{kind}'; give it to the "

@@ -23,6 +23,7 @@ from signbart.artifacts.graphs import (
 )
 from signbart.artifacts.soundness import require_sound
 from signbart.errors import ArtifactError
+from signbart.memory import raise_shortage, read_whole
 
 # Input and weights -> name. Int8 weights under float inputs: the runtime quantizes each row of the
 # input before it multiplies, so the products are of int8.
@@ -114,7 +115,7 @@ def _read(path: str | Path) -> Any:
 
     if not Path(path).is_file():
         raise ArtifactError(f"no .tflite at {path}")
-    content = Path(path).read_bytes()
+    content = read_whole(Path(path))
     if not schema.Model.ModelBufferHasIdentifier(content, 0):
         raise ArtifactError(f"{path} is not a .tflite file")
     require_sound(path)
@@ -122,6 +123,7 @@ def _read(path: str | Path) -> Any:
         return _unpacked(content)
     # A flatbuffer is offsets; damaged ones lead anywhere.
     except Exception as error:
+        raise_shortage(path, error)
         raise ArtifactError(f"{path} is a damaged .tflite file: {error}") from None
 
 
@@ -153,5 +155,6 @@ def _onnx_operators(path: str | Path) -> Counter[str]:
         graph = onnx.load(str(path)).graph
     # protobuf's DecodeError, among others, has no narrower base.
     except Exception as error:
+        raise_shortage(path, error)
         raise ArtifactError(f"{path} is not an .onnx file: {error}") from None
     return Counter(CUSTOM * bool(node.domain) + node.op_type for node in graph.node)

@@ -27,6 +27,7 @@ from signbart.configuration.schema import RunConfig
 from signbart.configuration.values import shown
 from signbart.errors import ArtifactError
 from signbart.json_text import parse_json
+from signbart.memory import raise_shortage
 from signbart.models import DEFAULT_KIND, MODEL_KINDS, io_spec
 from signbart.models.fields import LONGEST
 from signbart.models.io_spec import RAW_SIGNATURE, SIGNATURE, IOSpec
@@ -248,6 +249,7 @@ def _read_text(path: Path) -> str:
         try:
             properties = onnx.load(str(path)).metadata_props
         except Exception as error:  # protobuf's DecodeError has no common base
+            raise_shortage(path, error)
             raise ValueError(str(error)) from None
         return {entry.key: entry.value for entry in properties}[_JSON]
     with open_zip(path, ArtifactError) as file:

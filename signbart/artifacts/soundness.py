@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from signbart.errors import ArtifactError
+from signbart.memory import raise_shortage, read_whole
 
 
 def require_sound(path: str | Path) -> None:
@@ -33,12 +34,13 @@ def require_sound(path: str | Path) -> None:
 def _fault_in(path: str, _changed: int, _size: int) -> str:
     from ai_edge_litert import schema_py_generated as schema
 
-    content = Path(path).read_bytes()
+    content = read_whole(Path(path))
     try:
         model = schema.Model.GetRootAs(content, 0)
         return next(_faults(model, schema), "")
     # A flatbuffer is offsets; damaged ones lead anywhere.
     except Exception as error:
+        raise_shortage(path, error)
         return f"{type(error).__name__}: {error}"
 
 

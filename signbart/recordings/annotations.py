@@ -15,6 +15,7 @@ from pathlib import Path
 import numpy as np
 
 from signbart.errors import ClipError
+from signbart.memory import raise_shortage
 from signbart.recordings.names import split_named
 from signbart.recordings.recording import Contents, Recording
 
@@ -73,6 +74,7 @@ def _recordings(
             yield error
         # What cannot be made an array says so in an error of the file's own form.
         except Exception as error:
+            raise_shortage(source, error)
             yield ClipError(f"{source}: field 'keypoint' cannot be read: {str(error)[:120]}")
 
 

@@ -8,6 +8,7 @@ Links to other files are not followed, and datasets whose numbers are in others 
 
 from __future__ import annotations
 
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -16,10 +17,12 @@ import numpy as np
 from signbart.archives import check_unpacked
 from signbart.errors import ClipError
 from signbart.extras import explain_missing
+from signbart.memory import raise_shortage
 from signbart.recordings.arrays import MASKS, POINTS, masked
 from signbart.recordings.names import split_named
 from signbart.recordings.recording import Contents, Recording
 
+_DEEPEST = 9  # groups in one another
 MAGIC = b"\x89HDF\r\n\x1a\n"
 
 
@@ -36,55 +39,75 @@ def read_hdf5(path: Path) -> Contents:
     found: list[Recording | ClipError] = []
     try:
         with h5py.File(path, "r") as file:
-            _check_size(path, file)
-            _collect(path, file, (), found)
+            groups = [*_groups(path, file)]
+            # What was never written is 0, and takes no room in the file.
+            sizes = (data.nbytes for _, _, sets in groups for data in sets.values())
+            check_unpacked(path, sum(map(int, sizes)), ClipError)
+            for place, group, sets in groups:
+                found += _clips(path, place, group, sets)
     except (OSError, RuntimeError, ValueError, KeyError) as error:
+        raise_shortage(path, error)
         raise ClipError(f"{path}: not a readable HDF5 file: {str(error)[:120]}") from None
     if not found:
         raise ClipError(f"{path}: holds no dataset of landmarks (T, K, 2 or 3)")
     return Contents(found, total=len(found))
 
 
-def _check_size(path: Path, file: Any) -> None:
-    """Refuses a file whose datasets are far larger than it: what was never written is 0."""
+def _groups(path: Path, file: Any) -> Iterator[tuple[tuple[str, ...], Any, dict[str, Any]]]:
+    """Every group down to `_DEEPEST`, with its place and its datasets of numbers by name.
+
+    Raises:
+        ClipError: A group stands in two places, or in itself: there is no end of such places.
+    """
     import h5py
 
-    sizes = []
+    seen = {_identity(file)}
+    left: list[tuple[tuple[str, ...], Any]] = [((), file)]
+    while left:
+        place, group = left.pop()
+        inner, sets = [], {}
+        for name in sorted(group):
+            if not isinstance(group.get(name, getlink=True), h5py.HardLink):
+                continue  # a soft or external link
+            entry = group[name]
+            if isinstance(entry, h5py.Group):
+                if _identity(entry) in seen:
+                    raise ClipError(
+                        f"{path}:/{'/'.join((*place, name))} stands elsewhere in the file, too; "
+                        "write it once"
+                    )
+                seen.add(_identity(entry))
+                inner.append(((*place, name), entry))
+            elif isinstance(entry, h5py.Dataset) and _is_array(entry):
+                sets[name] = entry
+        left += reversed(inner) if len(place) < _DEEPEST else ()
+        yield place, group, sets
 
-    def add(name: str, node: Any) -> None:
-        if isinstance(node, h5py.Dataset) and node.dtype.kind in "fiub" and node.shape is not None:
-            sizes.append(0 if _elsewhere(node) else node.nbytes)
 
-    file.visititems(add)
-    check_unpacked(path, sum(map(int, sizes)), ClipError)
-
-
-def _collect(path: Path, group: Any, place: tuple[str, ...], found: list) -> None:
-    """Adds the clips of a group and of the groups in it."""
+def _identity(node: Any) -> Any:
+    """What only an object itself has, whichever way leads to it."""
     import h5py
 
-    sets = {}
-    for name in sorted(group):
-        if not isinstance(group.get(name, getlink=True), h5py.HardLink) or len(place) > 8:
-            continue  # a soft or external link
-        entry = group[name]
-        if isinstance(entry, h5py.Group):
-            _collect(path, entry, (*place, name), found)
-        elif entry.dtype.kind in "fiub" and entry.ndim >= 1 and not _elsewhere(entry):
-            sets[name] = entry
+    return h5py.h5o.get_info(node.id).addr
+
+
+def _is_array(data: Any) -> bool:
+    """Whether it holds numbers; those in other files are nobody's business."""
+    elsewhere = bool(data.external) or data.is_virtual
+    return data.dtype.kind in "fiub" and bool(data.shape) and not elsewhere
+
+
+def _clips(
+    path: Path, place: tuple[str, ...], group: Any, sets: Mapping[str, Any]
+) -> Iterator[Recording | ClipError]:
     points = next((name for name in POINTS if name in sets), None)
     if points is not None:
         mask = next((sets[name] for name in MASKS if name in sets), None)
-        found.append(_clip(path, sets[points], mask, place, dict(group.attrs)))
+        yield _clip(path, sets[points], mask, place, dict(group.attrs))
         return
     for name, entry in sets.items():
         if entry.ndim in (2, 3):
-            found.append(_clip(path, entry, None, (*place, name), {}))
-
-
-def _elsewhere(dataset: Any) -> bool:
-    """Whether a dataset's numbers are in other files, which are nobody's business."""
-    return bool(dataset.external) or dataset.is_virtual
+            yield _clip(path, entry, None, (*place, name), {})
 
 
 def _clip(

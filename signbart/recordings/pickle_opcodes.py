@@ -28,8 +28,7 @@ _CONSTANTS = {"NONE": None, "NEWTRUE": True, "NEWFALSE": False}
 _EMPTY = {"EMPTY_LIST": list, "EMPTY_DICT": dict, "EMPTY_TUPLE": tuple}
 # What a damaged file makes the opcodes do: an empty stack, an absent memo, a wrong argument …
 DAMAGE = (
-    ArithmeticError, AttributeError, EOFError, LookupError, MemoryError, RecursionError, TypeError,
-    ValueError,
+    ArithmeticError, AttributeError, EOFError, LookupError, RecursionError, TypeError, ValueError,
 )  # fmt: skip
 
 

@@ -13,6 +13,7 @@ from pathlib import Path
 import numpy as np
 
 from signbart.errors import ClipError
+from signbart.memory import read_whole
 from signbart.recordings.annotations import annotated_clips
 from signbart.recordings.pickle_opcodes import DAMAGE, PickledArray, Unreadable, run
 from signbart.recordings.recording import Contents, Recording
@@ -45,7 +46,7 @@ def read_pickle(path: Path, *, labelled: bool = True) -> PickledClip:
         ClipError: The file is damaged, holds anything else, or asks for code; nothing ran.
     """
     with _faults_of(path):
-        return _to_clip(run(path.read_bytes()), labelled)
+        return _to_clip(run(read_whole(path)), labelled)
 
 
 @contextmanager
@@ -69,7 +70,7 @@ def read_pickled(path: Path) -> Contents:
         ClipError: See `read_pickle`.
     """
     with _faults_of(path):
-        content = run(path.read_bytes())
+        content = run(read_whole(path))
         if type(content) is dict and "annotations" in content:
             return annotated_clips(path, content, _to_array)
         bare = type(content) is PickledArray and content.value is not None

@@ -17,6 +17,7 @@ import numpy as np
 from signbart.errors import ClipError
 from signbart.landmarks import source_names
 from signbart.landmarks.source import SourceLayout
+from signbart.memory import read_whole
 from signbart.recordings.recording import Contents, Recording
 
 # The first four bytes: the version as float32, for there is no other mark.
@@ -70,10 +71,10 @@ def read_pose(path: Path) -> Contents:
         ClipError: The file cannot be read, or is damaged.
     """
     try:
-        return Contents([_read(path, path.read_bytes())])
+        return Contents([_read(path, read_whole(path))])
     except OSError as error:
         raise ClipError(f"{path}: cannot be read: {error.strerror or error}") from None
-    except (struct.error, ValueError, UnicodeDecodeError, MemoryError) as error:
+    except (struct.error, ValueError, UnicodeDecodeError) as error:
         raise ClipError(
             f"{path}: not a .pose file, or a damaged or truncated one ({str(error)[:80]}); copy it "
             "again"

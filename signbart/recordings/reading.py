@@ -11,7 +11,7 @@ from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 
-from signbart.class_names import looks
+from signbart.class_names import check_class_names, looks
 from signbart.errors import ClipError, ConfigError
 from signbart.landmarks.layouts import Layout
 from signbart.landmarks.source_layouts import get_source_layout
@@ -212,7 +212,7 @@ def _to_set(
             )
         skipped.append(fault)
 
-    _check_names(contents.class_names or (), where)
+    check_class_names(tuple(contents.class_names or ()), where, ClipError)
     for outcome in track(contents.recordings, "reading", contents.total):
         try:
             if isinstance(outcome, ClipError):
@@ -241,7 +241,7 @@ def _to_set(
     class_names = contents.class_names
     if class_names is None:
         class_names = sorted({looks(name) for *_, name in found}, key=naturally)
-        _check_names(class_names, where)
+        check_class_names(class_names, where, ClipError)
     index = label_index(class_names)
     for clip, kind, class_name in found:
         if kind != usual:
@@ -270,11 +270,3 @@ def _to_set(
         tuple(notes),
         tuple(contents.made_from),
     )
-
-
-def _check_names(class_names: Sequence[str], where: str) -> None:
-    for name in class_names:
-        if not name.strip() or not name.isprintable():
-            raise ClipError(
-                f"{where}: class {name!r} is empty or has control characters; rename it"
-            )

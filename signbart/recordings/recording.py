@@ -16,6 +16,7 @@ from signbart.errors import ClipError, SignBartError
 from signbart.landmarks.layouts import LAYOUTS
 from signbart.landmarks.source import LARGEST_USUAL, SourceLayout
 from signbart.landmarks.source_layouts import guess_source_layout
+from signbart.memory import raise_shortage
 
 
 @dataclass(frozen=True)
@@ -78,15 +79,17 @@ def faults_of(path: Path) -> Iterator[None]:
 
     Raises:
         ClipError: The file cannot be read.
-        MemoryError: There is too little; that says nothing of the file.
+        MemoryShortageError: There is too little; that says nothing of the file.
     """
     try:
         yield
-    except (SignBartError, MemoryError, ModuleNotFoundError):
+    except (SignBartError, ModuleNotFoundError):
         raise
     except OSError as error:
+        raise_shortage(path, error)
         raise ClipError(f"{path}: cannot be read: {error.strerror or error}") from error
     except Exception as error:
+        raise_shortage(path, error)
         reason = f"{type(error).__name__}: {error}"[:120]
         raise ClipError(
             f"{path}: damaged, or holds what no recording does ({reason}); write it again"

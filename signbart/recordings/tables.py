@@ -22,6 +22,7 @@ from signbart.errors import ClipError
 from signbart.extras import explain_missing
 from signbart.landmarks.source import SourceLayout
 from signbart.landmarks.source_layouts import SOURCE_LAYOUTS
+from signbart.memory import raise_shortage
 from signbart.recordings.names import whole_number
 from signbart.recordings.recording import Contents, Recording
 
@@ -73,6 +74,7 @@ def _load(path: Path) -> dict[str, np.ndarray]:
             check_unpacked(path, 8 * about.num_rows * about.num_columns, ClipError)
         table = parquet.read_table(path) if parquets else csv.read_csv(path)
     except (pyarrow.ArrowException, OSError) as error:
+        raise_shortage(path, error)
         reason = getattr(error, "strerror", None) or error
         raise ClipError(f"{path}: not a readable table: {str(reason)[:120]}") from None
     return {

@@ -7,6 +7,7 @@ import sys
 from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
+from signbart.checksums import add_checksum_argument
 from signbart.console import next_command, print_table
 from signbart.recordings.options import SignerNames, add_reading_arguments
 from signbart.training.options import (
@@ -69,7 +70,7 @@ def train_one_quantized(
     framework: Framework,
     *,
     train_quantized: Callable[..., dict[str, Any]],
-    load: Callable[[str], Any],
+    load: Callable[..., Any],
     is_main: bool = True,
 ) -> None:
     """Trains a checkpoint on, fake-quantized, and prints its epochs and its scores.
@@ -83,7 +84,7 @@ def train_one_quantized(
     """
     from signbart.recordings.options import read_data
 
-    checkpoint = load(options.checkpoint)
+    checkpoint = load(options.checkpoint, checksum=options.checksum)
     clips = read_data(options, layout=checkpoint.config.data.landmark_layout, quiet=not is_main)
     overrides = default_overrides(**{name: getattr(options, name) for name in DEFAULTS})
     config = training_config(
@@ -109,7 +110,7 @@ def train_one_pruned(
     framework: Framework,
     *,
     train_pruned: Callable[..., dict[str, Any]],
-    load: Callable[[str], Any],
+    load: Callable[..., Any],
     is_main: bool = True,
 ) -> None:
     """Makes a checkpoint's model smaller, trains it on, and prints its epochs and its scores.
@@ -129,7 +130,7 @@ def train_one_pruned(
     from signbart.training.pruning import Target
 
     target = Target(options.parameters, options.keep)
-    checkpoint = load(options.checkpoint)
+    checkpoint = load(options.checkpoint, checksum=options.checksum)
     if checkpoint.config is None:
         raise CheckpointError(
             f"{options.checkpoint} carries no configuration; prune a checkpoint that this project "
@@ -239,6 +240,7 @@ def add_continued_arguments(
     add("--resume", action="store_true", help="go on where the folder's run stopped")
     add("--skip-bad", action="store_true", help="leave unusable clips out, and count them")
     add("--device", default="auto", choices=("auto", "cpu", "cuda"), help="default: %(default)s")
+    add_checksum_argument(parser)
 
 
 def print_quantized_results(

@@ -8,6 +8,7 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from signbart.checksums import add_checksum_argument
 from signbart.errors import ConfigError
 from signbart.recordings.options import SignerNames, add_reading_arguments
 from signbart.waiting import heard, time_left
@@ -90,6 +91,7 @@ def add_init_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--init-labels", metavar="JSON", help="the label2id.json of such a checkpoint"
     )
+    add_checksum_argument(parser)
 
 
 def init_of(options: argparse.Namespace) -> Init | None:
@@ -112,6 +114,7 @@ def init_of(options: argparse.Namespace) -> Init | None:
         tuple(options.freeze),
         load_config(options.init_config) if options.init_config else None,
         read_label_file(Path(options.init_labels)) if options.init_labels else (),
+        checksum=options.checksum,
     )
 
 

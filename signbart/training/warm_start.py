@@ -42,12 +42,14 @@ class Init:
         freeze: `BODY`, or modules by name, such as ``encoder``.
         config: Of a checkpoint that has none: what it was trained with.
         class_names: Likewise its labels.
+        checksum: Refuse one that is not what its checksum was made of.
     """
 
     checkpoint: str | Path
     freeze: tuple[str, ...] = ()
     config: RunConfig | None = None
     class_names: tuple[str, ...] = ()
+    checksum: bool = True
 
     def read(self) -> Stored:
         """The checkpoint, with what was said of it.
@@ -55,7 +57,7 @@ class Init:
         Raises:
             CheckpointError: It cannot be read, or says of itself what was given beside it.
         """
-        stored = read_stored(self.checkpoint)
+        stored = read_stored(self.checkpoint, checksum=self.checksum)
         if stored.config is None:
             head = self.config and kind_of(self.config.model).axes
             weights = stored.tensors.get(f"{head.classes}.weight") if head else None

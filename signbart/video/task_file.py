@@ -15,6 +15,7 @@ from typing import Any
 
 from signbart.errors import SignBartError
 from signbart.files import atomic_write
+from signbart.memory import raise_shortage
 
 ADDRESS = (
     "https://storage.googleapis.com/mediapipe-models/holistic_landmarker/holistic_landmarker/"
@@ -107,6 +108,7 @@ def _with_range(model: bytes, pixels: tuple[float, float], points: int) -> bytes
         tree = schema.ModelT.InitFromPackedBuf(model, 0)
         graph = tree.subgraphs[0]
     except Exception as error:  # a flatbuffer that is none raises whatever comes first
+        raise_shortage("a part of the wheel", error)
         raise SignBartError(f"a part of the wheel is no .tflite file: {error}") from None
     if points:
         _repeat_first(tree, graph, schema, points)

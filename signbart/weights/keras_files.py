@@ -21,6 +21,7 @@ import numpy as np
 from signbart.archives import check_unpacked, open_zip
 from signbart.errors import CheckpointError
 from signbart.json_text import parse_json
+from signbart.memory import raise_shortage
 from signbart.models.signbart import SignBartConfig
 from signbart.weights.rules import ABSENT, Rule, rules_of
 from signbart.weights.state_dicts import without_prefix
@@ -73,9 +74,10 @@ def read_keras_file(path: Path) -> tuple[dict[str, np.ndarray], dict[str, Any] |
             header = file.attrs.get(HEADER, header)
         return arrays, None if header is None else parse_json(header)
     except (
-        KeyError, OSError, TypeError, ValueError, RuntimeError, RecursionError, MemoryError,
+        KeyError, OSError, TypeError, ValueError, RuntimeError, RecursionError,
         NotImplementedError, zipfile.BadZipFile, zlib.error,
     ) as error:  # fmt: skip
+        raise_shortage(path, error)
         raise CheckpointError(
             f"{path} is cut or damaged, or no Keras checkpoint ({error}); get it again"
         ) from None

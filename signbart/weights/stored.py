@@ -7,7 +7,6 @@ nothing that a file holds is executed.
 from __future__ import annotations
 
 import dataclasses
-import struct
 import zipfile
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -23,17 +22,15 @@ from signbart.configuration.reading import from_dict
 from signbart.configuration.schema import RunConfig
 from signbart.errors import CheckpointError, ConfigError
 from signbart.json_text import parse_json
+from signbart.memory import naming_shortage
 from signbart.models.fields import DEEPEST
 from signbart.weights.keras_files import by_torch_name, read_keras_file
+from signbart.weights.safetensors_files import read_safetensors, safetensors_metadata
 from signbart.weights.state_dicts import cast, find_state_dict, known_names, without_prefix
-from signbart.weights.torch_pickles import BFLOAT16, read_torch_file
+from signbart.weights.torch_pickles import read_torch_file
 
 FORMAT = "signbart-1"
 OPTIMIZER_PREFIX = "optimizer/"
-_SAFETENSORS = {
-    **{"F64": "f8", "F32": "f4", "F16": "f2", "BF16": BFLOAT16, "BOOL": "?"},
-    **{"I64": "i8", "I32": "i4", "I16": "i2", "I8": "i1", "U8": "u1"},
-}
 
 
 @dataclass(frozen=True)
@@ -99,7 +96,7 @@ def has_header(path: str | Path) -> bool:
     try:
         form = form_of(path)
         if form == "safetensors":
-            return _safetensors_metadata(Path(path)).get("format") == FORMAT
+            return safetensors_metadata(Path(path)).get("format") == FORMAT
         return form == "keras" and read_keras_file(Path(path))[1] is not None
     except CheckpointError:
         return False
@@ -114,7 +111,7 @@ def read_progress(path: str | Path) -> Mapping[str, Any]:
     path = Path(path)
     form = form_of(path)
     if form == "safetensors":
-        metadata = _safetensors_metadata(path)
+        metadata = safetensors_metadata(path)
         return _parsed(path, metadata)[2] if metadata.get("format") == FORMAT else {}
     header = read_keras_file(path)[1] if form == "keras" else None
     return {} if header is None else parse_header(path, header)[2]
@@ -131,10 +128,14 @@ def read_stored(path: str | Path, *, checksum: bool = True) -> Stored:
         CheckpointError: It is missing, cut, damaged, or no checkpoint; says which.
         ChecksumError: It was changed since it was made.
     """
-    path = Path(path)
+    with naming_shortage(path):
+        return _read(Path(path), checksum)
+
+
+def _read(path: Path, checksum: bool) -> Stored:
     form = form_of(path)
     if form == "safetensors":
-        arrays, metadata = _read_safetensors(path)
+        arrays, metadata = read_safetensors(path)
         require_checksum(path, checksum)
         if metadata.get("format") == FORMAT:
             return _ours(path, arrays, metadata)
@@ -265,35 +266,3 @@ def check_sizes(path: Path, config: Any, tensors: Mapping[str, np.ndarray]) -> N
             f"{path} does not fit the model: by its configuration it has more than {least:,} "
             f"numbers, but it holds {numbers:,}; get it again"
         )
-
-
-def _safetensors_metadata(path: Path) -> dict[str, str]:
-    with path.open("rb") as file:
-        (length,) = struct.unpack("<Q", file.read(8))
-        if length > path.stat().st_size:
-            raise CheckpointError(f"{path} is cut, or not a readable .safetensors file")
-        try:
-            found = parse_json(file.read(length)).get("__metadata__") or {}
-        except (ValueError, AttributeError, RecursionError):
-            raise CheckpointError(f"{path} is not a readable .safetensors file") from None
-    return found if isinstance(found, dict) else {}
-
-
-def _read_safetensors(path: Path) -> tuple[dict[str, np.ndarray], dict[str, str]]:
-    from safetensors import SafetensorError, deserialize
-
-    metadata = _safetensors_metadata(path)
-    try:
-        arrays = {
-            name: np.frombuffer(bytearray(one["data"]), _SAFETENSORS[one["dtype"]]).reshape(
-                one["shape"]
-            )
-            for name, one in sorted(deserialize(path.read_bytes()), key=lambda pair: pair[0])
-        }
-    except KeyError as error:
-        raise CheckpointError(f"{path} has tensors of dtype {error}, which no model has") from None
-    except (SafetensorError, OSError, ValueError) as error:
-        raise CheckpointError(
-            f"{path} is cut, or not a readable .safetensors file: {error}"
-        ) from None
-    return arrays, metadata

@@ -21,6 +21,7 @@ from typing import Any, BinaryIO
 import numpy as np
 
 from signbart.errors import CheckpointError
+from signbart.memory import raise_shortage, read_whole
 
 # PyTorch's storages by class name. bfloat16, which NumPy lacks, is read as its 16 bits.
 BFLOAT16 = np.dtype([("bfloat16", "<u2")])
@@ -72,12 +73,14 @@ def read_torch_file(path: Path) -> Any:
         if zipfile.is_zipfile(path):
             with zipfile.ZipFile(path) as archive:
                 return _read_zip(archive, path.stat().st_size)
-        with path.open("rb") as file:
-            return _read_legacy(file, path.stat().st_size)
+        # From memory: a file makes room for as many bytes as it is asked for, before it looks.
+        content = read_whole(path)
+        return _read_legacy(io.BytesIO(content), len(content))
     except CheckpointError as error:
         raise CheckpointError(f"{path} {error}") from None
-    # On damaged bytes unpickling fails with every kind: KeyError, UnicodeError, MemoryError.
+    # On damaged bytes unpickling fails with every kind: KeyError, UnicodeError, OverflowError.
     except Exception as error:
+        raise_shortage(path, error)
         reason = (str(error).strip().splitlines() or [""])[0][:120] or type(error).__name__
         raise CheckpointError(
             f"{path} is cut or damaged, or no checkpoint of plain tensors (nothing in it was "

@@ -15,6 +15,7 @@ import numpy as np
 
 from signbart.artifacts.soundness import require_sound
 from signbart.errors import ArtifactError
+from signbart.memory import raise_shortage
 
 Call = Callable[[], object]
 _DTYPES = {"tensor(float)": "float32", "tensor(int32)": "int32", "tensor(int64)": "int64"}
@@ -48,6 +49,7 @@ def open_call(path: Path, threads: int, frames: int | None, seed: int) -> Call:
         raise
     # Each runtime has classes of its own for a file that it cannot run.
     except Exception as error:
+        raise_shortage(path, error)
         line = " ".join(str(error).split())[:300]
         raise ArtifactError(f"{path} cannot be run: {line or type(error).__name__}") from None
     return call

@@ -104,8 +104,10 @@ def load_model(path: str | Path) -> tuple[keras.Model, RunConfig, tuple[str, ...
     return checkpoint.model, checkpoint.config, checkpoint.class_names
 
 
-def load_checkpoint(path: str | Path) -> Checkpoint:
+def load_checkpoint(path: str | Path, *, checksum: bool = True) -> Checkpoint:
     """Reads all that `save_checkpoint` wrote.
+
+    `checksum` is for commands of both frameworks: Keras's files carry none.
 
     Raises:
         CheckpointError: The file is missing, damaged, or has no header of this project.
@@ -125,7 +127,8 @@ def load_checkpoint(path: str | Path) -> Checkpoint:
                 group = file.get(_OPTIMIZER, {})
                 optimizer = [group[str(index)][()] for index in range(len(group))]
         config, class_names, progress = parse_header(path, header)
-        read_stored(path)  # compares sizes with the tensors, before Keras makes any room
+        # Compares sizes with the tensors, before Keras makes any room.
+        read_stored(path, checksum=checksum)
         model = new_model(config.model)
         if ending == ".keras":
             # Weights alone: nothing in the archive gets to say which classes are made.

@@ -92,6 +92,7 @@ def train_distilled(
     settings: Settings,
     test_signers: Sequence[str] = (),
     announce: Callable[[str], None] = lambda text: None,
+    checksum: bool = True,
     **options: Any,
 ) -> dict[str, Any]:
     """Trains a model that also learns from others; see `learner.train` for what is not listed.
@@ -104,6 +105,7 @@ def train_distilled(
         settings: How they count.
         test_signers: Whom no teacher may have been trained on, unless `settings` allow it.
         announce: Called once with what is about to be trained, and how.
+        checksum: Refuse teachers that are not what their checksums were made of.
         options: `learner.train`'s.
 
     Raises:
@@ -112,7 +114,7 @@ def train_distilled(
     """
     found, seen, lines = [], [], []
     for source in teachers:
-        checkpoint = load_checkpoint(source)
+        checkpoint = load_checkpoint(source, checksum=checksum)
         order = class_order(checkpoint, config, clips, source)
         known = seen_by(checkpoint, clips, test_signers)
         if settings.allow_seen and known:

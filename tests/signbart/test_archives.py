@@ -9,8 +9,9 @@ import numpy as np
 import pytest
 
 from signbart import archives
-from signbart.archives import available_memory, check_unpacked, open_npz, open_zip
+from signbart.archives import check_unpacked, open_npz, open_zip
 from signbart.errors import CheckpointError, ClipError
+from signbart.memory import available_memory
 from signbart.recordings.forms import read_file
 from signbart.weights.keras_files import read_keras_file
 

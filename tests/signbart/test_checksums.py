@@ -1,7 +1,9 @@
 """A file's own SHA-256: any single damaged bit is noticed, and what carries none is said to."""
 
+import argparse
 import dataclasses
 import time
+from contextlib import nullcontext, suppress
 from pathlib import Path
 
 import numpy as np
@@ -9,6 +11,7 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
+from bridge import export_models, weight_map
 from signbart.checksums import (
     ChecksumError,
     append_checksum,
@@ -17,6 +20,11 @@ from signbart.checksums import (
     with_checksum,
 )
 from signbart.console import run_command
+from signbart.errors import CheckpointError, ClipError, SignBartError
+from signbart.synthetic.signs import make_clips
+from signbart.training.distillation import Settings
+from signbart.training.options import add_init_arguments, init_of
+from signbart_torch import prune, qat, train_distilled
 from signbart_torch.models.signbart.model import SignBart
 from signbart_torch.training.checkpoint import Checkpoint, load_checkpoint, save_checkpoint
 
@@ -156,3 +164,41 @@ def test_commands_refuse_and_take_it(tmp_path, capsys):
     assert "checksum: not looked at" in capsys.readouterr().out
     assert main([str(EXAMPLE)]) == 0
     assert "checksum: right" in capsys.readouterr().out
+
+
+COMMANDS = {
+    "qat": (qat, "--checkpoint", "{}", "--data", "none", "--output", "none"),
+    "prune": (prune, "--checkpoint", "{}", "--data", "none", "--output", "none", "--keep", "0.5"),
+    "weight-map": (weight_map, "--checkpoint", "{}"),
+    "export-models": (export_models, "--transformer", "{}"),
+}
+
+
+@pytest.mark.parametrize("verb", COMMANDS)
+def test_every_command_that_takes_a_checkpoint_takes_a_changed_one(verb, checkpoint, monkeypatch):
+    command, *arguments = COMMANDS[verb]
+    arguments = [each.format(checkpoint) for each in arguments]
+    monkeypatch.chdir(checkpoint.parent)
+    checkpoint.write_bytes(flipped(content := checkpoint.read_bytes(), 8 * len(content) - 20))
+    with pytest.raises(ChecksumError, match="give --no-checksum beside it"):
+        command.main(arguments)
+    # What comes next is missing.
+    with suppress(ClipError, CheckpointError):
+        command.main([*arguments, "--no-checksum"])
+
+
+def test_what_is_started_from_and_learned_from_may_be_changed(checkpoint, tiny_config, tmp_path):
+    checkpoint.write_bytes(flipped(content := checkpoint.read_bytes(), 8 * len(content) - 20))
+    parser = argparse.ArgumentParser()
+    add_init_arguments(parser)
+    for given, error in (([], ChecksumError), (["--no-checksum"], None)):
+        with pytest.raises(error) if error else nullcontext():
+            init_of(parser.parse_args(["--init", str(checkpoint), *given])).read()
+    clips = make_clips(num_signers=1, repetitions=1, seed=0)
+    for checked, error in ((True, ChecksumError), (False, SignBartError)):
+        with pytest.raises(error) as caught:
+            train_distilled(
+                clips, tiny_config, tmp_path / "run", teachers=[checkpoint], settings=Settings(),
+                checksum=checked,
+            )  # fmt: skip
+    assert not isinstance(caught.value, ChecksumError)

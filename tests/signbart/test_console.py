@@ -132,3 +132,13 @@ def test_a_whole_process_ends_so(tmp_path):
     )
     assert process.returncode == DEFECT and "ZeroDivisionError" in process.stderr
     assert len(process.stderr.splitlines()) == 1 and len([*tmp_path.iterdir()]) == 1
+
+
+def test_what_a_file_is_called_does_not_rule_the_terminal(monkeypatch, capsys):
+    def main():
+        raise SignBartError("a\x1b[2J\x9b31m\x00.npy: damaged\n  and more")
+
+    monkeypatch.setattr(sys, "argv", ["signbart clips"])
+    with pytest.raises(SystemExit):
+        run_command(main)
+    assert capsys.readouterr().err == "error: a\\x1b[2J\\x9b31m\\x00.npy: damaged\n  and more\n"

@@ -1,13 +1,16 @@
 """What decoders of other people's making stumble over ends as one line that names the file."""
 
 import json
+import pickle
+import struct
 from collections.abc import Callable
 from pathlib import Path
 
+import h5py
 import numpy as np
 import pytest
 
-from signbart.errors import ArtifactError, ClipError
+from signbart.errors import ArtifactError, ClipError, MemoryShortageError
 from signbart.recordings.labels import read_label_file
 from signbart.recordings.reading import read_clips
 from signbart.recordings.recording import faults_of
@@ -92,9 +95,12 @@ def test_a_fault_in_one_file_of_many_is_skipped_and_counted(tmp_path):
 
 
 def test_numbers_without_end_are_none(tmp_path):
-    points = {"keypoints": POINTS.tolist(), "class": f"sign {LONG}", "repetition": LONG}
+    points = {"keypoints": POINTS.tolist(), "class": "sign", "repetition": LONG}
     (tmp_path / "clip.json").write_text(json.dumps(points))
     assert read_clips(tmp_path / "clip.json").clips[0].repetition == 0
+    (tmp_path / "clip.json").write_text(json.dumps(points | {"class": f"sign {LONG}"}))
+    with pytest.raises(ClipError, match="5,005 characters"):
+        read_clips(tmp_path / "clip.json")
     (tmp_path / "id2label.json").write_text(json.dumps({"0": "yes", LONG: "no"}))
     with pytest.raises(ClipError, match="id2label"):
         read_label_file(tmp_path / "id2label.json")
@@ -108,9 +114,9 @@ def test_labels_of_gigabytes_are_not_read(tmp_path):
         read_label_file(path)
 
 
-@pytest.mark.parametrize("error", [MemoryError("too little"), ArtifactError("of something else")])
-def test_what_says_nothing_of_a_file_does_not_call_it_damaged(error, tmp_path):
-    with pytest.raises(type(error)) as caught, faults_of(tmp_path / "clip.npy"):
+def test_what_says_nothing_of_a_file_does_not_call_it_damaged(tmp_path):
+    error = ArtifactError("of something else")
+    with pytest.raises(ArtifactError) as caught, faults_of(tmp_path / "clip.npy"):
         raise error
     assert caught.value is error
 
@@ -120,3 +126,58 @@ def test_a_fault_keeps_its_cause(tmp_path):
     with pytest.raises(ClipError, match=r"clip\.npy: damaged") as caught, faults_of(path):
         raise KeyError("pose")
     assert isinstance(caught.value.__cause__, KeyError)
+
+
+def npy(header: str, version: int = 1) -> bytes:
+    size = struct.pack("<H" if version == 1 else "<I", len(header))
+    return b"\x93NUMPY" + bytes([version, 0]) + size + header.encode()
+
+
+HEADERS = {
+    "of 4 GiB": b"\x93NUMPY\2\0" + struct.pack("<I", 0xFFFFFFFF) + b"{",
+    "of a version for structures": npy(
+        "{'descr': '<f4', 'fortran_order': False, 'shape': (99999999999, 75, 2)}\n", 3
+    ),
+    "that nests": npy("{'descr': '<f4', 'shape': (" + "-" * 9000 + "1,)}\n"),
+}
+
+
+@pytest.mark.parametrize("name", HEADERS)
+def test_a_header_that_asks_for_memory_is_damage(name, tmp_path):
+    (tmp_path / "clip.npy").write_bytes(HEADERS[name])
+    with pytest.raises(ClipError, match=r"clip\.npy"):
+        read_clips(tmp_path / "clip.npy")
+
+
+@pytest.mark.parametrize("name", ["clip.pkl", "clip.pose"])
+def test_a_file_with_more_than_all_memory_is_not_read(name, tmp_path):
+    with (tmp_path / name).open("wb") as file:
+        file.write(struct.pack("<f", 0.2) if name == "clip.pose" else b"\x80\x04")
+        file.truncate(1 << 40)  # hardly any of which is on the disk
+    with pytest.raises(MemoryShortageError, match=rf"{name} has .* of memory are free"):
+        read_clips(tmp_path / name)
+
+
+def test_groups_that_hold_themselves_have_an_end(tmp_path):
+    path = tmp_path / "clips.h5"
+    with h5py.File(path, "w") as file:
+        file["keypoints"] = POINTS
+        for number in range(30):  # 30^8 ways to one clip
+            file[f"again{number}"] = file["/"]
+    with pytest.raises(ClipError, match=r"clips\.h5:/again0 stands elsewhere in the file"):
+        read_clips(path)
+
+
+def test_names_of_classes_have_one_validator(tmp_path):
+    for name, fault in (
+        ("می\u200cخواهم", None),
+        ("x" * 1001, "1,001 characters"),
+        ("\x1b[2J", "print"),
+    ):
+        path = tmp_path / "clip.pkl"
+        path.write_bytes(pickle.dumps({"keypoints": POINTS, "class": name}))
+        if fault is None:
+            assert read_clips(path).class_names == (name,)
+        else:
+            with pytest.raises(ClipError, match=fault):
+                read_clips(path)

@@ -4,6 +4,7 @@ import argparse
 import dataclasses
 import os
 import pickle
+import struct
 import zipfile
 
 import numpy as np
@@ -257,6 +258,13 @@ def test_keras_files_that_lie_are_refused(tmp_path):
             write(file)
         with pytest.raises(CheckpointError, match=rf"{name}\.h5"):
             read_stored(path)
+
+
+def test_bytes_that_are_not_there_are_damage_and_no_shortage_of_memory(tmp_path):
+    path = tmp_path / "old.pth"
+    path.write_bytes(b"\x80\x04\x8e" + struct.pack("<Q", 1 << 46) + b"ab.")  # BINBYTES8
+    with pytest.raises(CheckpointError, match=r"old\.pth is cut or damaged"):
+        read_stored(path)
 
 
 @pytest.mark.parametrize("name", ["bare.pth", "legacy.pth", "bare.safetensors", "whole_module"])
