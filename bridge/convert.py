@@ -45,8 +45,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         prog=program_name("python bridge/convert.py"),
         description="Convert a checkpoint to .tflite and compare the result with PyTorch.",
         epilog=f"routes:\n{table}\n\nschemes:\n{schemes}\n\n"
-        "exit status: 0 converted and within the limits of bridge/verification/limits.yaml, 1 not, "
-        "2 bad input",
+        "exit status: 0 converted and within the limits (docs/verification.md), 1 not, 2 bad input",
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     parser.add_argument(
@@ -55,18 +54,20 @@ def main(arguments: Sequence[str] | None = None) -> int:
         metavar="FILE",
         help=".safetensors, .keras, .weights.h5, or a published .pth",
     )
-    parser.add_argument("--output", required=True, metavar="FOLDER", help="such as exports/NAME")
+    parser.add_argument(
+        "--output", required=True, metavar="FOLDER", help="folder to write, such as exports/NAME"
+    )
     parser.add_argument(
         "--route",
         action="append",
         metavar="NAME",
-        help="may be repeated; all for every one (default: litert)",
+        help="one of those below, or all; may be repeated (default: litert)",
     )
     parser.add_argument(
         "--quantize",
         action="append",
         metavar="SCHEMES",
-        help="separated by commas, or all (default: fp32)",
+        help="schemes, see below, separated by commas, or all (default: fp32)",
     )
     add_published_arguments(parser)
     parser.add_argument("--labels", metavar="JSON", help="label2id.json of a published .pth")
@@ -82,7 +83,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         type=float,
         metavar="P",
         help="probability from which on a stream's answer is a sign; signbart calibrate finds one "
-        "(default: none travels, and each program takes its own)",
+        "(default: the file carries none, and each program takes its own)",
     )
     add_comparison_arguments(parser)
     add_quantization_arguments(parser)
@@ -92,7 +93,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         type=at_least(1),
         metavar="N",
         help="routes at a time, in processes of their own if more than one (default: as many as "
-        "there are cores, or of ray as there is room for)",
+        "there are cores; with --engine ray as many as there is room for)",
     )
     add_engine_arguments(parser, "routes")
     add_raw_frames_argument(parser)
@@ -101,14 +102,14 @@ def main(arguments: Sequence[str] | None = None) -> int:
         type=_numbers,
         default=[],
         metavar="FRAMES",
-        help="further signatures of each .tflite for clips of at most so many frames, separated by "
-        "commas: a short clip costs a short run, and the weights are there once",
+        help="further signatures of each .tflite, for clips of at most so many frames, separated "
+        "by commas: short clips then take less time; the weights are stored once",
     )
     parser.add_argument(
         "--card-notes",
         metavar="FILE",
-        help="Markdown that becomes a part of MODEL_CARD.md: whose recordings, how strangers are "
-        "recognised; see exports/README.md",
+        help="Markdown that becomes a part of MODEL_CARD.md: whose recordings they were, how well "
+        "strangers are recognised; see exports/README.md",
     )
     add_checksum_argument(parser)
     parser.add_argument("-v", "--verbose", action="store_true", help="show the converters' output")

@@ -115,19 +115,18 @@ def _parser() -> argparse.ArgumentParser:
     routes = "\n".join(f"  {route.name:8} {route.description}" for route in ROUTES.values())
     parser = argparse.ArgumentParser(
         prog=program_name("python bridge/export_models.py"),
-        description="Export a sign Transformer and a MediaPipe GRU, from their PyTorch checkpoints "
-        "to .tflite and .onnx, and compare every file with PyTorch. By default it takes what lies "
+        description="Export a sign Transformer and a MediaPipe GRU from their PyTorch checkpoints "
+        "to .tflite and\n.onnx, and compare every file with PyTorch. By default it takes what lies "
         "in the current folder.",
         epilog=f"routes:\n{routes}\n\n"
-        "exit status: 0 exported and within the limits of bridge/verification/limits.yaml, 1 not, "
-        "2 bad input",
+        "exit status: 0 exported and within its limits (docs/other_models.md), 1 not, 2 bad input",
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     for model in _offered():
         parser.add_argument(
             f"--{model.published.option}",
             metavar="FILE",
-            help=f"{model.title}: .pt, .pth, or .safetensors of signbart_torch.train (default: "
+            help=f"{model.title}: .pt, .pth, or .safetensors of signbart train (default: "
             f"{model.published.file}, if it exists)",
         )
     parser.add_argument(
@@ -146,7 +145,7 @@ def _parser() -> argparse.ArgumentParser:
         "--quantize",
         default="fp16,fp32",
         metavar="SCHEMES",
-        help="of the .tflite, separated by commas, or all (default: %(default)s)",
+        help="schemes of the .tflite, separated by commas, or all (default: %(default)s)",
     )
     parser.add_argument("--no-verify", action="store_true", help="do not compare with PyTorch")
     parser.add_argument(
@@ -181,8 +180,8 @@ def _parser() -> argparse.ArgumentParser:
         "--jobs",
         type=at_least(1),
         metavar="N",
-        help="routes of whatever models at a time, in processes of their own if more than one "
-        "(default: 1; of ray as many as there is room for)",
+        help="routes at a time, of either model, in processes of their own if more than one "
+        "(default: 1; with --engine ray as many as there is room for)",
     )
     add_engine_arguments(parser, "routes")
     parser.add_argument("-v", "--verbose", action="store_true", help="show the converters' output")

@@ -42,7 +42,7 @@ def add_published_arguments(parser: argparse.ArgumentParser) -> None:
         action="append",
         default=[],
         metavar="KEY=VALUE",
-        help="override that configuration, for example --set data.layout=kp75",
+        help="override a key of that configuration, for example --set data.layout=kp75",
     )
 
 
@@ -60,12 +60,12 @@ def add_quantization_arguments(
         type=at_least(MIN_CALIBRATION_CLIPS),
         default=MIN_CALIBRATION_CLIPS,
         metavar="N",
-        help=f"how many, at least {MIN_CALIBRATION_CLIPS} (default: %(default)s)",
+        help=f"how many of them, at least {MIN_CALIBRATION_CLIPS} (default: %(default)s)",
     )
     parser.add_argument(
         "--allow-random-calibration",
         action="store_true",
-        help="without recordings take random numbers: for trying things out, not for use",
+        help="without recordings calibrate on random numbers: to try things out, not to ship",
     )
     parser.add_argument(
         "--int8-io",
@@ -98,8 +98,8 @@ def add_raw_frames_argument(parser: argparse.ArgumentParser) -> None:
         "--raw-frames",
         type=at_least(0),
         metavar="N",
-        help="most frames of the second signature, which takes landmarks as they were recorded; 0: "
-        "without it (default: 256, or data.max_frames where that is more)",
+        help="most frames that signature landmarks takes, the one for recordings as they are; 0 "
+        "leaves it out (default: 256, or data.max_frames where that is more)",
     )
 
 
@@ -111,5 +111,6 @@ def add_test_signers_argument(parser: argparse.ArgumentParser) -> None:
         action=SignerNames,
         metavar="SIGNER",
         help="signers of --data that were not trained on: they judge quantized artifacts, never "
-        "calibrate them; @FILE names them a line each (default: as the checkpoint says)",
+        "calibrate them; @FILE reads them from a file, one a line (default: those of the "
+        "checkpoint)",
     )

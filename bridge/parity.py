@@ -22,17 +22,17 @@ def main(arguments: Sequence[str] | None = None) -> int:
         prog=program_name("python -m bridge.parity"),
         description="Compare artifacts with the PyTorch checkpoint that they were made from.",
     )
-    parser.add_argument("--reference", required=True, metavar="CKPT", help="the checkpoint")
+    parser.add_argument("--reference", required=True, metavar="CKPT", help="that checkpoint")
     parser.add_argument(
         "artifacts", nargs="+", metavar="ARTIFACT", help=".tflite, .onnx or .keras files"
     )
     add_comparison_arguments(parser)
     parser.add_argument("--inputs", metavar="NPZ", help="compare on the arrays of this file alone")
     parser.add_argument(
-        "--atol", type=not_negative, metavar="X", help="instead of the scheme's own limit"
+        "--atol", type=not_negative, metavar="X", help="absolute limit instead of the scheme's own"
     )
     parser.add_argument(
-        "--rtol", type=not_negative, metavar="X", help="instead of the scheme's own limit"
+        "--rtol", type=not_negative, metavar="X", help="relative limit instead of the scheme's own"
     )
     add_published_arguments(parser)
     add_test_signers_argument(parser)

@@ -20,10 +20,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
     )
     parser = argparse.ArgumentParser(
         prog=program_name("python -m bridge.quantize"),
-        description="Quantize a float .tflite that bridge/convert.py made, and judge the result by "
-        "the float one. (bridge/convert.py --quantize does the same from a checkpoint, and judges "
+        description="Quantize a float .tflite that signbart convert made, and judge the result by "
+        "the float one.\n(signbart convert --quantize does the same from a checkpoint, and judges "
         "by PyTorch.)",
-        epilog=f"schemes:\n{schemes}\n\nexit status: 0 quantized and good, 1 not, 2 bad input",
+        epilog=f"schemes:\n{schemes}\n\n"
+        "exit status: 0 quantized and within its limits, 1 not, 2 bad input",
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     parser.add_argument("model", metavar="IN.tflite", help="a float .tflite with its metadata")
@@ -31,7 +32,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
         "--scheme", required=True, choices=[name for name in SCHEMES if name != FLOAT]
     )
     parser.add_argument(
-        "--output", metavar="OUT.tflite", help="default: IN with the scheme for fp32 in its name"
+        "--output",
+        metavar="OUT.tflite",
+        help="default: as IN, with the scheme instead of fp32 in its name",
     )
     parser.add_argument(
         "--data",

@@ -61,22 +61,23 @@ def main(arguments: Sequence[str] | None = None) -> int:
         "--coverage",
         type=_share,
         metavar="SHARE",
-        help=f"threshold that this share of the recognised signs reaches (default: {_COVERAGE:g})",
+        help="choose the threshold that this share of the recognised signs reaches (default: "
+        f"{_COVERAGE:g})",
     )
     target.add_argument(
         "--false-alarms",
         type=_share,
         metavar="SHARE",
-        help="threshold that no more than this share of the wrongly answered clips reaches",
+        help="choose the threshold that no more than this share of the wrong answers reaches",
     )
     parser.add_argument(
         "--temperature",
         type=_temperature,
         metavar="T",
-        help="threshold for a model of this temperature (default: each signer's, fitted on the "
-        "others)",
+        help="choose the threshold for a model of this temperature (default: each signer's, fitted "
+        "on the others)",
     )
-    parser.add_argument("--idle", metavar="CLASS", help="the class of no sign (default: idle)")
+    parser.add_argument("--idle", metavar="CLASS", help="the class that is no sign (default: idle)")
     parser.add_argument("--json", action="store_true", help="all of it as JSON")
     options = parser.parse_args(arguments)
 

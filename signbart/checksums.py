@@ -45,7 +45,7 @@ def add_checksum_argument(parser: argparse.ArgumentParser) -> None:
         "--no-checksum",
         dest="checksum",
         action="store_false",
-        help="take a file that was changed since it was made",
+        help="take a file in spite of a checksum that does not fit",
     )
 
 

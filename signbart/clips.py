@@ -205,13 +205,15 @@ def main(argv: Sequence[str] | None = None) -> int:
     """Says what a data set holds, draws it, or writes it otherwise; returns the exit status."""
     parser = argparse.ArgumentParser(
         prog=program_name("python -m signbart.clips"),
-        description="Say what a data set holds, draw it, or write it otherwise.",
+        description="Say what recordings hold, draw one, or write them in another form.",
     )
     commands = parser.add_subparsers(required=True, metavar="pack|unpack|info|show")
     source = argparse.ArgumentParser(add_help=False)
-    source.add_argument("data", metavar="path", help=DATA_SET_FORMS)
+    source.add_argument("data", metavar="DATA", help=DATA_SET_FORMS)
     source.add_argument("--split", choices=SPLITS, default="all", help="default: %(default)s")
-    source.add_argument("--skip-bad", action="store_true", help="leave bad clips out, say which")
+    source.add_argument(
+        "--skip-bad", action="store_true", help="leave bad clips out, and say which"
+    )
     add_reading_arguments(source)
     part = argparse.ArgumentParser(add_help=False)
     part.add_argument(
@@ -222,9 +224,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         help="keep only this layout's landmarks; a packed file is then uncompressed, so that large "
         f"sets are mapped and not loaded: {', '.join(LAYOUTS)} (default: all, compressed)",
     )
-    part.add_argument(
-        "--merge", nargs="+", default=[], metavar="PATH", help="put these sets behind it"
-    )
+    part.add_argument("--merge", nargs="+", default=[], metavar="PATH", help="append these sets")
     part.add_argument(
         "--classes", nargs="+", metavar="CLASS", help="these alone, numbered in this order"
     )
@@ -238,7 +238,7 @@ def main(argv: Sequence[str] | None = None) -> int:
             nargs="+",
             action=SignerNames,
             metavar="SIGNER",
-            help=f"clips {what}; @FILE names them a line each",
+            help=f"clips {what}; @FILE reads them from a file, one a line",
         )
     part.add_argument(
         "--max-clips",
@@ -248,18 +248,21 @@ def main(argv: Sequence[str] | None = None) -> int:
     )
     part.add_argument("--seed", type=at_least(0), default=0, help="default: %(default)s")
     pack = commands.add_parser("pack", parents=[source, part], help="write a packed .npz")
-    pack.add_argument("out", help="the .npz to write")
+    pack.add_argument("out", metavar="OUT.npz", help="the file to write")
     pack.add_argument("--force", action="store_true", help="replace an existing file")
     pack.set_defaults(run=_pack)
     unpack = commands.add_parser("unpack", parents=[source, part], help="write a tree of pickles")
-    unpack.add_argument("out", help="the folder to write")
+    unpack.add_argument("out", metavar="FOLDER", help="the folder to write")
     unpack.set_defaults(run=_unpack)
-    info = commands.add_parser("info", parents=[source], help="classes, signers, frames, keypoints")
+    info = commands.add_parser("info", parents=[source], help="say what is in a data set")
     info.set_defaults(run=_info)
     show = commands.add_parser("show", help="draw a clip: a strip of skeletons, and a moving one")
-    show.add_argument("clip", help=f"{CLIP_FORMS}; or FOLDER[12], a clip of a set")
+    show.add_argument("clip", metavar="CLIP", help=f"{CLIP_FORMS}; or FOLDER[12], a clip of a set")
     show.add_argument(
-        "--output", default="clip", metavar="PATH", help="writes PATH.png and PATH.gif"
+        "--output",
+        default="clip",
+        metavar="PATH",
+        help="write PATH.png and PATH.gif (default: clip)",
     )
     add_reading_arguments(show, signers=False)
     show.set_defaults(run=_show)

@@ -19,8 +19,11 @@ _FRAMEWORKS = ("torch", "keras")
 TASKS: dict[str, dict[str, tuple[tuple[str, ...], str]]] = {
     "recordings": {
         "landmarks": (("signbart.video.__main__",), "find the landmarks of videos or of a camera"),
-        "clips": (("signbart.clips",), "say what recordings hold; draw one; pack them all"),
-        "synthetic": (("signbart.synthetic.__main__",), "make synthetic ones, to try things out"),
+        "clips": (("signbart.clips",), "say what recordings hold, draw one, pack them all"),
+        "synthetic": (
+            ("signbart.synthetic.__main__",),
+            "make synthetic recordings, to try things out",
+        ),
     },
     "train (in PyTorch; with --framework keras in Keras)": {
         "train": (("signbart_torch.train", "signbart_tf.train"), "train one model"),
@@ -34,32 +37,41 @@ TASKS: dict[str, dict[str, tuple[tuple[str, ...], str]]] = {
         ),
         "qat": (
             ("signbart_torch.qat", "signbart_tf.qat"),
-            "train a model on, with int8 arithmetic simulated",
+            "train a model further, with int8 arithmetic simulated",
         ),
-        "distill": (("signbart_torch.distill",), "train one from others' answers; PyTorch only"),
-        "prune": (("signbart_torch.prune",), "make one smaller and train it on; PyTorch only"),
+        "distill": (("signbart_torch.distill",), "train a model on others' answers; PyTorch only"),
+        "prune": (
+            ("signbart_torch.prune",),
+            "make a model smaller and train it further; PyTorch only",
+        ),
     },
     "convert": {
-        "convert": (("bridge.convert",), "a checkpoint to verified .tflite and .onnx"),
-        "export-models": (("bridge.export_models",), "the same for other kinds of models"),
-        "quantize": (("bridge.quantize",), "a float .tflite to int8 or float16"),
-        "weight-map": (("bridge.weight_map",), "a checkpoint from PyTorch to Keras and back"),
+        "convert": (("bridge.convert",), "turn a checkpoint into verified .tflite and .onnx"),
+        "export-models": (
+            ("bridge.export_models",),
+            "the same for a sign Transformer and a MediaPipe GRU",
+        ),
+        "quantize": (("bridge.quantize",), "turn a float .tflite into an int8 or float16 one"),
+        "weight-map": (
+            ("bridge.weight_map",),
+            "turn a PyTorch checkpoint into a Keras one, or back",
+        ),
     },
     "check": {
         "parity": (("bridge.parity",), "compare artifacts with the model they came from"),
         "verify": (
             ("signbart_runtime.integrity.__main__",),
-            "hold a folder of artifacts to what it says",
+            "check all that a folder of artifacts says of itself",
         ),
         "calibrate": (
             ("signbart.calibrate",),
-            "how sure models are of signers left out; temperature",
+            "fit temperature and threshold on signers left out",
         ),
         "doctor": (("signbart.doctor",), "say what this installation can do, and what is missing"),
         "describe": (("signbart_runtime.describe",), "print what is inside an artifact"),
         "bench": (
             ("signbart_runtime.bench.__main__",),
-            "say how long model files take, side by side",
+            "time model files, side by side",
         ),
         "tensor-errors": (
             ("signbart_runtime.tensor_errors",),
@@ -69,14 +81,17 @@ TASKS: dict[str, dict[str, tuple[tuple[str, ...], str]]] = {
     "use": {
         "classify": (("signbart_runtime.classify",), "say which sign a recording shows"),
         "evaluate": (("signbart_runtime.evaluate",), "score models on labelled recordings"),
-        "web": (("signbart_runtime.web.__main__",), "show a page that runs a model, with a camera"),
+        "web": (
+            ("signbart_runtime.web.__main__",),
+            "serve a page that runs a model before a camera",
+        ),
     },
     "report": {
         "loso-report": (
             ("signbart_runtime.loso",),
             "train, convert, quantize and judge one model per signer; report",
         ),
-        "report": (("signbart_runtime.report",), "tables and pages over such runs"),
+        "report": (("signbart_runtime.report",), "write tables and pages over such runs"),
     },
 }
 VERBS = {verb: row for verbs in TASKS.values() for verb, row in verbs.items()}
@@ -112,15 +127,18 @@ def dispatch(arguments: Sequence[str]) -> int | None:
     called = f"signbart {verb}"
     if len(modules) > 1:
         framework, rest = _take_framework(rest)
-        called += f" --framework {framework}"
-        modules = (modules[_FRAMEWORKS.index(framework)],)
+        if framework:
+            called += f" --framework {framework}"
+        elif {"-h", "--help"} & {*rest}:
+            called += f" [--framework {{{','.join(_FRAMEWORKS)}}}]"
+        modules = (modules[_FRAMEWORKS.index(framework or _FRAMEWORKS[0])],)
     sys.argv[0] = called  # what `program_name` finds there
     return import_module(modules[0]).main(rest)
 
 
-def _take_framework(arguments: Sequence[str]) -> tuple[str, list[str]]:
-    """``--framework NAME``, wherever it stands, and the other arguments."""
-    framework, rest, left = _FRAMEWORKS[0], [], list(arguments)
+def _take_framework(arguments: Sequence[str]) -> tuple[str | None, list[str]]:
+    """``--framework NAME``, wherever it stands, or None; and the other arguments."""
+    framework, rest, left = None, [], list(arguments)
     while left:
         argument = left.pop(0)
         name, equals, value = argument.partition("=")

@@ -35,7 +35,9 @@ _INT8 = ("AVX-VNNI", "AVX-512 VNNI", "AMX int8", "NEON dot product", "NEON int8 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Says what this installation can do, and what is missing for the rest; 1 if the base lacks."""
     parser = argparse.ArgumentParser(
-        prog=program_name("python -m signbart.doctor"), description=main.__doc__
+        prog=program_name("python -m signbart.doctor"),
+        description="Say what this installation can do, and what is missing for the rest.",
+        epilog="exit status: 0, or 1 if a package is missing that every command needs",
     )
     parser.add_argument("--json", action="store_true", help="all of it as JSON")
     options = parser.parse_args(arguments)

@@ -50,28 +50,30 @@ def main(arguments: Sequence[str] | None = None) -> int:
         "clips",
         nargs="*",
         metavar="CLIP",
-        help="a .pkl with 'keypoints', an .npy of (T, K, 2 or 3), x.npz[12], one clip of a file "
-        "with several, or another form of docs/data.md; with --task a video. Of several a line "
-        "each, and the model is loaded once",
+        help="a .pkl with 'keypoints', an .npy of (T, K, 2 or 3), one clip of a file with several, "
+        "x.npz[12], or another form of docs/data.md; with --task a video. Several CLIPs get a line "
+        "each",
     )
     add_reading_arguments(parser, signers=False)
     parser.add_argument(
-        "--task", metavar="FILE", help="holistic_landmarker.task, where CLIP is a video"
+        "--task", metavar="FILE", help="holistic_landmarker.task, for a video or --camera"
     )
     parser.add_argument(
         "--camera",
         type=at_least(0),
         metavar="NUMBER",
-        help="instead of CLIP: the signs that are made before this camera, until Ctrl-C",
+        help="instead of CLIP: print the signs that are made before this camera, until Ctrl-C",
     )
     parser.add_argument(
         "--stream",
         action="store_true",
-        help="CLIP is long: the signs in it, each with its beginning and its end",
+        help="CLIP is long: print the signs in it, each with its beginning and its end",
     )
     add_rule_arguments(parser)
     add_checksum_argument(parser)
-    parser.add_argument("--json", action="store_true", help="every class, or every event, as JSON")
+    parser.add_argument(
+        "--json", action="store_true", help="print every class, or every event, as JSON"
+    )
     options = parser.parse_args(arguments)
     if bool(options.clips) == (options.camera is not None):
         raise BridgeError("name a CLIP, or with --camera the number of a camera")

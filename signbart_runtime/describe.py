@@ -64,7 +64,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Runs the command; returns its exit status."""
     parser = argparse.ArgumentParser(
         prog=program_name("python -m signbart_runtime.describe"),
-        description="Print what is inside an artifact.",
+        description="Print what is inside an artifact: labels, tensors, preprocessing, operators.",
     )
     parser.add_argument("artifact", metavar="FILE", help=".tflite or .onnx")
     parser.add_argument("--json", action="store_true", help="print everything, as JSON")

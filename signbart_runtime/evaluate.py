@@ -129,8 +129,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Runs the command; returns its exit status."""
     parser = argparse.ArgumentParser(
         prog=program_name("python -m signbart_runtime.evaluate"),
-        description="Score models of any kind on labelled recordings. Preprocessing and labels are "
-        "the model's own.",
+        description="Score models of any kind on labelled recordings, each with the preprocessing "
+        "and the labels that it carries.",
     )
     parser.add_argument(
         "models",
@@ -147,13 +147,13 @@ def main(arguments: Sequence[str] | None = None) -> int:
         action=SignerNames,
         default=[],
         metavar="SIGNER",
-        help="their clips only; @FILE names them a line each",
+        help="their clips only; @FILE reads them from a file, one a line",
     )
     which.add_argument(
         "--split",
         choices=("train", "val", "test", "all"),
         default="all",
-        help="the part that the recordings themselves mark so (default: %(default)s)",
+        help="only clips that the recordings mark so (default: %(default)s)",
     )
     parser.add_argument("--skip-bad", action="store_true", help="leave bad clips out, and say so")
     add_published_arguments(parser)
@@ -171,13 +171,13 @@ def main(arguments: Sequence[str] | None = None) -> int:
     )
     add_rule_arguments(parser)
     parser.add_argument(
-        "--seed", type=at_least(0), default=0, help="of the streams (default: %(default)s)"
+        "--seed", type=at_least(0), default=0, help="of --stream (default: %(default)s)"
     )
     parser.add_argument(
         "--jobs",
         type=at_least(1),
         metavar="N",
-        help="models at a time, in processes of one thread if more than one (default: 1; of ray as "
+        help="models at a time, one thread each if more than one (default: 1; with --engine ray as "
         "many as there is room for)",
     )
     add_engine_arguments(parser, "models")

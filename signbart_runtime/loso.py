@@ -39,34 +39,34 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Runs the command; 0 if every artifact agrees, 1 if not."""
     parser = argparse.ArgumentParser(
         prog=program_name("python -m signbart_runtime.loso"),
-        description="Train once per signer, each time without that signer; convert each model by "
-        "every route, quantize it, and judge all of it on the signer left out. With --resume it "
-        "skips what is finished.",
+        description="For each signer train a model without that signer, convert it by every route, "
+        "quantize it, and judge all of that on the signer left out; then write a report. With "
+        "--resume what is finished is kept.",
     )
     add_fold_arguments(parser)
     parser.add_argument(
         "--framework",
         default="torch",
         choices=FRAMEWORKS,
-        help="which one trains (default: %(default)s)",
+        help="what trains (default: %(default)s)",
     )
     parser.add_argument(
         "--full-data",
         action="store_true",
-        help="one fold, all, trained on every signer; judged on test clips if any are marked, else "
-        "on validation clips",
+        help="instead train one model on every signer, for shipping; judged on clips marked test "
+        "if there are any, else on validation clips",
     )
     parser.add_argument(
-        "--routes", default="all", help="separated by commas, or all (default: %(default)s)"
+        "--routes", default="all", help="by commas: litert, onnx, keras (default: %(default)s)"
     )
     parser.add_argument(
-        "--schemes", default="all", help="separated by commas, or all (default: %(default)s)"
+        "--schemes", default="all", help="by commas: fp32, int8 and so on (default: %(default)s)"
     )
     parser.add_argument(
-        "--qat", action="store_true", help="train on, fake-quantized, for dynamic_int8 and for int8"
+        "--qat", action="store_true", help="train each on, once for dynamic_int8, once for int8"
     )
     parser.add_argument(
-        "--qat-epochs", type=int, default=10, metavar="N", help="default: %(default)s"
+        "--qat-epochs", type=int, default=10, metavar="N", help="of --qat (default: %(default)s)"
     )
     options = parser.parse_args(arguments)
 

@@ -14,16 +14,16 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Runs the command; 0 if every artifact passed, 1 if not."""
     parser = argparse.ArgumentParser(
         prog=program_name("python -m signbart_runtime.report"),
-        description="Print the tables over runs of signbart_runtime.loso; with --output write the "
+        description="Print tables over runs of signbart loso-report; with --output write the "
         "results report: report_<date>.md and .html, CSV tables, confusion matrices, training "
-        "curves. Of two runs, also of train and of every loso, say whether they differ by more "
+        "curves. Of two runs, which may also be of train or loso, say whether they differ by more "
         "than chance on the clips that both were tested on.",
     )
     parser.add_argument(
         "runs",
         nargs="+",
         metavar="RUN",
-        help="output folders of signbart_runtime.loso; or two of train or of any loso",
+        help="output folders of loso-report; or two of train or loso",
     )
     parser.add_argument("--output", metavar="FOLDER", help="receives the report")
     options = parser.parse_args(arguments)

@@ -35,13 +35,20 @@ def main(arguments: Sequence[str] | None = None) -> int:
         nargs="+",
         action=SignerNames,
         metavar="SIGNER",
-        help="take their clips only; @FILE names them a line each (default: all)",
+        help="take their clips only; @FILE reads them from a file, one a line (default: all)",
     )
     parser.add_argument(
-        "--clips", type=at_least(1), default=100, metavar="N", help="default: %(default)s"
+        "--clips",
+        type=at_least(1),
+        default=100,
+        metavar="N",
+        help="how many (default: %(default)s)",
     )
     parser.add_argument(
-        "--worst", type=at_least(1), metavar="N", help="show this many, the worst first"
+        "--worst",
+        type=at_least(1),
+        metavar="N",
+        help="show so many, the worst first (default: all)",
     )
     parser.add_argument("--seed", type=at_least(0), default=0, help="default: %(default)s")
     add_reading_arguments(parser)

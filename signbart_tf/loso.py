@@ -18,8 +18,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Runs the command; returns its exit status."""
     parser = argparse.ArgumentParser(
         prog=program_name("python -m signbart_tf.loso"),
-        description="Train and test SignBART's Keras twin once per signer, each time without that "
-        "signer. With --resume it goes on past finished folds.",
+        description="For each signer train the Keras twin without that signer, and test it on "
+        "them. With --resume finished folds are kept.",
     )
     add_fold_arguments(parser)
     add_seed_argument(parser)

@@ -21,8 +21,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Runs the command; returns its exit status."""
     parser = argparse.ArgumentParser(
         prog=program_name("python -m signbart_tf.qat"),
-        description="Train a Keras model on, with int8 arithmetic simulated in every Dense layer. "
-        "Default: for dynamic_int8. The clips are divided as in the checkpoint's own run.",
+        description="Train a Keras model further, with int8 arithmetic simulated in every Dense "
+        "layer: for dynamic_int8, or for int8. The clips are divided as in the checkpoint's own "
+        "run.",
     )
     add_quantized_arguments(parser, checkpoint="best.keras of a run, or a .weights.h5")
     add_loop_argument(parser)

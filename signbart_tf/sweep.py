@@ -15,8 +15,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Runs the command; returns its exit status."""
     parser = argparse.ArgumentParser(
         prog=program_name("python -m signbart_tf.sweep"),
-        description="Train with every setting that --set key=v1,v2 span, in Keras, stop the "
-        "hopeless ones, and choose by signers left out of training.",
+        description="Train with every combination of the values in --set key=v1,v2, in Keras; stop "
+        "the weaker ones early, and choose by signers left out of training.",
     )
     add_sweep_arguments(parser)
     run_sweep(parser.parse_args(arguments), KERAS, train_model)

@@ -21,8 +21,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Runs the command; returns its exit status."""
     parser = argparse.ArgumentParser(
         prog=program_name("python -m signbart_torch.distill"),
-        description="Train a model on recordings and on what trained ones make of the same "
-        "augmented clips.",
+        description="Train a model on the labels of recordings and on what trained models, its "
+        "teachers, answer to the same augmented clips.",
     )
     add_run_arguments(parser)
     add_split_arguments(parser)
@@ -40,8 +40,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     add(
         "--allow-seen",
         action="store_true",
-        help="take teachers that may have been trained on whom this run is tested on; its scores "
-        "then say little of strangers",
+        help="take teachers that may have been trained on this run's test signers; its scores then "
+        "say little of strangers",
     )
     options = parser.parse_args(arguments)
     settings = settings_of(options, allow_seen=options.allow_seen)

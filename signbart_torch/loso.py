@@ -21,8 +21,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Runs the command; returns its exit status."""
     parser = argparse.ArgumentParser(
         prog=program_name("python -m signbart_torch.loso"),
-        description="Train and test once per signer, each time without that signer. With "
-        "--resume it goes on past finished folds.",
+        description="For each signer train a model without that signer, and test it on them. With "
+        "--resume finished folds are kept.",
     )
     add_fold_arguments(parser)
     add_seed_argument(parser)
@@ -30,9 +30,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
         "--teachers",
         nargs="+",
         metavar="FOLDER",
-        help="distil: finished folders of this command, of any kind of model on the same signers; "
-        "a fold learns from their models of that fold, see signbart distill; machines of "
-        "--engine ray look for them at the same path",
+        help="distil from finished folders of this command, with any kind of model and the same "
+        "signers: each fold learns from their models of that fold, see signbart distill; with "
+        "--engine ray every machine needs them at the same path",
     )
     add_settings_arguments(parser)
     options = parser.parse_args(arguments)

@@ -18,17 +18,17 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Runs the command; returns its exit status."""
     parser = argparse.ArgumentParser(
         prog=program_name("python -m signbart_torch.prune"),
-        description="Remove from a trained model what it loses least by, and train what is left as "
-        "the model itself was trained. The clips are divided as in the checkpoint's own run.",
+        description="Remove the least important units of a trained model, and train what is left "
+        "as the model was trained. The clips are divided as in the checkpoint's own run.",
     )
     add_continued_arguments(
         parser, checkpoint="best.safetensors of a run", output="runs/NAME_pruned"
     )
     parser.add_argument(
-        "--parameters", type=at_least(1), metavar="N", help="the most that the smaller model has"
+        "--parameters", type=at_least(1), metavar="N", help="most that the smaller model may have"
     )
     parser.add_argument(
-        "--keep", type=float, metavar="SHARE", help="or the share of the parameters that it has"
+        "--keep", type=float, metavar="SHARE", help="instead: share of the parameters that stays"
     )
     options = parser.parse_args(arguments)
     train_one_pruned(

@@ -26,8 +26,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Runs the command; returns its exit status."""
     parser = argparse.ArgumentParser(
         prog=program_name("python -m signbart_torch.qat"),
-        description="Train a model on, with int8 arithmetic simulated in every Linear layer. "
-        "Default: for dynamic_int8. The clips are divided as in the checkpoint's own run.",
+        description="Train a model further, with int8 arithmetic simulated in every Linear layer: "
+        "for dynamic_int8, or for int8. The clips are divided as in the checkpoint's own run.",
     )
     add_quantized_arguments(parser, checkpoint="best.safetensors of a run, or a .pth")
     parser.add_argument(

@@ -17,7 +17,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(
         prog=program_name("python -m signbart_torch.train"),
         description="Train SignBART, or another model that the configuration names, on recordings. "
-        "Several processes: torchrun --nproc_per_node 2 -m signbart_torch.train …",
+        "In several processes: torchrun --nproc_per_node 2 -m signbart_torch.train …",
     )
     add_run_arguments(parser)
     add_split_arguments(parser)

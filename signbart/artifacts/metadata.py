@@ -194,7 +194,8 @@ def read_metadata(path: str | Path) -> dict[str, Any]:
         ArtifactError: The file is missing, of another kind, or has none of this project's.
     """
     if not Path(path).is_file():
-        raise ArtifactError(f"no artifact at {path}")
+        found = "a folder; name a file in it" if Path(path).is_dir() else "no such file"
+        raise ArtifactError(f"no artifact at {path}: {found}")
     if Path(path).suffix == ".tflite":
         with open(path, "rb") as file:
             if file.read(8)[4:] != _IDENTIFIER:

@@ -25,25 +25,25 @@ def add_engine_arguments(parser: argparse.ArgumentParser, what: str) -> None:
         choices=ENGINES,
         help=f"what runs the {what}: "
         + "; ".join(f"{engine.name}, {engine.description}" for engine in ENGINES.values())
-        + " (default: serial, or processes with --jobs)",
+        + " (default: processes if more than one is run at a time, else serial)",
     )
     parser.add_argument(
         "--address",
         metavar="HOST:PORT",
-        help="of ray: the head of a running cluster, or auto for the one that this machine belongs "
-        "to (default: starts Ray on this machine, and ends it)",
+        help="with --engine ray: the head of a running cluster, or auto for the one that this "
+        "machine belongs to (default: Ray is started on this machine, and ended afterwards)",
     )
     parser.add_argument(
         "--cpus-per-task",
         type=at_least(1),
         metavar="N",
-        help="of ray: cores a task, each for one thread (default: 1)",
+        help="with --engine ray: cores for each task, one thread each (default: 1)",
     )
     parser.add_argument(
         "--gpus-per-task",
         type=not_negative,
         metavar="N",
-        help="of ray: GPUs a task, or shares of one (default: 0)",
+        help="with --engine ray: GPUs for each task, or a share of one (default: 0)",
     )
 
 

@@ -53,18 +53,18 @@ def add_reading_arguments(parser: argparse.ArgumentParser, *, signers: bool = Tr
     parser.add_argument(
         "--source-layout",
         metavar="NAME|YAML",
-        help="which landmark stands where in the recordings (default: what they or their number of "
-        "landmarks say); docs/data.md lists the names",
+        help="which landmark stands where in the recordings; docs/data.md lists the names "
+        "(default: what the recordings say, else what their number of landmarks says)",
     )
     if signers:
         parser.add_argument(
             "--signer-pattern",
             metavar="PATTERN",
-            help="how file names tell the signer: user, autsl, lsa64, or a regular expression with "
-            "(?P<signer>…) (default: the three in turn)",
+            help="how a file's name tells the signer: user, autsl, lsa64, or a regular expression "
+            "with (?P<signer>…) (default: each of the three is tried)",
         )
         parser.add_argument(
-            "--strict", action="store_true", help="end where recordings look suspicious"
+            "--strict", action="store_true", help="end, not warn, where recordings look suspicious"
         )
     parser.add_argument(
         "--image-size",
@@ -77,10 +77,14 @@ def add_reading_arguments(parser: argparse.ArgumentParser, *, signers: bool = Tr
         metavar="R",
         help="coordinates run from -R to R about the middle of the picture",
     )
-    parser.add_argument("--flip-y", action="store_true", help="y points the other way")
-    parser.add_argument("--mirror", action="store_true", help="x points the other way")
     parser.add_argument(
-        "--swap-hands", action="store_true", help="left and right hand are exchanged"
+        "--flip-y", action="store_true", help="turn y round: it points the other way"
+    )
+    parser.add_argument(
+        "--mirror", action="store_true", help="turn x round: it points the other way"
+    )
+    parser.add_argument(
+        "--swap-hands", action="store_true", help="exchange left and right hand: they are swapped"
     )
 
 

@@ -105,14 +105,14 @@ def _recordings_of(path: Path, source: str) -> list[Recording | ClipError]:
     """All of a file, or the one of a folder with a file a frame; `source` is for messages."""
     known = any(path.suffix.lower() in form.suffixes for form in FORMS)
     if not path.exists() and not known:
-        raise ClipError(f"{source}: expected {CLIP_FORMS}")
+        raise ClipError(f"{source}: no such file; expected {CLIP_FORMS}")
     if path.is_dir():
         frames = frame_files(list_folder(path))
         if not frames:
             raise ClipError(f"{source}: a folder that is no clip; expected {CLIP_FORMS}")
         return [read_frames(path, frames)]
     if form_of(path) is None:
-        raise ClipError(f"{source}: expected {CLIP_FORMS}")
+        raise ClipError(f"{source}: of no form that is read; expected {CLIP_FORMS}")
     return list(read_file(path).recordings)
 
 

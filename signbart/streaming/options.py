@@ -39,10 +39,10 @@ def add_rule_arguments(parser: argparse.ArgumentParser) -> None:
         "--hold",
         type=float,
         metavar="SHARE",
-        help=f"of the threshold, with which it goes on (default: {usual.hold:g})",
+        help=f"share of the threshold from which on an event goes on (default: {usual.hold:g})",
     )
     group.add_argument(
-        "--pause", type=float, metavar="S", help=_help("below that which end it", usual.pause)
+        "--pause", type=float, metavar="S", help=_help("below that which end an event", usual.pause)
     )
     group.add_argument(
         "--idle", metavar="CLASS", help=f"the class that is no sign (default: {usual.idle})"

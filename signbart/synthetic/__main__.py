@@ -18,9 +18,9 @@ def main(argv: Sequence[str] | None = None) -> int:
         prog=program_name("python -m signbart.synthetic"),
         description="Write synthetic recordings into one packed file.",
     )
-    parser.add_argument("out", metavar="OUT.npz", help="receives them")
+    parser.add_argument("out", metavar="OUT.npz", help="the file to write")
     parser.add_argument(
-        "--classes", type=int, default=10, metavar="N", help="signs (default: %(default)s)"
+        "--classes", type=int, default=10, metavar="N", help="(default: %(default)s)"
     )
     parser.add_argument(
         "--signers", type=int, default=12, metavar="N", help="(default: %(default)s)"

@@ -181,22 +181,27 @@ def add_quantized_arguments(parser: argparse.ArgumentParser, *, checkpoint: str)
     add(
         "--static",
         action="store_true",
-        help="train for static int8; without it, for dynamic_int8",
+        help="train for int8 (default: for dynamic_int8)",
     )
-    add("--epochs", default=DEFAULTS["epochs"], metavar="N", help="default: %(default)s")
+    add("--epochs", default=DEFAULTS["epochs"], metavar="N", help="(default: %(default)s)")
     add(
         "--lr",
         default=DEFAULTS["lr"],
         metavar="RATE",
-        help="peak learning rate; default: %(default)s",
+        help="peak learning rate (default: %(default)s)",
     )
-    add("--batch-size", default=DEFAULTS["batch_size"], metavar="N", help="default: %(default)s")
-    add("--grad-clip", default=DEFAULTS["grad_clip"], metavar="NORM", help="default: %(default)s")
+    add("--batch-size", default=DEFAULTS["batch_size"], metavar="N", help="(default: %(default)s)")
+    add(
+        "--grad-clip",
+        default=DEFAULTS["grad_clip"],
+        metavar="NORM",
+        help="largest norm of a step's gradients (default: %(default)s)",
+    )
     add(
         "--patience",
         default=DEFAULTS["patience"],
         metavar="N",
-        help="stop after this many epochs without a better one; default: %(default)s",
+        help="stop after this many epochs without a better one (default: %(default)s)",
     )
 
 
@@ -221,7 +226,8 @@ def add_continued_arguments(
         action="append",
         default=[],
         metavar="KEY=VALUE",
-        help="any other setting, for example --set train.label_smoothing=0.1; may be repeated",
+        help="override a key of the checkpoint's configuration, for example --set "
+        "train.label_smoothing=0.1; may be repeated",
     )
     add(
         "--test-signers",
@@ -229,7 +235,7 @@ def add_continued_arguments(
         action=SignerNames,
         metavar="SIGNER",
         help="signers to test on, where the checkpoint does not say whom it was tested on; @FILE "
-        "names them a line each",
+        "reads them from a file, one a line",
     )
     add(
         "--split",
@@ -239,7 +245,12 @@ def add_continued_arguments(
     )
     add("--resume", action="store_true", help="go on where the folder's run stopped")
     add("--skip-bad", action="store_true", help="leave unusable clips out, and count them")
-    add("--device", default="auto", choices=("auto", "cpu", "cuda"), help="default: %(default)s")
+    add(
+        "--device",
+        default="auto",
+        choices=("auto", "cpu", "cuda"),
+        help="where to compute (default: auto, which takes a GPU where there is one)",
+    )
     add_checksum_argument(parser)
 
 

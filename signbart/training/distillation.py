@@ -56,14 +56,15 @@ def add_settings_arguments(parser: argparse.ArgumentParser) -> None:
         "--weight",
         type=float,
         metavar="SHARE",
-        help="the teachers' share of the loss, the rest is the labels'; default: "
-        f"{Settings.weight:g}",
+        help="the teachers' share of the loss, the rest is the labels' (default: "
+        f"{Settings.weight:g})",
     )
     parser.add_argument(
         "--temperature",
         type=float,
         metavar="T",
-        help=f"softens what is compared; default: {Settings.temperature:g}",
+        help="divides all logits before they are compared, which softens them (default: "
+        f"{Settings.temperature:g})",
     )
 
 

@@ -42,14 +42,15 @@ def add_fold_arguments(parser: argparse.ArgumentParser) -> None:
         action=SignerNames,
         default=[],
         metavar="SIGNER",
-        help="only these folds; @FILE names them a line each (default: every signer)",
+        help="leave out only these signers in turn; @FILE reads them from a file, one a line "
+        "(default: every signer)",
     )
     parser.add_argument(
         "--jobs",
         type=int,
         metavar="N",
-        help="folds at a time, one thread each if more than one (default: 1; of ray as many as "
-        "there is room for)",
+        help="folds at a time, one thread each if more than one (default: 1; with --engine ray as "
+        "many as there is room for)",
     )
     add_engine_arguments(parser, "folds")
 

@@ -27,7 +27,10 @@ def add_run_arguments(
         output: What ``--output`` is.
     """
     parser.add_argument(
-        "--config", required=True, metavar="YAML", help="what to train; see configs/"
+        "--config",
+        required=True,
+        metavar="YAML",
+        help="what to train, and how: a file, or a shipped one by its name, such as kp90",
     )
     add_data_argument(parser)
     parser.add_argument("--output", required=True, metavar="FOLDER", help=output)
@@ -40,7 +43,7 @@ def add_run_arguments(
         action="append",
         default=[],
         metavar="KEY=VALUE",
-        help="override the configuration, for example --set train.epochs=3 or --set name=OTHER; "
+        help="override a key of --config, for example --set train.epochs=3 or --set name=OTHER; "
         "may be repeated",
     )
     add_machine_arguments(parser)
@@ -63,7 +66,10 @@ def add_machine_arguments(parser: argparse.ArgumentParser) -> None:
         "--skip-bad", action="store_true", help="leave unusable clips out, and count them"
     )
     parser.add_argument(
-        "--device", default="auto", choices=("auto", "cpu", "cuda"), help="default: %(default)s"
+        "--device",
+        default="auto",
+        choices=("auto", "cpu", "cuda"),
+        help="where to compute (default: auto, which takes a GPU where there is one)",
     )
 
 
@@ -86,10 +92,10 @@ def add_init_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--init-config",
         metavar="YAML",
-        help="what the --init of another program was trained with",
+        help="configuration that another program's --init was trained with",
     )
     parser.add_argument(
-        "--init-labels", metavar="JSON", help="the label2id.json of such a checkpoint"
+        "--init-labels", metavar="JSON", help="label2id.json of another program's --init"
     )
     add_checksum_argument(parser)
 
@@ -124,8 +130,8 @@ def add_split_arguments(parser: argparse.ArgumentParser) -> None:
         "--split",
         default="all",
         choices=("train", "val", "test", "all"),
-        help="read this split of the recordings only; of all, what is marked test is tested on and "
-        "what is marked val validates (default: %(default)s)",
+        help="read this split of the recordings only; with all, clips that are marked test are "
+        "tested on, and those marked val validate (default: %(default)s)",
     )
     parser.add_argument(
         "--test-signers",
@@ -134,7 +140,7 @@ def add_split_arguments(parser: argparse.ArgumentParser) -> None:
         default=[],
         metavar="SIGNER",
         help="signers to test on, kept out of training and of the choice of the best epoch; @FILE "
-        "names them a line each",
+        "reads them from a file, one a line",
     )
 
 

@@ -41,15 +41,15 @@ def add_sweep_arguments(parser: argparse.ArgumentParser) -> None:
         action=SignerNames,
         default=[],
         metavar="SIGNER",
-        help="take no part in the choice at all, to be tested on afterwards; @FILE names them a "
-        "line each",
+        help="signers who take no part in the choice at all, to be tested on afterwards; @FILE "
+        "reads them from a file, one a line",
     )
     add(
         "--signers",
         type=at_least(1),
         default=3,
         metavar="N",
-        help="of the others so many are left out in turn, a training each (default: %(default)s)",
+        help="how many of the others are left out in turn, a training each (default: %(default)s)",
     )
     add(
         "--random",
@@ -57,20 +57,20 @@ def add_sweep_arguments(parser: argparse.ArgumentParser) -> None:
         metavar="N",
         help="try N of the settings, drawn at random (default: all that --set key=v1,v2 span)",
     )
-    add("--seed", type=at_least(0), default=0, help="of that draw (default: %(default)s)")
+    add("--seed", type=at_least(0), default=0, help="of --random (default: %(default)s)")
     add(
         "--halving",
         type=at_least(1),
         default=3,
         metavar="N",
-        help="of N settings one goes on, at 1/N^2 and at 1/N of the epochs; 1: all do (default: "
-        "%(default)s)",
+        help="of N settings the best goes on, after 1/N^2 and again after 1/N of the epochs; 1: "
+        "all go on (default: %(default)s)",
     )
     add(
         "--jobs",
         type=at_least(1),
         metavar="N",
-        help="trainings at a time (default: 1; of ray as many as there is room for)",
+        help="trainings at a time (default: 1; with --engine ray as many as there is room for)",
     )
     add_engine_arguments(parser, "trainings")
 

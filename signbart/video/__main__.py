@@ -39,33 +39,40 @@ def main(arguments: Sequence[str] | None = None) -> int:
         metavar="VIDEO|FOLDER|CAMERA",
         help="a file, a folder (its videos, in whatever folders), or the number of a camera",
     )
-    parser.add_argument("--task", required=True, metavar="FILE", help="holistic_landmarker.task")
+    parser.add_argument(
+        "--task",
+        required=True,
+        metavar="FILE",
+        help="MediaPipe's model, holistic_landmarker.task; docs/data.md says where it comes from",
+    )
     parser.add_argument(
         "--output",
         metavar="PATH",
-        help="the .npy to write, of shape (frames, 543, 2); of a folder the folder to write",
+        help="the .npy to write, of shape (frames, 543, 2); for a folder of videos a folder",
     )
     parser.add_argument(
-        "--draw", metavar="PATH", help="write the video with its landmarks here, as .mp4"
+        "--draw",
+        metavar="PATH",
+        help="write the video with its landmarks here, as .mp4; for a folder of videos a folder",
     )
     parser.add_argument(
         "--jobs",
         type=at_least(1),
         metavar="N",
-        help=f"videos at a time (default: {default_processes()}, as many as there are cores; of "
-        "ray as many as there is room for)",
+        help=f"videos at a time (default: {default_processes()}, as many as there are cores; "
+        "with --engine ray as many as there is room for)",
     )
     add_engine_arguments(parser, "videos of a folder")
     parser.add_argument(
         "--seconds",
         type=at_least(1),
         metavar="S",
-        help="of a camera: record so long (default: until Ctrl-C)",
+        help="how long a camera records (default: until Ctrl-C)",
     )
     parser.add_argument(
         "--assemble-task",
         metavar="WHEEL",
-        help="write --task from the parts that MediaPipe's wheel of version 0.10.21 carries",
+        help="first write --task, from the parts that MediaPipe's wheel of version 0.10.21 has",
     )
     options = parser.parse_args(arguments)
     engine = engine_of(options)

@@ -64,7 +64,8 @@ def form_of(path: str | Path) -> str:
     """
     path = Path(path)
     if not path.is_file():
-        raise CheckpointError(f"no checkpoint at {path}")
+        found = "a folder; name a file in it" if path.is_dir() else "no such file"
+        raise CheckpointError(f"no checkpoint at {path}: {found}")
     with path.open("rb") as file:
         start = file.read(9)
     if start.startswith(b"\x89HDF\r\n"):

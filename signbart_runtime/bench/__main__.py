@@ -45,18 +45,20 @@ class Row:
 def main(arguments: Sequence[str] | None = None) -> int:
     """Times bare calls of model files, interleaved, inputs in place."""
     parser = argparse.ArgumentParser(
-        prog=program_name("python -m signbart_runtime.bench"), description=main.__doc__
+        prog=program_name("python -m signbart_runtime.bench"),
+        description="Time bare calls of model files, in turns, and give each file's ratio to the "
+        "first.",
     )
     parser.add_argument("files", nargs="+", metavar="FILE", help=".tflite, .onnx or .pte")
     number = at_least(1)
     parser.add_argument(
-        "--threads", type=number, nargs="+", default=[1, 2], metavar="N", help="(default: 1 2)"
+        "--threads", type=number, nargs="+", default=[1, 2], metavar="N", help="default: 1 2"
     )
     parser.add_argument(
         "--rounds", type=number, default=ROUNDS, metavar="N", help="turns (default: %(default)s)"
     )
     parser.add_argument(
-        "--frames", type=number, metavar="T", help="where a file leaves its sizes open, as .onnx do"
+        "--frames", type=number, metavar="T", help="of a clip, where a file leaves that open"
     )
     parser.add_argument("--seed", type=at_least(0), default=0, help="of the random inputs")
     parser.add_argument("--json", action="store_true", help="all of it as JSON")

@@ -39,8 +39,8 @@ def report(folders: Sequence[Path], output: Path | None) -> int:
         if output is not None:
             bare = next(folder for folder in folders if not holds_exports(folder))
             raise BridgeError(
-                f"{bare} holds no fold with exports: --output writes the report of runs of python "
-                "-m signbart_runtime.loso; without it the two are compared"
+                f"{bare} holds no fold with exports: --output writes the report of runs of "
+                "signbart loso-report; without it the two are compared"
             )
         print_comparison(compare(*folders), *folders)
         return 0

@@ -34,7 +34,7 @@ def read_run(folder: Path) -> Run:
     """
     if (folder / EXPORTS / MANIFEST).is_file():
         raise BridgeError(
-            f"{folder} is one fold or export; give the output folder of signbart_runtime.loso that "
+            f"{folder} is one fold or export; give the output folder of signbart loso-report that "
             "holds the folds"
         )
     results: list[Result] = []
@@ -46,9 +46,8 @@ def read_run(folder: Path) -> Run:
             results += made
             latency = latency or times
     if not results:
-        raise BridgeError(
-            f"{folder} holds no fold with exports; run python -m signbart_runtime.loso first"
-        )
+        found = "holds no fold with exports" if folder.is_dir() else "is no folder"
+        raise BridgeError(f"{folder} {found}; give the output folder of signbart loso-report")
     folds = sorted({result.fold for result in results})
     _require_one_run(folder, folds)
     return Run(folder, _framework_of(folder / folds[0]), tuple(results), latency)

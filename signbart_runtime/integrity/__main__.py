@@ -15,10 +15,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Runs the command; 0 if every promise holds, 1 if not."""
     parser = argparse.ArgumentParser(
         prog=program_name("python -m signbart_runtime.integrity"),
-        description="Check all that a folder of artifacts says: hashes, metadata, inputs and "
-        "outputs, operators, figures, and the answers of golden.json. The checkpoint is not "
-        "needed; parity compares with it.",
-        epilog="exit status: 0 every promise holds, 1 not, 2 no such folder",
+        description="Check all that a folder of artifacts says of itself: hashes, metadata, inputs "
+        "and outputs, operators, figures, and the answers of golden.json. The checkpoint is not "
+        "needed; signbart parity compares with it.",
+        epilog="exit status: 0 all of it holds, 1 something does not, 2 there is no such folder",
     )
     parser.add_argument("folder", metavar="FOLDER", help="what signbart convert wrote")
     parser.add_argument("--json", action="store_true", help="print JSON instead of a table")

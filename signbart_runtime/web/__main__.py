@@ -22,30 +22,30 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Shows a page that runs a .tflite on a camera, on videos and on recorded clips."""
     parser = argparse.ArgumentParser(
         prog=program_name("python -m signbart_runtime.web"),
-        description="Show a page that runs a .tflite on a camera, on videos and on clips.",
+        description="Serve a page that runs a .tflite on a camera, on videos and on clips.",
     )
     parser.add_argument("model", metavar="MODEL", help="a .tflite, or the folder of an export")
     parser.add_argument(
         "--task",
         metavar="FILE",
-        help="holistic_landmarker.task, for cameras and videos; without it clips are played alone",
+        help="holistic_landmarker.task, for camera and videos; without it clips are all it plays",
     )
     parser.add_argument(
         "--port",
         type=at_least(0),
         default=_PORT,
         metavar="N",
-        help="of this machine, 0 for any that is free (default: %(default)s)",
+        help="on this machine; 0: any that is free (default: %(default)s)",
     )
     parser.add_argument("--no-browser", action="store_true", help="open no browser")
     parser.add_argument(
-        "--build", metavar="FOLDER", help="write the page there instead, for a host of static files"
+        "--build", metavar="FOLDER", help="write the page here instead, for a host of static files"
     )
     parser.add_argument(
         "--packages",
         metavar="FOLDER",
         default=str(default_folder()),
-        help="holds node_modules, what npm ci brought (default: %(default)s)",
+        help="where npm ci put node_modules (default: %(default)s)",
     )
     add_checksum_argument(parser)
     options = parser.parse_args(arguments)

@@ -1,5 +1,6 @@
 """The tables of docs/ that repeat data of the code say what the code says."""
 
+import re
 from pathlib import Path
 
 from signbart.console import markdown_table
@@ -62,6 +63,12 @@ def test_the_layouts_are_those_of_the_code():
     for table in (layout_table(), selection_table(), source_table()):
         assert table in text, f"docs/data.md lacks this table:\n{table}"
     assert kinect_names(LAYOUTS["kinect20"]) in " ".join(text.split())
+
+
+def test_the_page_lists_its_modules():
+    listed = re.findall(r"^\| `modules/(\w+\.js)` \|", (DOCS / "web.md").read_text("utf-8"), re.M)
+    modules = [path.name for path in (DOCS.parent / "web" / "modules").iterdir()]
+    assert sorted(listed) == sorted(modules)
 
 
 def test_in_ranges():

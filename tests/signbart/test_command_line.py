@@ -40,7 +40,7 @@ def test_a_verbs_help_is_its_commands(capsys, verb):
 @pytest.mark.parametrize(
     ("given", "framework"),
     [
-        ([], "torch"),
+        ([], None),
         (["--framework", "torch"], "torch"),
         (["--framework", "keras"], "keras"),
         (["--framework=keras"], "keras"),
@@ -50,7 +50,8 @@ def test_the_framework_chooses_the_package(capsys, verb, given, framework):
     with pytest.raises(SystemExit):
         dispatch([verb, *given, "--help"])
     printed = capsys.readouterr().out
-    assert printed.startswith(f"usage: signbart {verb} --framework {framework} ")
+    shown = f"--framework {framework}" if framework else "[--framework {torch,keras}]"
+    assert printed.startswith(f"usage: signbart {verb} {shown} ")
     assert ("--loop" in printed) == (framework == "keras")  # an option of Keras's alone
 
 
