@@ -9,6 +9,7 @@ import signal
 import subprocess
 import sys
 import threading
+import time
 import traceback
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager
@@ -52,15 +53,37 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     items.sort(key=place)
 
 
-def pytest_collection_finish(session: pytest.Session) -> None:
-    """Keeps the garbage collector off what lives as long as the process, and makes it rarer.
+# The garbage collector is kept off what lives as long as the process, and is made rarer. Frameworks
+# and collected tests are millions of objects, exporters and tracing make many more in a short time,
+# and TensorFlow's converter asks for a whole collection at every conversion: a tenth of the suite's
+# seconds would go into looking for cycles.
+gc.disable()
 
-    Frameworks and collected tests are millions of objects. Exporters and tracing make many more in
-    a short time, and a tenth of their seconds would go into looking for cycles among them.
-    """
+
+def _keep() -> None:
     gc.collect()
     gc.freeze()
+
+
+def pytest_collection_finish() -> None:
+    _keep()
     gc.set_threshold(50_000, 20, 20)
+    gc.enable()
+
+
+@pytest.hookimpl(wrapper=True, tryfirst=True)
+def pytest_runtest_protocol() -> Iterator[None]:
+    """What took long may have imported another framework."""
+    begun = time.monotonic()
+    done = yield
+    if time.monotonic() - begun > 1:
+        _keep()
+    return done
+
+
+def pytest_sessionfinish() -> None:
+    """Pytest and Python each look for cycles again at their end."""
+    gc.freeze()
 
 
 @contextmanager

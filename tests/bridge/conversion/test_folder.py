@@ -4,12 +4,14 @@ Files are a few bytes here: what is tried is in which order they move.
 """
 
 import json
+import multiprocessing
 import os
 import shutil
 import signal
 import sys
 from collections import Counter
 from collections.abc import Callable
+from concurrent.futures import ProcessPoolExecutor
 from pathlib import Path
 
 import pytest
@@ -96,7 +98,17 @@ def put_back(output: Path) -> None:
         pass
 
 
-def killed_at(step: int, output: Path, command: Callable[[Path], None] = convert_again) -> bool:
+@pytest.fixture(scope="module")
+def killed_at():
+    """`killed_at(step, output, command)`: see `_killed_at`, in a process that is small.
+
+    A fork copies the tables of all memory: that of a process with the frameworks takes 0.1 s.
+    """
+    with ProcessPoolExecutor(1, multiprocessing.get_context("spawn")) as small:
+        yield lambda *given: small.submit(_killed_at, *given).result()
+
+
+def _killed_at(step: int, output: Path, command: Callable[[Path], None] = convert_again) -> bool:
     """Whether a command is killed; before the step of that number that files take."""
     child = os.fork()
     if child == 0:
@@ -118,7 +130,7 @@ def killed_at(step: int, output: Path, command: Callable[[Path], None] = convert
     return os.WIFSIGNALED(status)
 
 
-def test_killed_before_any_step_it_tells_whose_the_folder_is(output, tmp_path):
+def test_killed_before_any_step_it_tells_whose_the_folder_is(output, tmp_path, killed_at):
     kept, seen = tmp_path / "kept", Counter()
     output.rename(kept)
     step = 0
@@ -136,7 +148,7 @@ def test_killed_before_any_step_it_tells_whose_the_folder_is(output, tmp_path):
     assert seen["first"] > 20 and seen["second"] > 0 and seen[""] > 10
 
 
-def test_whoever_comes_next_puts_back_what_a_killed_one_was_exchanging(output, tmp_path):
+def test_whoever_comes_next_puts_back_what_a_killed_one_was_exchanging(output, tmp_path, killed_at):
     """Also a command that cannot make the rest again, as one that quantizes a single file."""
     before, kept, put_back = files(output), tmp_path / "kept", 0
     output.rename(kept)
@@ -155,7 +167,7 @@ def test_whoever_comes_next_puts_back_what_a_killed_one_was_exchanging(output, t
 
 
 @pytest.mark.parametrize("former", ["first", ""])
-def test_putting_back_may_be_killed_at_any_step_too(output, tmp_path, former):
+def test_putting_back_may_be_killed_at_any_step_too(output, tmp_path, killed_at, former):
     """And whoever comes after that puts back the rest; there may have been no conversion before."""
     if not former:
         shutil.rmtree(output)
@@ -257,7 +269,7 @@ def test_a_folder_in_an_artifacts_place_is_refused_and_nothing_moves(output):
     assert state(output) == "first"
 
 
-def test_every_reader_refuses_what_may_be_of_two_conversions(output, tmp_path):
+def test_every_reader_refuses_what_may_be_of_two_conversions(output, tmp_path, killed_at):
     (output / MANIFEST).unlink()
     fold = tmp_path / "run" / "S01" / "exports"
     fold.parent.mkdir(parents=True)
