@@ -21,6 +21,10 @@ class ArtifactError(SignBartError):
     """An artifact cannot be read, or lacks what it has to carry."""
 
 
+class NoMetadataError(ArtifactError):
+    """An artifact is of another program, or its end, where this one's metadata is, is cut off."""
+
+
 class WeightMapError(SignBartError):
     """The weight map does not pair a PyTorch model and a Keras model completely."""
 

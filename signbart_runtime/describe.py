@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import argparse
 import json
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
 from signbart.artifacts.contents import foreign_operators, operators
 from signbart.checksums import add_checksum_argument, checksum_holds
-from signbart.console import program_name, run_command
-from signbart.errors import ArtifactError
+from signbart.console import printable, program_name, run_command
+from signbart.errors import ArtifactError, NoMetadataError
 from signbart.training.confidence import temperature_of, threshold_of
 
 
@@ -42,7 +42,7 @@ def describe(path: str | Path, *, checksum: bool = True) -> dict[str, Any]:
     spec = None if foreign else open_runtime(path).spec
     try:
         metadata = read_metadata(path)
-    except ArtifactError:
+    except NoMetadataError:
         metadata = None
     return {
         "file": str(path),
@@ -75,40 +75,47 @@ def main(arguments: Sequence[str] | None = None) -> int:
     if options.json:
         print(json.dumps(found, indent=2, ensure_ascii=False))
         return 0
-    print(f"{found['file']}: {found['bytes']:,} bytes, signature {found['signature']}")
+    for line in _lines(found, options.artifact):
+        print(printable(line))
+    return 0
+
+
+def _lines(found: dict[str, Any], path: str) -> Iterator[str]:
+    """What `describe` returned, for people; `path` is for messages."""
+    yield f"{found['file']}: {found['bytes']:,} bytes, signature {found['signature']}"
     for side in ("inputs", "outputs"):
-        print(f"{side}: {'; '.join(found[side])}")
+        yield f"{side}: {'; '.join(found[side])}"
     counted = ", ".join(f"{name} {count}" for name, count in found["operators"].items())
-    print(f"{sum(found['operators'].values())} operators: {counted}")
-    print(f"beyond a plain runtime: {', '.join(found['foreign_operators']) or 'none'}")
+    yield f"{sum(found['operators'].values())} operators: {counted}"
+    yield f"beyond a plain runtime: {', '.join(found['foreign_operators']) or 'none'}"
     products = found["multiply_accumulates"]
     if products:
         shares = ", ".join(
             f"{name} {count / sum(products.values()):.1%}" for name, count in products.items()
         )
-        print(f"{sum(products.values()):,} multiply-accumulates: {shares}")
+        yield f"{sum(products.values()):,} multiply-accumulates: {shares}"
     says = {True: "right", False: "none: damage would not be noticed", None: "not looked at"}
-    print(f"checksum: {says[found['checksum']]}")
+    yield f"checksum: {says[found['checksum']]}"
     metadata = found["metadata"]
     if metadata is None:
-        print("metadata: none of this project's; labels and preprocessing are unknown")
-        return 0
-    print(
+        yield "metadata: none of this project's; labels and preprocessing are unknown"
+        return
+    yield (
         f"route {metadata['route']}, scheme {metadata['scheme']}, {len(metadata['labels'])} labels:"
     )
-    print(f"  {', '.join(metadata['labels'])}")
+    yield f"  {', '.join(metadata['labels'])}"
     preprocessing = metadata["preprocessing"]
     if preprocessing is None:
-        print("preprocessing: not known, its checkpoint does not say")
+        yield "preprocessing: not known, its checkpoint does not say"
     else:
-        print(
+        yield (
             f"layout {preprocessing['layout']}, {len(preprocessing['joint_idx'])} keypoints, up to "
             f"{preprocessing['max_frames']} frames, normalisation {preprocessing['normalization']}"
         )
     raw = metadata.get("raw")
     if raw:
-        temperature = temperature_of(metadata, options.artifact)
-        print(
+        temperature = temperature_of(metadata, path)
+        yield (
             f"signature {raw['signature']}: landmarks as recorded, up to {raw['frames']} frames, "
             f"probabilities at temperature {temperature:g}"
         )
@@ -118,17 +125,16 @@ def main(arguments: Sequence[str] | None = None) -> int:
             for known in (lengths, (raw or {}).get("lengths", {}))
             for signature in [*known][:-1]
         )
-        print(f"for shorter clips: {shorter}")
-    threshold = threshold_of(metadata, options.artifact)
+        yield f"for shorter clips: {shorter}"
+    threshold = threshold_of(metadata, path)
     if threshold is not None:
-        print(f"in a stream a sign from {threshold:g} on")
-    print(f"checkpoint SHA-256 {metadata['checkpoint_sha256']}")
+        yield f"in a stream a sign from {threshold:g} on"
+    yield f"checkpoint SHA-256 {metadata['checkpoint_sha256']}"
     calibration = metadata.get("quantization", {}).get("calibration")
     if calibration:
         kind = "random inputs" if calibration["random"] else f"clips ({calibration['data']})"
-        print(f"calibrated on {calibration['clips']} {kind}, seed {calibration['seed']}")
-    print("versions: " + ", ".join(f"{k} {v}" for k, v in metadata["versions"].items()))
-    return 0
+        yield f"calibrated on {calibration['clips']} {kind}, seed {calibration['seed']}"
+    yield "versions: " + ", ".join(f"{k} {v}" for k, v in metadata["versions"].items())
 
 
 if __name__ == "__main__":

@@ -26,6 +26,9 @@ if TYPE_CHECKING:
     from signbart.configuration.schema import RunConfig
 
 Arrays = Mapping[str, np.ndarray]
+# Of ONNX Runtime's log levels that of fatal errors: all others it raises, too, and its log has a
+# file's names as they are.
+SILENT = 4
 
 
 class Runtime(Protocol):
@@ -190,6 +193,7 @@ class OnnxRuntime:
         if not Path(path).is_file():
             raise ArtifactError(f"no .onnx at {path}")
         options = onnxruntime.SessionOptions()
+        options.log_severity_level = SILENT
         options.intra_op_num_threads = num_threads
         self._path = Path(path)
         with faults_of(path, "ONNX Runtime"):

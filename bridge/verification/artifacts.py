@@ -32,7 +32,7 @@ from signbart.artifacts.lengths import carried_lengths, config_at, signature_at
 from signbart.artifacts.metadata import carried_raw, read_metadata
 from signbart.checksums import ChecksumError, require_checksum
 from signbart.configuration.schema import RunConfig
-from signbart.errors import ArtifactError
+from signbart.errors import NoMetadataError
 from signbart.models.io_spec import KEYPOINTS, LANDMARKS, RAW_SIGNATURE, SIGNATURE
 from signbart.models.raw_spec import RawSignature
 from signbart.recordings.data_source import DataSource, read_recordings
@@ -197,7 +197,7 @@ def _carried(path: Path) -> dict[str, Any]:
     """The metadata of an artifact; empty where it carries none, as a .keras does."""
     try:
         return read_metadata(path)
-    except ArtifactError:
+    except NoMetadataError:
         return {}
 
 

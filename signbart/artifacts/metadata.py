@@ -25,7 +25,7 @@ from signbart.class_names import check_class_names
 from signbart.configuration.reading import from_dict
 from signbart.configuration.schema import RunConfig
 from signbart.configuration.values import shown
-from signbart.errors import ArtifactError
+from signbart.errors import ArtifactError, NoMetadataError
 from signbart.json_text import parse_json
 from signbart.memory import raise_shortage
 from signbart.models import DEFAULT_KIND, MODEL_KINDS, io_spec
@@ -191,7 +191,8 @@ def read_metadata(path: str | Path) -> dict[str, Any]:
     """What `embed_metadata` wrote.
 
     Raises:
-        ArtifactError: The file is missing, of another kind, or has none of this project's.
+        NoMetadataError: The file has none of this project's.
+        ArtifactError: It is missing, of another kind, or says what cannot be.
     """
     if not Path(path).is_file():
         found = "a folder; name a file in it" if Path(path).is_dir() else "no such file"
@@ -203,13 +204,14 @@ def read_metadata(path: str | Path) -> dict[str, Any]:
     try:
         metadata = parse_json(_read_text(Path(path)))
     except (zipfile.BadZipFile, zlib.error, KeyError, ValueError, RuntimeError):
-        raise ArtifactError(
+        raise NoMetadataError(
             f"{path} carries no SignBART metadata: another tool made it, or its end is cut off. "
             "Labels and preprocessing are unknown; convert the checkpoint with bridge/convert.py"
         ) from None
     found = metadata.get("format") if isinstance(metadata, dict) else None
     if found != _FORMAT:
-        raise ArtifactError(f"{path}: metadata format {shown(found)}, expected {_FORMAT!r}")
+        kind = ArtifactError if found else NoMetadataError  # a .keras has Keras's, of that name
+        raise kind(f"{path}: metadata format {shown(found)}, expected {_FORMAT!r}")
     check_class_names(metadata.get("labels"), str(path), ArtifactError)
     check_fields(metadata, path)
     return metadata

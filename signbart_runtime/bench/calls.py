@@ -13,6 +13,7 @@ from typing import Any
 
 import numpy as np
 
+from bridge.artifact.runtimes import SILENT
 from signbart.artifacts.soundness import require_sound
 from signbart.errors import ArtifactError
 from signbart.memory import raise_shortage
@@ -98,6 +99,7 @@ def _onnx(path: Path, threads: int, inputs: _Inputs) -> Call:
     import onnxruntime
 
     options = onnxruntime.SessionOptions()
+    options.log_severity_level = SILENT
     options.intra_op_num_threads = threads
     session = onnxruntime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
     given = {

@@ -164,6 +164,11 @@ def open_model(
         temperature = temperature_of(metadata, path)
         signature = carried_raw(metadata, config)
         raw = None if signature is None else run_by(RAW_SIGNATURE, signature.frames)
+        if raw is not None and not raw.spec.keeps(signature.spec):
+            raise BridgeError(
+                f"{path}: signature {RAW_SIGNATURE} takes and gives {raw.spec.describe()}; by its "
+                f"metadata it is {signature.spec.describe()}; get it again, or convert again"
+            )
         threshold = threshold_of(metadata, path)
         return OpenedModel(runtime, config, names, temperature, raw, threshold)
     if is_keras(path):

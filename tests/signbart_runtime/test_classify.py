@@ -269,3 +269,16 @@ def test_what_is_no_stream_is_said(checkpoint, long, npy, capsys):
             classify.main([str(checkpoint), *arguments])
     assert classify.main([str(checkpoint), str(long), "--stream"]) == 0
     assert "30 frames a second are supposed; --fps" in capsys.readouterr().err
+
+
+def test_a_graph_of_other_inputs_than_its_metadata_says_is_refused(tmp_path):
+    import onnx
+    from onnx import TensorProto, helper
+
+    value = [helper.make_tensor_value_info(name, TensorProto.FLOAT, [1, 2]) for name in "xy"]
+    graph = helper.make_graph([helper.make_node("Relu", ["x"], ["y"])], "g", value[:1], value[1:])
+    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8)
+    onnx.save(model, tmp_path / "a.onnx")
+    embed_metadata(tmp_path / "a.onnx", read_metadata(EXAMPLE))
+    with pytest.raises(SignBartError, match=r"a\.onnx: signature landmarks takes and gives x fl"):
+        open_model(tmp_path / "a.onnx")

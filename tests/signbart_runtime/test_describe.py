@@ -1,9 +1,17 @@
 """Operators are read from the file itself, those of runtimes that we do not have included."""
 
+import io
+import json
+import zipfile
+from pathlib import Path
+
 import pytest
 
 from signbart.artifacts.contents import foreign_operators, operators
 from signbart.errors import ArtifactError
+from signbart_runtime.describe import main
+
+EXAMPLE = Path(__file__).resolve().parents[2] / "exports/example/demo_litert_dynamic_int8.tflite"
 
 
 def tflite(path, *codes):
@@ -71,3 +79,31 @@ def test_every_artifact_has_every_linear_layer_and_nothing_foreign(artifact):
     else:
         # Joined: q, k and v of four self-attentions, k and v of two of the other four attentions.
         assert (counted["FULLY_CONNECTED"], counted["GELU"]) == (linears - 4 * 2 - 2, 5)
+
+
+def with_metadata(path: Path, **changes: object) -> Path:
+    """The shipped example, whose metadata says something else."""
+    content = EXAMPLE.read_bytes()
+    with zipfile.ZipFile(io.BytesIO(content)) as archive:
+        start = min(member.header_offset for member in archive.infolist())
+        text = json.dumps(json.loads(archive.read("metadata.json")) | changes)
+    with path.open("wb") as file:
+        file.write(content[:start])
+    with zipfile.ZipFile(path, "a") as archive:
+        archive.writestr("metadata.json", text)
+    return path
+
+
+def test_metadata_that_cannot_be_is_not_said_to_be_none(tmp_path, capsys):
+    path = with_metadata(tmp_path / "a.tflite", labels=["hello", "hello"])
+    with pytest.raises(ArtifactError, match=r"a\.tflite: classes 0 and 1 look the same"):
+        main([str(path)])
+    path.write_bytes(path.read_bytes()[: path.read_bytes().index(b"PK\3\4")])
+    assert main([str(path)]) == 0
+    assert "metadata: none of this project's" in capsys.readouterr().out
+
+
+def test_metadata_does_not_rule_the_terminal(tmp_path, capsys):
+    path = with_metadata(tmp_path / "a.tflite", versions={"torch": "\x1b[2J"})
+    assert main([str(path)]) == 0
+    assert "versions: torch \\x1b[2J\n" in capsys.readouterr().out
