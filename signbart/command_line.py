@@ -29,7 +29,7 @@ TASKS: dict[str, dict[str, tuple[tuple[str, ...], str]]] = {
         "train": (("signbart_torch.train", "signbart_tf.train"), "train one model"),
         "loso": (
             ("signbart_torch.loso", "signbart_tf.loso"),
-            "train one model per signer, and test it on that signer",
+            "leave out each signer in turn, and test a model on them",
         ),
         "sweep": (
             ("signbart_torch.sweep", "signbart_tf.sweep"),
@@ -89,7 +89,7 @@ TASKS: dict[str, dict[str, tuple[tuple[str, ...], str]]] = {
     "report": {
         "loso-report": (
             ("signbart_runtime.loso",),
-            "train, convert, quantize and judge one model per signer; report",
+            "do loso, convert, quantize and judge each model; report",
         ),
         "report": (("signbart_runtime.report",), "write tables and pages over such runs"),
     },
@@ -130,7 +130,7 @@ def dispatch(arguments: Sequence[str]) -> int | None:
         if framework:
             called += f" --framework {framework}"
         elif {"-h", "--help"} & {*rest}:
-            called += f" [--framework {{{','.join(_FRAMEWORKS)}}}]"
+            called += f" [--framework {'|'.join(_FRAMEWORKS[1:])}]"
         modules = (modules[_FRAMEWORKS.index(framework or _FRAMEWORKS[0])],)
     sys.argv[0] = called  # what `program_name` finds there
     return import_module(modules[0]).main(rest)

@@ -25,7 +25,7 @@ EXTRAS = {
     "onnx": "convert by route onnx; anything with an .onnx",
     "keras": "--framework keras; with torch: convert by route keras, weight-map",
     "recordings": "CSV, Parquet and HDF5",
-    "video": "landmarks; classify a video or a camera's",
+    "video": "landmarks; classify a video or before a camera",
     "cluster": "--engine ray",
     "quantize": "quantize; with a route: convert --quantize",
 }

@@ -59,7 +59,7 @@ def split_raw_signature(path: Path, core: Path, around: Path) -> bool:
     if at is None:
         return False
     if at != len(model.subgraphs) - 1:
-        raise ArtifactError(f"{path}: its signature '{RAW_SIGNATURE}' is not of bridge/convert.py")
+        raise ArtifactError(f"{path}: its signature '{RAW_SIGNATURE}' is not of signbart convert")
     write_model(_taken_out(model), around)
     model = read_model(path)
     model.subgraphs.pop()

@@ -63,8 +63,8 @@ def calibrate(
     if options.allow_random_calibration:
         return calibrate_on_noise(config, count=count, seed=seed)
     raise BridgeError(
-        "int8 and int16x8 are calibrated on recordings: give --calibration-data (or, to "
-        "bridge/convert.py, --data, of which it takes those that were trained on). "
+        "int8 and int16x8 are calibrated on recordings: give --calibration-data (or, to signbart "
+        "convert, --data, of which it takes those that were trained on). "
         "(--allow-random-calibration takes random numbers, for trying things out: such ranges fit "
         "no real clip)"
     )

@@ -206,7 +206,7 @@ def read_metadata(path: str | Path) -> dict[str, Any]:
     except (zipfile.BadZipFile, zlib.error, KeyError, ValueError, RuntimeError):
         raise NoMetadataError(
             f"{path} carries no SignBART metadata: another tool made it, or its end is cut off. "
-            "Labels and preprocessing are unknown; convert the checkpoint with bridge/convert.py"
+            "Labels and preprocessing are unknown; convert the checkpoint with signbart convert"
         ) from None
     found = metadata.get("format") if isinstance(metadata, dict) else None
     if found != _FORMAT:

@@ -116,7 +116,7 @@ def compare(first: Path, second: Path) -> Comparison:
         if not found:
             raise SignBartError(
                 f"{folder} says of no test clip what the model made of it: it was trained without "
-                f"test signers, or by an older version. python -m signbart_runtime.evaluate BEST "
+                f"test signers, or by an older version. signbart evaluate BEST "
                 f"--data PATH --signers WHO --output RUN/{EVALUATION} makes up for it"
             )
     common = [name for name in folds[0] if name in folds[1]]

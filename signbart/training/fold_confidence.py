@@ -77,7 +77,7 @@ def read_held_out(folder: Path) -> dict[str, Predictions]:
         if kept is None:
             raise SignBartError(
                 f"{folder / signer} lacks what its {best.name} says of the signer left out: let "
-                f"training end, or run python -m signbart_runtime.evaluate {best} --data "
+                f"training end, or run signbart evaluate {best} --data "
                 f"RECORDINGS --signers {signer} --output {folder / signer / EVALUATION}"
             )
         found[signer] = kept

@@ -108,7 +108,7 @@ def _read_training(path: Path, training: str) -> tuple[list[Result], Mapping[str
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise BridgeError(
             f"{path} is no manifest of this version ({type(error).__name__}: {error}); remove its "
-            "folder and run python -m signbart_runtime.loso again"
+            "folder and run signbart loso-report again"
         ) from None
     if training == PLAIN:
         reference = read_predictions(folder / EVALUATION, framework.best)
@@ -124,7 +124,7 @@ def _framework_of(fold: Path) -> Framework:
         names = " nor ".join(framework.last for framework in FRAMEWORKS.values())
         raise BridgeError(
             f"{fold} holds neither {names}, so it is not known what it was trained in; remove that "
-            "folder and run python -m signbart_runtime.loso again"
+            "folder and run signbart loso-report again"
         )
     return framework
 

@@ -29,7 +29,7 @@ def layout_table() -> str:
         places = (in_ranges(layout.groups.get(group, ())) or "none" for group in GROUPS)
         rows.append([f"`{layout.name}`", layout.num_keypoints, layout.description, *places])
     columns = ["layout", "landmarks", "what", "body", "left hand", "right hand", "face"]
-    return markdown_table(columns, rows)
+    return _numbers_in(1, markdown_table(columns, rows))
 
 
 def selection_table() -> str:
@@ -39,7 +39,9 @@ def selection_table() -> str:
         for layout in LAYOUTS.values()
         if layout.holistic is not None
     ]
-    return markdown_table(["layout", "landmarks of `holistic543`, in order"], rows)
+    return _numbers_in(
+        None, markdown_table(["layout", "landmarks of `holistic543`, in order"], rows)
+    )
 
 
 def source_table() -> str:
@@ -49,8 +51,14 @@ def source_table() -> str:
         for layout in SOURCE_LAYOUTS.values()
         if layout.name not in LAYOUTS
     ]
-    table = markdown_table(["source layout", "landmarks", "what"], rows)
-    return table.replace("|---|---:|---:|", "|---|---:|---|")
+    return _numbers_in(1, markdown_table(["source layout", "landmarks", "what"], rows))
+
+
+def _numbers_in(column: int | None, table: str) -> str:
+    """The table with that column alone aligned to the right: the others are text."""
+    head, rule, *rows = table.split("\n")
+    marks = ["---:" if at == column else "---" for at in range(rule.count("|") - 1)]
+    return "\n".join([head, f"|{'|'.join(marks)}|", *rows])
 
 
 def kinect_names(layout: Layout) -> str:

@@ -224,7 +224,7 @@ def test_a_quantized_form_of_a_wrong_float_file_has_failed(
     ("options", "text"),
     [
         (["--quantize", "int4"], "no quantization scheme 'int4'; known: fp32"),
-        (["--quantize", "fp32,int8"], "give --calibration-data (or, to bridge/convert.py, --data"),
+        (["--quantize", "fp32,int8"], "give --calibration-data (or, to signbart convert, --data"),
         (["--quantize", "int8", "--data", "DATA", "--test-signers", "z"], "no clips by signer 'z'"),
         (["--quantize", "int8", "--calibration-data", "/nowhere"], "/nowhere: no such file"),
     ],

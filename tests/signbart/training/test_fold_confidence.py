@@ -105,7 +105,7 @@ def test_what_is_missing_is_said_with_the_remedy(run, tmp_path):
     with pytest.raises(SignBartError, match=r"holds 0 fold\(s\)"):
         read_held_out(tmp_path / "nothing")
     (run / "B" / "best.safetensors").write_text("trained again")
-    with pytest.raises(SignBartError, match=r"runtime\.evaluate .*B/best.*--signers B --output"):
+    with pytest.raises(SignBartError, match=r"signbart evaluate .*B/best.*--signers B --output"):
         read_held_out(run)
     write_fold(tmp_path / "one" / "A", 1.0, 0)
     with pytest.raises(SignBartError, match="two at least"):
