@@ -26,6 +26,10 @@ from signbart.recordings.clip import Clip, ClipSet
 from signbart_tf.models.framework import import_triton
 
 REPOSITORY = Path(__file__).resolve().parents[1]
+# Before any framework is imported, and for every process that a test starts. Two workers share two
+# cores: threads of one would wait for each other's, and spend the core that they wait for.
+for threads in ("OMP_NUM_THREADS", "TF_NUM_INTRAOP_THREADS", "TF_NUM_INTEROP_THREADS"):
+    os.environ.setdefault(threads, "1")
 # Test files import TensorFlow in whatever order, and PyTorch loads Triton later.
 import_triton()
 # pytest-xdist tells its workers that a line has 80 columns, and tables would be folded to that.

@@ -171,7 +171,8 @@ def test_folds_side_by_side_give_the_same_bits(arguments, finished, tmp_path):
 
 
 @pytest.mark.slow
-def test_folds_side_by_side_have_one_thread_each():
+def test_folds_side_by_side_have_one_thread_each(monkeypatch):
+    monkeypatch.setenv("OMP_NUM_THREADS", "2")
     assert dict(run_folds([torch.get_num_threads] * 2, 2, TORCH)) == {"1": 1, "2": 1}
 
 
