@@ -9,7 +9,7 @@ import signal
 import socket
 import tempfile
 import threading
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from functools import cache
@@ -19,6 +19,7 @@ from types import ModuleType
 from signbart.errors import SignBartError
 
 _CONNECT = 10.0  # seconds for a cluster's address to answer
+_ANSWER = 10.0  # and for its head, when it is asked which machines there are
 _SET = ("RAY_USAGE_STATS_ENABLED", "RAY_AUTH_MODE", "RAY_AUTH_TOKEN")  # in the environment
 # How a client begins to speak HTTP/2, as Ray's do, and how whoever serves it answers: by a frame of
 # settings, whose fourth byte is its type (RFC 9113, 3.4 and 6.5).
@@ -41,6 +42,11 @@ class Cluster:
     address: str | None = None
     cpus: int = 1
     gpus: float = 0.0
+
+    def room_on(self, machine: Mapping[str, float]) -> int:
+        """How many tasks a machine of these resources can run at a time."""
+        needed = {"CPU": self.cpus, "GPU": self.gpus}
+        return min(int(machine.get(name, 0) / each) for name, each in needed.items() if each)
 
 
 @contextmanager
@@ -85,13 +91,31 @@ def connected(cluster: Cluster, jobs: int | None) -> Iterator[ModuleType]:
         try:
             with _sigterm_kept():
                 ray.init(log_to_driver=False, logging_level=logging.CRITICAL, **options)
-        except (ConnectionError, RuntimeError, ValueError, ray.exceptions.RayError) as error:
+        except Exception as error:  # Ray raises plain ones, too, as of a start that took too long
+            where = cluster.address or "on this machine"
+            remedy = "see docs/scaling.md"
+            if cluster.address:
+                remedy = f"this machine must be one of the cluster's, {remedy}"
             raise SignBartError(
-                f"Ray {cluster.address or 'on this machine'}: cannot be used: {last_line(error)}; "
-                "docs/scaling.md says how to start a cluster"
-            ) from None
+                f"Ray {where}: cannot be used: {last_line(error)}; {remedy}"
+            ) from error
         stack.callback(ray.shutdown)
         yield ray
+
+
+def machines(ray: ModuleType) -> list[Mapping[str, float]]:
+    """What each machine of the cluster has of every resource.
+
+    `ray.nodes` would wait a minute for a head that is gone, and then end this process.
+
+    Raises:
+        RayError: The head does not answer.
+    """
+    from ray.core.generated.gcs_pb2 import GcsNodeInfo
+
+    head = ray._private.worker.global_worker.gcs_client
+    found = head.get_all_node_info(timeout=_ANSWER, state_filter=GcsNodeInfo.GcsNodeState.ALIVE)
+    return [machine.resources_total for machine in found.values()]
 
 
 @cache
