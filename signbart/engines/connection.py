@@ -86,6 +86,8 @@ def connected(cluster: Cluster, jobs: int | None) -> Iterator[ModuleType]:
             options = {"address": cluster.address}
         import ray
 
+        # It may have been imported when the environment said nothing of tokens.
+        ray._raylet.Config.initialize("")
         # No option keeps what Ray says of dead workers from stdout; `cluster._why` says it.
         ray._private.worker.print_to_stdstream = lambda *_, **__: None
         try:

@@ -371,9 +371,9 @@ def test_an_address_where_something_else_answers(monkeypatch, answer, text):
 
 
 def test_the_secret_of_a_local_ray_does_not_outlast_it(monkeypatch):
-    monkeypatch.delenv("RAY_AUTH_TOKEN", raising=False)
-    monkeypatch.setenv("RAY_AUTH_MODE", "token")  # as it is read by the import
     pytest.importorskip("ray")  # which sets a variable of its own
+    monkeypatch.delenv("RAY_AUTH_TOKEN", raising=False)
+    monkeypatch.delenv("RAY_AUTH_MODE", raising=False)
     before, handler = dict(os.environ), signal.getsignal(signal.SIGTERM)
     with pytest.raises(SignBartError, match="Ray on this machine: cannot be used"):  # noqa: SIM117
         with connected(Cluster(cpus=-1), 1):
