@@ -7,7 +7,6 @@ import os
 import secrets
 import signal
 import socket
-import tempfile
 import threading
 from collections.abc import Iterator, Mapping
 from contextlib import ExitStack, contextmanager
@@ -17,6 +16,7 @@ from pathlib import Path
 from types import ModuleType
 
 from signbart.errors import SignBartError
+from signbart.files import temporary_folder
 
 _CONNECT = 10.0  # seconds for a cluster's address to answer
 _ANSWER = 10.0  # and for its head, when it is asked which machines there are
@@ -67,16 +67,12 @@ def connected(cluster: Cluster, jobs: int | None) -> Iterator[ModuleType]:
         if cluster.address is None:
             os.environ.setdefault("RAY_AUTH_MODE", "token")
             os.environ.setdefault("RAY_AUTH_TOKEN", _secret())
-            # Short: Ray's sockets lie in it, and their paths may have 107 bytes.
-            short = "/tmp" if Path("/tmp").is_dir() else None
-            folder = tempfile.TemporaryDirectory(
-                prefix="ray-", dir=short, ignore_cleanup_errors=True
-            )
             options = {
                 "address": "local",
                 "num_cpus": jobs and jobs * cluster.cpus,
                 "include_dashboard": False,
-                "_temp_dir": stack.enter_context(folder),
+                # A killed command's goes with the next one.
+                "_temp_dir": str(stack.enter_context(temporary_folder(short=True))),
             }
         else:
             _require_head(cluster.address)
