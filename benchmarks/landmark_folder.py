@@ -13,8 +13,6 @@ import argparse
 import json
 import os
 import random
-import re
-import shutil
 import signal
 import subprocess
 import sys
@@ -224,10 +222,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         if ours[0].process.poll() is not None:
             raise SignBartError(f"signbart landmarks ended too early; {log} says why")
         time.sleep(_LOOK)
-    commands = " ".join(processes_of(ours[0].process.pid).values())
     kill(ours[0].process.pid)
-    for left_over in set(re.findall(r"/tmp/ray-\w+", commands)):  # Ray's own files
-        shutil.rmtree(left_over, ignore_errors=True)
     ours[0].process.wait()
     before, first = _made(output), time.monotonic()
     ours.append(_Watched(command, log))

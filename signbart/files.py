@@ -71,7 +71,7 @@ def make_folder(path: Path) -> None:
 
 
 @contextmanager
-def temporary_folder(parent: Path | None = None) -> Iterator[Path]:
+def temporary_folder(parent: Path | None = None, *, short: bool = False) -> Iterator[Path]:
     """Gives a new folder in `parent`, on its file system, and removes it when the block ends.
 
     It stands in an `UNFINISHED` one of this user's, and is locked as in `folder_lock`: by that the
@@ -79,11 +79,12 @@ def temporary_folder(parent: Path | None = None) -> Iterator[Path]:
 
     Args:
         parent: None: the system's folder for temporary files.
+        short: That is ``/tmp`` then, where there is one: for sockets, whose paths have a limit.
 
     Raises:
         OSError: It cannot be made.
     """
-    place = _place_in(parent)
+    place = _place_in(parent, short=short)
     _remove_left_overs(place, undo=parent is not None)
     folder, lock = _locked_folder(place, private=parent is None)
     try:
@@ -130,11 +131,12 @@ def remove_left_overs(folder: Path) -> None:
     _remove_left_overs(_place_in(folder), undo=True)
 
 
-def _place_in(parent: Path | None) -> Path:
+def _place_in(parent: Path | None, *, short: bool = False) -> Path:
     user = f"-{os.getuid()}" if hasattr(os, "getuid") else ""
     if parent is None:
         # Short: libraries make sockets there, whose paths may have 107 characters.
-        return Path(tempfile.gettempdir()) / f".signbart{user}"
+        short = short and Path("/tmp").is_dir()
+        return Path("/tmp" if short else tempfile.gettempdir()) / f".signbart{user}"
     return parent / f"{UNFINISHED}{user}"
 
 

@@ -17,7 +17,7 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any
 
-from signbart.engines.connection import Cluster, connected, last_line
+from signbart.engines.connection import Cluster, connected, last_line, machines
 from signbart.engines.engine import CRASHED, RUNNING, WAITING, Batch
 from signbart.engines.packing import pack, shared_arguments, unpack
 from signbart.engines.travel import Errand, Outcome, bring_home, perform, written
@@ -76,7 +76,7 @@ class _Run:
         self.ray, self.batch, self.cluster, self.mark = ray, batch, cluster, mark
         self.running: dict[Any, int] = {}
         self.tries: Counter[int] = Counter()
-        self.counted, self.room_seen = -math.inf, time.monotonic()
+        self.room, self.room_seen, self.counted = 0, time.monotonic(), -math.inf
         here = ray.get_runtime_context().get_node_id()
         self.folder = batch.folder and Path(os.path.abspath(batch.folder))
         self.news = Queue(
@@ -110,16 +110,18 @@ class _Run:
         while waiting or self.running:
             if time.monotonic() - self.counted >= _COUNT:
                 self.counted = time.monotonic()
-                self._require_room()
+                self._look_for_room()
                 self._renew_mark()
-            while waiting and len(self.running) < (batch.jobs or len(batch.tasks)):
+            # What goes along with a task is read when it is sent: not long before it can begin.
+            # Some always wait, or a cluster that grows with what is asked of it would not.
+            while waiting and len(self.running) < (batch.jobs or max(1, 2 * self.room)):
                 index = waiting.popleft()
                 self.running[self._send(index)] = index
             ended, _ = ray.wait([*self.running], num_returns=1, timeout=_LOOK)
             self._hear()
             for task in ended:
                 try:
-                    outcome: Outcome = ray.get(task)
+                    outcome: Outcome = self._get(task)
                 except died as error:
                     index = self.running.pop(task)
                     name, tries = batch.names[index], self.tries[index]
@@ -165,7 +167,9 @@ class _Run:
 
     def _hear(self) -> None:
         """Prints and writes what tasks have sent; not that of an earlier try."""
-        for (index, attempt), kind, content in self.news.get_nowait_batch(self.news.qsize()):
+        queue = self.news.actor
+        count = self._get(queue.qsize.remote())
+        for (index, attempt), kind, content in self._get(queue.get_nowait_batch.remote(count)):
             if attempt != self.tries[index] or index not in self.running.values():
                 continue
             if kind == "begun":
@@ -176,17 +180,28 @@ class _Run:
             elif kind == "files":
                 bring_home(self.folder, content)
 
-    def _require_room(self) -> None:
-        """Raises SignBartError where for long no machine could take a task."""
-        needed = {"CPU": self.cluster.cpus, "GPU": self.cluster.gpus}
-        machines = [node["Resources"] for node in self.ray.nodes() if node["Alive"]]
-        if any(all(has.get(k, 0) >= n for k, n in needed.items()) for has in machines):
+    def _get(self, reference: Any) -> Any:
+        """An object, waited for while the cluster lives: Ray would wait for a dead one, too."""
+        while True:
+            try:
+                return self.ray.get(reference, timeout=_COUNT)
+            except self.ray.exceptions.GetTimeoutError:
+                self._look_for_room()
+
+    def _look_for_room(self) -> None:
+        """Counts how many tasks the machines can run at a time.
+
+        Raises:
+            SignBartError: For long there was none that could run one.
+        """
+        self.room = sum(self.cluster.room_on(machine) for machine in machines(self.ray))
+        if self.room:
             self.room_seen = time.monotonic()
-        elif self.counted - self.room_seen > _PATIENCE or not self.tries:
+        elif time.monotonic() - self.room_seen > _PATIENCE or not self.tries:
             raise SignBartError(
                 f"no machine of the Ray cluster has what a task takes, cores: {self.cluster.cpus}, "
-                f"GPUs: {self.cluster.gpus:g}; pass other --cpus-per-task and "
-                "--gpus-per-task, or add one"
+                f"GPUs: {self.cluster.gpus:g}; pass other --cpus-per-task and --gpus-per-task, or "
+                "add one"
             )
 
     def _renew_mark(self) -> None:

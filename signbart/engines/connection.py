@@ -7,9 +7,8 @@ import os
 import secrets
 import signal
 import socket
-import tempfile
 import threading
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from functools import cache
@@ -17,8 +16,10 @@ from pathlib import Path
 from types import ModuleType
 
 from signbart.errors import SignBartError
+from signbart.files import temporary_folder
 
 _CONNECT = 10.0  # seconds for a cluster's address to answer
+_ANSWER = 10.0  # and for its head, when it is asked which machines there are
 _SET = ("RAY_USAGE_STATS_ENABLED", "RAY_AUTH_MODE", "RAY_AUTH_TOKEN")  # in the environment
 # How a client begins to speak HTTP/2, as Ray's do, and how whoever serves it answers: by a frame of
 # settings, whose fourth byte is its type (RFC 9113, 3.4 and 6.5).
@@ -42,6 +43,11 @@ class Cluster:
     cpus: int = 1
     gpus: float = 0.0
 
+    def room_on(self, machine: Mapping[str, float]) -> int:
+        """How many tasks a machine of these resources can run at a time."""
+        needed = {"CPU": self.cpus, "GPU": self.gpus}
+        return min(int(machine.get(name, 0) / each) for name, each in needed.items() if each)
+
 
 @contextmanager
 def connected(cluster: Cluster, jobs: int | None) -> Iterator[ModuleType]:
@@ -61,16 +67,12 @@ def connected(cluster: Cluster, jobs: int | None) -> Iterator[ModuleType]:
         if cluster.address is None:
             os.environ.setdefault("RAY_AUTH_MODE", "token")
             os.environ.setdefault("RAY_AUTH_TOKEN", _secret())
-            # Short: Ray's sockets lie in it, and their paths may have 107 bytes.
-            short = "/tmp" if Path("/tmp").is_dir() else None
-            folder = tempfile.TemporaryDirectory(
-                prefix="ray-", dir=short, ignore_cleanup_errors=True
-            )
             options = {
                 "address": "local",
                 "num_cpus": jobs and jobs * cluster.cpus,
                 "include_dashboard": False,
-                "_temp_dir": stack.enter_context(folder),
+                # A killed command's goes with the next one.
+                "_temp_dir": str(stack.enter_context(temporary_folder(short=True))),
             }
         else:
             _require_head(cluster.address)
@@ -80,18 +82,38 @@ def connected(cluster: Cluster, jobs: int | None) -> Iterator[ModuleType]:
             options = {"address": cluster.address}
         import ray
 
+        # It may have been imported when the environment said nothing of tokens.
+        ray._raylet.Config.initialize("")
         # No option keeps what Ray says of dead workers from stdout; `cluster._why` says it.
         ray._private.worker.print_to_stdstream = lambda *_, **__: None
         try:
             with _sigterm_kept():
                 ray.init(log_to_driver=False, logging_level=logging.CRITICAL, **options)
-        except (ConnectionError, RuntimeError, ValueError, ray.exceptions.RayError) as error:
+        except Exception as error:  # Ray raises plain ones, too, as of a start that took too long
+            where = cluster.address or "on this machine"
+            remedy = "see docs/scaling.md"
+            if cluster.address:
+                remedy = f"this machine must be one of the cluster's, {remedy}"
             raise SignBartError(
-                f"Ray {cluster.address or 'on this machine'}: cannot be used: {last_line(error)}; "
-                "docs/scaling.md says how to start a cluster"
-            ) from None
+                f"Ray {where}: cannot be used: {last_line(error)}; {remedy}"
+            ) from error
         stack.callback(ray.shutdown)
         yield ray
+
+
+def machines(ray: ModuleType) -> list[Mapping[str, float]]:
+    """What each machine of the cluster has of every resource.
+
+    `ray.nodes` would wait a minute for a head that is gone, and then end this process.
+
+    Raises:
+        RayError: The head does not answer.
+    """
+    from ray.core.generated.gcs_pb2 import GcsNodeInfo
+
+    head = ray._private.worker.global_worker.gcs_client
+    found = head.get_all_node_info(timeout=_ANSWER, state_filter=GcsNodeInfo.GcsNodeState.ALIVE)
+    return [machine.resources_total for machine in found.values()]
 
 
 @cache

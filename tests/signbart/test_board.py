@@ -5,12 +5,14 @@ import pty
 import re
 import subprocess
 import sys
+import time
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 
 import pytest
 
-from signbart.engines import board, run_tasks
+from signbart.engines import ENGINES, board, run_tasks
 from signbart.engines.board import Board
 from signbart.engines.engine import DONE, FAILED, RUNNING, WAITING
 
@@ -74,6 +76,13 @@ def test_a_log_is_told_of_it_now_and_then(clock, capsys):
     assert capsys.readouterr().out == ""
 
 
+def test_a_log_hears_from_it_where_tasks_are_not_heard(monkeypatch, capsys):
+    monkeypatch.setattr("signbart.waiting.SILENCE", 0.0)
+    far = replace(ENGINES["serial"], is_remote=True)
+    list(run_tasks([partial(time.sleep, 0.2)], engine=far))
+    assert "0 of 1 done, 1 running, 0 failed (0 s)\n" in capsys.readouterr().err
+
+
 def test_a_table_names_what_runs_first():
     tasks = Board([f"fold {at}" for at in range(20)])
     for at in range(15):
@@ -87,7 +96,7 @@ SCRIPT = """
 import os, subprocess, sys, time
 from functools import partial
 from signbart.console import run_command
-from signbart.engines import board, run_tasks
+from signbart.engines import ENGINES, board, run_tasks
 
 def task(at):
     time.sleep(0.3)

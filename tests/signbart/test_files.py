@@ -6,6 +6,7 @@ import stat
 import subprocess
 import sys
 import tempfile
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -170,6 +171,14 @@ def test_no_reader_sees_what_is_not_finished(tmp_path, left_over):
     clips = read_clips(tmp_path)
     assert len(clips) == 2 and list(clips.class_names) == ["a", "b"]
     assert not any("left out" in note for note in clips.notes)
+
+
+@pytest.mark.skipif(not Path("/tmp").is_dir(), reason="there is no /tmp")
+def test_a_short_one_lies_at_the_top_whatever_is_set(tmp_path, monkeypatch):
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
+    with temporary_folder(short=True) as folder:
+        assert folder.is_dir() and len(str(folder)) < 40  # 67 bytes are left for Ray's sockets
+    assert not folder.exists()
 
 
 def test_the_systems_folder_is_cleared_and_of_this_user_alone(tmp_path, monkeypatch):
