@@ -23,6 +23,7 @@ from signbart.console import (
     cell,
     next_command,
     print_table,
+    printable,
     program_name,
     run_command,
 )
@@ -93,7 +94,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     for artifact in wrong:
         parity = artifact.parity
         reason = " ".join(parity.reason.split())  # converters explain themselves at length
-        print(f"error: {parity.artifact}: {parity.verdict}: {reason}", file=sys.stderr)
+        text = f"error: {parity.artifact}: {parity.verdict}: {reason}"
+        print(printable(text), file=sys.stderr)
     if wrong:
         return 1
     print("next:")

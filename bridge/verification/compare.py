@@ -12,7 +12,7 @@ import numpy as np
 from bridge.artifact.runtimes import Runtime, open_runtime
 from bridge.quantization.schemes import FLOAT, SCHEMES
 from bridge.verification.computed import artifact_tensors, reference_layers
-from bridge.verification.divergence import first_divergence
+from bridge.verification.divergence import first_divergence, reads_another_frame
 from bridge.verification.limits import Limits
 from bridge.verification.samples import Sample
 from bridge.verification.verdict import FAILED, PASS, WRONG, Verdict, judge
@@ -176,8 +176,9 @@ def diagnose(
 
     It is looked for on the worst of the `samples` that `compare` reached the `result` on, and where
     no layer differs there on those with the most frames. A quantized artifact that passed is looked
-    into as well, and is wrong where a layer is: a model may hardly show it on these samples. But
-    not one of fixed ranges, which cut off what some clips reach; its outputs judge that.
+    into as well, and is wrong where a layer is: a model may hardly show it on these samples. Of one
+    of fixed ranges, which cut off what some clips reach, the outputs judge that, and here the frame
+    alone that its last layer asks with.
 
     Args:
         model: PyTorch.
@@ -187,7 +188,7 @@ def diagnose(
         rms: Of a quantized artifact: see `divergence.first_divergence`.
     """
     scheme = SCHEMES[result.scheme]
-    passing = result.verdict == PASS and rms is not None and not scheme.calibrated
+    passing = result.verdict == PASS and rms is not None
     if (result.verdict != WRONG and not passing) or result.signature != SIGNATURE:
         return result
     spec = kind_of(model.config).io_spec(model.config, None, None)
@@ -199,7 +200,8 @@ def diagnose(
         for sample in (worst, *longest[:_PROBED]):
             layers = reference_layers(model, sample.inputs)
             tensors = artifact_tensors(path, sample.inputs)
-            divergence = first_divergence(layers, tensors, outputs, rms)
+            if not (passing and scheme.calibrated) or reads_another_frame(layers, tensors, rms):
+                divergence = first_divergence(layers, tensors, outputs, rms)
             if divergence:
                 break
     # A verdict stands, whatever keeps a broken artifact from being looked into.

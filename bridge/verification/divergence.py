@@ -13,6 +13,9 @@ where the frames before the last are wrong, and then its keys are to be looked a
 Exports project no frame to keys or values for a layer that asks with one query, but the query and
 what it reads: either form acquits a projection.
 
+Which frame the last layer asks with is told inside a quantized artifact: frames may differ by less
+than rounding, but what is asked with is a row of the artifact's own states, and nearest to that.
+
 Every converter to LiteRT adds the projections' biases and the positions as one constant, so that
 no tensor tells them apart. There the product without the bias is looked for: if it is right and the
 sum is off by the same in every frame, the bias is to blame, and otherwise the positions.
@@ -31,6 +34,8 @@ from signbart.models.io_spec import LOGITS
 
 # As for float32 logits: layers behind a LayerNorm are no larger than they.
 LAYER_ATOL, LAYER_RTOL = 1e-5, 1e-5
+# Times as far as the nearest frame, at most, the last one is from what is asked with in integers.
+_NEAREST = 2.0
 
 _OF_X = ("projection.proj_x", "encoder")
 # Where the decoder reads the encoder.
@@ -118,6 +123,8 @@ def first_divergence(
         if name + PRODUCT in found and not any(map(_same_in_every_frame, sums)):
             found.add(name)
     names = [name for name in layers if not name.endswith((PRODUCT, ONE_QUERY))]
+    if rms is not None and reads_another_frame(layers, tensors, rms):
+        return _divergence(LAST_FRAME, names, found, distances)
     if rms is not None and two_sided:
         # A projection's bias and the positions are one constant there.
         found |= {name for name, following in PROJECTIONS.items() if following in found}
@@ -151,6 +158,40 @@ def first_divergence(
         if layer not in found and not found & (dependents - _siblings(layer)):
             break
     return _divergence(layer, side, found, distances)
+
+
+def reads_another_frame(
+    layers: Mapping[str, np.ndarray],
+    tensors: Sequence[np.ndarray] | Mapping[str, np.ndarray],
+    rms: float,
+) -> bool:
+    """Whether a quantized artifact's last layer asks with another frame than the last valid one.
+
+    Args:
+        layers: From `computed.reference_layers`, of one clip.
+        tensors: From `computed.artifact_tensors`, on the same inputs.
+        rms: As for `first_divergence`.
+
+    Returns:
+        False, too, where the model has no such step, or the artifact no such tensors.
+    """
+    if LAST_FRAME not in layers or isinstance(tensors, Mapping):
+        return False
+    names = list(layers)
+    states, asked = (layers[names[names.index(LAST_FRAME) - back]] for back in (1, 0))
+    own_states, own_asked = (
+        [t for t in tensors if t.size == of.size and _agrees(t.reshape(of.shape) - of, of, rms)]
+        for of in (states, asked)
+    )
+    last = int(np.abs(states - asked).sum(axis=(0, 2)).argmin())
+    distances = [
+        np.sqrt(np.square(rows.reshape(states.shape) - one.reshape(asked.shape)).mean(axis=(0, 2)))
+        for rows in own_states
+        for one in own_asked
+    ]
+    return bool(distances) and all(
+        to[last] > LAYER_ATOL + _NEAREST * np.nanmin(to) for to in distances
+    )
 
 
 def _divergence(

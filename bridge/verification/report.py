@@ -13,7 +13,7 @@ import numpy as np
 
 from bridge.quantization.schemes import FLOAT
 from bridge.verification.verdict import Verdict
-from signbart.console import cell, markdown_table, print_table
+from signbart.console import cell, markdown_table, print_table, printable
 from signbart.files import atomic_write, make_folder, write_text
 from signbart.models.io_spec import SIGNATURE
 
@@ -78,7 +78,7 @@ def print_parity(results: Sequence[Verdict]) -> None:
         print_table(title, columns, rows)
     for parity in results:
         if not parity.passed:
-            print(f"{_row_name(parity)}: {parity.verdict}: {parity.reason}")
+            print(printable(f"{_row_name(parity)}: {parity.verdict}: {parity.reason}"))
 
 
 def parity_json(results: Sequence[Verdict], settings: Mapping[str, Any]) -> str:

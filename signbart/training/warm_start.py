@@ -138,6 +138,10 @@ def fit(
             found.new.append(name)
             continue
         array = stored.tensors[name]
+        if array.dtype.kind != target.dtype.kind:  # bits of integers are no weights
+            found.new.append(name)
+            found.left_out.append(f"{name} {array.dtype}, here {target.dtype}")
+            continue
         pairs, remark = shared_values(kind, name, array, target, stored, config, class_names)
         if remark:
             remarks[remark] = None

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import numpy as np
 
-from signbart.console import at_least, next_command, program_name, run_command
+from signbart.console import at_least, next_command, printable, program_name, run_command
 from signbart.engines import Engine
 from signbart.engines.options import add_engine_arguments, engine_of
 from signbart.errors import ConfigError
@@ -123,7 +123,7 @@ def _folder(
     if failed:
         print(f"{len(failed)} videos failed; {output}.failed.txt lists them:")
         for reason in failed[:_LISTED]:
-            print(f"  {reason}")
+            print(printable(f"  {reason}"))
     print(f"next       {next_command('signbart.clips')} info {output}")
     return 1 if failed else 0
 

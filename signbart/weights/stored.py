@@ -20,6 +20,7 @@ from signbart.checksums import require_checksum
 from signbart.class_names import check_class_names
 from signbart.configuration.reading import from_dict
 from signbart.configuration.schema import RunConfig
+from signbart.console import printable
 from signbart.errors import CheckpointError, ConfigError
 from signbart.json_text import parse_json
 from signbart.memory import naming_shortage
@@ -130,7 +131,13 @@ def read_stored(path: str | Path, *, checksum: bool = True) -> Stored:
         ChecksumError: It was changed since it was made.
     """
     with naming_shortage(path):
-        return _read(Path(path), checksum)
+        stored = _read(Path(path), checksum)
+    for name in stored.tensors:
+        if not name.isprintable():
+            raise CheckpointError(
+                f"{path}: a tensor is named {name[:80]!r}, which cannot be printed; get it again"
+            )
+    return dataclasses.replace(stored, notes=tuple(map(printable, stored.notes)))
 
 
 def _read(path: Path, checksum: bool) -> Stored:

@@ -86,6 +86,7 @@ class OpenedModel:
             raise BridgeError(f"expected one recording, found a set of {len(clips)}")
         outputs = self._run(clips)
         (logits,) = outputs[class_output(outputs)]
+        require_finite(self.runtime.name, logits[None], clips)
         scores = softmax(logits, self.temperature)
         order = np.argsort(-logits, kind="stable")
         return [(self.class_names[at], float(scores[at])) for at in order]
@@ -180,6 +181,20 @@ def open_model(
     model, config, class_names = load_model(path, config, class_names, checksum=checksum)
     runtime = TorchRuntime(model, config, path.name)
     return OpenedModel(runtime, config, class_names, read_temperature(path))
+
+
+def require_finite(model: str, logits: np.ndarray, clips: ClipSet) -> None:
+    """Refuses answers (N, C) to as many clips that are none: the first class would win of them.
+
+    Raises:
+        BridgeError: Some are NaN or infinite; names the `model` and the first clip.
+    """
+    broken = np.flatnonzero(~np.isfinite(logits).all(axis=1))
+    if len(broken):
+        raise BridgeError(
+            f"{model} gives NaN or infinity on {len(broken)} of {len(clips)} clips, first on "
+            f"{clips.clips[broken[0]].source}; bridge.parity says where it goes wrong"
+        )
 
 
 def lacks_header(path: str | Path) -> bool:

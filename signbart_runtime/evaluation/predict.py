@@ -4,13 +4,12 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-import numpy as np
-
 from bridge.errors import BridgeError
 from bridge.verification.clips import predict
 from signbart.models.io_spec import SIGNATURE
 from signbart.preprocessing import model_inputs
 from signbart.training.predictions import Predictions
+from signbart_runtime.evaluation.opened import require_finite
 
 if TYPE_CHECKING:
     from signbart.recordings.clip import ClipSet
@@ -39,10 +38,5 @@ def evaluate(model: OpenedModel, clips: ClipSet, source: str) -> Predictions:
     takes_any = model.runtime.spec.inputs[0].shape[0] is None
     inputs = model_inputs(clips, model.config)
     logits = predict(model.runtime, *inputs, batch=_BATCH if takes_any else 1)
-    broken = np.flatnonzero(~np.isfinite(logits).all(axis=1))
-    if len(broken):
-        raise BridgeError(
-            f"{model.runtime.name} gives NaN or infinity on {len(broken)} of {len(clips)} clips, "
-            f"first on {clips.clips[broken[0]].source}; bridge.parity says where it goes wrong"
-        )
+    require_finite(model.runtime.name, logits, clips)
     return Predictions.of(model.runtime.name, clips, logits, model.temperature)

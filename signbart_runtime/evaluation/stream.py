@@ -11,7 +11,6 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from bridge.errors import BridgeError
 from bridge.verification.clips import predict
 from signbart.preprocessing import model_inputs
 from signbart.recordings.clip import Clip, ClipSet
@@ -19,6 +18,7 @@ from signbart.recordings.names import UNKNOWN_SIGNER
 from signbart.streaming.rule import StreamRule, windows
 from signbart.training.confidence import softmax
 from signbart.waiting import track
+from signbart_runtime.evaluation.opened import require_finite
 
 if TYPE_CHECKING:
     from signbart_runtime.evaluation.opened import OpenedModel
@@ -75,9 +75,5 @@ def probabilities(model: OpenedModel, clips: ClipSet) -> np.ndarray:
     takes_any = model.runtime.spec.inputs[0].shape[0] is None
     inputs = model_inputs(clips, model.config)
     logits = predict(model.runtime, *inputs, batch=len(clips) if takes_any else 1)
-    broken = np.flatnonzero(~np.isfinite(logits).all(axis=1))
-    if len(broken):
-        raise BridgeError(
-            f"{model.runtime.name} gives NaN or infinity, first on {clips.clips[broken[0]].source}"
-        )
+    require_finite(model.runtime.name, logits, clips)
     return softmax(logits, model.temperature)

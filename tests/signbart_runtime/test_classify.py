@@ -23,6 +23,7 @@ from signbart.synthetic.signs import make_clips
 from signbart_runtime import classify
 from signbart_runtime.evaluation.opened import open_model
 from signbart_runtime.evaluation.stream import window_probabilities
+from signbart_torch.training.checkpoint import load_checkpoint, save_checkpoint
 
 EXAMPLE = (
     Path(__file__).resolve().parents[2] / "exports" / "example" / "demo_litert_dynamic_int8.tflite"
@@ -282,3 +283,11 @@ def test_a_graph_of_other_inputs_than_its_metadata_says_is_refused(tmp_path):
     embed_metadata(tmp_path / "a.onnx", read_metadata(EXAMPLE))
     with pytest.raises(SignBartError, match=r"a\.onnx: signature landmarks takes and gives x fl"):
         open_model(tmp_path / "a.onnx")
+
+
+def test_answers_that_are_none_are_refused(checkpoint, npy, tmp_path):
+    stored = load_checkpoint(checkpoint)
+    stored.tensors["classification_head.out_proj.bias"][2] = float("nan")
+    save_checkpoint(stored, tmp_path / "nan.safetensors")
+    with pytest.raises(SignBartError, match=r"nan\.safetensors gives NaN or infinity"):
+        open_model(tmp_path / "nan.safetensors").classify(str(npy))

@@ -14,8 +14,8 @@ from torch.nn import functional as F
 
 from bridge.artifact.runtimes import TorchRuntime, open_runtime
 from bridge.verification.compare import compare, diagnose
-from bridge.verification.computed import artifact_tensors, reference_layers
-from bridge.verification.divergence import Divergence, first_divergence
+from bridge.verification.computed import LAST_FRAME, artifact_tensors, reference_layers
+from bridge.verification.divergence import Divergence, first_divergence, reads_another_frame
 from bridge.verification.limits import Limits, load_limits
 from bridge.verification.samples import make_samples
 from bridge.verification.verdict import PASS, WRONG, Verdict
@@ -203,14 +203,13 @@ def test_mistakes_are_named(mistake, model, monkeypatch, search, artifact):
     check_mistake(mistake, model, monkeypatch, search, artifact)
 
 
-# Of quantized files: what is smaller than rounding to eight bits is not to be seen there, and in
-# this model of random weights the frames that the last layer may read differ by less than that.
+# Of quantized files: what is smaller than rounding to eight bits is not to be seen there.
 SMALL = (approximate_gelu, keras_epsilon)
 QUANTIZED_MISTAKES = [
     (scheme, mistake)
     for scheme in ("fp16", "dynamic_int8", "int8")
     for mistake in MISTAKES
-    if mistake not in SMALL and (scheme == "fp16" or mistake is not read_another_frame)
+    if mistake not in SMALL
 ]
 
 
@@ -226,13 +225,19 @@ def test_mistakes_are_named_in_quantized_files(
 
 
 @pytest.mark.slow
-def test_a_quantized_file_that_passes_is_looked_into(model, samples, monkeypatch, quantized):
-    """This model's classes hardly depend on the causal mask; its layers do."""
-    path, scheme = quantized("onnx", "dynamic_int8"), "dynamic_int8"
+@pytest.mark.parametrize(
+    ("route", "scheme", "mistake"),
+    [("onnx", "dynamic_int8", not_causal), ("litert", "int8", read_another_frame)],
+)
+def test_a_quantized_file_that_passes_is_looked_into(
+    route, scheme, mistake, model, samples, monkeypatch, quantized
+):
+    """This model's classes hardly depend on the mask, or on the frame; its layers do."""
+    path = quantized(route, scheme)
     rms = load_limits(scheme).layer_rms
     passed = Verdict(path.name, PASS, scheme=scheme, worst_sample=samples[-1].description)
     assert diagnose(model, path, passed, samples, rms) is passed
-    layer, _ = not_causal(model, monkeypatch)
+    layer, _ = mistake(model, monkeypatch)
     told = diagnose(model, path, passed, samples, rms)
     assert told.verdict == WRONG and told.reason.startswith(f"first diverging layer: {layer} (")
 
@@ -297,3 +302,15 @@ def test_layers_are_listed_as_they_are_computed(model, samples):
     assert outputs["decoder.layers.2"].shape == (1, 1, 24)
     # No hook stays behind.
     assert not any(module._forward_hooks for module in model.modules())
+
+
+def test_the_frame_that_is_asked_with_is_told_where_rounding_is_more_than_frames_differ_by():
+    rng = np.random.default_rng(4)
+    states = rng.normal(size=(1, 1, 8)) + 0.01 * rng.normal(size=(1, 5, 8))
+    layers = {"decoder.layers.0": states, LAST_FRAME: states[:, 3:4]}
+    own = states + 0.02 * rng.normal(size=states.shape)
+    rounded = 0.001 * rng.normal(size=(1, 1, 8))
+    assert not reads_another_frame(layers, [own, own[:, 3:4] + rounded], rms=0.1)
+    assert reads_another_frame(layers, [own, own[:, 4:5] + rounded], rms=0.1)
+    # What is not there tells nothing.
+    assert not reads_another_frame(layers, [own], rms=0.1)

@@ -148,6 +148,15 @@ def test_another_model_is_refused_with_both_names(before):
     assert "missing: " in text and "unexpected: " in text and "(14, 16), here (14, 32)" in text
 
 
+def test_integers_are_no_weights(before):
+    kept = "encoder.layers.0.fc1.bias"
+    bits = {**before.tensors, kept: before.tensors[kept].view(np.int32)}
+    fresh = tensors(run(), 2)
+    found = fit(dataclasses.replace(before, tensors=bits), run(), before.class_names, fresh, "x")
+    np.testing.assert_array_equal(found.tensors[kept], fresh[kept])
+    assert found.left_out == [f"{kept} int32, here float32"]
+
+
 def test_freezing_what_was_not_taken_is_warned_of(before, monkeypatch):
     init = Init("x", freeze=("classification_head",))
     monkeypatch.setattr(Init, "read", lambda self: dataclasses.replace(before, class_names=()))

@@ -467,3 +467,10 @@ def test_a_header_that_says_of_training_what_nobody_can_use(tmp_path, progress, 
         parse_header(path, {**header, "progress": progress})
     sound = {"recordings": RECORDINGS, "teachers": {"seen": ["S1"]}}
     assert parse_header(path, {**header, "progress": sound})[2] == sound
+
+
+def test_a_name_that_rules_the_terminal_is_damage(tmp_path):
+    path = tmp_path / "a.safetensors"
+    save_file({"encoder\x1b[2J.weight": torch.ones(2), "head.bias": torch.ones(2)}, path)
+    with pytest.raises(CheckpointError, match=r"a\.safetensors: a tensor is named 'encoder\\x1b"):
+        read_stored(path)
