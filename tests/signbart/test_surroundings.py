@@ -169,7 +169,7 @@ for verb in {list(VERBS)}:
         [sys.executable, "-OO", "-c", script], cwd=REPOSITORY, capture_output=True, text=True
     )
     assert (done.returncode, done.stderr) == (0, "")
-    assert "Say what a data set holds" in done.stdout  # and not nothing, as of a docstring
+    assert "Say what recordings hold" in done.stdout  # and not nothing, as of a docstring
     status, output, errors = run("verify", EXAMPLE, env={"PYTHONOPTIMIZE": "2"})
     assert (status, errors) == (0, "") and "11 of 11 hold" in output
 
