@@ -153,6 +153,31 @@ def first_divergence(
     return _divergence(layer, side, found, distances)
 
 
+def layer_errors(
+    layers: Mapping[str, np.ndarray], tensors: Sequence[np.ndarray]
+) -> dict[str, float]:
+    """How far a quantized artifact is from each layer, by the tensor that is nearest to it.
+
+    Args:
+        layers: From `computed.reference_layers`.
+        tensors: From `computed.artifact_tensors`, on the same inputs.
+
+    Returns:
+        By layer, what `first_divergence` holds to its `rms`: root mean square of the error over
+        that of the layer's numbers. The projections, which no export has by themselves, are left
+        out; infinity where no tensor has the layer's size.
+    """
+    errors: dict[str, float] = {}
+    for name, values in layers.items():
+        layer = name.removesuffix(ONE_QUERY)
+        if name.endswith(PRODUCT) or layer in PROJECTIONS:
+            continue
+        same = _differences(values, [t for t in tensors if t.size == values.size])
+        found = [_relative_rms(difference, values) for difference in same]
+        errors[layer] = min((errors.get(layer, np.inf), *found))
+    return errors
+
+
 def _divergence(
     layer: str, names: Sequence[str], found: set[str], distances: Mapping[str, float | None]
 ) -> Divergence:
@@ -168,9 +193,13 @@ def _differences(values: np.ndarray, tensors: Sequence[np.ndarray]) -> list[np.n
 def _agrees(difference: np.ndarray, values: np.ndarray, rms: float | None) -> bool:
     if rms is None:
         return bool((np.abs(difference) <= LAYER_ATOL + LAYER_RTOL * np.abs(values)).all())
+    return _relative_rms(difference, values) <= rms
+
+
+def _relative_rms(difference: np.ndarray, values: np.ndarray) -> float:
     known = np.isfinite(values)
     squares, power = (np.square(a[known], dtype=np.float64).sum() for a in (difference, values))
-    return bool(squares <= rms**2 * power)
+    return float(np.sqrt(squares / power)) if power else (0.0 if squares == 0 else np.inf)
 
 
 def _same_in_every_frame(difference: np.ndarray) -> bool:
