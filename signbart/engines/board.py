@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 from signbart.console import console
 from signbart.engines.engine import DONE, FAILED, RUNNING, WAITING
 from signbart.process import start_resource_tracker
-from signbart.waiting import SHORT, stage
+from signbart.waiting import SHORT, heard, stage
 
 if TYPE_CHECKING:
     from rich.console import Console, Group
@@ -52,6 +52,7 @@ class Board:
         if ended and self.told is not None and now - self.told > _EVERY and self.left:
             self.told = now
             print(self.summary(), flush=True)
+            heard()
 
     @property
     def left(self) -> int:

@@ -132,6 +132,8 @@ class _Run:
                     else:
                         yield index, CRASHED
                     continue
+                except ray.exceptions.RpcError:  # the head's silence, not the task's fault
+                    raise
                 except ray.exceptions.RayError as error:
                     name = batch.names[self.running.pop(task)]
                     if isinstance(error, self.full):

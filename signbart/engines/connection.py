@@ -93,7 +93,7 @@ def connected(cluster: Cluster, jobs: int | None) -> Iterator[ModuleType]:
             where = cluster.address or "on this machine"
             remedy = "see docs/scaling.md"
             if cluster.address:
-                remedy = f"this machine must be one of the cluster's, {remedy}"
+                remedy = f"this machine must be one of the cluster's and have its token, {remedy}"
             raise SignBartError(
                 f"Ray {where}: cannot be used: {last_line(error)}; {remedy}"
             ) from error
