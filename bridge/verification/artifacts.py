@@ -93,6 +93,8 @@ def compare_artifacts(
     reference = TorchRuntime(source.model, source.config)
     alone = [read_sample(inputs)] if inputs else None
     takes_raw = bool(alone) and LANDMARKS in alone[0].inputs
+    if alone and not takes_raw:
+        reference.spec.check_inputs(alone[0].inputs, f"{inputs}: {reference.name}")
 
     @cache
     def samples_at(frames: int | None) -> list[Sample]:

@@ -8,7 +8,7 @@ import json
 from collections.abc import Sequence
 from pathlib import Path
 
-from signbart.console import print_table, program_name, require_tables, run_command
+from signbart.console import print_table, printable, program_name, require_tables, run_command
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -41,7 +41,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         for finding in found:
             if finding.problem or finding.note:
                 text = finding.problem or f"note: {finding.note}"
-                print(f"{finding.file}: {finding.promise}: {text}")
+                print(printable(f"{finding.file}: {finding.promise}: {text}"))
         print(f"{len(found) - len(broken)} of {len(found)} hold")
     return 1 if broken else 0
 

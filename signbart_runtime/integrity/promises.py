@@ -144,6 +144,8 @@ def _metadata(path: Path, entry: Mapping[str, Any], manifest: Mapping[str, Any])
     said, ours = metadata.get("checkpoint_sha256"), manifest.get("checkpoint_sha256")
     if said != ours:
         return f"is of checkpoint {str(said)[:12]}…; the manifest is about {str(ours)[:12]}…"
+    if metadata.get("raw") and metadata["raw"] != manifest.get("raw", metadata["raw"]):
+        return "takes other raw landmarks than the manifest says"
     return None
 
 

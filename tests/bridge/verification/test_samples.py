@@ -6,9 +6,10 @@ import numpy as np
 import pytest
 
 from bridge.errors import BridgeError
-from bridge.verification.samples import describe_samples, make_samples
+from bridge.verification.samples import describe_samples, make_samples, read_sample
 from bridge.verification.sequences import make_sequences
 from signbart.configuration.reading import from_dict
+from signbart.errors import ArtifactError
 from signbart.models import io_spec
 from signbart.models.io_spec import ATTENTION_MASK, KEYPOINTS
 from signbart.preprocessing import preprocess
@@ -152,3 +153,13 @@ def test_sequences_of_features_are_made_in_every_layout(layout, normalization, p
     fixed, _ = make_sequences(config)
     assert {sample.description.startswith(("random", poses)) for sample in fixed} == {True}
     assert any(sample.description.startswith(poses) for sample in fixed)
+
+
+def test_a_file_without_an_input_is_refused(tmp_path):
+    np.savez(
+        tmp_path / "none.npz",
+        keypoints=np.ones((0, 5, 41, 2), np.float32),
+        attention_mask=np.ones((0, 5), np.int32),
+    )
+    with pytest.raises(ArtifactError, match=r"none\.npz: its arrays are empty"):
+        read_sample(tmp_path / "none.npz")

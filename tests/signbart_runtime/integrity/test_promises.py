@@ -187,3 +187,8 @@ def test_what_prints_a_table_asks_for_it_before_it_works(monkeypatch, tmp_path):
     ):
         with pytest.raises(ModuleNotFoundError, match="rich"):
             command()
+
+
+def test_other_raw_landmarks_in_the_manifest_are_found(folder):
+    edit(folder / "manifest.json", lambda manifest: manifest["raw"]["holistic"].reverse())
+    assert "takes other raw landmarks" in " ".join(problems(folder).values())
