@@ -142,6 +142,7 @@ def read_sample(path: str | Path) -> Sample:
         raise ArtifactError(
             f"{path} does not hold the arrays {KEYPOINTS} and {ATTENTION_MASK}: {error}"
         ) from None
-    if not all(array.size for array in inputs.values()):
-        raise ArtifactError(f"{path}: its arrays are empty; give at least one input")
+    # What is no array NumPy gives as bytes.
+    if not all(isinstance(array, np.ndarray) and array.size for array in inputs.values()):
+        raise ArtifactError(f"{path}: its arrays are empty, or none; give at least one input")
     return Sample(inputs, str(path))

@@ -126,8 +126,8 @@ def fit(
         source: The checkpoint's path, for messages.
 
     Raises:
-        CheckpointError: Less than a tenth of the body fits: names what is missing and what is
-            there instead.
+        CheckpointError: What fits is not finite, or less than a tenth of the body fits: names what
+            is missing and what is there instead.
     """
     kind = kind_of(config.model)
     found = Fitted({name: np.array(tensor) for name, tensor in fresh.items()})
@@ -152,6 +152,10 @@ def fit(
             continue
         into, out_of = pairs
         target[into] = array[out_of]
+        if not np.isfinite(target[into]).all():
+            raise CheckpointError(
+                f"{source}: {name} holds NaN or infinity; take a checkpoint from before that"
+            )
         came[name] = target[into].size
         (found.taken if came[name] else found.new).append(name)
     found.left_out += [name for name in stored.tensors if name not in found.tensors]

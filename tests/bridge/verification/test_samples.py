@@ -1,6 +1,7 @@
 """What is compared on: every length, real poses, holes, and garbage where nothing may look."""
 
 import dataclasses
+import zipfile
 
 import numpy as np
 import pytest
@@ -163,3 +164,8 @@ def test_a_file_without_an_input_is_refused(tmp_path):
     )
     with pytest.raises(ArtifactError, match=r"none\.npz: its arrays are empty"):
         read_sample(tmp_path / "none.npz")
+    with zipfile.ZipFile(tmp_path / "bytes.npz", "w") as archive:
+        for name in ("keypoints", "attention_mask"):
+            archive.writestr(f"{name}.npy", b"no array")
+    with pytest.raises(ArtifactError, match=r"bytes\.npz: its arrays are empty, or none"):
+        read_sample(tmp_path / "bytes.npz")

@@ -157,6 +157,13 @@ def test_integers_are_no_weights(before):
     assert found.left_out == [f"{kept} int32, here float32"]
 
 
+def test_nan_is_refused_where_it_comes_from(before):
+    broken = {**before.tensors, f"{HEAD}.bias": np.full(3, np.nan, np.float32)}
+    given = dataclasses.replace(before, tensors=broken)
+    with pytest.raises(CheckpointError, match=rf"x\.pth: {HEAD}\.bias holds NaN"):
+        fit(given, run(), before.class_names, tensors(run(), 2), "x.pth")
+
+
 def test_freezing_what_was_not_taken_is_warned_of(before, monkeypatch):
     init = Init("x", freeze=("classification_head",))
     monkeypatch.setattr(Init, "read", lambda self: dataclasses.replace(before, class_names=()))
