@@ -2,10 +2,7 @@
 
 import dataclasses
 import json
-import os
 import shutil
-import subprocess
-import sys
 import zipfile
 from functools import partial
 from pathlib import Path
@@ -53,20 +50,16 @@ SCHEMES_MADE = ("fp32", "dynamic_int8", "int8")
 
 
 @pytest.fixture(scope="session")
-def several(shared, trained, performances_file) -> Path:
+def several(shared, trained, performances_file, command) -> Path:
     """The folder of a conversion with a second length, by the command, static int8 among it."""
 
     def make(folder: Path) -> None:
-        process = subprocess.run(
-            [
-                sys.executable, "bridge/convert.py", "--checkpoint", str(trained),
-                "--output", str(folder / "small"), "--data", str(performances_file),
-                "--lengths", f"12,{SHORT}", "--quantize", ",".join(SCHEMES_MADE),
-            ],
-            cwd=REPOSITORY, env={**os.environ, "OMP_NUM_THREADS": "1"},
-            capture_output=True, text=True,
+        ended = command(
+            main, "--checkpoint", trained, "--output", folder / "small",
+            "--data", performances_file, "--lengths", f"12,{SHORT}",
+            "--quantize", ",".join(SCHEMES_MADE),
         )  # fmt: skip
-        assert process.returncode == 0, process.stdout + process.stderr
+        assert ended.status == 0, ended.output + ended.errors
 
     return shared("several", make) / "small"
 

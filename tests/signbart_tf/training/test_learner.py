@@ -481,7 +481,7 @@ def test_kill_9_and_resume_ends_with_the_same_bits(recordings, whole, learning):
     assert process.returncode == 0, errors
     # Random landmarks stand in no known order, which a line of our own says, as it says on a busy
     # machine what is being done.
-    ours = "warning: ", "epoch "
+    ours = "warning: ", "loading TensorFlow (", "epoch "
     others = [line for line in errors.splitlines() if not line.startswith(ours)]
     assert others == [], "TensorFlow's chatter is not the user's"
     resumed = [line.split()[1] for line in output.splitlines() if line.startswith("epoch ")]
