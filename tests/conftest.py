@@ -6,7 +6,6 @@ import gc
 import os
 import shutil
 import signal
-import struct
 import subprocess
 import sys
 import threading
@@ -16,7 +15,6 @@ from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
 
-import flatbuffers.table
 import numpy as np
 import pytest
 
@@ -26,6 +24,7 @@ from signbart.files import UNFINISHED
 from signbart.landmarks.layouts import get_layout
 from signbart.recordings.clip import Clip, ClipSet
 from signbart_tf.models.framework import import_triton
+from tests import quick_tables
 
 REPOSITORY = Path(__file__).resolve().parents[1]
 # Before any framework is imported, and for every process that a test starts. Two workers share two
@@ -34,6 +33,7 @@ for threads in ("OMP_NUM_THREADS", "TF_NUM_INTRAOP_THREADS", "TF_NUM_INTEROP_THR
     os.environ.setdefault(threads, "1")
 # Test files import TensorFlow in whatever order, and PyTorch loads Triton later.
 import_triton()
+quick_tables.install()
 # pytest-xdist tells its workers that a line has 80 columns, and tables would be folded to that.
 os.environ.pop("COLUMNS", None)
 
@@ -90,22 +90,6 @@ def pytest_runtest_protocol() -> Iterator[None]:
 def pytest_sessionfinish() -> None:
     """Pytest and Python each look for cycles again at their end."""
     gc.freeze()
-
-
-# Of a flatbuffer's offsets; the library's own reader asks for three with a dozen calls, and tests
-# unpack hundreds of .tflite files. It answers, and refuses, alike.
-_signed, _short = struct.Struct("<i").unpack_from, struct.Struct("<H").unpack_from
-
-
-def _offset(table: flatbuffers.table.Table, entry: int) -> int:
-    content, at = table.Bytes, table.Pos
-    entries = at - _signed(content, at)[0]
-    if entries < 0 or at < 0:
-        raise TypeError(f"bad number {min(entries, at)} for type uint32")
-    return _short(content, entries + entry)[0] if entry < _short(content, entries)[0] else 0
-
-
-flatbuffers.table.Table.Offset = _offset
 
 
 @contextmanager
