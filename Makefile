@@ -12,7 +12,7 @@ help:
 	@echo "make demo       train on synthetic signs, convert, compare: runs/demo, exports/demo"
 	@echo "make test       lint and the whole test suite"
 	@echo "make test-fast  lint and the tests that neither train nor convert"
-	@echo "make campaign   kills commands at 550 moments, fills the disk, damages 5,216 files: hours"
+	@echo "make campaign   kills commands at 550 moments, fills the disk, damages 5,216 files: over an hour"
 	@echo "make docs-check  runs every command of the README and docs/ on small recordings"
 	@echo "make site       the README, docs/ and the API as pages: site/index.html"
 	@echo "make wheel-check  installs the wheel into empty environments and uses it; minutes, gigabytes"

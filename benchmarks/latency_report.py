@@ -131,6 +131,8 @@ def _draw(rows: Sequence[Row], path: Path) -> None:
             label=label, s=36, alpha=0.8,
         )  # fmt: skip
     axes.set_yscale("log")
+    axes.yaxis.set_major_formatter("{x:g}")
+    axes.yaxis.set_minor_formatter("{x:g}")
     axes.set_xlabel("size of the .tflite in MB")
     axes.set_ylabel("median of a call in ms")
     axes.set_title(f"{frames} frames, threads: {threads}, {machine_name()}", fontsize="medium")
