@@ -24,7 +24,6 @@ from signbart.files import UNFINISHED
 from signbart.landmarks.layouts import get_layout
 from signbart.recordings.clip import Clip, ClipSet
 from signbart_tf.models.framework import import_triton
-from tests import quick_tables
 
 REPOSITORY = Path(__file__).resolve().parents[1]
 # Before any framework is imported, and for every process that a test starts. Two workers share two
@@ -33,7 +32,6 @@ for threads in ("OMP_NUM_THREADS", "TF_NUM_INTRAOP_THREADS", "TF_NUM_INTEROP_THR
     os.environ.setdefault(threads, "1")
 # Test files import TensorFlow in whatever order, and PyTorch loads Triton later.
 import_triton()
-quick_tables.install()
 # pytest-xdist tells its workers that a line has 80 columns, and tables would be folded to that.
 os.environ.pop("COLUMNS", None)
 

@@ -4,7 +4,6 @@ What takes time is made once for all processes of a run (`shared`), and so is th
 artifacts carry its hash. Every test that names `converted` or `artifact` is slow.
 """
 
-import functools
 import os
 import subprocess
 import sys
@@ -49,17 +48,6 @@ LABELS = ("hello", "thank you", "naïve", "نعم", "no")
 def one_thread():
     """Two threads on two shared cores wait for each other."""
     torch.set_num_threads(1)
-
-
-@pytest.fixture(scope="session", autouse=True)
-def one_onnx_table():
-    """PyTorch reads its table of ONNX functions at every export, which takes 0.4 s; here once."""
-    from torch.onnx._internal.exporter._registration import ONNXRegistry
-
-    with pytest.MonkeyPatch.context() as patched:
-        once = staticmethod(functools.cache(ONNXRegistry.from_torchlib))
-        patched.setattr(ONNXRegistry, "from_torchlib", once)
-        yield
 
 
 @pytest.fixture(scope="session")

@@ -16,14 +16,11 @@ from dataclasses import dataclass, field
 from importlib import import_module
 from pathlib import Path
 
-from tests import quick_tables
-
 CONTEXT = multiprocessing.get_context("forkserver")
 CONTEXT.set_forkserver_preload(
     [
         "tests.robustness.killing", "torch._dynamo", "torch.utils.tensorboard",
         "signbart_torch.train", "signbart_torch.training.learner",
-        "signbart_torch.models.signbart.export_graph", "PIL.PngImagePlugin",
         "signbart.clips", "bridge.convert", "bridge.conversion.pipeline", "bridge.quantize",
         "ai_edge_quantizer.quantizer", "signbart_runtime.evaluation.predict",
         "signbart_runtime.evaluate", "signbart_runtime.web.__main__", "signbart.pictures",
@@ -101,7 +98,6 @@ class Command:
 def _run(
     command: Command, folder: Path, at: int | None, denied: int | None, longest: int | None
 ) -> None:
-    quick_tables.install()
     output = os.open(folder / "output", os.O_WRONLY | os.O_CREAT | os.O_TRUNC)
     for descriptor in (1, 2):
         os.dup2(output, descriptor)
