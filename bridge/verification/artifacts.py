@@ -32,7 +32,7 @@ from signbart.artifacts.lengths import carried_lengths, config_at, signature_at
 from signbart.artifacts.metadata import carried_raw, read_metadata
 from signbart.checksums import ChecksumError, require_checksum
 from signbart.configuration.schema import RunConfig
-from signbart.errors import NoMetadataError
+from signbart.errors import ArtifactError, NoMetadataError
 from signbart.models.io_spec import KEYPOINTS, LANDMARKS, RAW_SIGNATURE, SIGNATURE
 from signbart.models.raw_spec import RawSignature
 from signbart.recordings.data_source import DataSource, read_recordings
@@ -107,8 +107,9 @@ def compare_artifacts(
     for path in paths:
         try:
             require_checksum(path, checksum)
+            _carried(path)
             sound.append(path)
-        except ChecksumError as error:
+        except (ArtifactError, ChecksumError) as error:
             found.append((Verdict(path.name, FAILED, str(error)), samples_at(None), path))
     for path, metadata, frames, raw in _each_length(sound, source.config, alone):
         scheme, config = str(metadata.get("scheme", FLOAT)), config_at(source.config, frames)

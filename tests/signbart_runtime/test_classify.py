@@ -132,7 +132,7 @@ def test_files_that_are_no_recording_are_named(tmp_path, performances_file):
         (str(tmp_path / "x.npy"), "not an .npy array"),
         (str(tmp_path / "x.pkl"), "no field 'keypoints'"),
         (str(tmp_path / "none.npy"), "cannot be read: No such file"),
-        (str(tmp_path / "x.mp4"), r"x\.mp4: expected a \.pkl"),
+        (str(tmp_path / "x.mp4"), r"x\.mp4: no such file; expected a \.pkl"),
         (f"{performances_file}[240]", "has clips 0 to 239"),
     ):
         with pytest.raises(ClipError, match=complaint):
