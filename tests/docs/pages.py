@@ -141,6 +141,7 @@ SHORTENED: dict[str, tuple[tuple[str, str], ...]] = {
     ),
     "python -m benchmarks.instruction_sets": ((r"$", " --rounds 2"),),
     "python -m benchmarks.startup": ((r"$", " --rounds 1"),),
+    "python -m benchmarks.layer_limits": (),
     "python -m benchmarks.static_int8": ((r"$", ' --only "moving average"'),),
     "python -m benchmarks.kinds": ((r"$", " --rounds 2"),),
     "python -m benchmarks.frontier": ((r"$", " --rounds 2"),),
