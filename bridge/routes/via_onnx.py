@@ -106,41 +106,38 @@ def _export_onnx(model: nn.Module, spec: IOSpec, path: Path, *, dynamic: bool) -
 
 
 def _to_tflite(onnx_path: Path, spec: IOSpec, folder: Path) -> bytes:
-    """Converts with onnx2tf, and again with TensorFlow: onnx2tf's own .tflite has no signature."""
+    """Converts with onnx2tf, whose own .tflite has no signature, and what it builds with TensorFlow."""
     import onnx
     import onnx2tf
     import tensorflow as tf
 
     graph = onnx.load(str(onnx_path)).graph
-    names = [output.name for output in graph.output]
+    names = [tensor.name for tensor in spec.inputs]
     replacements = onnx_path.with_suffix(".json")
     replacements.write_text(json.dumps(_permutations(graph)), encoding="utf-8")
 
-    onnx2tf.convert(
+    network = onnx2tf.convert(
         input_onnx_file_path=str(onnx_path),
         output_folder_path=str(folder),
         # Otherwise it transposes inputs, taking them for images.
-        keep_shape_absolutely_input_names=[tensor.name for tensor in spec.inputs],
+        keep_shape_absolutely_input_names=names,
         param_replacement_file=str(replacements),
         not_use_onnxsim=True,
-        output_signaturedefs=True,
+        # Neither its SavedModel nor its two .tflite, which take longer than all that is wanted.
+        disable_model_save=True,
         verbosity="error",
     )
-    loaded = tf.saved_model.load(str(folder))
-    function = loaded.signatures["serving_default"]
 
-    class Serving(tf.Module):
-        @tf.function
-        def serve(self, **inputs):
-            outputs = function(**inputs)
-            # onnx2tf does not keep their names, it numbers them.
-            return {name: outputs[f"output_{i}"] for i, name in enumerate(names)}
+    @tf.function
+    def serve(**inputs):
+        outputs = tf.nest.flatten(network([inputs[name] for name in network.input_names]))
+        # onnx2tf does not keep their names.
+        return dict(zip((output.name for output in graph.output), outputs, strict=True))
 
-    module = Serving()
-    module.loaded = loaded  # keeps the variables alive
     signature = {t.name: tf.TensorSpec(t.shape, t.dtype, t.name) for t in spec.inputs}
+    # A module that knows the network would have TensorFlow write a SavedModel of all its layers.
     converter = tf.lite.TFLiteConverter.from_concrete_functions(
-        [module.serve.get_concrete_function(**signature)], module
+        [serve.get_concrete_function(**signature)], tf.Module()
     )
     return converter.convert()
 
