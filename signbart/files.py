@@ -147,7 +147,9 @@ def _locked_folder(place: Path, *, private: bool) -> tuple[Path, int | None]:
     So it must in a folder with the sticky bit, as ``/tmp`` has.
     """
     while True:
-        place.mkdir(mode=0o700, exist_ok=True)
+        # Not by `exist_ok`, which raises where another process takes it away at that moment.
+        with suppress(FileExistsError):
+            place.mkdir(mode=0o700)
         # Another process may take away an empty `place`, and what is not locked yet.
         with suppress(FileNotFoundError, BlockingIOError):
             found = place.lstat()

@@ -1,5 +1,6 @@
 """Who may write to a folder."""
 
+import errno
 import json
 import os
 import stat
@@ -14,6 +15,7 @@ import pytest
 from signbart import files
 from signbart.errors import SignBartError
 from signbart.files import (
+    UNFINISHED,
     atomic_write,
     folder_lock,
     remove_left_overs,
@@ -110,6 +112,21 @@ def test_what_belongs_to_a_living_process_stays(tmp_path):
         )  # fmt: skip
         assert folder.is_dir()
     assert [path.name for path in tmp_path.iterdir()] == ["note.txt"]
+
+
+def test_a_folder_that_another_process_takes_away_is_made_again(tmp_path, monkeypatch):
+    """It was there when it was to be made, and is gone when it is looked at."""
+    mkdir, taken = os.mkdir, []
+
+    def there_and_gone(path, *arguments, **options):
+        if UNFINISHED in str(path) and not taken:
+            taken.append(path)
+            raise FileExistsError(errno.EEXIST, "File exists")
+        return mkdir(path, *arguments, **options)
+
+    monkeypatch.setattr(os, "mkdir", there_and_gone)
+    write_text(tmp_path / "note.txt", "written")
+    assert taken and (tmp_path / "note.txt").read_text() == "written"
 
 
 def test_processes_that_write_to_one_folder_take_nothing_from_each_other(tmp_path, left_over):
