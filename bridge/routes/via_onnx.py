@@ -106,7 +106,7 @@ def _export_onnx(model: nn.Module, spec: IOSpec, path: Path, *, dynamic: bool) -
 
 
 def _to_tflite(onnx_path: Path, spec: IOSpec, folder: Path) -> bytes:
-    """onnx2tf builds a Keras model, and TensorFlow converts it: onnx2tf's .tflite has no signature."""
+    """onnx2tf builds a Keras model, TensorFlow converts it: onnx2tf's .tflite has no signature."""
     import onnx
     import onnx2tf
     import tensorflow as tf
