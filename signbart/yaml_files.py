@@ -11,6 +11,7 @@ import yaml
 # one's own with 543 landmarks has some 20,000; 463 bytes of aliases can have 10^9.
 _MOST = 1_000_000
 _LONGEST = 16 << 20  # bytes of a file
+_DEEPEST = 100  # brackets within each other; PyYAML looks at all that are open for each further one
 
 
 class _Loader(yaml.SafeLoader):
@@ -19,6 +20,12 @@ class _Loader(yaml.SafeLoader):
     def __init__(self, stream: str):
         super().__init__(stream)
         self._sizes: dict[yaml.Node, int] = {}
+
+    def fetch_flow_collection_start(self, token: type[yaml.Token]) -> None:
+        if self.flow_level >= _DEEPEST:
+            problem = f"it nests too deep, more than {_DEEPEST} brackets"
+            raise yaml.scanner.ScannerError(None, None, problem, self.get_mark())
+        super().fetch_flow_collection_start(token)
 
     def compose_node(self, parent: yaml.Node | None, index: Any) -> yaml.Node:
         is_alias = self.check_event(yaml.AliasEvent)

@@ -86,7 +86,7 @@ def padding_bias(attention_mask: Tensor, dtype: torch.dtype) -> Tensor:
 
 def causal_bias(num_frames: int, dtype: torch.dtype, device: torch.device) -> Tensor:
     """(T, T): query t sees the keys up to t."""
-    index = torch.arange(num_frames, device=device)
+    index = torch.arange(num_frames, dtype=torch.int32, device=device)
     return (index > index[:, None]).to(dtype) * MASK_BIAS
 
 
@@ -96,6 +96,7 @@ def last_frame_selector(attention_mask: Tensor, dtype: torch.dtype) -> Tensor:
     The last *index* that holds 1, since masks need not be a prefix. Multiplying by it is exact, and
     every runtime has a matrix product, while gathers differ. A row without any frame selects 0.
     """
-    index = torch.arange(attention_mask.shape[1], device=attention_mask.device)
+    frames = attention_mask.shape[1]
+    index = torch.arange(frames, dtype=torch.int32, device=attention_mask.device)
     last = (attention_mask * index.to(attention_mask.dtype)).amax(dim=1, keepdim=True)
     return (index == last).to(dtype)[:, None, :]
