@@ -135,10 +135,12 @@ def _to_tflite(onnx_path: Path, spec: IOSpec, folder: Path) -> bytes:
         return dict(zip((output.name for output in graph.output), outputs, strict=True))
 
     signature = {t.name: tf.TensorSpec(t.shape, t.dtype, t.name) for t in spec.inputs}
-    # A module that knows the network would have TensorFlow write a SavedModel of all its layers.
-    converter = tf.lite.TFLiteConverter.from_concrete_functions(
-        [serve.get_concrete_function(**signature)], tf.Module()
-    )
+    function = serve.get_concrete_function(**signature)
+    # Of the network its variables alone, without which the .tflite would have no signature: of all
+    # its layers TensorFlow would write a SavedModel first.
+    module = tf.Module()
+    module.weights = function.variables
+    converter = tf.lite.TFLiteConverter.from_concrete_functions([function], module)
     return converter.convert()
 
 
