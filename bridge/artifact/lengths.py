@@ -8,12 +8,14 @@ keeps whole: both say what the longer ones say, and cost what L frames cost.
 from __future__ import annotations
 
 import re
+import shutil
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from bridge.errors import BridgeError
 from signbart.artifacts.compaction import read_model, write_model
+from signbart.artifacts.contents import read_tables
 from signbart.artifacts.graphs import reached_graphs, refers_to_graphs, same_code
 from signbart.artifacts.lengths import STEMS, signature_at
 
@@ -80,7 +82,10 @@ def split_lengths(path: Path, whole: Path, folder: Path) -> dict[int, Path]:
     Returns:
         Frames -> file.
     """
-    keys = [definition.signatureKey.decode() for definition in read_model(path).signatureDefs or ()]
+    keys = [found.signatureKey.decode() for found in read_tables(path).signatureDefs or ()]
+    if {*keys} <= {*STEMS}:  # spares reading it once more, and writing it
+        shutil.copyfile(path, whole)
+        return {}
     lengths = sorted({int(found[2]) for found in map(_SHORTER.fullmatch, keys) if found})
     parts = {frames: folder / f"{frames}.tflite" for frames in lengths}
     for frames, part in (*parts.items(), (None, whole)):

@@ -23,7 +23,7 @@ import numpy as np
 
 from bridge.quantization.schemes import FLOAT
 from bridge.verification.verdict import FAILED, WRONG, Verdict
-from signbart.artifacts.compaction import read_model
+from signbart.artifacts.contents import read_tables
 from signbart.artifacts.graphs import MULTIPLYING, products
 
 if TYPE_CHECKING:
@@ -210,7 +210,7 @@ def stored_rows(path: Path) -> Iterator[Rows]:
     """Of every operator of a .tflite that multiplies by stored weights."""
     from ai_edge_litert import schema_py_generated as schema
 
-    model = read_model(path)
+    model = read_tables(path)
     types = schema.TensorType
     for graph, operator, kind, tensor in products(model, MULTIPLYING):
         if tensor is None:

@@ -42,13 +42,13 @@ def compact(path: Path) -> None:
 
 
 def read_model(path: Path) -> Any:
-    """A .tflite's tables as objects, with all of its constants."""
+    """A .tflite's tables as objects with all constants, the caller's own; see `read_tables`."""
     from ai_edge_litert import schema_py_generated as schema
 
     require_sound(path)
     content = path.read_bytes()
     model = schema.ModelT.InitFromPackedBuf(content, 0)
-    _take_in_buffers(model, content)
+    take_in_buffers(model, content)
     return model
 
 
@@ -61,7 +61,7 @@ def write_model(model: Any, path: Path) -> None:
         beside.write_bytes(builder.Output())
 
 
-def _take_in_buffers(model: Any, content: bytes) -> None:
+def take_in_buffers(model: Any, content: bytes) -> None:
     """Constants that lie behind the flatbuffer, where the quantizer puts them, come into it."""
     for buffer in model.buffers:
         if buffer.offset:

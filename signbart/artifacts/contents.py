@@ -13,6 +13,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from signbart.artifacts.compaction import take_in_buffers
 from signbart.artifacts.graphs import (
     CUSTOM,
     MULTIPLYING,
@@ -49,7 +50,7 @@ def operators(path: str | Path, *, every_signature: bool = False) -> Counter[str
     """
     if Path(path).suffix == ".onnx":
         return _onnx_operators(path)
-    model = _read(path)
+    model = read_tables(path)
     names = names_of(model)
     graphs = model.subgraphs if every_signature else first_signature(model)
     return Counter(names[operator.opcodeIndex] for graph in graphs for operator in graph.operators)
@@ -75,7 +76,7 @@ def multiply_accumulates(
     """
     counted: Counter[str] = Counter()
     types = tensor_types()
-    for graph, operator, name, stored in products(_read(path), operators):
+    for graph, operator, name, stored in products(read_tables(path), operators):
         if weighted and stored is None:
             continue
         given, weights = (graph.tensors[at] for at in operator.inputs[:2])
@@ -105,12 +106,16 @@ def stored_weights(
         ArtifactError: The file is missing, or is no .tflite.
     """
     types = tensor_types()
-    found = (stored for _, _, _, stored in products(_read(path), operators))
+    found = (stored for _, _, _, stored in products(read_tables(path), operators))
     return Counter(types[stored.type] for stored in found if stored is not None)
 
 
-def _read(path: str | Path) -> Any:
-    """The file's tables as objects, which are shared: nobody may change them."""
+def read_tables(path: str | Path) -> Any:
+    """A .tflite's tables as objects with all constants, which are shared: nobody may change them.
+
+    Raises:
+        ArtifactError: The file is missing, or is no .tflite.
+    """
     from ai_edge_litert import schema_py_generated as schema
 
     if not Path(path).is_file():
@@ -133,7 +138,9 @@ def _read(path: str | Path) -> Any:
 def _unpacked(content: bytes) -> Any:
     from ai_edge_litert import schema_py_generated as schema
 
-    return schema.ModelT.InitFromPackedBuf(content, 0)
+    model = schema.ModelT.InitFromPackedBuf(content, 0)
+    take_in_buffers(model, content)
+    return model
 
 
 def _size(tensor: Any, axis: int, path: str | Path) -> int:
