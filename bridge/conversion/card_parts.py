@@ -108,6 +108,7 @@ def how_to_run(name: str, metadata: Mapping[str, Any]) -> list[str]:
     """One recording, from the command line and in Python; and the frame rate."""
     prepared = metadata["preprocessing"]
     frames = prepared["max_frames"]
+    coordinates = "3" if prepared["unit"] == "metres" else "2 or 3"
     rate = (
         "that of the recordings it was trained on, which it does not carry. Frames are taken as "
         f"they come; only of clips of more than {frames} some are left out."
@@ -131,8 +132,8 @@ def how_to_run(name: str, metadata: Mapping[str, Any]) -> list[str]:
         "```",
         "",
         "CLIP is a recording of landmarks, such as an .npy of (frames, "
-        f"{prepared['num_landmarks']}, 2 or 3). Without this project: LiteRT's interpreter and the "
-        "signatures below.",
+        f"{prepared['num_landmarks']}, {coordinates}). Without this project: LiteRT's interpreter "
+        "and the signatures below.",
         "",
         f"Frame rate: {rate}",
         "",

@@ -29,7 +29,7 @@ TRAINED = (
 )
 # What the commands name from the repository; all else that they name, they or `Workspace` make.
 LINKED = ("Makefile", "bridge", "configs", "requirements.txt", "pyproject.toml", "web")
-SHIPPED = ("exports/example", "exports/asl10")
+SHIPPED = ("exports/example", "exports/asl10", "exports/isl30")
 
 
 def environment(packages: Path) -> dict[str, str]:

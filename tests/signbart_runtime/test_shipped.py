@@ -1,4 +1,4 @@
-"""The shipped models: they open, carry both signatures, and the real one knows real signs."""
+"""The shipped models: they open, carry both signatures, and the real ones know real signs."""
 
 from pathlib import Path
 
@@ -12,7 +12,7 @@ from signbart.recordings.reading import read_clips
 EXPORTS = Path(__file__).resolve().parents[2] / "exports"
 
 
-@pytest.mark.parametrize("name", ["example/demo", "asl10/asl10"])
+@pytest.mark.parametrize("name", ["example/demo", "asl10/asl10", "isl30/isl30"])
 def test_a_shipped_model_is_whole(name):
     path = EXPORTS / f"{name}_litert_dynamic_int8.tflite"
     metadata = read_metadata(path)
@@ -22,10 +22,13 @@ def test_a_shipped_model_is_whole(name):
     assert path.stat().st_size < 1 << 20
 
 
-def test_the_model_of_asl10_recognises_what_it_was_trained_on(asl10_pose_hands):
+@pytest.mark.parametrize(
+    ("name", "recordings"), [("asl10", "asl10_pose_hands"), ("isl30", "isl_kinect30")]
+)
+def test_a_real_model_recognises_what_it_was_trained_on(name, recordings, request):
     """A control of the file alone: accuracy on strangers is in its card."""
-    clips = read_clips(asl10_pose_hands)
-    model = open_model(EXPORTS / "asl10" / "asl10_litert_dynamic_int8.tflite")
+    clips = read_clips(request.getfixturevalue(recordings))
+    model = open_model(EXPORTS / name / f"{name}_litert_dynamic_int8.tflite")
     chosen = np.random.default_rng(0).choice(len(clips), 40, replace=False)
     right = [
         model.classify(clips.clips[at])[0][0] == clips.class_names[clips.clips[at].label]

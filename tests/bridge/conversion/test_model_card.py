@@ -166,6 +166,13 @@ def test_frames_and_signers_are_told(metadata, verdicts):
     assert "Frame rate: any." in model_card(metadata, verdicts, {}, None, sizes=SIZES)
 
 
+def test_a_recording_in_metres_has_three_coordinates(metadata, verdicts):
+    """Without depth there is no telling which way somebody stands."""
+    assert "(frames, 63, 2 or 3)" in model_card(metadata, verdicts, {}, None, sizes=SIZES)
+    metadata["preprocessing"]["unit"] = "metres"
+    assert "(frames, 63, 3)" in model_card(metadata, verdicts, {}, None, sizes=SIZES)
+
+
 @pytest.mark.parametrize(
     ("signers", "said"),
     [(("S1", "unknown"), "- One signer is little: others,"), (("unknown",), None)],

@@ -54,7 +54,7 @@ def rewrite(path: Path, metadata: dict) -> None:
     embed_metadata(path, metadata)
 
 
-@pytest.mark.parametrize("name", ["example", "asl10"])
+@pytest.mark.parametrize("name", ["example", "asl10", "isl30"])
 def test_the_shipped_folders_hold(name, capsys):
     assert main([str(EXPORTS / name)]) == 0
     assert "11 of 11 hold" in capsys.readouterr().out
