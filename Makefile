@@ -19,7 +19,7 @@ help:
 	@echo "make lint       ruff check and format check;  make format applies them"
 	@echo "make bench      times on this machine: results/latency"
 	@echo "make results DATA=FOLDER  train, convert, quantize, evaluate on both data sets: results/"
-	@echo "make web TASK=FILE  shows the shipped model in a browser, with a camera"
+	@echo "make web TASK=FILE  shows exports/asl10 in a browser, with a camera"
 	@echo "make clean      remove what demo made (the environment stays)"
 
 # Asked before anything is made or downloaded.

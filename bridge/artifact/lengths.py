@@ -76,7 +76,7 @@ def split_lengths(path: Path, whole: Path, folder: Path) -> dict[int, Path]:
 
     Args:
         path: A .tflite.
-        whole: The file to write; where there are no shorter signatures, it is as `path` is.
+        whole: Another file, to write; where there are no shorter signatures, it is as `path` is.
         folder: Receives a file a length.
 
     Returns:

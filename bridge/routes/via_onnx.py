@@ -48,7 +48,7 @@ def export(model: nn.Module, spec: IOSpec, paths: Mapping[str, Path]) -> None:
     with temporary_folder(paths[".onnx"].parent) as folder:
         fixed = folder / "fixed.onnx"
         _export_onnx(model, spec, fixed, dynamic=False)
-        paths[".tflite"].write_bytes(_to_tflite(fixed, spec, folder / "saved_model"))
+        paths[".tflite"].write_bytes(_to_tflite(fixed, spec, folder / "onnx2tf"))
 
 
 # From the Keras layer, which TensorFlow converts without onnx2tf's guesses about axes.
@@ -136,8 +136,8 @@ def _to_tflite(onnx_path: Path, spec: IOSpec, folder: Path) -> bytes:
 
     signature = {t.name: tf.TensorSpec(t.shape, t.dtype, t.name) for t in spec.inputs}
     function = serve.get_concrete_function(**signature)
-    # Of the network its variables alone, without which the .tflite would have no signature: of all
-    # its layers TensorFlow would write a SavedModel first.
+    # TensorFlow saves what it is given before it converts: the variables, and not all layers. Given
+    # nothing, the .tflite would have no signature.
     module = tf.Module()
     module.weights = function.variables
     converter = tf.lite.TFLiteConverter.from_concrete_functions([function], module)

@@ -63,7 +63,7 @@ def write_model(model: Any, path: Path) -> None:
 
 def take_in_buffers(model: Any, content: bytes) -> None:
     """Constants that lie behind the flatbuffer, where the quantizer puts them, come into it."""
-    for buffer in model.buffers:
+    for buffer in model.buffers or ():
         if buffer.offset:
             start = buffer.offset
             buffer.data = np.frombuffer(content[start : start + buffer.size], np.uint8)

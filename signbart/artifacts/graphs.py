@@ -1,4 +1,4 @@
-"""The graphs of a .tflite as objects, as `signbart.artifacts.compaction.read_model` has them.
+"""The graphs of a .tflite as objects, of `compaction.read_model` or `contents.read_tables`.
 
 What multiplies by stored weights, which graph a signature is of and what that runs; and what adds a
 graph with a signature of its own.
@@ -31,7 +31,7 @@ def products(model: Any, operators: Sequence[str]) -> Iterator[tuple[Any, Any, s
             if name in operators:
                 at = widened.get(operator.inputs[1], operator.inputs[1])
                 buffer = model.buffers[graph.tensors[at].buffer]
-                constant = buffer.size or (buffer.data is not None and len(buffer.data))
+                constant = buffer.data is not None and len(buffer.data)
                 yield graph, operator, name, graph.tensors[at] if constant else None
 
 

@@ -57,6 +57,12 @@ def test_what_yamls_own_constructors_stumble_over_is_refused(tmp_path, reader, c
         reader(path)
 
 
+def test_a_hundred_brackets_within_each_other_are_the_most():
+    assert parse_yaml("[" * 100 + "]" * 100)
+    with pytest.raises(yaml.YAMLError, match="more than 100 brackets"):
+        parse_yaml("[" * 101 + "]" * 101)
+
+
 @pytest.mark.parametrize("reader", [load_config, read_source_layout])
 def test_a_file_of_gigabytes_is_not_read(tmp_path, reader):
     path = tmp_path / "huge.yaml"

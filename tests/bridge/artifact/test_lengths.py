@@ -105,6 +105,14 @@ def test_weights_are_there_once(scheme, several, tmp_path):
 
 
 @pytest.mark.slow
+def test_a_file_without_shorter_signatures_is_copied(converted, tmp_path):
+    whole = tmp_path / "whole.tflite"
+    assert split_lengths(converted.artifact, whole, tmp_path) == {}
+    assert whole.read_bytes() == converted.artifact.read_bytes()
+    assert [path.name for path in tmp_path.iterdir()] == [whole.name]
+
+
+@pytest.mark.slow
 def test_the_first_signatures_stay_as_they_were_to_the_bit(several, converted, recordings):
     alone, clip = open_model(converted.artifact), ClipSet(recordings.clips[3:4], ("",) * 5)
     path = made(several)

@@ -41,7 +41,7 @@ def test_what_is_no_part_of_a_card(tmp_path, content, message):
         read_card_notes(path)
 
 
-@pytest.mark.parametrize("name", ["asl10", "isl30"])
+@pytest.mark.parametrize("name", ["example", "asl10", "isl30"])
 def test_the_shipped_cards_hold_their_notes(name):
     notes = read_card_notes(REPOSITORY / "configs" / f"{name}_card.md")
     card = (REPOSITORY / "exports" / name / "MODEL_CARD.md").read_text(encoding="utf-8")

@@ -136,7 +136,7 @@ def test_int8_logits_are_pythons_within_the_schemes_limits(shared_page):
     assert agreement >= limits.agreement
 
 
-# The shipped model of real signs
+# The shipped model of American Sign Language
 
 
 @pytest.fixture(scope="module")
