@@ -23,6 +23,7 @@ import numpy as np
 from bridge.options import add_test_signers_argument
 from signbart.artifacts.contents import operators
 from signbart.console import markdown_table, print_table, run_command
+from signbart.errors import ArtifactError
 from signbart.timing import Latency, interleaved
 from signbart_runtime.evaluation.tensor_errors import COLUMNS, tensor_errors
 
@@ -172,9 +173,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
                 try:
                     found = predict(runtime, clips.keypoints, clips.attention_mask)
                     cut_short = predict(runtime, clips.keypoints, short_mask)
-                except RuntimeError as error:
+                except ArtifactError as error:
                     rows[title] = [title, "fails", *["not run"] * 5]
-                    failures[title] = str(error).splitlines()[0]
+                    failures[title] = str(error.__cause__ or error).splitlines()[0]
                     return
                 paths[title], runtimes[title] = path, runtime
             result = judge_outputs(
