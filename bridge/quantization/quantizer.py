@@ -23,6 +23,9 @@ from signbart.models.io_spec import SIGNATURE
 if TYPE_CHECKING:
     from signbart.training.calibration import Calibration
 
+LOOP = "WHILE"  # LiteRT's
+UNCALIBRATED = "dynamic_int8 and weight_only_int8 need no calibration"
+
 
 def quantize(
     source: Path,
@@ -56,6 +59,7 @@ def quantize(
         raise ConversionError(explain_missing(error.name) or str(error)) from None
 
     from bridge.artifact.raw_signature import add_raw_signature, split_raw_signature
+    from signbart.artifacts import contents
     from signbart.artifacts.compaction import compact
     from signbart.artifacts.contents import multiply_accumulates, stored_weights
 
@@ -78,9 +82,11 @@ def quantize(
         # It raises ValueError, RuntimeError and whatever the interpreter below it does.
         except Exception as error:
             raise_shortage(source, error)
-            raise ConversionError(
-                f"ai-edge-quantizer refused {scheme.name}: {type(error).__name__}: {error}"
-            ) from error
+            said = f"ai-edge-quantizer refused {scheme.name}: {type(error).__name__}: {error}"
+            if scheme.calibrated and LOOP in contents.operators(source):
+                # It never sees what the graph inside a loop computes.
+                said += f"; it calibrates no model with a loop ({LOOP}), and {UNCALIBRATED}"
+            raise ConversionError(said) from error
         target.write_bytes(made.quantized_model)
         compact(target)
         if is_split:

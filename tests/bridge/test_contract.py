@@ -347,7 +347,9 @@ def test_every_route_carries_it_and_every_scheme_reaches_all_its_weights(
         scheme = SCHEMES[artifact.scheme]
         if "WHILE" in made[0].operators and scheme.calibrated:
             # ai-edge-quantizer does not see what a loop computes.
-            assert artifact.parity.verdict == FAILED and "quantizer" in artifact.parity.reason
+            assert artifact.parity.verdict == FAILED
+            for word in ("quantizer", "WHILE", "dynamic_int8"):
+                assert word in artifact.parity.reason
             continue
         assert artifact.parity.verdict == PASS, artifact.parity.reason
         assert artifact.path.parent == tmp_path
