@@ -1,10 +1,11 @@
 """How much of this machine's matrix-product speed training reaches, and what making batches takes.
 
-``python -m benchmarks.training_step``: a large product, a step, and the making of a batch alternate
-in one run, so that all meet the same conditions; medians. FLOPs of a step come from
-`torch.utils.flop_counter`, which counts matrix products and convolutions forward and backward. It
-cannot see into the fused attention kernel of a CPU, so the products are counted in a step whose
-attention is spelt out, and timed in one that is fused.
+``python -m benchmarks.training_step``: a large product, a step, the same in bf16 as by
+`train.precision`, and the making of a batch alternate in one run, so that all meet the same
+conditions; medians. FLOPs of a step come from `torch.utils.flop_counter`, which counts matrix
+products and convolutions forward and backward. It cannot see into the fused attention kernel of a
+CPU, so the products are counted in a step whose attention is spelt out, and timed in one that is
+fused.
 """
 
 from __future__ import annotations
@@ -58,19 +59,23 @@ def main(arguments: Sequence[str] | None = None) -> int:
     a, b = torch.randn(2, _PRODUCT_SIZE, _PRODUCT_SIZE)
 
     for _ in range(_WARM_UP):
-        step(next(batches))
+        batch = next(batches)
+        step(batch)
+        step(batch, bf16=True)
     whole = _full(config)
     flops = {"product": 2 * _PRODUCT_SIZE**3, "step": count_operations(lambda: step(whole))}
-    seconds: dict[str, list[float]] = {"product": [], "step": [], "batch": []}
+    seconds: dict[str, list[float]] = {name: [] for name in ("product", "step", "bf16", "batch")}
     for _ in range(options.rounds):
         seconds["product"].append(_seconds(lambda: a @ b))
         seconds["step"].append(_seconds(lambda: step(whole)))
+        seconds["bf16"].append(_seconds(lambda: step(whole, bf16=True)))
         # Batches are augmented by the chunk.
         chunk = _seconds(lambda: [next(batches) for _ in range(CHUNK_BATCHES)])
         seconds["batch"].append(chunk / CHUNK_BATCHES)
     rows = [
         [f"matrix product {_PRODUCT_SIZE}³", *_cells(seconds["product"], flops["product"])],
         ["training step", *_cells(seconds["step"], flops["step"])],
+        ["the same in bf16", *_cells(seconds["bf16"], flops["step"])],
         ["making its batch", "", *_cells(seconds["batch"], 0)[1:3], ""],
     ]
     print_table(
@@ -81,13 +86,14 @@ def main(arguments: Sequence[str] | None = None) -> int:
     )
     speeds = {name: count / np.median(seconds[name]) for name, count in flops.items()}
     print(f"share of the product's speed: {speeds['step'] / speeds['product']:.3f}")
-    # Of each round, whose step and batch met the same conditions.
-    shares = np.divide(seconds["batch"], seconds["step"])
-    print(f"making a batch, augmentation and all, to a step: {np.median(shares):.3f}")
+    # Of each round, whose parts met the same conditions.
+    shares = {name: np.median(np.divide(seconds[name], seconds["step"])) for name in seconds}
+    print(f"making a batch, augmentation and all, to a step: {shares['batch']:.3f}")
+    print(f"a step in bf16 to one in float32: {shares['bf16']:.3f}")
     return 0
 
 
-def _training_step(config: RunConfig) -> Callable[[Batch], None]:
+def _training_step(config: RunConfig) -> Callable[..., None]:
     """One step as the trainer does it: forward, loss, backward, clipping, AdamW."""
     import torch
     from torch.nn import functional as F
@@ -98,12 +104,13 @@ def _training_step(config: RunConfig) -> Callable[[Batch], None]:
     model = new_model(dataclasses.replace(config.model, num_labels=num_labels)).train()
     optimizer = torch.optim.AdamW(model.parameters(), lr=config.train.lr, fused=True)
 
-    def step(batch: Batch) -> None:
+    def step(batch: Batch, *, bf16: bool = False) -> None:
         keypoints, mask, labels = map(
             torch.from_numpy, (batch.keypoints, batch.attention_mask, batch.labels)
         )
         optimizer.zero_grad(set_to_none=True)
-        logits = model(keypoints, mask)
+        with torch.autocast("cpu", torch.bfloat16, enabled=bf16):
+            logits = model(keypoints, mask)
         F.cross_entropy(logits, labels, label_smoothing=config.train.label_smoothing).backward()
         torch.nn.utils.clip_grad_norm_(model.parameters(), config.train.grad_clip)
         optimizer.step()
