@@ -8,9 +8,9 @@ from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 
 from signbart.errors import ClipError
-from signbart.recordings.folders import Folder, ignored_note, list_folder
+from signbart.recordings.folders import Folder, ignored_note, list_folder, some
 from signbart.recordings.forms import form_of, is_packed, read_file
-from signbart.recordings.indexes import find_index, read_indexed
+from signbart.recordings.indexes import find_index, names_nothing, read_indexed
 from signbart.recordings.labels import LABEL_FILES, read_class_names
 from signbart.recordings.names import whole_number
 from signbart.recordings.packed_reading import read_packed
@@ -44,23 +44,36 @@ def _open_folder(path: Path, split: str) -> Contents:
 
 def _contents_of(folder: Folder, split: str) -> Contents:
     path = folder.path
-    if is_tree(folder):
-        return read_tree(folder, split, read_file)
-    archives = [path / name for name in folder.files if name.endswith(".npz")]
-    packed = [archive for archive in archives if is_packed(archive, _head(archive))]
-    if len(packed) > 1:
-        names = ", ".join(file.name for file in packed[:_NAMED])
-        raise ClipError(f"{path}: holds {len(packed)} .npz files; name one of them: {names}")
-    if packed:
-        return _open_file(packed[0], split)
+    is_set = is_tree(folder) and bool(folder.folders)
+    if not is_set:
+        archives = [path / name for name in folder.files if name.endswith(".npz")]
+        packed = [archive for archive in archives if is_packed(archive, _head(archive))]
+        if len(packed) > 1:
+            names = ", ".join(file.name for file in packed[:_NAMED])
+            raise ClipError(f"{path}: holds {len(packed)} .npz files; name one of them: {names}")
+        if packed:
+            contents = _open_file(packed[0], split)
+            contents.notes.extend(_left_aside(folder, packed[0]))
+            return contents
     index = find_index(folder)
-    if index is not None:
-        contents = read_indexed(folder, *index, split, read_file)
+    if index.entries:
+        contents = read_indexed(folder, index, split, read_file)
         if contents is not None:
             return contents
-    if any(inner.files or inner.folders for inner in folder.folders.values()):
-        return read_tree(folder, split, read_file)
-    files = [path / name for name in folder.files]
+    if is_set or any(inner.files or inner.folders for inner in folder.folders.values()):
+        if index.entries and not is_set:
+            raise ClipError(
+                f"{names_nothing(folder, index)}; correct its names, or move it elsewhere if it is "
+                "no index of these recordings"
+            )
+        if index.notes and not is_set and len(folder.folders) == 1:
+            raise ClipError(index.notes[0])  # nothing else names the signs
+        contents = read_tree(folder, split, read_file)
+        contents.notes.extend(index.notes)
+        if index.entries:
+            contents.notes.append(f"{names_nothing(folder, index)}; it is not read")
+        return contents
+    files = [path / name for name in folder.files if name not in LABEL_FILES]
     looked_at = track(files, "looking at files")
     readable = [file for file in looked_at if form_of(file) is not None]
     # Beside data of another form JSON only describes them.
@@ -71,6 +84,20 @@ def _contents_of(folder: Folder, split: str) -> Contents:
     if len(readable) == 1:
         return _open_file(readable[0], split)
     return Contents(_each(readable), read_class_names(path), total=len(readable))
+
+
+def _left_aside(folder: Folder, packed: Path) -> list[str]:
+    """A note on recordings that may stand beside a packed file; nothing where there are none."""
+    names = [name for name, inner in folder.folders.items() if inner.files or inner.folders]
+    names += [
+        name
+        for name in folder.files
+        if name not in (packed.name, *LABEL_FILES) and form_of(folder.path / name) is not None
+    ]
+    if not names:
+        return []
+    return [f"{folder.path}: {packed.name} is read, and nothing beside it: {some(names)}; name a "
+            "folder or file to read that"]  # fmt: skip
 
 
 def _head(path: Path) -> bytes:

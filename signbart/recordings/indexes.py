@@ -12,8 +12,9 @@ from __future__ import annotations
 import csv
 import dataclasses
 import io
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+import re
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -29,6 +30,8 @@ from signbart.recordings.tree import ReadFile, frame_files, read_frames
 _CLIPS = ("path", "file", "filename", "video_id", "video", "clip", "clip_id", "sequence_id", "name",
           "id")  # fmt: skip
 _TEXTS = (*CLASSES, "text", "clean_text")
+_VIDEOS = (".3gp", ".avi", ".m4v", ".mkv", ".mov", ".mp4", ".mpg", ".webm")
+_ENDING = re.compile(r"\.[A-Za-z][A-Za-z0-9]{0,7}$")
 _LARGEST = 200 * 2**20  # bytes of an index; WLASL's has 6 million
 
 
@@ -41,17 +44,28 @@ class Entry:
     split: str
 
 
-Index = dict[str, Entry]
+@dataclass
+class Index:
+    """What the index files of a folder say.
+
+    Attributes:
+        entries: By clip, as the files name it.
+        files: The files' names.
+        notes: What of them was not read, and why.
+    """
+
+    entries: dict[str, Entry] = field(default_factory=dict)
+    files: list[str] = field(default_factory=list)
+    notes: list[str] = field(default_factory=list)
 
 
-def find_index(root: Folder) -> tuple[Index, list[str]] | None:
-    """The entries of a folder's index files by clip, and the files' names; None without one.
+def find_index(root: Folder) -> Index:
+    """What a folder's index files say; without entries where there is none.
 
     Raises:
         ClipError: Two entries of one clip contradict each other.
     """
-    index: Index = {}
-    used = []
+    index = Index()
     for name in root.files:
         path = root.path / name
         if not name.lower().endswith((".csv", ".json")) or name in LABEL_FILES:
@@ -60,59 +74,114 @@ def find_index(root: Folder) -> tuple[Index, list[str]] | None:
             continue
         try:
             with faults_of(path):
-                entries = _read_json(path) if name.lower().endswith(".json") else _read_csv(path)
-        except ClipError:
-            continue  # no index; what else it is, others say
+                is_json = name.lower().endswith(".json")
+                entries = _read_json(path) if is_json else _read_csv(path, index.notes)
+        except ClipError as error:
+            # What else it may be, others say. As an index it is lost, and nobody else says that.
+            index.notes.append(f"not read as an index: {error}")
+            continue
         if not entries:
             continue
-        used.append(name)
+        index.files.append(name)
         for clip, entry in entries:
-            other = index.setdefault(clip, entry)
+            other = index.entries.setdefault(clip, entry)
             if other.class_name != entry.class_name:
                 raise ClipError(
                     f"{path}: clip '{clip}' is '{entry.class_name}', but was "
                     f"'{other.class_name}' before; correct the index"
                 )
-    return (index, used) if index else None
+    return index
 
 
-def read_indexed(
-    root: Folder, index: Mapping[str, Entry], used: Sequence[str], split: str, read_file: ReadFile
-) -> Contents | None:
+def read_indexed(root: Folder, index: Index, split: str, read_file: ReadFile) -> Contents | None:
     """The clips below a folder that its index names; None where it names none of them.
 
     Args:
         root: The folder.
         index: Of `find_index`.
-        used: The index files' names.
         split: One of train, val, test, all.
         read_file: Reads a file of whatever form.
+
+    Raises:
+        ClipError: Several files may be the same entry's.
     """
-    found: list[tuple[Path, Entry, tuple[Path, ...]]] = []
+    named: dict[str, list[tuple[Path, tuple[Path, ...]]]] = {}
     unnamed: list[str] = []
-    named: set[str] = set()
+    of_key = _keys(index.entries)
     for path, frames in _candidates(root):
-        keys = (path.relative_to(root.path).as_posix(), path.name, path.stem)
-        key = next((key for key in keys if key in index), None)
+        key = of_key(path.relative_to(root.path))
         if key is None:
             unnamed.append(path.name)
-            continue
-        named.add(key)
-        if split in ("all", index[key].split):
-            found.append((path, index[key], frames))
+        else:
+            named.setdefault(key, []).append((path, frames))
     if not named:
         return None
-    notes = []
+    files = some(index.files)
+    found = []
+    for key, places in named.items():
+        # The video that landmarks were found in may stand beside them.
+        places = [place for place in places if place[0].suffix.lower() not in _VIDEOS] or places
+        if len(places) > 1:
+            several = some([path.relative_to(root.path).as_posix() for path, _ in places])
+            raise ClipError(
+                f"{root.path}: '{key}' in {files} may be any of {several}; name it there with its "
+                "folders and ending"
+            )
+        (path, frames), entry = places[0], index.entries[key]
+        if entry.split == "all":  # it does not say, and the folder may
+            top = path.relative_to(root.path).parts[0]
+            entry = dataclasses.replace(entry, split=split_named(top) or "all")
+        if split in ("all", entry.split):
+            found.append((path, entry, frames))
+    notes = [*index.notes]
     if unnamed:
-        notes.append(f"{root.path}: {len(unnamed)} files that {some(list(used))} does not name are "
+        notes.append(f"{root.path}: {len(unnamed)} files that {files} does not name are "
                      f"not read: {some(unnamed)}")  # fmt: skip
-    lost = [key for key in index if key not in named]
+    lost = [key for key in index.entries if key not in named]
     if lost:
         notes.append(
-            f"{root.path}: {len(lost)} of {len(index)} clips that {some(list(used))} names are not "
+            f"{root.path}: {len(lost)} of {len(index.entries)} clips that {files} names are not "
             f"there: {some(lost)}"
         )
+    found.sort(key=lambda place: place[0])
     return Contents(_clips(found, read_file), read_class_names(root.path), notes, len(found))
+
+
+def names_nothing(root: Folder, index: Index) -> str:
+    """What to say of an index that names none of a folder's files."""
+    there = next((path.relative_to(root.path).as_posix() for path, _ in _candidates(root)), "none")
+    return (
+        f"{root.path}: {some(index.files)} names none of the files here: it has "
+        f"'{next(iter(index.entries))}', say, and the folder '{there}'"
+    )
+
+
+def _keys(entries: Mapping[str, Entry]) -> Callable[[Path], str | None]:
+    """Which entry a clip's path, below the folder of the index, is that of; None of none.
+
+    Where no entry has the name as it is, endings do not count, for landmarks have others than the
+    videos that an index names; nor does the ``_color`` of AUTSL's videos.
+    """
+    bare: dict[str, set[str]] = {}
+    for key in entries:
+        bare.setdefault(_bare(key), set()).add(key)
+
+    def key_of(path: Path) -> str | None:
+        names = (path.as_posix(), path.name, path.stem)
+        found = next((name for name in names if name in entries), None)
+        if found is not None:
+            return found
+        for name in names[:2]:
+            keys = bare.get(_bare(name)) or bare.get(_bare(name).removesuffix("_color"), ())
+            if len(keys) == 1:
+                return next(iter(keys))
+        return None
+
+    return key_of
+
+
+def _bare(name: str) -> str:
+    return _ENDING.sub("", name.replace("\\", "/").removeprefix("./"))
 
 
 def _candidates(root: Folder) -> Iterator[tuple[Path, tuple[Path, ...]]]:
@@ -148,7 +217,7 @@ def _clips(
             yield error
 
 
-def _read_csv(path: Path) -> list[tuple[str, Entry]]:
+def _read_csv(path: Path, notes: list[str]) -> list[tuple[str, Entry]]:
     text = read_text(path)
     lines = list(csv.reader(io.StringIO(text), delimiter=_delimiter(text)))
     if not lines:
@@ -165,13 +234,21 @@ def _read_csv(path: Path) -> list[tuple[str, Entry]]:
         return [(name, Entry(label, None, split)) for name, label in lines]
     signer = next((head.index(name) for name in SIGNERS if name in head), None)
     split = head.index("split") if "split" in head else None
-    entries = []
-    for line in lines[1:]:
+    entries, bad = [], []
+    for number, line in enumerate(lines[1:], start=2):
+        while len(line) > len(head) and not line[-1].strip():
+            line.pop()  # a delimiter at the end
         if len(line) != len(head):
+            bad += [number] if line else []
             continue
         said = split_of_file if split is None else split_named(line[split]) or "all"
         who = line[signer].strip() if signer is not None else ""
         entries.append((line[clip].strip(), Entry(line[sign].strip(), who or None, said)))
+    if bad:
+        notes.append(
+            f"{path}: {len(bad)} rows not read, as they have not {len(head)} columns like the "
+            f"first one: rows {some([*map(str, bad)])}"
+        )
     # Google's train.csv is the whole set, and no half of a division.
     return entries if path.stem != "train" or _has_test(path) else [
         (clip, dataclasses.replace(entry, split="all") if split is None else entry)

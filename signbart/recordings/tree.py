@@ -46,13 +46,35 @@ class _Place:
 
 
 def split_folders(root: Folder) -> dict[str, list[Folder]]:
-    """Split -> its folders; a folder counts if it holds folders, as those of classes do."""
+    """Split -> its folders; a folder counts if it holds folders, as those of classes do.
+
+    A class may be called as a split is, such as *all*: where a label file names every folder as a
+    class, or among folders that are no splits one whose clips have a file a frame.
+    """
+    named = {
+        name: split_named(name)
+        for name, folder in root.folders.items()
+        if split_named(name) is not None and (folder.folders or not folder.files)
+    }
+    if not named:
+        return {}
+    classes = {looks(name) for name in read_class_names(root.path) or ()}
+    if classes.issuperset(map(looks, root.folders)):
+        return {}
     found: dict[str, list[Folder]] = {}
-    for name, folder in root.folders.items():
-        split = split_named(name)
-        if split is not None and (folder.folders or not folder.files):
+    for name, split in named.items():
+        folder = root.folders[name]
+        if len(named) == len(root.folders) or not _holds_frames(folder):
             found.setdefault(split, []).append(folder)
     return found
+
+
+def _holds_frames(folder: Folder) -> bool:
+    """Whether what a folder holds first is a clip with a file a frame."""
+    first = next(iter(folder.folders.values()), None)
+    if first is None or any(map(_OPENPOSE_FRAME.fullmatch, first.files)):
+        return False
+    return bool(frame_files(first))
 
 
 def is_tree(root: Folder) -> bool:

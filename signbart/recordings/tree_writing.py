@@ -15,7 +15,7 @@ from signbart.files import make_folder, remove_left_overs, temporary_folder
 from signbart.landmarks.layouts import LAYOUTS
 from signbart.recordings.clip import Clip, ClipSet
 from signbart.recordings.labels import LABEL_FILE, NAME_FILE
-from signbart.recordings.names import UNKNOWN_SIGNER, split_named
+from signbart.recordings.names import SPLITS, UNKNOWN_SIGNER, is_system_file, split_named
 
 _PROTOCOL = 4  # what Python 3.4 and later read
 
@@ -43,8 +43,18 @@ def write_tree(clip_set: ClipSet, root: Path) -> None:
             "which does, or take those of a layout with --layout"
         )
     for name in clip_set.class_names:
-        if name in (".", "..") or any(sign in name for sign in '/\\:*?"<>|') or split_named(name):
+        unfit = is_system_file(name) or any(sign in name for sign in '/\\:*?"<>|')
+        if unfit or split_named(name):
             raise ClipError(f"{root}: class '{name}' cannot be a folder's name; rename it")
+    splits = {clip.split for clip in clip_set.clips}
+    if "all" in splits and len(splits) > 1:
+        count = sum(clip.split == "all" for clip in clip_set.clips)
+        others = " or ".join(name for name in SPLITS if name in splits - {"all"})
+        raise ClipError(
+            f"{root}: {count} of {len(clip_set)} clips are in no split, the others in {others}; a "
+            "tree has folders of splits or none, so write a packed file, which holds both, or "
+            "write them apart"
+        )
     make_folder(root.parent)
     labels = {name: label for label, name in enumerate(clip_set.class_names)}
     try:
