@@ -117,11 +117,17 @@ def main(arguments: Sequence[str] | None = None) -> int:
     carried = f"--temperature {options.temperature or round(temperature, 3):g}"
     if "threshold" in record:
         print(
-            f"threshold {record['threshold']:.3f}: {100 * record['coverage']:.1f} % of the "
+            f"threshold {record['threshold']}: {100 * record['coverage']:.1f} % of the "
             f"recognised signs reach it, and {100 * record['false_alarms']:.1f} % of the "
             f"{record['wrong_answers']} wrong answers"
         )
-        carried += f" --threshold {record['threshold']:.3f}"
+        carried += f" --threshold {record['threshold']}"
+    elif "signs" in record:
+        print(
+            f"no threshold, as none is needed or none suffices: of {record['signs']} signs "
+            f"{record['wrong_answers']} were answered wrongly; --coverage chooses one by those "
+            "that are recognised"
+        )
     else:
         print("no sign of a held-out signer was recognised, so that there is no threshold")
     print(f"of a model trained on all of them:\n  {next_command('bridge.convert')} … {carried}")
@@ -129,8 +135,15 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def _threshold(answers: Answers, options: argparse.Namespace) -> dict[str, Any]:
-    """What was asked for, with what it lets through; empty where nothing was recognised."""
-    from signbart.training.confidence import threshold_of_coverage, threshold_of_false_alarms
+    """What was asked for, with what it lets through; empty where nothing was recognised.
+
+    Without a threshold where none between 0 and 1 is what was asked for.
+    """
+    from signbart.training.confidence import (
+        shortened,
+        threshold_of_coverage,
+        threshold_of_false_alarms,
+    )
 
     if not len(answers.right):
         if options.coverage or options.false_alarms:
@@ -140,6 +153,11 @@ def _threshold(answers: Answers, options: argparse.Namespace) -> dict[str, Any]:
         threshold = threshold_of_coverage(answers.right, options.coverage or _COVERAGE)
     else:
         threshold = threshold_of_false_alarms(answers.wrong, options.false_alarms)
+    if not 0 < threshold < 1:
+        # None is needed, or none is enough.
+        return {"wrong_answers": len(answers.wrong), "signs": answers.signs}
+    # What is printed is what is counted.
+    threshold = shortened(threshold, up=bool(options.false_alarms))
     passing = int((answers.wrong >= threshold).sum())
     return {
         "threshold": threshold,

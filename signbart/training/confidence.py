@@ -131,6 +131,21 @@ def threshold_of_false_alarms(sure: np.ndarray, allowed: float) -> float:
     return float(np.nextafter(ordered[passing], 2.0)) if passing < len(ordered) else 0.0
 
 
+def shortened(threshold: float, *, up: bool) -> float:
+    """A threshold with few decimals, three where they suffice, that still says what it did.
+
+    Args:
+        threshold: In (0, 1).
+        up: Round up, so that no more reach it; otherwise down, so that no fewer do.
+    """
+    for digits in range(3, 16):
+        scale = 10**digits
+        value = (math.ceil if up else math.floor)(threshold * scale) / scale
+        if 0 < value < 1 and (value >= threshold if up else value <= threshold):
+            return value
+    return threshold
+
+
 def temperature_of(record: Mapping[str, Any], source: object) -> float:
     """What a checkpoint's progress or an artifact's metadata say; 1 where they do not.
 

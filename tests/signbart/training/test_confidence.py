@@ -9,6 +9,7 @@ from signbart.training.confidence import (
     cross_fit,
     expected_calibration_error,
     fit_temperature,
+    shortened,
     softmax,
     temperature_of,
     threshold_of_coverage,
@@ -79,6 +80,14 @@ def test_thresholds_keep_their_word():
     for allowed, passing in ((0.0, 0), (0.2, 1), (0.39, 1), (0.4, 2)):
         assert (sure >= threshold_of_false_alarms(sure, allowed)).sum() == passing
     assert threshold_of_false_alarms(np.array([]), 0.0) == 0.0
+
+
+@pytest.mark.parametrize("threshold", [0.5, 0.70251, 0.9996, 1 - 8e-8, 0.0004, 3e-9])
+def test_a_shortened_threshold_lets_pass_what_it_did(threshold):
+    down, up = (shortened(threshold, up=way) for way in (False, True))
+    assert 0 < down <= threshold <= up < 1
+    assert up - down < 1.001e-3
+    assert shortened(0.70251, up=False) == 0.702 and shortened(0.70251, up=True) == 0.703
 
 
 @pytest.mark.parametrize("value", [0, -1.0, float("nan"), float("inf"), "1", True, None, [2]])

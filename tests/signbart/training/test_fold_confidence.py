@@ -1,6 +1,8 @@
 """How sure models are of signers left out: from folds written by hand, by the command."""
 
+import dataclasses
 import json
+import re
 
 import numpy as np
 import pytest
@@ -92,13 +94,41 @@ def test_a_threshold_is_of_signs_that_were_recognised_or_wrongly_answered(run, c
     assert calibrate.main([str(run), "--temperature", "4"]) == 0
     cooler = answers_of(held_out, [4.0] * 3, "idle").right
     threshold = threshold_of_coverage(cooler, 0.95)
-    assert f"--temperature 4 --threshold {threshold:.3f}" in capsys.readouterr().out
+    printed = capsys.readouterr().out
+    (carried,) = re.findall(r"--temperature 4 --threshold (0\.\d{3})\n", printed)
+    # The number as it is printed keeps the promise.
+    assert threshold - 1e-3 < float(carried) <= threshold
+    assert f"{100 * (cooler >= float(carried)).mean():.1f} % of the recognised signs" in printed
     for bad in ("0", "nan", "warm"):
         with pytest.raises(SystemExit):
             calibrate.main([str(run), "--temperature", bad])
     for bad in ("0", "1", "90"):
         with pytest.raises(SystemExit):
             calibrate.main([str(run), "--coverage", bad])
+
+
+def test_no_threshold_is_named_that_a_model_cannot_carry(run, capsys):
+    # Nearly all answers as sure as can be: three decimals would make it 1.
+    assert calibrate.main([str(run), "--temperature", "0.02", "--false-alarms", "0.01"]) == 0
+    printed = capsys.readouterr().out
+    found = re.findall(r"--threshold (\S+)", printed)
+    assert all(0 < float(value) < 1 for value in found)
+    assert found or "no threshold" in printed
+    for signer in "ABC":  # nothing is wrong, so that no threshold lets too much pass
+        found = write_fold(run.parent / "sure" / signer, 2.0, 0)
+        certain = 10 * np.eye(3, dtype=np.float32)[found.labels]
+        checkpoint = file_sha256(run.parent / "sure" / signer / "best.safetensors")
+        write_predictions(
+            run.parent / "sure" / signer / "evaluation",
+            dataclasses.replace(found, logits=certain),
+            {"sha256": checkpoint},
+        )
+    run = run.parent / "sure"
+    assert calibrate.main([str(run), "--false-alarms", "0.05"]) == 0
+    printed = capsys.readouterr().out
+    assert "--threshold" not in printed and "no threshold, as none is needed" in printed
+    assert calibrate.main([str(run), "--false-alarms", "0.05", "--json"]) == 0
+    assert "threshold" not in json.loads(capsys.readouterr().out)
 
 
 def test_what_is_missing_is_said_with_the_remedy(run, tmp_path):
