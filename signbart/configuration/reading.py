@@ -56,21 +56,27 @@ def load_config(path: str | Path, overrides: Sequence[str] = ()) -> RunConfig:
     except yaml.YAMLError as error:
         raise ConfigError(f"{path} is not valid YAML: {' '.join(str(error).split())}") from None
     tree = {} if tree is None else tree
-    tree, overrides = _with_own_layout(tree, overrides)
+    tree, overrides = _with_own_layout(tree, overrides, str(path))
     return from_dict(tree, source=str(path), overrides=overrides, name=path.stem)
 
 
-def _with_own_layout(tree: Any, overrides: Sequence[str]) -> tuple[Any, Sequence[str]]:
+def _with_own_layout(tree: Any, overrides: Sequence[str], source: str) -> tuple[Any, Sequence[str]]:
     """Reads the file that ``data.layout`` may name; a checkpoint's header names none."""
     named = [text for text in overrides if _key(text) == "data.layout"]
     data = tree.get("data") if isinstance(tree, Mapping) else None
-    data = dict(data) if isinstance(data, Mapping) else {}
-    name = named[-1].partition("=")[2].strip() if named else data.get("layout")
+    given = data.get("layout") if isinstance(data, Mapping) else None
+    name = named[-1].partition("=")[2].strip() if named else given
     if not isinstance(name, str) or Path(name).suffix not in (".yaml", ".yml"):
         return tree, overrides
+    if not isinstance(tree, Mapping):
+        return tree, overrides  # which `from_dict` refuses
     landmarks, flip_pairs = describe_layout(read_source_layout(Path(name)))
+    # A flat file has no section that this could go into.
+    sections = _in_sections({key: tree[key] for key in tree if key != "name"}, source)
+    data = sections.get("data", {})
     data |= {"layout": Path(name).stem, "landmarks": landmarks, "flip_pairs": flip_pairs}
-    return {**(tree or {}), "data": data}, [text for text in overrides if text not in named]
+    run = {"name": tree["name"]} if "name" in tree else {}
+    return {**run, **sections, "data": data}, [text for text in overrides if text not in named]
 
 
 def from_dict(

@@ -72,8 +72,9 @@ def _names(path: Path, tree: dict[str, Any]) -> tuple[str | None, ...]:
     given = tree["landmarks"]
     index = dict(enumerate(given)) if isinstance(given, list) else None
     if isinstance(given, dict):
-        index = {at: name for name, at in given.items()}
-        if len(index) < len(given) or not all(type(at) is int and at >= 0 for at in index):
+        numbers = [at for at in given.values() if type(at) is int and at >= 0]
+        index = {at: name for name, at in given.items()} if len(numbers) == len(given) else {}
+        if len(index) < len(given):
             raise ConfigError(f"{path}: landmarks: each name needs an index of its own, from 0")
     if not index or not all(name is None or isinstance(name, str) for name in index.values()):
         raise ConfigError(f"{path}: landmarks must be a list of names, or name: index")
@@ -128,7 +129,9 @@ def _channels(path: Path, tree: dict[str, Any], metres: bool) -> dict[int, str]:
     given = tree.get("channels")
     if given is None:
         return dict(METRES if metres else XYZV)
-    known = isinstance(given, list) and all(channel in _CHANNELS for channel in given)
+    known = isinstance(given, list) and all(
+        isinstance(channel, str) and channel in _CHANNELS for channel in given
+    )
     needed = {"x", "y", "z"} if metres else {"x", "y"}
     if not known or not needed <= set(given) or len(set(given)) < len(given):
         raise ConfigError(

@@ -72,6 +72,13 @@ def test_the_file_becomes_part_of_the_configuration(tmp_path, file):
     assert run(tmp_path, "kp75", f"data.layout={file}") == config
 
 
+def test_a_flat_file_takes_it_too(tmp_path, file):
+    (tmp_path / "flat.yaml").write_text("name: mine\nd_model: 16\nencoder_layers: 1\n")
+    config = load_config(tmp_path / "flat.yaml", [f"data.layout={file}", "train.epochs=3"])
+    assert (config.name, config.model.d_model, config.train.epochs) == ("mine", 16, 3)
+    assert (config.model.decoder_layers, list(config.data.landmark_layout.names)) == (1, ORDER)
+
+
 def test_a_header_names_no_file(tmp_path, file):
     tree = run(tmp_path, "kp75").to_dict()
     tree["data"]["layout"] = str(file)
