@@ -204,7 +204,7 @@ FAULTS = {
     "twice": ("landmarks: [nose, nose]", "names 'nose' twice"),
     "one place for two": ("landmarks: {nose: 0, left_eye: 0}", "an index of its own"),
     "lists for places": ("landmarks: {pose: [nose, left_eye]}", "an index of its own"),
-    "lists for channels": ("landmarks: [nose]\nchannels: [[x], [y]]", "must list each of x, y once"),
+    "lists": ("landmarks: [nose]\nchannels: [[x], [y]]", "must list each of x, y once"),
     "no names": ("landmarks: [1, 2]", "must be a list of names"),
     "count too small": ("landmarks: {nose: 4}\ncount: 3", "count must be above"),
     "unit": ("landmarks: [nose]\nunit: pixel", "unit must be one of image, centred, metres"),
