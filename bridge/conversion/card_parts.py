@@ -163,8 +163,8 @@ def limits(
 ) -> list[str]:
     """What the model cannot do, and what nobody has measured."""
     lines = [
-        f"- It knows {len(metadata['labels'])} signs, each made alone, and gives every clip one of "
-        "them: what is none of them is not noticed, but by a low probability.",
+        f"- It knows {len(metadata['labels'])} classes, each a whole clip, and gives every clip "
+        "one of them: what is none of them is not noticed, but by a low probability.",
     ]
     signers = len(_known_signers(training)) if training else 0
     if 0 < signers < _MANY:
@@ -175,8 +175,8 @@ def limits(
         )
     if UNSEEN not in judged_on:
         lines.append(
-            "- The figures below say that the files compute what PyTorch computes; how well "
-            "strangers are recognised was not measured here (`signbart loso`, `signbart evaluate`)."
+            "- The figures below say that the files compute what PyTorch computes, and nothing of "
+            "strangers; `signbart loso` and `signbart evaluate` measure those."
         )
     lines.append(
         "- It sees landmarks, not pictures: what the landmark finder misses, such as a hand behind "
