@@ -70,7 +70,6 @@ def main(arguments: Sequence[str] | None = None) -> int:
         help="schemes, see below, separated by commas, or all (default: fp32)",
     )
     add_published_arguments(parser)
-    parser.add_argument("--labels", metavar="JSON", help="label2id.json of a published .pth")
     parser.add_argument(
         "--temperature",
         type=float,
@@ -172,7 +171,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     first, last = (shlex.quote(str(conversions[at].path)) for at in (0, -1))
     print(f"  {next_command('signbart_runtime.classify')} {first} CLIP")
     again = ["--reference", options.checkpoint]
-    again += published_options(options.config, options.overrides)
+    again += published_options(options.config, options.overrides, options.labels)
     print(f"  {next_command('bridge.parity')} {shlex.join(again)} {last} --data RECORDINGS")
     return 0
 

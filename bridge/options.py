@@ -36,6 +36,7 @@ def add_comparison_arguments(parser: argparse.ArgumentParser) -> None:
 def add_published_arguments(parser: argparse.ArgumentParser) -> None:
     """What a published .pth does not say of itself."""
     parser.add_argument("--config", metavar="YAML", help="configuration of a published .pth")
+    parser.add_argument("--labels", metavar="JSON", help="label2id.json of a published .pth")
     parser.add_argument(
         "--set",
         dest="overrides",

@@ -55,6 +55,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         options.reference,
         config=options.config,
         overrides=options.overrides,
+        labels=options.labels,
         checksum=options.checksum,
     )
     paths = [Path(path) for path in options.artifacts]

@@ -157,7 +157,6 @@ def main(arguments: Sequence[str] | None = None) -> int:
     )
     parser.add_argument("--skip-bad", action="store_true", help="leave bad clips out, and say so")
     add_published_arguments(parser)
-    parser.add_argument("--labels", metavar="JSON", help="label2id.json of a published .pth")
     parser.add_argument(
         "--output",
         metavar="FOLDER",

@@ -14,12 +14,12 @@ from bridge.conversion.training_facts import TrainingFacts, training_facts
 from bridge.errors import BridgeError
 from bridge.quantization.schemes import FLOAT, SCHEMES, Scheme
 from bridge.verification import MIN_SAMPLES
-from bridge.verification.clips import JudgedClips, clips_to_judge, compare_on_clips
+from bridge.verification.clips import JudgedClips, clips_to_judge, compare_on_clips, refuse_guessed
 from bridge.verification.compare import compare_artifact
 from bridge.verification.limits import Limits, load_limits
 from bridge.verification.raw import RawReference, compare_raw, make_raw_samples
 from bridge.verification.samples import Sample, describe_samples, make_samples, open_samples
-from bridge.verification.verdict import WRONG, Verdict
+from bridge.verification.verdict import Verdict
 from signbart.artifacts.lengths import config_at, signature_at
 from signbart.models.io_spec import RAW_SIGNATURE, SIGNATURE, IOSpec, with_integers
 from signbart.models.raw_spec import RawSignature
@@ -80,11 +80,7 @@ class Evidence:
             )
         verdict = compare_on_clips(path, scheme, self.clips, limits, signature)
         guessed = SCHEMES[scheme].calibrated and self.calibration and self.calibration.is_random
-        if verdict.passed and guessed and self.clips.labels is None:
-            # Random inputs fit random ranges: such a comparison says nothing about real clips.
-            reason = "calibrated on random numbers, and there are no recordings to judge it by"
-            verdict = dataclasses.replace(verdict, verdict=WRONG, reason=reason)
-        return verdict, self.clips.samples()
+        return refuse_guessed(verdict, self.clips, bool(guessed)), self.clips.samples()
 
     def judge_raw(self, path: Path, scheme: str) -> Verdict:
         """Compares an artifact's signature of raw landmarks, by the limits of its scheme."""
@@ -234,12 +230,15 @@ def with_clips(
     See `gather_evidence`.
     """
     schemes = [scheme for scheme in schemes if scheme.name not in evidence.limits]
-    if not schemes:
-        return evidence
     calibrated = any(scheme.calibrated for scheme in schemes)
     if options.int8_io and not calibrated:
         raise BridgeError("--int8-io needs int8 or int16x8 among the schemes")
+    if not schemes:
+        return evidence
     takes_from_data = options.calibration_data is None or same_file(options.calibration_data, data)
+    if calibrated and not takes_from_data and recordings is not None:  # or a copy of them
+        shown = read_recordings(options.calibration_data)
+        takes_from_data = shown.fingerprint() == recordings.fingerprint()
     trained_on, clips = clips_to_judge(
         source,
         evidence.reference,

@@ -18,10 +18,10 @@ import numpy as np
 from bridge.artifact.runtimes import FloatView, Runtime, open_runtime
 from bridge.conversion.artifact_record import Artifact
 from bridge.conversion.evidence import Evidence
-from bridge.routes import RAW_ONNX
 from bridge.verification.clips import predict
 from bridge.weights.source import Source
 from signbart.artifacts.lengths import signature_at
+from signbart.artifacts.metadata import read_metadata
 from signbart.configuration.schema import RunConfig
 from signbart.landmarks.layouts import Layout
 from signbart.models.io_spec import (
@@ -58,7 +58,7 @@ def golden_json(
     config = source.config
     passed = [a.path for a in artifacts if a.path is not None and a.parity.passed]
     raw = evidence.raw
-    takes_raw = [path for path in passed if path.name.endswith(RAW_ONNX)]
+    takes_raw = [path for path in passed if read_metadata(path)["signature"] == RAW_SIGNATURE]
     answering = {REFERENCE: evidence.reference} | {
         path.name: FloatView(open_runtime(path)) for path in passed if path not in takes_raw
     }

@@ -68,6 +68,7 @@ def model_card(
             f"Signature `{metadata['signature']}`; take tensors by name, not by position.",
             "",
             _tensors(metadata),
+            *_integers(sizes),
             "`attention_mask` holds 1 for a frame and 0 for padding; what padded frames hold is "
             "never read. At least one frame must be 1. "
             f"The highest of `{metadata['outputs'][0]['name']}` is the class"
@@ -105,6 +106,12 @@ def model_card(
             "",
         ]
     )
+
+
+def _integers(sizes: Mapping[str, int] | None) -> list[str]:
+    if not any(name.endswith("_io.tflite") for name in sizes or ()):
+        return []
+    return ["In `…_io.tflite` integers stand for float32, by scales in its metadata.", ""]
 
 
 def _tensors(about: Mapping[str, Any]) -> str:

@@ -6,6 +6,7 @@ import sys
 
 from bridge.errors import BridgeError
 from bridge.weights.source import Source
+from signbart.models.fields import LONGEST
 from signbart.models.io_spec import RAW_SIGNATURE
 from signbart.models.raw_spec import RAW_FRAMES, RawSignature
 
@@ -32,4 +33,9 @@ def raw_signature(source: Source, raw_frames: int | None) -> RawSignature | None
         return None
     if raw_frames is None:
         raw_frames = max(RAW_FRAMES, source.config.data.max_frames)
+    if not 1 <= raw_frames <= LONGEST:
+        raise BridgeError(
+            f"--raw-frames {raw_frames}: a recording has 1 to {LONGEST:,} frames; 0 leaves the "
+            f"signature '{RAW_SIGNATURE}' out"
+        )
     return RawSignature(source.config, raw_frames, source.temperature)

@@ -195,7 +195,7 @@ class RouteRun:
                 f"a plain runtime lacks {', '.join(foreign)}, which route '{self.route.name}' left "
                 "in the artifact; choose another --route"
             )
-        raw, takes_raw = self.evidence.raw, path.name.endswith(RAW_ONNX)
+        raw, takes_raw = self.evidence.raw, path == self.path(FLOAT, RAW_ONNX)
         promised = self._spec()
         if takes_raw:
             promised = raw.spec

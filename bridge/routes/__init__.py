@@ -35,6 +35,11 @@ if TYPE_CHECKING:
 RAW_ONNX = "_landmarks.onnx"  # ending of the .onnx that takes raw landmarks
 
 
+def is_raw_onnx(file: str, files: Sequence[str]) -> bool:
+    """Whether one of a folder's files is that .onnx; a model may be called …_landmarks itself."""
+    return file.endswith(RAW_ONNX) and f"{file.removesuffix(RAW_ONNX)}.onnx" in files
+
+
 @dataclass(frozen=True)
 class Route:
     """One way to convert.

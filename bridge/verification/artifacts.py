@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
@@ -14,7 +14,7 @@ import numpy as np
 from bridge.artifact.runtimes import TorchRuntime
 from bridge.quantization.schemes import FLOAT
 from bridge.verification import MIN_SAMPLES
-from bridge.verification.clips import JudgedClips, clips_to_judge, compare_on_clips
+from bridge.verification.clips import JudgedClips, clips_to_judge, compare_on_clips, refuse_guessed
 from bridge.verification.compare import compare_artifact, diagnose
 from bridge.verification.limits import load_limits
 from bridge.verification.raw import RawReference, compare_raw, make_raw_samples
@@ -36,6 +36,7 @@ from signbart.errors import ArtifactError, NoMetadataError
 from signbart.models.io_spec import KEYPOINTS, LANDMARKS, RAW_SIGNATURE, SIGNATURE
 from signbart.models.raw_spec import RawSignature
 from signbart.recordings.data_source import DataSource, read_recordings
+from signbart.training.calibration import calibrated_among
 
 
 @dataclass(frozen=True)
@@ -101,6 +102,7 @@ def compare_artifacts(
         config = config_at(source.config, frames)
         return alone or make_samples(config, clips=recordings, samples=samples, seed=seed)
 
+    judged_by = None if alone else recordings
     judged_on: dict[tuple[int | None, int, int], JudgedClips] = {}
     found: list[tuple[Verdict, Sequence[Sample], Path]] = []
     sound = []
@@ -128,20 +130,25 @@ def compare_artifacts(
             found += seconds
             continue
         if scheme != FLOAT and not given:
-            shown = _calibration(metadata)
+            calibration = metadata.get("quantization", {}).get("calibration")
+            shown = (0, 0)
+            if calibration and judged_by is not None:
+                labelled = judged_by.relabel(source.class_names, str(data))
+                shown = calibrated_among(labelled, calibration)
             if (frames, *shown) not in judged_on:
                 _, judged_on[frames, *shown] = clips_to_judge(
                     dataclasses.replace(source, config=config),
                     reference,
                     made,
                     data,
-                    recordings,
+                    judged_by,
                     test_signers,
                     count=shown[0],
                     seed=shown[1],
                 )
             clips, by = judged_on[frames, *shown], load_limits(scheme)
             verdict = compare_on_clips(path, scheme, clips, by, signature)
+            verdict = refuse_guessed(verdict, clips, bool(calibration and calibration["random"]))
             compared = clips.samples()
             verdict = diagnose(source.model, path, verdict, compared, by.layer_rms)
         else:
@@ -202,11 +209,3 @@ def _carried(path: Path) -> dict[str, Any]:
         return read_metadata(path)
     except NoMetadataError:
         return {}
-
-
-def _calibration(metadata: Mapping[str, Any]) -> tuple[int, int]:
-    """How many clips an artifact was calibrated on, and the seed of their choice; 0, 0 of none."""
-    record = metadata.get("quantization", {}).get("calibration")
-    if not record or record["random"]:
-        return 0, 0
-    return record["clips"], record["seed"]

@@ -18,7 +18,7 @@ from bridge.errors import BridgeError
 from bridge.verification.compare import judge_outputs
 from bridge.verification.limits import Limits
 from bridge.verification.samples import Sample
-from bridge.verification.verdict import FAILED, Verdict
+from bridge.verification.verdict import FAILED, WRONG, Verdict
 from signbart.errors import SignBartError
 from signbart.memory import raise_shortage
 from signbart.models.io_spec import ATTENTION_MASK, KEYPOINTS, LOGITS, SIGNATURE, class_output
@@ -146,8 +146,15 @@ def clips_to_judge(
     if recordings is None:
         return None, clips_of_samples(samples, reference)
     recordings = recordings.relabel(source.class_names, str(data))
+    known = source.test_signers(recordings)
     if test_signers is None:
-        test_signers = source.test_signers(recordings)
+        test_signers = known
+    elif known is not None and set(test_signers) != set(known):
+        raise BridgeError(
+            f"{source.checkpoint}: was trained on these recordings without "
+            f"{', '.join(known) or 'holding out a signer'}, and not without "
+            f"{', '.join(test_signers)}; leave --test-signers out"
+        )
     trained_on, judged, how = divide(
         recordings, source.config, test_signers, count=count, seed=seed
     )
@@ -207,6 +214,15 @@ def compare_on_clips(
         labels=clips.labels,
     )
     return dataclasses.replace(verdict, signature=signature)
+
+
+def refuse_guessed(verdict: Verdict, clips: JudgedClips, guessed: bool) -> Verdict:
+    """No pass where ranges are `guessed` and nothing real was shown."""
+    if not (verdict.passed and guessed and clips.labels is None):
+        return verdict
+    # Random inputs fit random ranges: such a comparison says nothing about real clips.
+    reason = "calibrated on random numbers, and there are no recordings to judge it by"
+    return dataclasses.replace(verdict, verdict=WRONG, reason=reason)
 
 
 def with_scores(verdict: Verdict, path: Path, clips: JudgedClips) -> Verdict:

@@ -113,11 +113,13 @@ def read_source(
     Raises:
         SignBartError: It cannot be read.
     """
+    if overrides and not config:
+        raise BridgeError("--set overrides a key of --config, which is missing; give both or none")
     given = load_config(config, overrides) if config else None
     model, run_config, class_names = load_reference(
         checkpoint, given, read_labels(labels), checksum=checksum
     )
-    options = published_options(config, overrides)
+    options = published_options(config, overrides, labels)
     return Source(
         model,
         run_config,
@@ -291,9 +293,11 @@ def read_labels(path: str | Path | None) -> tuple[str, ...]:
         raise BridgeError(f"{path} is no label2id.json (name -> id): {error}") from None
 
 
-def published_options(config: str | Path | None, overrides: Sequence[str]) -> list[str]:
+def published_options(
+    config: str | Path | None, overrides: Sequence[str], labels: str | Path | None
+) -> list[str]:
     """Those arguments again, for a command that is printed."""
     given = ["--config", str(config)] if config else []
     for override in overrides:
         given += ["--set", override]
-    return given
+    return given + (["--labels", str(labels)] if labels else [])

@@ -174,6 +174,27 @@ def calibrate_on(
     )
 
 
+def calibrated_among(clips: ClipSet, record: Mapping[str, Any]) -> tuple[int, int]:
+    """How many of some recordings calibrated a file, and the seed of their choice.
+
+    Args:
+        clips: The recordings, their labels those of the model.
+        record: What `Calibration.record` says in the file's metadata.
+
+    Returns:
+        The number is 0 where the file was calibrated on others, or on random numbers.
+    """
+    if record["random"]:
+        return 0, 0
+    count, seed = record["clips"], record["seed"]
+    for _ in range(2):  # a conversion divides its recordings, and chooses from what that leaves
+        chosen = balanced_choice(clips.labels, clips.signers, count, seed)
+        if clips.select(chosen).fingerprint() == record.get("fingerprint"):
+            return count, seed
+        clips = clips.select(sorted(chosen))
+    return 0, seed
+
+
 def calibrate_on_noise(config: RunConfig, *, count: int, seed: int) -> Calibration:
     """Calibration from random numbers, for trying things out: its ranges fit no real clip."""
     import numpy as np

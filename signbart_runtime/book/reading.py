@@ -8,7 +8,7 @@ from typing import Any
 
 from bridge.errors import BridgeError
 from bridge.quantization.schemes import FLOAT
-from bridge.routes import RAW_ONNX
+from bridge.routes import is_raw_onnx
 from signbart.artifacts.completeness import MANIFEST, require_complete
 from signbart.configuration.reading import load_config
 from signbart.json_text import read_json_file
@@ -99,11 +99,12 @@ def _read_training(path: Path, training: str) -> tuple[list[Result], Mapping[str
         data, framework = manifest["name"], _framework_of(fold_folder)
         if framework != TORCH:  # so that both frameworks' runs can stand in one book
             data = f"{data} {framework.title}"
+        files = [entry.get("file", "") for entry in manifest["artifacts"]]
         found = [
             _result(data, fold, training, entry, folder, times)
             for entry in manifest["artifacts"]
             # What takes raw landmarks says what the .onnx beside it says.
-            if not entry.get("file", "").endswith(RAW_ONNX)
+            if not is_raw_onnx(entry.get("file", ""), files)
         ]
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise BridgeError(

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from bridge.quantization.schemes import select_schemes
-from bridge.routes import RAW_ONNX, ROUTES, select_routes
+from bridge.routes import ROUTES, is_raw_onnx, select_routes
 from signbart.artifacts.completeness import MANIFEST, require_complete
 from signbart.files import file_sha256, remove_left_overs
 from signbart.json_text import read_json_file
@@ -216,5 +216,5 @@ def artifacts(exports: Path, ending: str = "") -> list[Path]:
     manifest = read_json_file(exports / MANIFEST)
     files = [entry["file"] for entry in manifest["artifacts"] if "file" in entry]
     # What takes raw landmarks says what the file beside it says.
-    listed = [file for file in files if not file.endswith(RAW_ONNX)]
+    listed = [file for file in files if not is_raw_onnx(file, files)]
     return [exports / file for file in listed if file.endswith(ending)]

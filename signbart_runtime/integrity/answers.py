@@ -10,7 +10,6 @@ import numpy as np
 
 from bridge.artifact.runtimes import FloatView, open_runtime
 from bridge.conversion.golden import GOLDEN, answers, raw_answers
-from bridge.routes import RAW_ONNX
 from bridge.verification.limits import load_limits
 from bridge.verification.verdict import judge
 from signbart.artifacts.lengths import carried_lengths, config_at, signature_at
@@ -30,7 +29,8 @@ def reproduces(path: Path, golden: Mapping[str, Any]) -> str | None:
         shorter = raw.at(config_at(config, frames)) if raw and path.suffix == ".tflite" else None
         if shorter:
             raw_forms[signature_at(RAW_SIGNATURE, frames)] = shorter
-    runtime = None if path.name.endswith(RAW_ONNX) else FloatView(open_runtime(path))
+    only_raw = metadata["signature"] == RAW_SIGNATURE
+    runtime = None if only_raw else FloatView(open_runtime(path))
     runtimes = {name: open_runtime(path, name) for name in raw_forms}
     compared = 0
     for at, clip in enumerate(golden["clips"]):

@@ -16,7 +16,7 @@ from bridge.weights.source import Source
 from signbart.errors import ClipError, SignBartError
 from signbart.recordings.clip import ClipSet
 from signbart.recordings.packed import write_packed
-from signbart.training.calibration import calibrate_on, calibrate_on_noise
+from signbart.training.calibration import calibrate_on, calibrate_on_noise, calibrated_among
 from signbart.training.splits import divide
 from signbart_torch.training.checkpoint import load_model
 
@@ -158,6 +158,31 @@ def test_the_same_recordings_given_twice_are_divided_all_the_same(job, performan
     """Given as --data and as --calibration-data: the clips to judge by are not shown."""
     made = job(calibration_data=str(performances_file))
     assert made.calibration.record["signers"] == ["b", "c"]
+
+
+def test_nor_are_they_where_a_copy_is_given(job, checkpoint, performances_file, tmp_path):
+    copy = tmp_path / "copy.npz"
+    copy.write_bytes(performances_file.read_bytes())
+    assert len(job(checkpoint=checkpoint, calibration_data=str(copy)).clips) == 140
+
+
+def test_test_signers_cannot_contradict_the_checkpoint(job):
+    assert len(job(test_signers=["d"]).clips) == 120
+    with pytest.raises(BridgeError, match=r"without d, and not without a, b; leave --test-signers"):
+        job(test_signers=["a", "b"])
+
+
+def test_integers_need_a_scheme_that_has_them(job):
+    for scheme in ("fp32", "fp16"):
+        with pytest.raises(BridgeError, match="--int8-io needs int8 or int16x8 among the schemes"):
+            job(scheme, int8_io=True)
+
+
+def test_a_record_tells_whether_clips_are_those_that_calibrated(job, checkpoint, performances):
+    record = job(checkpoint=checkpoint).calibration.record
+    assert calibrated_among(performances, record) == (100, 0)
+    assert calibrated_among(performances.select(range(120)), record) == (0, 0)
+    assert calibrated_among(performances, {"random": True, "clips": 100, "seed": 0}) == (0, 0)
 
 
 def test_a_scheme_without_calibration_judges_by_all_that_was_not_trained_on(
