@@ -18,7 +18,8 @@ from signbart.recordings.packed_reading import read_packed
 from signbart.recordings.pickles import read_pickled
 from signbart.recordings.pose_files import VERSIONS, read_pose
 from signbart.recordings.recording import Contents, Recording, faults_of
-from signbart.recordings.tables import PARQUET, read_table
+from signbart.recordings.table_files import PARQUET
+from signbart.recordings.tables import read_table
 from signbart.recordings.text_files import text_encoding
 
 _HEAD = 4096  # bytes that tell the form
