@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -28,11 +28,13 @@ class Part:
         source: The clip, for messages.
         columns: What they hold.
         rows: Where they stand in the table, from 0.
+        key: The column that tells clips apart; None where the table has none.
     """
 
     source: str
     columns: Mapping[str, Column]
     rows: np.ndarray
+    key: str | None = None
 
     def row(self, at: int) -> int:
         """A row as messages count them: from 1, without the head."""
@@ -101,6 +103,33 @@ class Part:
         except ClipError as error:
             raise ClipError(f"{self.source}: column 'frame' {error}") from None
         return np.array(places)[inverse]
+
+    def check_once(self, places: np.ndarray, title: Callable[[int], str]) -> None:
+        """Refuses two rows for one place: a later one would take the place of an earlier one.
+
+        Args:
+            places: An integer a row.
+            title: What a row says of its frame, for the message.
+
+        Raises:
+            ClipError: There are two.
+        """
+        order = np.argsort(places, kind="stable")
+        same = np.flatnonzero(np.diff(places[order]) == 0)
+        if not len(same):
+            return
+        first, second = (int(order[same[0] + step]) for step in (0, 1))
+        frame = self.columns["frame"]
+        remedy = (
+            f"add a column that says which, named one of {', '.join(CLIPS)}"
+            if self.key is None
+            else f"tell these apart in column '{self.key}'"
+        )
+        raise ClipError(
+            f"{self.source}: frame {frame.values[frame.codes[first]][:40]!r} {title(first)} "
+            f"twice, in rows {self.row(first)} and {self.row(second)}; keep one of them, or if "
+            f"they are of two clips, {remedy}"
+        )
 
     def only(self, names: Sequence[str]) -> str | None:
         """What a column says of the whole clip; None where there is none, or it is empty.

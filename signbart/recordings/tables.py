@@ -72,7 +72,7 @@ def _clips(
     key = first_of(columns, CLIPS)
     names = None if key is None else columns[key]
     if names is None or not names.values:
-        groups = [(None, whole.rows)]
+        key, groups = None, [(None, whole.rows)]
     else:
         codes, inverse = np.unique(names.codes, return_inverse=True)
         order = np.argsort(inverse, kind="stable")
@@ -87,7 +87,7 @@ def _clips(
         source = str(path) if name is None else f"{path}[{name}]"
         own = {column: values[chosen] for column, values in columns.items()}
         try:
-            yield _recording(Part(source, own, chosen), to_points, name or path.stem)
+            yield _recording(Part(source, own, chosen, key), to_points, name or path.stem)
         except ClipError as error:
             yield error
 
@@ -127,6 +127,9 @@ def _long(part: Part) -> tuple[np.ndarray, SourceLayout]:
                 f"0 to {count - 1}"
             )
         place[own & ~beyond] = start + index[own & ~beyond]
+    # Irises have no place, and each row of theirs one of its own.
+    cells = np.where(place < 0, -1 - np.arange(len(place)), frame * 543 + place)
+    part.check_once(cells, lambda at: f"has '{types.values[types.codes[at]]}' {index[at]}")
     axes = [axis for axis in "xyz" if axis in part.columns]
     points = np.full((frame.max() + 1, 543, len(axes)), np.nan, np.float32)
     there = place >= 0
@@ -182,7 +185,11 @@ def _landmark(name: str) -> str:
 def _rows(part: Part, names: Sequence[str]) -> np.ndarray:
     """(T, F) of the columns `names`, in the order of ``frame`` where the table has it."""
     rows = np.stack([part.numbers(name) for name in names], axis=1)
-    return rows[np.argsort(part.frames(), kind="stable")] if "frame" in part.columns else rows
+    if "frame" not in part.columns:
+        return rows
+    frames = part.frames()
+    part.check_once(frames, lambda at: "stands")
+    return rows[np.argsort(frames)]
 
 
 def _size(part: Part) -> tuple[float, float] | None:

@@ -8,6 +8,7 @@ import pytest
 from signbart.errors import ClipError
 from signbart.recordings.forms import read_file
 from signbart.recordings.reading import read_clips
+from signbart.recordings.table_parts import CLIPS
 
 pyarrow = pytest.importorskip("pyarrow", reason="tables are read with pyarrow")
 parquet = pytest.importorskip("pyarrow.parquet", reason="tables are read with pyarrow")
@@ -105,6 +106,30 @@ def test_a_frame_without_a_name_is_refused(tmp_path):
         path = write_csv(tmp_path / f"{form}.csv", rows(points(3), ["0", "", "2"].__getitem__))
         with pytest.raises(ClipError, match=rf"{form}\.csv, row \d+: column 'frame' is empty"):
             raise found(path)[0]
+
+
+def test_clips_told_apart_by_an_unknown_column_are_not_merged(tmp_path):
+    for form, rows in ROWS.items():
+        both = [*rows(points(6), sample="s1"), *rows(points(6, 1), sample="s2")]
+        said = fault(write_csv(tmp_path / f"{form}.csv", both))
+        assert said.startswith(f"{tmp_path / form}.csv: frame '0'")
+        assert ", ".join(CLIPS) in said
+        assert f"rows 1 and {len(both) // 2 + 1}" in said
+    # The same landmark of one frame, of all that there is.
+    assert "'pose' 0" in fault(tmp_path / "long.csv")
+
+
+def test_a_frame_twice_in_one_of_several_clips_leaves_the_others(tmp_path):
+    for form, rows in ROWS.items():
+        twice = rows(points(6), clip="a")
+        path = write_csv(
+            tmp_path / f"{form}.csv", [*rows(points(6, 1), clip="b"), *twice, twice[-1]]
+        )
+        good, bad = found(path)
+        np.testing.assert_array_equal(pose(good), points(6, 1))
+        assert f"{form}.csv[a]: frame '5'" in str(bad)
+        assert f"rows {len(twice) * 2} and {len(twice) * 2 + 1}" in str(bad)
+        assert "column 'clip'" in str(bad)
 
 
 def cells(write, path: Path, rows=long_rows, **columns: list) -> list:
