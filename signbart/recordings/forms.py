@@ -18,12 +18,13 @@ from signbart.recordings.packed_reading import read_packed
 from signbart.recordings.pickles import read_pickled
 from signbart.recordings.pose_files import VERSIONS, read_pose
 from signbart.recordings.recording import Contents, Recording, faults_of
-from signbart.recordings.tables import PARQUET, read_table
+from signbart.recordings.table_files import PARQUET
+from signbart.recordings.tables import read_table
+from signbart.recordings.text_files import text_encoding
 
 _HEAD = 4096  # bytes that tell the form
 # Protocols 2 to 5 begin with a mark; 0 and 1 with a container or a name.
 _PICKLE = re.compile(rb"\x80[\x02-\x05]|\((dp|lp|[dlt])|[}\]]q|c[\w.]+\n\w+\n")
-_TEXT_MARKS = (b"\xef\xbb\xbf", b"\xff\xfe", b"\xfe\xff")
 # Arrays that packed files have and others hardly.
 _PACKED = {"kp_q.npy", "scale.npy", "class_names.npy"}
 
@@ -69,7 +70,7 @@ def _is_csv(path: Path, head: bytes) -> bool:
 
 def _decoded(head: bytes) -> str:
     """Text of the first bytes; empty for what is no text."""
-    encoding = "utf-16" if head.startswith(_TEXT_MARKS[1:]) else "utf-8-sig"
+    encoding = text_encoding(head)
     try:
         # The last character may be cut off.
         return head.decode(encoding) if len(head) < _HEAD else head[:-4].decode(encoding)

@@ -24,7 +24,7 @@ from signbart.recordings.labels import LABEL_FILES, read_class_names
 from signbart.recordings.names import split_named
 from signbart.recordings.recording import Contents, Recording, faults_of
 from signbart.recordings.tables import CLASSES, SIGNERS
-from signbart.recordings.text_files import load_json, read_text
+from signbart.recordings.text_files import delimiter_of, load_json, read_text
 from signbart.recordings.tree import ReadFile, frame_files, read_frames
 
 _CLIPS = ("path", "file", "filename", "video_id", "video", "clip", "clip_id", "sequence_id", "name",
@@ -219,7 +219,7 @@ def _clips(
 
 def _read_csv(path: Path, notes: list[str]) -> list[tuple[str, Entry]]:
     text = read_text(path)
-    lines = list(csv.reader(io.StringIO(text), delimiter=_delimiter(text)))
+    lines = list(csv.reader(io.StringIO(text), delimiter=delimiter_of(text)))
     if not lines:
         return []
     head = [name.strip().lower() for name in lines[0]]
@@ -258,11 +258,6 @@ def _read_csv(path: Path, notes: list[str]) -> list[tuple[str, Entry]]:
 
 def _has_test(path: Path) -> bool:
     return any(path.with_name(f"{name}{path.suffix}").is_file() for name in ("test", "val", "dev"))
-
-
-def _delimiter(text: str) -> str:
-    head = text.partition("\n")[0]
-    return max(",;\t", key=head.count)
 
 
 def _read_json(path: Path) -> list[tuple[str, Entry]]:

@@ -11,27 +11,26 @@ Legend: T frames, K landmarks, D coordinates.
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
-from signbart.archives import check_unpacked
 from signbart.errors import ClipError
-from signbart.extras import explain_missing
 from signbart.landmarks.source import SourceLayout
 from signbart.landmarks.source_layouts import SOURCE_LAYOUTS
-from signbart.memory import raise_shortage
 from signbart.recordings.names import whole_number
 from signbart.recordings.recording import Contents, Recording
+from signbart.recordings.table_files import Column, open_table
+from signbart.recordings.table_parts import CLIPS, Part, first_of
 
-PARQUET = b"PAR1"
-CLIPS = ("sequence_id", "clip", "clip_id", "video_id", "video", "file", "filename", "path")
 CLASSES = ("sign", "class", "label", "gloss", "class_name", "word")
 SIGNERS = ("participant_id", "signer", "signer_id", "user", "subject")
 _ABOUT = ("repetition", "rep", "split", "frame", "row_id", "width", "height", "timestamp", "time")
 LONG = ("frame", "type", "landmark_index", "x", "y")
+_REPETITIONS = ("repetition", "rep")
+# Of each of these the first that a table has says something of a whole clip.
+_OF_CLIPS = (CLIPS, CLASSES, SIGNERS, _REPETITIONS, ("split",), ("width",), ("height",))
 
 # Where the parts of MediaPipe Holistic stand in layout holistic543, and how many there are.
 _TYPES = {"pose": (0, 33), "left_hand": (33, 21), "right_hand": (54, 21), "face": (75, 468)}
@@ -42,6 +41,8 @@ _NAMED = (
 )
 _COUNTED = re.compile(r"(?:[A-Za-z]+_?)?\d+")
 
+_ToPoints = Callable[[Part], tuple[np.ndarray, SourceLayout | None]]
+
 
 def read_table(path: Path) -> Contents:
     """The clips of a table.
@@ -49,101 +50,98 @@ def read_table(path: Path) -> Contents:
     Raises:
         ClipError: The file cannot be read, pyarrow is missing, or the columns are of no known form.
     """
-    columns = _load(path)
-    rows = len(next(iter(columns.values()))) if columns else 0
+    table = open_table(path)
+    names = table.names
+    if all(name in names for name in LONG):
+        to_points, data = _long, [*LONG, *(["z"] if "z" in names else [])]
+    else:
+        to_points, data = _wide(path, names)
+    about = [name for group in (*_OF_CLIPS, ("frame",)) if (name := first_of(names, group))]
+    columns = table.read({*data, *about}, {*about, "type"})
+    rows = len(next(iter(columns.values())))
     if not rows:
         raise ClipError(f"{path}: the table has no rows")
-    if all(name in columns for name in LONG):
-        return Contents(_clips(path, columns, rows, _long))
-    return Contents(_clips(path, columns, rows, _wide(path, columns)))
-
-
-def _load(path: Path) -> dict[str, np.ndarray]:
-    """The columns by name."""
-    try:
-        import pyarrow
-        from pyarrow import csv, parquet
-    except ImportError:
-        raise ClipError(f"{path}: {explain_missing('pyarrow')}") from None
-    try:
-        with path.open("rb") as file:
-            parquets = file.read(4) == PARQUET
-        if parquets:
-            about = parquet.read_metadata(path)
-            # A column of one value takes no room in the file, and 8 bytes a row here.
-            check_unpacked(path, 8 * about.num_rows * about.num_columns, ClipError)
-        table = parquet.read_table(path) if parquets else csv.read_csv(path)
-    except (pyarrow.ArrowException, OSError) as error:
-        raise_shortage(path, error)
-        reason = getattr(error, "strerror", None) or error
-        raise ClipError(f"{path}: not a readable table: {str(reason)[:120]}") from None
-    return {
-        name.strip(): column.to_numpy(zero_copy_only=False)
-        for name, column in zip(table.column_names, table.columns, strict=True)
-    }
+    return Contents(_clips(path, columns, rows, to_points))
 
 
 def _clips(
-    path: Path, columns: Mapping[str, np.ndarray], rows: int, to_points: Any
+    path: Path, columns: Mapping[str, Column], rows: int, to_points: _ToPoints
 ) -> Iterator[Recording | ClipError]:
     """Cuts the table where the column that names the clip changes, in the order of appearance."""
-    key = next((name for name in CLIPS if name in columns), None)
-    if key is None:
-        groups: dict[Any, np.ndarray] = {None: np.arange(rows)}
+    whole = Part(str(path), columns, np.arange(rows))
+    key = first_of(columns, CLIPS)
+    names = None if key is None else columns[key]
+    if names is None or not names.values:
+        key, groups = None, [(None, whole.rows)]
     else:
-        names, inverse = np.unique(columns[key].astype(str), return_inverse=True)
+        codes, inverse = np.unique(names.codes, return_inverse=True)
         order = np.argsort(inverse, kind="stable")
         parts = np.split(order, np.cumsum(np.bincount(inverse))[:-1])
-        groups = dict(sorted(zip(names, parts, strict=True), key=lambda item: item[1][0]))
-    for name, chosen in groups.items():
+        found = sorted(zip(codes, parts, strict=True), key=lambda group: group[1][0])
+        groups = [(names.values[code] if code >= 0 else "", chosen) for code, chosen in found]
+    for name, chosen in groups:
+        if name == "":
+            what = f"is empty (in {len(chosen)} rows); say there which clip each of them is of"
+            yield whole.fault(chosen[0], key, what)
+            continue
         source = str(path) if name is None else f"{path}[{name}]"
         own = {column: values[chosen] for column, values in columns.items()}
         try:
-            points, layout = to_points(source, own)
-            yield Recording(
-                points,
-                source,
-                class_name=_one(source, own, CLASSES),
-                signer=_one(source, own, SIGNERS),
-                repetition=whole_number(_one(source, own, ("repetition", "rep")) or ""),
-                split=_one(source, own, ("split",)),
-                layout=layout,
-                size=_size(source, own),
-                name=path.stem if name is None else str(name),
-            )
+            yield _recording(Part(source, own, chosen, key), to_points, name or path.stem)
         except ClipError as error:
             yield error
 
 
-def _long(source: str, columns: Mapping[str, np.ndarray]) -> tuple[np.ndarray, SourceLayout]:
+def _recording(part: Part, to_points: _ToPoints, name: str) -> Recording:
+    points, layout = to_points(part)
+    return Recording(
+        points,
+        part.source,
+        class_name=part.only(CLASSES),
+        signer=part.only(SIGNERS),
+        repetition=whole_number(part.only(_REPETITIONS) or ""),
+        split=part.only(("split",)),
+        layout=layout,
+        size=_size(part),
+        name=name,
+    )
+
+
+def _long(part: Part) -> tuple[np.ndarray, SourceLayout]:
     """A row a landmark -> (T, 543, D) in the order of holistic543; absent rows are NaN."""
-    frames, frame = np.unique(columns["frame"], return_inverse=True)
-    index = columns["landmark_index"].astype(np.int64)
+    frame = part.frames()
+    types, index = part.texts("type"), part.integers("landmark_index")
     place = np.full(len(frame), -1)
-    for kind, (start, count) in _TYPES.items():
-        own = columns["type"] == kind
+    for code in np.unique(types.codes):
+        kind, own = types.values[code], types.codes == code
+        if kind not in _TYPES:
+            raise part.fault(
+                int(np.argmax(own)), "type", f"holds {kind[:40]!r}, expected {', '.join(_TYPES)}"
+            )
+        start, count = _TYPES[kind]
         beyond = own & ((index < 0) | (index >= count))
         if beyond.any() and not (kind == "face" and np.isin(index[beyond], _IRISES).all()):
-            raise ClipError(f"{source}: '{kind}' has no landmark {index[beyond][0]}")
+            at = int(np.argmax(beyond))
+            raise ClipError(
+                f"{part.source}, row {part.row(at)}: '{kind}' has no landmark {index[at]}; it has "
+                f"0 to {count - 1}"
+            )
         place[own & ~beyond] = start + index[own & ~beyond]
-    unknown = set(columns["type"]) - set(_TYPES)
-    if unknown:
-        raise ClipError(
-            f"{source}: column 'type' holds {str(sorted(map(str, unknown))[0])[:40]!r}, expected "
-            f"{', '.join(_TYPES)}"
-        )
-    axes = [axis for axis in "xyz" if axis in columns]
-    points = np.full((len(frames), 543, len(axes)), np.nan, np.float32)
+    # Irises have no place, and each row of theirs one of its own.
+    cells = np.where(place < 0, -1 - np.arange(len(place)), frame * 543 + place)
+    part.check_once(cells, lambda at: f"has '{types.values[types.codes[at]]}' {index[at]}")
+    axes = [axis for axis in "xyz" if axis in part.columns]
+    points = np.full((frame.max() + 1, 543, len(axes)), np.nan, np.float32)
     there = place >= 0
     for at, axis in enumerate(axes):
-        points[frame[there], place[there], at] = _numbers(source, axis, columns[axis])[there]
+        points[frame[there], place[there], at] = part.numbers(axis)[there]
     return points, SOURCE_LAYOUTS["holistic543"]
 
 
-def _wide(path: Path, columns: Mapping[str, np.ndarray]) -> Any:
-    """How a row a frame becomes landmarks: a function of a clip's columns."""
+def _wide(path: Path, names: Sequence[str]) -> tuple[_ToPoints, list[str]]:
+    """How a row a frame becomes landmarks, and the columns that this takes."""
     about = {*CLIPS, *CLASSES, *SIGNERS, *_ABOUT}
-    data = [name for name in columns if name not in about]
+    data = [name for name in names if name not in about]
     named: dict[str, dict[str, str]] = {}
     for column in data:
         match = next((m for p in _NAMED if (m := p.fullmatch(column))), None)
@@ -161,18 +159,18 @@ def _wide(path: Path, columns: Mapping[str, np.ndarray]) -> Any:
         )
         chosen = [axes[letter] for axes in whole.values() for letter in letters]
 
-        def points(source: str, own: Mapping[str, np.ndarray]) -> tuple[np.ndarray, SourceLayout]:
-            rows = _rows(source, own, chosen)
+        def points(part: Part) -> tuple[np.ndarray, SourceLayout]:
+            rows = _rows(part, chosen)
             return rows.reshape(len(rows), len(whole), len(letters)), layout
 
-        return points
+        return points, chosen
     counted = [name for name in data if _COUNTED.fullmatch(name)]
     if not counted:
         raise ClipError(
-            f"{path}: its columns {', '.join(list(columns)[:8])} … are of no known form; a row a "
+            f"{path}: its columns {', '.join(names[:8])} … are of no known form; a row a "
             f"landmark has {', '.join(LONG)}, a row a frame x_pose_0 or left_wrist_x"
         )
-    return lambda source, own: (_rows(source, own, counted), None)
+    return lambda part: (_rows(part, counted), None), counted
 
 
 def _landmark(name: str) -> str:
@@ -184,34 +182,30 @@ def _landmark(name: str) -> str:
     return name
 
 
-def _rows(source: str, columns: Mapping[str, np.ndarray], names: list[str]) -> np.ndarray:
+def _rows(part: Part, names: Sequence[str]) -> np.ndarray:
     """(T, F) of the columns `names`, in the order of ``frame`` where the table has it."""
-    rows = np.stack([_numbers(source, name, columns[name]) for name in names], axis=1)
-    return rows[np.argsort(columns["frame"], kind="stable")] if "frame" in columns else rows
+    rows = np.stack([part.numbers(name) for name in names], axis=1)
+    if "frame" not in part.columns:
+        return rows
+    frames = part.frames()
+    part.check_once(frames, lambda at: "stands")
+    return rows[np.argsort(frames)]
 
 
-def _numbers(source: str, name: str, column: np.ndarray) -> np.ndarray:
+def _size(part: Part) -> tuple[float, float] | None:
+    sides = [_side(part, name) for name in ("width", "height")]
+    return None if None in sides else (sides[0], sides[1])
+
+
+def _side(part: Part, name: str) -> float | None:
+    text = part.only((name,))
     try:
-        with np.errstate(over="ignore"):  # infinity is refused with the clip
-            return column.astype(np.float32)
-    except (ValueError, TypeError):
-        raise ClipError(f"{source}: column '{name}' holds something that is no number") from None
-
-
-def _one(source: str, columns: Mapping[str, np.ndarray], names: tuple[str, ...]) -> str | None:
-    """What a column says of the whole clip."""
-    name = next((name for name in names if name in columns), None)
-    if name is None:
-        return None
-    values = set(columns[name].astype(str))
-    if len(values) > 1:
+        side = None if text is None else float(text)
+    except ValueError:
+        side = 0.0
+    if side is not None and not 0 < side < float("inf"):
         raise ClipError(
-            f"{source}: column '{name}' differs within the clip ({', '.join(sorted(values)[:3])}); "
-            f"a column that names the clip is one of {', '.join(CLIPS)}"
+            f"{part.source}: column '{name}' holds {text[:40]!r}, expected the picture's {name} in "
+            "pixels"
         )
-    return values.pop()
-
-
-def _size(source: str, columns: Mapping[str, np.ndarray]) -> tuple[float, float] | None:
-    sides = [_one(source, columns, (side,)) for side in ("width", "height")]
-    return None if None in sides else (float(sides[0]), float(sides[1]))
+    return side

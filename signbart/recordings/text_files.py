@@ -10,6 +10,17 @@ from signbart.errors import ClipError
 from signbart.json_text import parse_json
 
 
+def text_encoding(head: bytes) -> str:
+    """The encoding of a text by its byte order mark; UTF-8 where it has none."""
+    return "utf-16" if head.startswith((b"\xff\xfe", b"\xfe\xff")) else "utf-8-sig"
+
+
+def delimiter_of(text: str) -> str:
+    """What parts the columns of a CSV: whichever of comma, semicolon and tab its head has most."""
+    head = text.lstrip("\r\n").partition("\n")[0]
+    return max(",;\t", key=head.count)
+
+
 def read_text(path: Path) -> str:
     """A text file in UTF-8 or UTF-16, with or without the mark that editors put in front.
 
@@ -22,7 +33,7 @@ def read_text(path: Path) -> str:
         data = path.read_bytes()
     except OSError as error:
         raise ClipError(f"{path}: cannot be read: {error.strerror or error}") from None
-    encoding = "utf-16" if data[:2] in (b"\xff\xfe", b"\xfe\xff") else "utf-8-sig"
+    encoding = text_encoding(data)
     try:
         return data.decode(encoding)
     except UnicodeDecodeError as error:

@@ -108,7 +108,7 @@ def test_parquet_of_one_value_repeated(tmp_path):
 
     path = tmp_path / "bomb.parquet"
     zeros = pyarrow.array(np.zeros(1_000_000, np.float32))
-    parquet.write_table(pyarrow.table({"x": zeros, "y": zeros}), path)
+    parquet.write_table(pyarrow.table({"x_0": zeros, "y_0": zeros}), path)
     with pytest.raises(ClipError, match=r"bomb\.parquet has [\d,]+ bytes and would unpack to 16,0"):
         read_file(path)
 
