@@ -20,6 +20,7 @@ from signbart.landmarks.source import SourceLayout
 from signbart.landmarks.source_layouts import SOURCE_LAYOUTS
 from signbart.recordings.annotations import annotated_clips
 from signbart.recordings.names import whole_number
+from signbart.recordings.parts import LAYOUT, PARTS, assemble, part_of
 from signbart.recordings.recording import Contents, Recording
 from signbart.recordings.text_files import load_json
 
@@ -28,13 +29,6 @@ CLASSES = ("class", "label", "sign", "gloss", "class_name")
 SIGNERS = ("user", "signer", "signer_id", "participant_id")
 REPETITIONS = ("repetition", "rep", "take")
 
-# MediaPipe's parts: their places in layout holistic543, by names in lower case without "_".
-_PARTS = {
-    "pose": (0, 33),
-    "lefthand": (33, 54),
-    "righthand": (54, 75),
-    "face": (75, 543),
-}
 _OPENPOSE = {
     "pose_keypoints_2d": (0, 25),
     "hand_left_keypoints_2d": (25, 46),
@@ -133,8 +127,8 @@ def _frames(frames: list[Any], source: str) -> tuple[np.ndarray, SourceLayout | 
     if any("people" in frame for frame in own):
         points = np.stack([_openpose(frame, source) for frame in own])
         return points, SOURCE_LAYOUTS["openpose137"]
-    if any(_part(key) for frame in own for key in frame):
-        return np.stack([_mediapipe(frame, source) for frame in own]), SOURCE_LAYOUTS["holistic543"]
+    if any(part_of(key) for frame in own for key in frame):
+        return np.stack([_mediapipe(frame, source) for frame in own]), SOURCE_LAYOUTS[LAYOUT]
     key = next((key for key in FRAMES if key in own[0]), None)
     if key is None:
         raise ClipError(
@@ -167,31 +161,22 @@ def _row(value: Any, source: str) -> np.ndarray:
     return _numbers(value, source).reshape(-1) if value else np.zeros(0, np.float32)
 
 
-def _part(key: Any) -> str | None:
-    """Which of MediaPipe's parts a key names: pose_landmarks and poseLandmarks are pose."""
-    short = str(key).lower().replace("_", "").removesuffix("landmarks").removesuffix("keypoints")
-    return short if short in _PARTS else None
-
-
 def _mediapipe(frame: Mapping[str, Any], source: str) -> np.ndarray:
-    points = np.zeros((543, 3), np.float32)
+    parts = {}
     for key, value in frame.items():
-        part = _part(key)
-        if part is None or not value:
+        if part_of(key) is None or not value:
             continue
         # Tasks put a list of people around the landmarks.
         if isinstance(value, list) and isinstance(value[0], list) and value[0]:
             value = value[0] if isinstance(value[0][0], list | dict) else value
-        start, end = _PARTS[part]
-        own = _numbers(value, source)
-        count = end - start
-        # The face may have the irises behind it.
-        if own.ndim != 2 or (len(own) != count and not (part == "face" and len(own) == 478)):
+        parts[key] = _numbers(value, source)
+        if parts[key].ndim != 2:
+            start, end = PARTS[part_of(key)]
             raise ClipError(
-                f"{source}: '{key}' has shape {own.shape}, expected {count} landmarks of x and y"
+                f"{source}: '{key}' has shape {parts[key].shape}, expected {end - start} landmarks "
+                "of x and y"
             )
-        points[start:end, : min(own.shape[1], 3)] = own[:count, :3]
-    return points
+    return assemble(parts, source)
 
 
 def _is_point(entry: Any) -> bool:
