@@ -181,9 +181,11 @@ def masked(
             f"{source}: a mask of shape {mask.shape} does not fit keypoints of {points.shape}"
         )
     if there.ndim == 1:  # a number a frame
-        frames = int(there.sum()) if (np.diff(there) <= 0).all() else len(there)
-        points = np.where(there.reshape(-1, *(1,) * (points.ndim - 1)) > 0, points, np.nan)
-        return points[:frames], None
+        found = there > 0
+        # Frames are cut off only behind the last one found; a confidence above 0 cuts none.
+        padded = (np.diff(found.astype(np.int8)) <= 0).all()
+        points = np.where(found.reshape(-1, *(1,) * (points.ndim - 1)), points, np.nan)
+        return points[: found.sum() if padded else len(found)], None
     if points[0].size % there.shape[1] == 0:
         found = (points.reshape(*there.shape, -1)[..., :2] != 0).any(axis=-1)
         marked = found[there > 0].mean() if (there > 0).any() else 1.0

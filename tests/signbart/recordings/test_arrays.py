@@ -132,3 +132,29 @@ def test_a_set_of_parts_in_one_npz(tmp_path):
     np.savez(tmp_path / "x.npz", y=np.array(["b", "a"]), **{**parts, "pose": parts["pose"][:1]})
     with pytest.raises(ClipError, match=r"x\.npz: .* parts need the same frames"):
         read_clips(tmp_path / "x.npz")
+
+
+# A number a frame: how many frames are left of 9, and which of those hold something.
+MASKS = {
+    "one confidence": (np.full(T, 0.5, np.float32), T, range(T)),
+    "falling confidence": (np.linspace(0.9, 0.1, T), T, range(T)),
+    "confidence above 1": (np.full(T, 80.0), T, range(T)),
+    "padding": (np.arange(T) < 5, 5, range(5)),
+    "padding as 0 and 1": ((np.arange(T) < 5).astype(int), 5, range(5)),
+    "padding by confidence": (np.where(np.arange(T) < 5, 0.3, 0), 5, range(5)),
+    "a gap": (np.arange(T) != 4, T, [at for at in range(T) if at != 4]),
+    "a late beginning": (np.arange(T) > 2, T, range(3, T)),
+    "NaN": (np.where(np.arange(T) == 4, np.nan, 0.5), T, [at for at in range(T) if at != 4]),
+}
+
+
+@BOTH
+@pytest.mark.parametrize("name", MASKS)
+@pytest.mark.parametrize("key", ["mask", "confidence", "scores"])
+def test_only_frames_without_confidence_are_left_out(tmp_path, write, name, key):
+    mask, frames, there = MASKS[name]
+    points = np.maximum(made(), 0.1)
+    (clip,) = read_clips(write(tmp_path, {"keypoints": points, key: mask})).clips
+    expected = np.zeros_like(points)
+    expected[list(there)] = points[list(there)]
+    np.testing.assert_array_equal(clip.landmarks, expected[:frames])
