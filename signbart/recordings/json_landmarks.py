@@ -54,7 +54,7 @@ def read_tree(path: Path, tree: Any) -> Contents:
     if isinstance(tree, dict):
         return Contents([_clip(tree, str(path))])
     if isinstance(tree, list) and tree:
-        if _is_clip(tree[0]):
+        if _is_set(tree):
             sources = [f"{path}[{number}]" for number in range(len(tree))]
             return Contents(map(_clip_or_error, tree, sources), total=len(tree))
         return Contents([_clip({"frames": tree}, str(path))])
@@ -80,17 +80,33 @@ def _clip_or_error(fields: Any, source: str) -> Recording | ClipError:
         return error
 
 
-def _is_clip(entry: Any) -> bool:
-    """Whether an entry of a list is a clip of its own, and not a frame."""
+def _is_set(entries: list[Any]) -> bool:
+    """Whether a list is one of clips, and not of frames."""
+    known = (clip for clip in map(_is_clip, entries) if clip is not None)
+    labelled = any(
+        isinstance(entry, dict) and any(key in entry for key in CLASSES) for entry in entries
+    )
+    return next(known, labelled)
+
+
+def _is_clip(entry: Any) -> bool | None:
+    """Whether an entry of a list is a clip of its own, and not a frame; None: it says nothing."""
+    if isinstance(entry, list):
+        return False
     if not isinstance(entry, dict):
-        return False
+        return None
     frames = next((entry[key] for key in FRAMES if isinstance(entry.get(key), list)), None)
-    if frames is None:
-        return False
-    # A clip's frames hold landmarks that hold numbers: one level more than a frame's.
-    first = frames[0] if frames else None
-    inner = first[0] if isinstance(first, list) and first else None
-    return isinstance(inner, list | dict) or (isinstance(first, dict) and not is_point(first))
+    found = first_leaf(frames)
+    if found is None:
+        parts = any(part_of(key) and isinstance(value, list) for key, value in entry.items())
+        return False if parts or "people" in entry else None
+    lengths, leaf = found
+    if isinstance(leaf, dict):
+        return len(lengths) > 1 or not is_point(leaf)
+    # A clip's frames hold landmarks that hold numbers: one level more than a frame's. But a frame
+    # may be a row, of more numbers than a landmark has; then a sign tells clips.
+    labelled = any(key in entry for key in CLASSES)
+    return len(lengths) > 2 or (len(lengths) == 2 and labelled and lengths[1] > 4)
 
 
 def _clip(fields: Any, source: str) -> Recording:

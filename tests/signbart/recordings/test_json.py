@@ -26,6 +26,11 @@ def write(root: Path, content: object) -> Path:
     return root
 
 
+def write_set(root: Path, content: object) -> Path:
+    (root / "set.json").write_text(json.dumps(content))
+    return root / "set.json"
+
+
 def read_one(root: Path) -> np.ndarray:
     (clip,) = read_clips(root).to_layout(get_layout("kp75")).clips
     return np.asarray(clip.landmarks)
@@ -112,6 +117,42 @@ def test_nulls_hide_nothing(tmp_path, name):
         read_clips(write(tmp_path, content))
 
 
+def two(first: object = None, **fields: object) -> list[dict]:
+    """A set of two clips, the first of which has other frames."""
+    clips = [{"label": "hello", "keypoints": made(0).tolist()},
+             {"label": "bye", "keypoints": made(1).tolist()}]  # fmt: skip
+    clips[0] |= fields
+    if first is not None:
+        clips[0]["keypoints"] = first
+    return clips
+
+
+BAD = {
+    "no frames": (two([]), "the clip has no frames"),
+    "null for frames": (two(keypoints=None), "has no frames; expected one of"),
+    "null for a clip": ([None, two()[1]], "expected an object"),
+    "text for a clip": (["hello", two()[1]], "expected an object"),
+    "nulls alone": (two([None, None]), "keypoints have shape"),
+    "ragged": (two([[[0, 1]], [[0, 1], [1, 2]]]), "no rectangular lists"),
+}
+
+
+@pytest.mark.parametrize("name", BAD)
+def test_a_bad_first_clip_does_not_take_the_set_along(tmp_path, name):
+    content, complaint = BAD[name]
+    path = write_set(tmp_path, content)
+    clips = read_clips(path, skip_bad=True)
+    assert clips.class_names == ("bye",) and len(clips) == 1
+    assert len(clips.skipped) == 1 and complaint in clips.skipped[0]
+    with pytest.raises(ClipError, match=rf"set\.json\[0\]: .*{complaint}"):
+        read_clips(path)
+
+
+def test_other_fields_of_a_clip_do_not_make_it_a_frame(tmp_path):
+    clips = [{"pose": "mediapipe", "people": 1, "face": [], **clip} for clip in two()]
+    assert len(read_clips(write_set(tmp_path, clips))) == 2
+
+
 def test_a_part_that_was_not_found_may_be_empty(tmp_path):
     points = made()
     frames = by_parts(points)
@@ -119,3 +160,26 @@ def test_a_part_that_was_not_found_may_be_empty(tmp_path):
         frames[at]["left_hand"] = empty
         points[at, 33:54] = 0
     np.testing.assert_array_equal(read_one(write(tmp_path, frames)), points)
+
+
+def test_a_set_may_have_a_row_a_frame(tmp_path):
+    clips = two()
+    for clip in clips:
+        clip["keypoints"] = np.reshape(clip["keypoints"], (T, -1)).tolist()
+    found = read_clips(write_set(tmp_path, clips)).clips
+    for seed, clip in enumerate(found):
+        np.testing.assert_array_equal(clip.landmarks, made(seed))
+
+
+@pytest.mark.parametrize("form", ["lists", "objects", "rows", "empty first"])
+def test_frames_that_say_a_sign_are_frames(tmp_path, form):
+    """Objects with a label are clips only if they hold what a clip does."""
+    points = made()
+    frames = {"objects": as_objects(points), "rows": points.reshape(T, -1).tolist()}.get(
+        form, points.tolist()
+    )
+    if form == "empty first":
+        frames[0] = None
+        points[0] = 0
+    content = [{"label": "hello", "frame": at, "keypoints": own} for at, own in enumerate(frames)]
+    np.testing.assert_array_equal(read_one(write(tmp_path, content)), points)
