@@ -65,9 +65,10 @@ def read_npz(path: Path) -> Contents:
     if not names:
         fitting = [key for key in arrays if arrays[key].ndim >= 2 and key not in MASKS]
         if len(fitting) != 1:
+            others = f" (not read, as it needs an unpickler: {', '.join(unread)})" if unread else ""
             raise ClipError(
                 f"{path}: which array holds the landmarks? It has {', '.join(arrays) or 'none'}; "
-                f"name it 'keypoints'{unread}"
+                f"name it 'keypoints'{others}"
             )
         names = (fitting[0],)
     chosen = {name: arrays[name] for name in names}
@@ -77,9 +78,15 @@ def read_npz(path: Path) -> Contents:
     mask = next((arrays[key] for key in MASKS if key in arrays), None)
     label = next((arrays[key] for key in LABELS if key in arrays), None)
     signer = next((arrays[key] for key in SIGNERS if key in arrays), None)
+    note = _unread(SIGNERS, arrays, unread)
+    notes = [f"{path}: {note}"] if note else []
     axes = 4 if len(chosen) > 1 else 3  # those of a set, at least
     if label is not None and label.ndim == 1 and first.ndim >= axes and len(label) == len(first):
-        return Contents(_clips(path, chosen, mask, label, signer), total=len(first))
+        return Contents(_clips(path, chosen, mask, label, signer), notes=notes, total=len(first))
+    unsaid = _unread(LABELS, arrays, unread)
+    # No clip has so many axes, or numbers a landmark: it is a set without its labels.
+    if unsaid and (first.ndim > 3 or (first.ndim == 3 and first.shape[2] > 4)):
+        raise ClipError(f"{path}: {unsaid}")
     points, layout = joined(chosen, str(path))
     points, confidence = masked(str(path), points, mask)
     recording = Recording(
@@ -91,13 +98,15 @@ def read_npz(path: Path) -> Contents:
         layout=layout,
         size=_size(arrays),
         name=path.stem,
+        unsaid=unsaid,
     )
-    return Contents([recording])
+    return Contents([recording], notes=notes)
 
 
-def _load(path: Path) -> tuple[dict[str, np.ndarray], str]:
-    """The arrays of numbers and texts, and in words which others there are."""
-    arrays, unread = {}, []
+def _load(path: Path) -> tuple[dict[str, np.ndarray], list[str]]:
+    """The arrays of numbers and texts, and the names of those that need an unpickler."""
+    arrays: dict[str, np.ndarray] = {}
+    unread: list[str] = []
     try:
         with open_npz(path, ClipError) as archive:
             for name in archive.files:
@@ -112,10 +121,33 @@ def _load(path: Path) -> tuple[dict[str, np.ndarray], str]:
                     arrays[name] = array if array.dtype.kind == "b" else _float32(array)
                 elif array.dtype.kind == "U":
                     arrays[name] = array
+                elif array.dtype.kind == "S" and name in (*LABELS, *SIGNERS):
+                    arrays[name] = _decoded(path, name, array)
     except UNREADABLE as error:
         reason = getattr(error, "strerror", None) or error
         raise ClipError(f"{path}: not a readable .npz file: {str(reason)[:120]}") from None
-    return arrays, f" (not read, as it needs an unpickler: {', '.join(unread)})" if unread else ""
+    return arrays, unread
+
+
+def _decoded(path: Path, name: str, array: np.ndarray) -> np.ndarray:
+    try:
+        return np.char.decode(array, "utf-8")
+    except UnicodeDecodeError:
+        raise ClipError(
+            f"{path}: array '{name}' holds bytes that are no UTF-8; write it as text, as "
+            f"np.char.decode({name}, 'latin-1')"
+        ) from None
+
+
+def _unread(names: tuple[str, ...], arrays: Mapping[str, np.ndarray], unread: list[str]) -> str:
+    """In words which array would say it, had it been read; empty where another one does."""
+    name = next((name for name in names if name in unread), None)
+    if name is None or any(other in arrays for other in names):
+        return ""
+    return (
+        f"array '{name}' holds Python objects, which takes an unpickler, and is not read; write it "
+        f"as text: {name}.astype(str)"
+    )
 
 
 def _float32(array: np.ndarray) -> np.ndarray:

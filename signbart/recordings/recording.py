@@ -36,6 +36,7 @@ class Recording:
         name: What the recording is called, which may say who signs.
         as_is: Whether the form is the project's own, whose clips are finite already and in the
             units that they shall have.
+        unsaid: Why the file does not say the sign, where that is known; for messages.
     """
 
     points: np.ndarray
@@ -49,6 +50,7 @@ class Recording:
     size: tuple[float, float] | None = None
     name: str = ""
     as_is: bool = False
+    unsaid: str = ""
 
 
 @dataclass(frozen=True)

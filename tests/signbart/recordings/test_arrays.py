@@ -158,3 +158,54 @@ def test_only_frames_without_confidence_are_left_out(tmp_path, write, name, key)
     expected = np.zeros_like(points)
     expected[list(there)] = points[list(there)]
     np.testing.assert_array_equal(clip.landmarks, expected[:frames])
+
+
+NAMES = ["später", "bye", "später"]
+
+
+def write_labelled(path: Path, labels: np.ndarray, **arrays: np.ndarray) -> Path:
+    np.savez(path, **{"X": np.stack([made()] * 3), "y": labels, **arrays})
+    return path
+
+
+def test_labels_may_be_bytes(tmp_path):
+    labels = np.array([name.encode() for name in NAMES])
+    signers = np.array([b"anna", b"ben", b"anna"])
+    clips = read_clips(write_labelled(tmp_path / "x.npz", labels, signer=signers))
+    assert [clips.class_names[label] for label in clips.labels] == NAMES
+    assert clips.signers == ("anna", "ben", "anna")
+    labels = np.array([name.encode("latin-1") for name in NAMES])
+    with pytest.raises(ClipError, match=r"x\.npz: array 'y' holds bytes that are no UTF-8; .*text"):
+        read_clips(write_labelled(tmp_path / "x.npz", labels))
+
+
+@pytest.mark.parametrize("shape", [(3, T, 75, 2), (3, T, 150)])
+def test_labels_that_are_not_read_are_named(tmp_path, shape):
+    labels = np.array(NAMES, dtype=object)
+    arrays = {"X": np.stack([made()] * 3).reshape(shape)}
+    complaint = r"x\.npz: .*'y' .*unpickler.* is not read; write it as text: y\.astype\(str\)"
+    with pytest.raises(ClipError, match=complaint):
+        read_clips(write_labelled(tmp_path / "x.npz", labels, **arrays))
+    (tmp_path / "hello").mkdir()
+    write_labelled(tmp_path / "hello" / "x.npz", labels, **arrays)
+    (tmp_path / "x.npz").unlink()
+    with pytest.raises(ClipError, match=complaint):
+        read_clips(tmp_path)
+
+
+def test_a_clip_whose_label_is_not_read_has_its_folder_s(tmp_path):
+    arrays = {"keypoints": made(), "label": np.array("bye", dtype=object)}
+    root = write_npz(tmp_path, arrays)
+    assert read_clips(root).class_names == ("hello",)
+    complaint = r"says no sign \(array 'label' .*unpickler.*label\.astype\(str\)\); put it into"
+    with pytest.raises(ClipError, match=complaint):
+        read_clips(root / "hello" / "clip.npz")
+
+
+def test_signers_that_are_not_read_are_noted(tmp_path):
+    signers = np.array(["anna", "ben", "anna"], dtype=object)
+    path = write_labelled(tmp_path / "x.npz", np.array(NAMES), signer=signers)
+    clips = read_clips(path)
+    assert set(clips.signers) == {"unknown"}
+    (note,) = clips.notes
+    assert "x.npz: array 'signer'" in note and "signer.astype(str)" in note
