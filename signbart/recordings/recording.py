@@ -142,7 +142,7 @@ def to_landmarks(
         and where nothing is known about them.
 
     Raises:
-        ClipError: The landmarks do not fit the layout that was named, or are all missing.
+        ClipError: The landmarks do not fit the layout that was named.
     """
     points, layout = recording.points, reading.layout or recording.layout
     usual = points.ndim == 3 and points.shape[2] in (2, 3)
@@ -163,11 +163,6 @@ def to_landmarks(
             names = layout.selection[1]
     except ClipError as error:
         raise ClipError(f"{recording.source}: {error}") from None
-    if landmarks.size and not landmarks.any() and np.isnan(points).any():
-        raise ClipError(
-            f"{recording.source}: no landmark of any frame is there: every one is NaN or infinite, "
-            "masked or at (0, 0)"
-        )
     if reading.changes != Changes():
         landmarks = _change(landmarks, names, reading.changes, recording.source)
     if reading.layout is None and names in _MODEL_NAMES:
