@@ -5,13 +5,16 @@ Legend: N clips, T frames, K landmarks, D numbers a landmark, F numbers a frame.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 import numpy as np
 
 from signbart.archives import UNREADABLE, check_promise, open_npz
 from signbart.errors import ClipError
+from signbart.landmarks.source import SourceLayout
+from signbart.landmarks.source_layouts import SOURCE_LAYOUTS
+from signbart.recordings.parts import LAYOUT, assemble, check_parts, find_points
 from signbart.recordings.recording import Contents, Recording
 
 # Names that people give to landmarks, to what says that they are there, and to who signs what.
@@ -50,29 +53,41 @@ def read_npy(path: Path) -> Contents:
 def read_npz(path: Path) -> Contents:
     """One clip in an ``.npz``, or a whole set (N, T, …) with one label a clip.
 
-    The landmarks are the array named as one of `POINTS`, or the only one of two axes or more. An
-    array of `MASKS` says which are there: (T, K), or one number a frame. Arrays that need an
-    unpickler are not read.
+    The landmarks are the array named as one of `POINTS`, or MediaPipe's parts, an array each, or
+    the only array of two axes or more. An array of `MASKS` says which are there: (T, K), or one
+    number a frame. Arrays that need an unpickler are not read.
 
     Raises:
         ClipError: The file cannot be read, or which array holds the landmarks is not to be seen.
     """
     arrays, unread = _load(path)
-    name = next((name for name in POINTS if _ndim(arrays, name) >= 2), None)
-    if name is None:
+    names = find_points(arrays, POINTS, MASKS, str(path), 2)
+    if not names:
         fitting = [key for key in arrays if arrays[key].ndim >= 2 and key not in MASKS]
         if len(fitting) != 1:
+            others = f" (not read, as it needs an unpickler: {', '.join(unread)})" if unread else ""
             raise ClipError(
                 f"{path}: which array holds the landmarks? It has {', '.join(arrays) or 'none'}; "
-                f"name it 'keypoints'{unread}"
+                f"name it 'keypoints'{others}"
             )
-        name = fitting[0]
-    points = arrays[name]
+        names = (fitting[0],)
+    chosen = {name: arrays[name] for name in names}
+    if len(chosen) > 1:
+        check_parts(chosen, str(path))
+    first = chosen[names[0]]
     mask = next((arrays[key] for key in MASKS if key in arrays), None)
     label = next((arrays[key] for key in LABELS if key in arrays), None)
     signer = next((arrays[key] for key in SIGNERS if key in arrays), None)
-    if label is not None and label.ndim == 1 and points.ndim >= 3 and len(label) == len(points):
-        return Contents(_clips(path, points, mask, label, signer), total=len(points))
+    note = _unread(SIGNERS, arrays, unread)
+    notes = [f"{path}: {note}"] if note else []
+    axes = 4 if len(chosen) > 1 else 3  # those of a set, at least
+    if label is not None and label.ndim == 1 and first.ndim >= axes and len(label) == len(first):
+        return Contents(_clips(path, chosen, mask, label, signer), notes=notes, total=len(first))
+    unsaid = _unread(LABELS, arrays, unread)
+    # No clip has so many axes, or numbers a landmark: it is a set without its labels.
+    if unsaid and (first.ndim > 3 or (first.ndim == 3 and first.shape[2] > 4)):
+        raise ClipError(f"{path}: {unsaid}")
+    points, layout = joined(chosen, str(path))
     points, confidence = masked(str(path), points, mask)
     recording = Recording(
         points,
@@ -80,15 +95,18 @@ def read_npz(path: Path) -> Contents:
         class_name=_text(label),
         signer=_text(signer),
         confidence=confidence,
+        layout=layout,
         size=_size(arrays),
         name=path.stem,
+        unsaid=unsaid,
     )
-    return Contents([recording])
+    return Contents([recording], notes=notes)
 
 
-def _load(path: Path) -> tuple[dict[str, np.ndarray], str]:
-    """The arrays of numbers and texts, and in words which others there are."""
-    arrays, unread = {}, []
+def _load(path: Path) -> tuple[dict[str, np.ndarray], list[str]]:
+    """The arrays of numbers and texts, and the names of those that need an unpickler."""
+    arrays: dict[str, np.ndarray] = {}
+    unread: list[str] = []
     try:
         with open_npz(path, ClipError) as archive:
             for name in archive.files:
@@ -103,10 +121,33 @@ def _load(path: Path) -> tuple[dict[str, np.ndarray], str]:
                     arrays[name] = array if array.dtype.kind == "b" else _float32(array)
                 elif array.dtype.kind == "U":
                     arrays[name] = array
+                elif array.dtype.kind == "S" and name in (*LABELS, *SIGNERS):
+                    arrays[name] = _decoded(path, name, array)
     except UNREADABLE as error:
         reason = getattr(error, "strerror", None) or error
         raise ClipError(f"{path}: not a readable .npz file: {str(reason)[:120]}") from None
-    return arrays, f" (not read, as it needs an unpickler: {', '.join(unread)})" if unread else ""
+    return arrays, unread
+
+
+def _decoded(path: Path, name: str, array: np.ndarray) -> np.ndarray:
+    try:
+        return np.char.decode(array, "utf-8")
+    except UnicodeDecodeError:
+        raise ClipError(
+            f"{path}: array '{name}' holds bytes that are no UTF-8; write it as text, as "
+            f"np.char.decode({name}, 'latin-1')"
+        ) from None
+
+
+def _unread(names: tuple[str, ...], arrays: Mapping[str, np.ndarray], unread: list[str]) -> str:
+    """In words which array would say it, had it been read; empty where another one does."""
+    name = next((name for name in names if name in unread), None)
+    if name is None or any(other in arrays for other in names):
+        return ""
+    return (
+        f"array '{name}' holds Python objects, which takes an unpickler, and is not read; write it "
+        f"as text: {name}.astype(str)"
+    )
 
 
 def _float32(array: np.ndarray) -> np.ndarray:
@@ -116,22 +157,20 @@ def _float32(array: np.ndarray) -> np.ndarray:
         return array.astype(np.float32)
 
 
-def _ndim(arrays: dict[str, np.ndarray], name: str) -> int:
-    return arrays[name].ndim if name in arrays and arrays[name].dtype.kind in "fiu" else 0
-
-
 def _clips(
     path: Path,
-    points: np.ndarray,
+    chosen: dict[str, np.ndarray],
     mask: np.ndarray | None,
     labels: np.ndarray,
     signers: np.ndarray | None,
 ) -> Iterator[Recording | ClipError]:
-    whole = mask is not None and len(mask) == len(points)
+    whole = mask is not None and len(mask) == len(labels)
     for index, label in enumerate(labels):
         source = f"{path}[{index}]"
         try:
-            own, confidence = masked(source, points[index], mask[index] if whole else None)
+            # Clip by clip: put together, parts take many times their room.
+            own, layout = joined({name: array[index] for name, array in chosen.items()}, source)
+            own, confidence = masked(source, own, mask[index] if whole else None)
         except ClipError as error:
             yield error
             continue
@@ -141,7 +180,19 @@ def _clips(
             class_name=_text(label),
             signer=None if signers is None else _text(signers[index : index + 1]),
             confidence=confidence,
+            layout=layout,
         )
+
+
+def joined(chosen: Mapping[str, np.ndarray], source: str) -> tuple[np.ndarray, SourceLayout | None]:
+    """What `find_points` chose as one array, and what its landmarks are where that is known.
+
+    Raises:
+        ClipError: The parts do not fit together.
+    """
+    if len(chosen) == 1:
+        return next(iter(chosen.values())), None
+    return assemble(chosen, source), SOURCE_LAYOUTS[LAYOUT]
 
 
 def masked(
@@ -162,9 +213,11 @@ def masked(
             f"{source}: a mask of shape {mask.shape} does not fit keypoints of {points.shape}"
         )
     if there.ndim == 1:  # a number a frame
-        frames = int(there.sum()) if (np.diff(there) <= 0).all() else len(there)
-        points = np.where(there.reshape(-1, *(1,) * (points.ndim - 1)) > 0, points, np.nan)
-        return points[:frames], None
+        found = there > 0
+        # Frames are cut off only behind the last one found; a confidence above 0 cuts none.
+        padded = (np.diff(found.astype(np.int8)) <= 0).all()
+        points = np.where(found.reshape(-1, *(1,) * (points.ndim - 1)), points, np.nan)
+        return points[: found.sum() if padded else len(found)], None
     if points[0].size % there.shape[1] == 0:
         found = (points.reshape(*there.shape, -1)[..., :2] != 0).any(axis=-1)
         marked = found[there > 0].mean() if (there > 0).any() else 1.0

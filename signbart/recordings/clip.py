@@ -263,8 +263,14 @@ def find_fault(clip: Clip) -> str | None:
         return f"{clip.source}: the clip has {found}; a sign takes at least 2"
     if len(shape) != 3 or shape[1] < 1 or shape[2] not in (2, 3):
         return f"{clip.source}: keypoints have shape {shape}, expected (T, K, 2 or 3)"
-    finite = np.isfinite(clip.landmarks)
+    landmarks = np.asarray(clip.landmarks)  # once: they may be in their file
+    finite = np.isfinite(landmarks)
     if not finite.all():
         frame, keypoint, _ = np.argwhere(~finite)[0]
         return f"{clip.source}: keypoint {keypoint} of frame {frame} is NaN or infinite"
+    if not landmarks[..., :2].any():
+        return (
+            f"{clip.source}: no landmark of any frame is there: every one is NaN or infinite, "
+            "masked or at (0, 0); look whether the detector found anybody"
+        )
     return None

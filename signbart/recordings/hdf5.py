@@ -1,8 +1,9 @@
 """Recordings in HDF5: groups as folders, ``[split/]<class>/<clip>``, or one clip a file.
 
 A clip is a dataset of numbers, (T, K, D) or (T, F), or a group with a dataset ``keypoints`` (or
-another of `POINTS`) and perhaps ``mask``. Attributes ``class`` (or ``label``), ``signer`` (or
-``user``), ``repetition``, ``split``, ``width`` and ``height`` are read where they are there.
+another of `POINTS`, or one for each of MediaPipe's parts) and perhaps ``mask``. Attributes
+``class`` (or ``label``), ``signer`` (or ``user``), ``repetition``, ``split``, ``width`` and
+``height`` are read where they are there.
 Links to other files are not followed, and datasets whose numbers are in others not read.
 """
 
@@ -18,8 +19,9 @@ from signbart.archives import check_unpacked
 from signbart.errors import ClipError
 from signbart.extras import explain_missing
 from signbart.memory import raise_shortage
-from signbart.recordings.arrays import MASKS, POINTS, masked
+from signbart.recordings.arrays import MASKS, POINTS, joined, masked
 from signbart.recordings.names import split_named
+from signbart.recordings.parts import find_points
 from signbart.recordings.recording import Contents, Recording
 
 _DEEPEST = 9  # groups in one another
@@ -100,24 +102,39 @@ def _is_array(data: Any) -> bool:
 def _clips(
     path: Path, place: tuple[str, ...], group: Any, sets: Mapping[str, Any]
 ) -> Iterator[Recording | ClipError]:
-    points = next((name for name in POINTS if name in sets), None)
-    if points is not None:
+    try:
+        names = find_points(sets, POINTS, MASKS, _source(path, place), 1)
+    except ClipError as error:
+        yield error
+        return
+    if names:
         mask = next((sets[name] for name in MASKS if name in sets), None)
-        yield _clip(path, sets[points], mask, place, dict(group.attrs))
+        chosen = {name: sets[name] for name in names}
+        yield _clip(path, chosen, mask, place, dict(group.attrs))
         return
     for name, entry in sets.items():
         if entry.ndim in (2, 3):
-            yield _clip(path, entry, None, (*place, name), {})
+            yield _clip(path, {name: entry}, None, (*place, name), {})
+
+
+def _source(path: Path, place: tuple[str, ...]) -> str:
+    return f"{path}:/{'/'.join(place)}" if place else str(path)
 
 
 def _clip(
-    path: Path, points: Any, mask: Any, place: tuple[str, ...], attributes: dict[str, Any]
+    path: Path,
+    chosen: Mapping[str, Any],
+    mask: Any,
+    place: tuple[str, ...],
+    attributes: dict[str, Any],
 ) -> Recording | ClipError:
-    source = f"{path}:/{'/'.join(place)}" if place else str(path)
-    attributes = {**attributes, **points.attrs}
+    source = _source(path, place)
+    for points in chosen.values():
+        attributes = {**attributes, **points.attrs}
     with np.errstate(over="ignore"):  # infinity is refused with the clip
-        values = points[()].astype(np.float32)
+        arrays = {name: points[()].astype(np.float32) for name, points in chosen.items()}
     try:
+        values, layout = joined(arrays, source)
         values, confidence = masked(source, values, None if mask is None else mask[()])
     except ClipError as error:
         return error
@@ -132,6 +149,7 @@ def _clip(
         repetition=_whole(attributes.get("repetition")),
         split=_text(attributes, "split") or split,
         confidence=confidence,
+        layout=layout,
         size=None if width is None or height is None else (float(width), float(height)),
         name=place[-1] if place else path.stem,
     )

@@ -19,7 +19,9 @@ from signbart.errors import ClipError
 from signbart.landmarks.source import SourceLayout
 from signbart.landmarks.source_layouts import SOURCE_LAYOUTS
 from signbart.recordings.annotations import annotated_clips
+from signbart.recordings.json_numbers import first_leaf, first_there, is_point, numbers
 from signbart.recordings.names import whole_number
+from signbart.recordings.parts import LAYOUT, PARTS, assemble, part_of
 from signbart.recordings.recording import Contents, Recording
 from signbart.recordings.text_files import load_json
 
@@ -28,13 +30,6 @@ CLASSES = ("class", "label", "sign", "gloss", "class_name")
 SIGNERS = ("user", "signer", "signer_id", "participant_id")
 REPETITIONS = ("repetition", "rep", "take")
 
-# MediaPipe's parts: their places in layout holistic543, by names in lower case without "_".
-_PARTS = {
-    "pose": (0, 33),
-    "lefthand": (33, 54),
-    "righthand": (54, 75),
-    "face": (75, 543),
-}
 _OPENPOSE = {
     "pose_keypoints_2d": (0, 25),
     "hand_left_keypoints_2d": (25, 46),
@@ -55,11 +50,11 @@ def read_json(path: Path) -> Contents:
 def read_tree(path: Path, tree: Any) -> Contents:
     """The clips of what a JSON file holds; see `read_json`."""
     if isinstance(tree, dict) and "annotations" in tree:
-        return annotated_clips(path, tree, lambda value: _numbers(value, str(path)))
+        return annotated_clips(path, tree, lambda value: numbers(value, str(path)))
     if isinstance(tree, dict):
         return Contents([_clip(tree, str(path))])
     if isinstance(tree, list) and tree:
-        if _is_clip(tree[0]):
+        if _is_set(tree):
             sources = [f"{path}[{number}]" for number in range(len(tree))]
             return Contents(map(_clip_or_error, tree, sources), total=len(tree))
         return Contents([_clip({"frames": tree}, str(path))])
@@ -85,17 +80,33 @@ def _clip_or_error(fields: Any, source: str) -> Recording | ClipError:
         return error
 
 
-def _is_clip(entry: Any) -> bool:
-    """Whether an entry of a list is a clip of its own, and not a frame."""
+def _is_set(entries: list[Any]) -> bool:
+    """Whether a list is one of clips, and not of frames."""
+    known = (clip for clip in map(_is_clip, entries) if clip is not None)
+    labelled = any(
+        isinstance(entry, dict) and any(key in entry for key in CLASSES) for entry in entries
+    )
+    return next(known, labelled)
+
+
+def _is_clip(entry: Any) -> bool | None:
+    """Whether an entry of a list is a clip of its own, and not a frame; None: it says nothing."""
+    if isinstance(entry, list):
+        return False
     if not isinstance(entry, dict):
-        return False
+        return None
     frames = next((entry[key] for key in FRAMES if isinstance(entry.get(key), list)), None)
-    if frames is None:
-        return False
-    # A clip's frames hold landmarks that hold numbers: one level more than a frame's.
-    first = frames[0] if frames else None
-    inner = first[0] if isinstance(first, list) and first else None
-    return isinstance(inner, list | dict) or (isinstance(first, dict) and not _is_point(first))
+    found = first_leaf(frames)
+    if found is None:
+        parts = any(part_of(key) and isinstance(value, list) for key, value in entry.items())
+        return False if parts or "people" in entry else None
+    lengths, leaf = found
+    if isinstance(leaf, dict):
+        return len(lengths) > 1 or not is_point(leaf)
+    # A clip's frames hold landmarks that hold numbers: one level more than a frame's. But a frame
+    # may be a row, of more numbers than a landmark has; then a sign tells clips.
+    labelled = any(key in entry for key in CLASSES)
+    return len(lengths) > 2 or (len(lengths) == 2 and labelled and lengths[1] > 4)
 
 
 def _clip(fields: Any, source: str) -> Recording:
@@ -108,10 +119,11 @@ def _clip(fields: Any, source: str) -> Recording:
             f"{source}: has no frames; expected one of {', '.join(FRAMES)}, found {found[:120]}"
         )
     frames, layout = fields[key], None
-    if frames and isinstance(frames[0], dict) and not _is_point(frames[0]):
+    first = first_there(frames)
+    if isinstance(first, dict) and not is_point(first):
         points, layout = _frames(frames, source)
     else:
-        points = _numbers(frames, source)
+        points = numbers(frames, source)
     signer = _first(fields, SIGNERS)
     repetition = _first(fields, REPETITIONS)
     return Recording(
@@ -129,19 +141,31 @@ def _clip(fields: Any, source: str) -> Recording:
 
 def _frames(frames: list[Any], source: str) -> tuple[np.ndarray, SourceLayout | None]:
     """Frames that are objects, and what their landmarks are."""
-    own = [frame if isinstance(frame, dict) else {} for frame in frames]
+    own = [{} if frame is None else frame for frame in frames]
+    odd = next((at for at, frame in enumerate(own) if not isinstance(frame, dict)), None)
+    if odd is not None:
+        raise ClipError(
+            f"{source}: frame {odd} is no object, but {str(own[odd])[:40]}; write null for a frame "
+            "in which nothing was found"
+        )
     if any("people" in frame for frame in own):
         points = np.stack([_openpose(frame, source) for frame in own])
         return points, SOURCE_LAYOUTS["openpose137"]
-    if any(_part(key) for frame in own for key in frame):
-        return np.stack([_mediapipe(frame, source) for frame in own]), SOURCE_LAYOUTS["holistic543"]
-    key = next((key for key in FRAMES if key in own[0]), None)
+    if any(part_of(key) for frame in own for key in frame):
+        return np.stack([_mediapipe(frame, source) for frame in own]), SOURCE_LAYOUTS[LAYOUT]
+    first = next((frame for frame in own if frame), {})
+    key = next((key for key in FRAMES if key in first), None)
     if key is None:
         raise ClipError(
-            f"{source}: its frames are objects with {', '.join(map(str, list(own[0])[:6]))}; "
+            f"{source}: its frames are objects with {', '.join(map(str, list(first)[:6]))}; "
             "expected pose, left_hand, right_hand and face, or people"
         )
-    return _numbers([frame.get(key) for frame in own], source), None
+    odd = next((at for at, frame in enumerate(own) if frame and key not in frame), None)
+    if odd is not None:
+        raise ClipError(
+            f"{source}: frame {odd} has no '{key}', as others do; write null for what is missing"
+        )
+    return numbers([frame.get(key) for frame in own], source), None
 
 
 def _openpose(frame: Mapping[str, Any], source: str) -> np.ndarray:
@@ -164,60 +188,25 @@ def _openpose(frame: Mapping[str, Any], source: str) -> np.ndarray:
 
 
 def _row(value: Any, source: str) -> np.ndarray:
-    return _numbers(value, source).reshape(-1) if value else np.zeros(0, np.float32)
-
-
-def _part(key: Any) -> str | None:
-    """Which of MediaPipe's parts a key names: pose_landmarks and poseLandmarks are pose."""
-    short = str(key).lower().replace("_", "").removesuffix("landmarks").removesuffix("keypoints")
-    return short if short in _PARTS else None
+    return numbers(value, source).reshape(-1) if value else np.zeros(0, np.float32)
 
 
 def _mediapipe(frame: Mapping[str, Any], source: str) -> np.ndarray:
-    points = np.zeros((543, 3), np.float32)
+    parts = {}
     for key, value in frame.items():
-        part = _part(key)
-        if part is None or not value:
+        if part_of(key) is None or not value or first_leaf(value) is None:
             continue
         # Tasks put a list of people around the landmarks.
-        if isinstance(value, list) and isinstance(value[0], list) and value[0]:
-            value = value[0] if isinstance(value[0][0], list | dict) else value
-        start, end = _PARTS[part]
-        own = _numbers(value, source)
-        count = end - start
-        # The face may have the irises behind it.
-        if own.ndim != 2 or (len(own) != count and not (part == "face" and len(own) == 478)):
+        if isinstance(value, list) and isinstance(value[0], list):
+            value = value[0] if isinstance(first_there(value[0]), list | dict) else value
+        parts[key] = numbers(value, source)
+        if parts[key].ndim != 2:
+            start, end = PARTS[part_of(key)]
             raise ClipError(
-                f"{source}: '{key}' has shape {own.shape}, expected {count} landmarks of x and y"
+                f"{source}: '{key}' has shape {parts[key].shape}, expected {end - start} landmarks "
+                "of x and y"
             )
-        points[start:end, : min(own.shape[1], 3)] = own[:count, :3]
-    return points
-
-
-def _is_point(entry: Any) -> bool:
-    return isinstance(entry, dict) and "x" in entry and "y" in entry
-
-
-def _numbers(value: Any, source: str) -> np.ndarray:
-    """Nested lists of numbers, of nulls and of objects with x and y, as float32."""
-    try:
-        with np.errstate(over="ignore"):  # infinity is refused with the clip
-            return np.array(_as_lists(value), dtype=np.float64).astype(np.float32)
-    except (TypeError, ValueError, RecursionError, OverflowError):
-        raise ClipError(
-            f"{source}: its landmarks are no rectangular lists of numbers: frames differ in their "
-            "number of landmarks, or there is text; write null for what is missing"
-        ) from None
-
-
-def _as_lists(value: Any) -> Any:
-    if isinstance(value, list):
-        return [_as_lists(item) for item in value]
-    if _is_point(value):
-        return [value["x"], value["y"], *([value["z"]] if "z" in value else [])]
-    if isinstance(value, str | bool):
-        raise TypeError("text")
-    return value
+    return assemble(parts, source)
 
 
 def _first(fields: Mapping[str, Any], keys: tuple[str, ...]) -> str | None:

@@ -218,9 +218,10 @@ def _to_set(
             if isinstance(outcome, ClipError):
                 raise outcome
             if outcome.class_name is None:
+                reason = f" ({outcome.unsaid})" if outcome.unsaid else ""
                 raise ClipError(
-                    f"{outcome.source}: says no sign; put it into a folder with the sign's name, "
-                    "or give it a field 'class'"
+                    f"{outcome.source}: says no sign{reason}; put it into a folder with the sign's "
+                    "name, or give it a field 'class'"
                 )
             clip, names = _to_clip(outcome, reading, patterns)
             if split not in ("all", clip.split):

@@ -36,6 +36,7 @@ class Recording:
         name: What the recording is called, which may say who signs.
         as_is: Whether the form is the project's own, whose clips are finite already and in the
             units that they shall have.
+        unsaid: Why the file does not say the sign, where that is known; for messages.
     """
 
     points: np.ndarray
@@ -49,6 +50,7 @@ class Recording:
     size: tuple[float, float] | None = None
     name: str = ""
     as_is: bool = False
+    unsaid: str = ""
 
 
 @dataclass(frozen=True)
@@ -140,7 +142,7 @@ def to_landmarks(
         and where nothing is known about them.
 
     Raises:
-        ClipError: The landmarks do not fit the layout that was named, or are all missing.
+        ClipError: The landmarks do not fit the layout that was named.
     """
     points, layout = recording.points, reading.layout or recording.layout
     usual = points.ndim == 3 and points.shape[2] in (2, 3)
@@ -161,11 +163,6 @@ def to_landmarks(
             names = layout.selection[1]
     except ClipError as error:
         raise ClipError(f"{recording.source}: {error}") from None
-    if landmarks.size and not landmarks.any() and np.isnan(points).any():
-        raise ClipError(
-            f"{recording.source}: no landmark of any frame is there: every one is NaN or infinite, "
-            "masked or at (0, 0)"
-        )
     if reading.changes != Changes():
         landmarks = _change(landmarks, names, reading.changes, recording.source)
     if reading.layout is None and names in _MODEL_NAMES:

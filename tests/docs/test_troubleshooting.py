@@ -151,8 +151,13 @@ def short(root: Path) -> None:
     read_clips(root)
 
 
+def nobody(root: Path) -> None:
+    add(root, keypoints=np.zeros((9, 90, 2)), **{"class": "hello"})
+    read_clips(root)
+
+
 def other_layout(root: Path) -> None:
-    add(root, keypoints=np.zeros((9, 75, 2)), **{"class": "hello"})
+    add(root, keypoints=np.full((9, 75, 2), 0.5), **{"class": "hello"})
     read_clips(root)
 
 
@@ -190,8 +195,8 @@ def unknown_signer(root: Path) -> None:
 MISTAKES: list[Callable[[Path], object]] = [
     lambda root: read_clips(root / "nowhere"),
     lambda root: read_clips(root, split="test"),
-    no_labels, labels_from_one, nan, short, other_layout, other_class, no_keypoints, code, damaged,
-    pixels, unknown_signer,
+    no_labels, labels_from_one, nan, short, nobody, other_layout, other_class, no_keypoints, code,
+    damaged, pixels, unknown_signer,
     lambda root: read_clips(root).to_layout(get_layout("kinect20")),
     lambda root: load_config(KP90, ["train.epoch=3"]),
     lambda root: load_config(KP90, ["train.epochs=many"]),

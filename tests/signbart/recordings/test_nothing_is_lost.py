@@ -2,6 +2,7 @@
 
 import json
 import os
+import pickle
 import unicodedata
 from collections import Counter
 from pathlib import Path
@@ -11,8 +12,10 @@ import pytest
 
 from signbart.clips import main
 from signbart.errors import ClipError
+from signbart.recordings.clip import Clip, ClipSet
 from signbart.recordings.names import get_signer_pattern, read_name, split_named
-from signbart.recordings.reading import read_clips
+from signbart.recordings.packed import write_packed
+from signbart.recordings.reading import read_clips, read_single_clip
 
 POINTS = np.full((4, 75, 2), 0.5, np.float32)
 
@@ -216,3 +219,46 @@ def test_progress_is_shown_on_a_terminal_only(tmp_path, monkeypatch, terminal, s
     with Progress(console=console):  # two bars at once would write over each other
         read_clips(tmp_path)
     assert "reading" not in shown.getvalue()
+
+
+def write_json_zeros(path: Path, points: np.ndarray) -> None:
+    path.with_suffix(".json").write_text(json.dumps(points.tolist()))
+
+
+def write_npz_zeros(path: Path, points: np.ndarray) -> None:
+    np.savez(path.with_suffix(".npz"), keypoints=points)
+
+
+def write_pickle_zeros(path: Path, points: np.ndarray) -> None:
+    content = {"keypoints": points, "class": path.parent.name}
+    path.with_suffix(".pkl").write_bytes(pickle.dumps(content))
+
+
+def write_rows(path: Path, points: np.ndarray) -> None:
+    np.save(path.with_suffix(".npy"), points.reshape(len(points), -1))
+
+
+@pytest.mark.parametrize("write_clip", [write_json_zeros, write_npz_zeros, write_pickle_zeros,
+                                        write_rows])  # fmt: skip
+@pytest.mark.parametrize("missing", [(0, 0), (0, 0, 0), (0, 0, 0.3)])
+def test_a_clip_of_zeros_has_not_a_single_landmark(tmp_path, write_clip, missing):
+    points = np.full((4, 75, len(missing)), 0.5, np.float32)
+    (tmp_path / "hello").mkdir()
+    write_clip(tmp_path / "hello" / "good", points)
+    write_clip(tmp_path / "hello" / "bad", np.full_like(points, 0) + np.float32(missing))
+    with pytest.raises(ClipError, match=r"bad\.\w+: no landmark of any frame is there.*skip-bad"):
+        read_clips(tmp_path)
+    clips = read_clips(tmp_path, skip_bad=True)
+    assert len(clips) == 1 and len(clips.skipped) == 1
+    (bad,) = (tmp_path / "hello").glob("bad.*")
+    with pytest.raises(ClipError, match="no landmark of any frame is there"):
+        read_single_clip(str(bad))
+
+
+@pytest.mark.parametrize("mapped", [False, True])
+def test_a_packed_clip_of_zeros_has_not_a_single_landmark(tmp_path, mapped):
+    clips = tuple(Clip(POINTS * at, 0, "anna", at, f"[{at}]", "all") for at in range(2))
+    write_packed(ClipSet(clips, ("hello",)), tmp_path / "x.npz", mapped=mapped)
+    with pytest.raises(ClipError, match=r"x\.npz\[0\]: no landmark of any frame is there"):
+        read_clips(tmp_path)
+    assert len(read_clips(tmp_path, skip_bad=True)) == 1
