@@ -46,7 +46,7 @@ READERS = {
     "a.npy": (lambda path: np.save(path, POINTS), read_clips, (np, "load")),
     "a.npz": (lambda path: np.savez(path, keypoints=POINTS), read_clips, (np, "load")),
     "a.pose": (lambda path: forms.write_pose(path, POINTS), read_clips, (pose_files, "_read")),
-    "a.csv": (lambda path: path.write_text("x,y\n1,2\n"), read_clips, (csv, "read_csv")),
+    "a.csv": (lambda path: path.write_text("x_0,y_0\n1,2\n"), read_clips, (csv, "read_csv")),
     "a.h5": (hdf5, read_clips, (h5py, "File")),
     "sample.npz": (lambda path: np.savez(path, keypoints=POINTS), read_sample, (np, "load")),
     "a.pth": (lambda path: torch.save({}, path), read_stored, (torch_pickles, "_unpickle")),
