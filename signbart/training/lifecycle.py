@@ -87,6 +87,7 @@ def train(
     require_trainable(config, framework)
     config = with_labels(config, clips)
     split = split_clips(clips, config.train, test_signers)
+    start = start and start.tested_on(clips, split.test_signers)
     identity: dict[str, Any] = {"recordings": identify_recordings(clips, split.test_signers)}
     learned_from = {"start": start and start.identity, "teachers": teachers}
     identity |= {name: dict(found) for name, found in learned_from.items() if found is not None}
@@ -150,7 +151,7 @@ class _Run:
         counts = {name: len(data) for name, data in self.data.items()}
         about = {"parameters": self.learner.parameters, "where": self.learner.where}
         text = describe_run(self.config, self.split, counts, **about)
-        notes = self.start.describe(self.split.test_signers) if self.start else ()
+        notes = self.start.notes if self.start else ()
         return "\n".join([text, *self.learner.notes, *notes])
 
     def fit(self, report: Callable[[Mapping[str, Any]], None]) -> None:

@@ -114,7 +114,8 @@ def find_run(
         for part, what in _IDENTITY.items():
             before, now = (found.get(part, {}) for found in (state.progress, identity))
             for key in {**now, **before}:
-                if before.get(key) != now.get(key):
+                # `seen` follows from the other keys, and runs of before may lack it.
+                if key != "seen" and before.get(key) != now.get(key):
                     raise ConfigError(
                         f"{output} holds a run {what}: {key} was {before.get(key)!r} and is "
                         f"{now.get(key)!r} now; {remedy}"

@@ -316,7 +316,8 @@ def start(fit):
     """A trained model, and a preparation that shows in the logits' spread."""
     _, folder = fit("before")
     source = folder / NUMPY.best
-    return Start(load(source), source, {"scheme": "scaled"}, preparation=True)
+    trained = load(source)
+    return Start(trained, source, {"scheme": "scaled"}, preparation=True, progress=trained.progress)
 
 
 def test_the_start_is_a_candidate_and_is_scored_as_it_came_and_as_prepared(fit, start, with_train):
