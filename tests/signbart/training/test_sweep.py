@@ -1,6 +1,7 @@
 """A sweep: who is tested has no say, the hopeless stop early, and nothing is trained twice."""
 
 import csv
+import dataclasses
 import json
 from pathlib import Path
 
@@ -9,6 +10,7 @@ import yaml
 
 from signbart.configuration.reading import load_config
 from signbart.errors import ClipError, ConfigError
+from signbart.recordings.clip import ClipSet
 from signbart.recordings.packed import write_packed
 from signbart.training.sweep import choose_signers, rungs, settings_of, sweep
 from signbart_torch.sweep import main
@@ -143,4 +145,70 @@ def test_what_stops_beside_better_ones_has_no_score_of_before(tiny_clips, with_t
 def test_user_errors(arguments, tmp_path, options, message):
     with pytest.raises(ConfigError, match=message):
         main([*arguments, "--output", str(tmp_path / "new"), *options])
+    assert not (tmp_path / "new").exists()
+
+
+# Recordings that come divided
+
+
+@pytest.fixture
+def divided(tmp_path, tiny_clips, arguments):
+    """`divided(is_tested)`: the command line of a sweep over clips, some of them marked test."""
+
+    def made(is_tested):
+        clips = tuple(
+            dataclasses.replace(clip, split="test" if is_tested(clip) else "train")
+            for clip in tiny_clips.clips
+        )
+        write_packed(ClipSet(clips, tiny_clips.class_names), tmp_path / "divided.npz")
+        return [
+            *arguments[:2], "--data", str(tmp_path / "divided.npz"), "--device", "cpu",
+            "--set", "train.lr=0.01,0.005", "--set", "train.epochs=1", "--signers", "1",
+            "--halving", "1", "--output", str(tmp_path / "out"),
+        ]  # fmt: skip
+
+    return made
+
+
+def test_whose_clips_are_marked_for_testing_takes_no_part(divided, capsys):
+    # One clip of theirs is enough: who is tested in the end chooses nothing.
+    command = divided(lambda clip: clip.signer == "dan" and clip.repetition == 0)
+    assert main(command) == 0
+    printed = capsys.readouterr().out
+    assert "; dan take no part: the recordings mark clips of theirs test" in printed
+    assert "--test-signers" not in printed
+    for path in Path(command[-1]).glob("*/*/results.json"):
+        results = json.loads(path.read_text())
+        assert results["test_signers"] == ["anna"] and "dan" not in results["val_signers"]
+        assert sum(results["clips"].values()) == 27  # of 36
+    # Signers who are named are tested on instead, as in a training.
+    assert main([*command, "--output", f"{command[-1]}2", "--test-signers", "ben"]) == 0
+    printed = capsys.readouterr().out
+    assert "; ben take no part\n" in printed and "--test-signers ben" in printed
+
+
+def test_a_division_within_signers_leaves_nobody_to_choose_by(divided):
+    command = divided(lambda clip: clip.repetition == 0)
+    with pytest.raises(ConfigError, match=r"mark clips of anna, ben, cleo, dan test.*0.*--test-s"):
+        main(command)
+    assert not Path(command[-1]).exists()
+
+
+# What cannot be validated
+
+
+@pytest.mark.parametrize("values", ["train.val_fraction=0", "train.val_fraction=0.2,0"])
+def test_a_training_that_nothing_would_validate_is_refused_before_any_begins(
+    arguments, tiny_clips, tmp_path, values
+):
+    """Of three signers one is left out, and the two others are too few for one to validate."""
+    three = tiny_clips.select(at for at, name in enumerate(tiny_clips.signers) if name != "dan")
+    write_packed(three, tmp_path / "three.npz")
+    command = [
+        *arguments[:2], "--data", str(tmp_path / "three.npz"), "--device", "cpu",
+        "--set", values, "--set", "train.lr=0.01,0.005", "--signers", "2",
+        "--output", str(tmp_path / "new"),
+    ]  # fmt: skip
+    with pytest.raises(ConfigError, match=r"anna left out, nothing validates.*train.val_fraction="):
+        main(command)
     assert not (tmp_path / "new").exists()
