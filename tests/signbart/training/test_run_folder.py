@@ -104,3 +104,18 @@ def test_a_run_of_before_that_does_not_note_whom_its_start_knows_is_gone_on_with
     assert find({**start, "seen": ["S1"]}) is state
     with pytest.raises(ConfigError, match="values_taken was 3 and is 4 now"):
         find({**start, "values_taken": 4})
+
+
+def test_the_order_of_the_test_signers_is_none_of_the_division(tmp_path, tiny_config):
+    (tmp_path / TORCH.last).touch()
+    recordings = {"fingerprint": "ab12", "clips": 3, "test_signers": ["S3", "S1"]}
+    state = SimpleNamespace(config=tiny_config, class_names=(), progress={"recordings": recordings})
+
+    def find(*test_signers):
+        identity = {"recordings": {**recordings, "test_signers": [*test_signers]}}
+        options = {"framework": TORCH, "load": lambda path: state}
+        return find_run(tmp_path, tiny_config, (), identity, True, **options)
+
+    assert find("S1", "S3") is find("S3", "S1") is state
+    with pytest.raises(ConfigError, match=r"another division.*\['S3', 'S1'\] and is \['S1'\] now"):
+        find("S1")
