@@ -17,7 +17,7 @@ from typing import Any
 
 from signbart.batches import PreparedClips, prepare_clips
 from signbart.configuration.schema import RunConfig
-from signbart.errors import ConfigError
+from signbart.errors import DivergedError
 from signbart.files import write_text
 from signbart.json_text import read_json_file
 from signbart.recordings.clip import ClipSet
@@ -257,7 +257,7 @@ class _Run:
 
         loss, accuracy = self.learner.train_epoch(self.data["train"], epoch, rate_of)
         if not math.isfinite(loss):
-            raise ConfigError(
+            raise DivergedError(
                 f"the training loss is {loss} in epoch {epoch + 1}; lower train.lr "
                 f"(now {config.lr:g}) or set train.grad_clip. "
                 f"{self.output / self.framework.last} is untouched"
