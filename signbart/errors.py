@@ -9,6 +9,10 @@ class ConfigError(SignBartError):
     """A configuration file, or a ``--set`` override, cannot be used."""
 
 
+class DivergedError(ConfigError):
+    """A training's loss is NaN or infinite, by its settings."""
+
+
 class ClipError(SignBartError):
     """A recording, or a data set, cannot be read or does not fit the configuration."""
 

@@ -13,6 +13,7 @@ from signbart.files import file_sha256
 from signbart.training.distillation import add_settings_arguments, identity_of, settings_of
 from signbart.training.folds import add_fold_arguments
 from signbart.training.frameworks import TORCH
+from signbart.training.run_folder import RESULTS
 from signbart.training.seeds import add_seed_argument, train_seeds
 from signbart_torch import load_checkpoint, train_distilled, train_model
 
@@ -58,6 +59,12 @@ def _distilled(options: argparse.Namespace) -> dict[str, Any]:
                     f"--teachers {path.parent.parent}: no {signer}/{path.name}, so nobody teaches "
                     f"the fold of {signer}; train that fold there first, or name others by "
                     "--signers"
+                )
+            # What it has said so far is not what it will say in the end.
+            if not path.with_name(RESULTS).is_file():
+                raise ConfigError(
+                    f"--teachers {path.parent.parent}: the fold of {signer} is not finished; go on "
+                    "with it by --resume, as it was begun, or name others by --signers"
                 )
         return found
 

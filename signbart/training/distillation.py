@@ -23,7 +23,6 @@ if TYPE_CHECKING:
 
 # What has to be the student's own: clips are prepared and augmented once for all models.
 _SHARED = ("layout", "max_frames", "resample", "normalization")
-_MARKED = "the clips marked test"
 
 
 @dataclass(frozen=True)
@@ -132,32 +131,11 @@ def _require_same_inputs(teacher: RunConfig, student: RunConfig, source: str | P
         )
 
 
-def seen_by(teacher: Resumable, clips: ClipSet, test_signers: Sequence[str]) -> list[str]:
-    """Whom of those tested on a teacher may have been trained on, itself or by its own teachers.
-
-    Args:
-        teacher: Its checkpoint.
-        clips: The recordings.
-        test_signers: Whom the student is tested on; none: what the recordings mark ``test``.
-
-    Returns:
-        Their names; of clips marked ``test`` those words.
-    """
-    recordings = teacher.progress.get("recordings", {})
-    unseen = set(recordings.get("test_signers", ()))
-    if not unseen and recordings.get("fingerprint") == clips.fingerprint():
-        unseen = {_MARKED}  # what training that names no signers holds out of these recordings
-    unseen -= set(teacher.progress.get("teachers", {}).get("seen", ()))
-    marked = any(clip.split == "test" for clip in clips.clips)
-    tested = test_signers or ([_MARKED] if marked else [])
-    return [name for name in tested if name not in unseen]
-
-
 def require_unseen(seen: Sequence[str], source: str | Path) -> None:
     """Refuses a teacher that may know whom the student is tested on.
 
     Args:
-        seen: What `seen_by` found.
+        seen: What `seen.seen_by` found.
         source: The checkpoint's path.
 
     Raises:

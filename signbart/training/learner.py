@@ -6,13 +6,17 @@ Legend: N clips, C classes.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
 
 from signbart.batches import PreparedClips
+from signbart.training.seen import kept_out, seen_by
+
+if TYPE_CHECKING:
+    from signbart.recordings.clip import ClipSet
 
 
 @dataclass(frozen=True)
@@ -131,7 +135,8 @@ class Start:
         preparation: Changes what the model computes while it trains, validates and is tested, but
             not what its checkpoints hold; what it is, the framework's learner says.
         notes: Lines about how it starts.
-        unseen: Signers whom the model that it starts from was tested on; None: it is not asked.
+        progress: What the training of the model noted that it starts from. By default nothing, so
+            that it may have been trained on anybody.
     """
 
     checkpoint: Any
@@ -139,20 +144,30 @@ class Start:
     identity: Mapping[str, Any]
     preparation: Any = None
     notes: Sequence[str] = ()
-    unseen: tuple[str, ...] | None = None
+    progress: Mapping[str, Any] = field(default_factory=dict)
 
-    def describe(self, test_signers: Sequence[str]) -> list[str]:
-        """How it starts, and what scores are worth on signers whom it may have been trained on."""
-        seen = [name for name in test_signers if name not in (self.unseen or ())]
-        if self.unseen is None or not seen:
-            return [*self.notes]
-        known = ", ".join(self.unseen) or "nobody"
-        return [
-            *self.notes,
+    def tested_on(self, clips: ClipSet, test_signers: Sequence[str]) -> Start:
+        """This start of a run that is tested on these: with whom of them the model may know.
+
+        They stand in the identity, as ``seen``, so that checkpoints of the run do not pass for
+        strangers to them, and in the notes.
+
+        Args:
+            clips: The run's recordings.
+            test_signers: Its test signers; none: what the recordings mark ``test``.
+        """
+        seen = seen_by(self, clips, test_signers)
+        if not seen:
+            return self
+        known = ", ".join(kept_out(self, clips)) or "nobody"
+        warning = (
             f"warning: {self.source} may have been trained on {', '.join(seen)}, whom this run is "
-            f"tested on: it says that it was tested on {known}. Scores then say little of "
-            "strangers",
-        ]
+            f"tested on: by its header {known} was kept out of all its training. Scores then say "
+            "little of strangers"
+        )
+        return replace(
+            self, identity={**self.identity, "seen": sorted(seen)}, notes=[*self.notes, warning]
+        )
 
 
 def mixed_seed(*parts: int) -> int:

@@ -17,7 +17,7 @@ from typing import Any
 
 from signbart.batches import PreparedClips, prepare_clips
 from signbart.configuration.schema import RunConfig
-from signbart.errors import ConfigError
+from signbart.errors import DivergedError
 from signbart.files import write_text
 from signbart.json_text import read_json_file
 from signbart.recordings.clip import ClipSet
@@ -29,7 +29,7 @@ from signbart.training.predictions import Predictions, identify, write_predictio
 from signbart.training.progress import (
     Pace,
     describe_run,
-    identify_recordings,
+    identify_run,
     new_progress,
     percentages,
     progress_of_best,
@@ -38,7 +38,7 @@ from signbart.training.progress import (
 from signbart.training.requirements import require_trainable, with_labels
 from signbart.training.run_folder import EVALUATION, RESULTS, csv_text, find_run, run_lock
 from signbart.training.schedule import Plateau, learning_rate
-from signbart.training.splits import Split, split_clips
+from signbart.training.splits import Split, split_as_begun, split_clips
 from signbart.waiting import stage
 
 
@@ -86,15 +86,17 @@ def train(
     output = Path(output)
     require_trainable(config, framework)
     config = with_labels(config, clips)
-    split = split_clips(clips, config.train, test_signers)
-    identity: dict[str, Any] = {"recordings": identify_recordings(clips, split.test_signers)}
-    learned_from = {"start": start and start.identity, "teachers": teachers}
-    identity |= {name: dict(found) for name, found in learned_from.items() if found is not None}
+    split = split_clips(clips, config.train, sorted(set(test_signers)))
+    start = start and start.tested_on(clips, split.test_signers)
+    identity = identify_run(clips, split.test_signers, start and start.identity, teachers)
     state = find_run(
         output, config, clips.class_names, identity, resume, framework=framework, load=load
     )
     if state and state.progress.get("finished") and (output / RESULTS).is_file():
         return read_json_file(output / RESULTS)
+    if state:
+        identity["recordings"] = state.progress["recordings"]
+        split = split_as_begun(clips, config.train, identity["recordings"])
     data = {
         name: prepare_clips(clips.select(getattr(split, name)), config)
         for name in ("train", "val", "test")
@@ -150,8 +152,7 @@ class _Run:
         counts = {name: len(data) for name, data in self.data.items()}
         about = {"parameters": self.learner.parameters, "where": self.learner.where}
         text = describe_run(self.config, self.split, counts, **about)
-        notes = self.start.describe(self.split.test_signers) if self.start else ()
-        return "\n".join([text, *self.learner.notes, *notes])
+        return "\n".join([text, *self.learner.notes, *(self.start.notes if self.start else ())])
 
     def fit(self, report: Callable[[Mapping[str, Any]], None]) -> None:
         """Trains until the last epoch or until nothing has improved for `patience` epochs."""
@@ -256,7 +257,7 @@ class _Run:
 
         loss, accuracy = self.learner.train_epoch(self.data["train"], epoch, rate_of)
         if not math.isfinite(loss):
-            raise ConfigError(
+            raise DivergedError(
                 f"the training loss is {loss} in epoch {epoch + 1}; lower train.lr "
                 f"(now {config.lr:g}) or set train.grad_clip. "
                 f"{self.output / self.framework.last} is untouched"

@@ -50,6 +50,27 @@ def identify_recordings(clips: ClipSet, test_signers: Sequence[str]) -> dict[str
     }
 
 
+def identify_run(
+    clips: ClipSet,
+    test_signers: Sequence[str],
+    start: Mapping[str, Any] | None,
+    teachers: Mapping[str, Any] | None,
+) -> dict[str, Any]:
+    """What a run must find again to be gone on with, a part a source; see `run_folder.find_run`.
+
+    Args:
+        clips: Its recordings.
+        test_signers: Whom of them it is tested on, sorted.
+        start: What identifies the model that it goes on from; None: there is none.
+        teachers: What identifies those it learns from; None: there are none.
+    """
+    found = {"start": start, "teachers": teachers}
+    return {
+        "recordings": identify_recordings(clips, test_signers),
+        **{name: dict(part) for name, part in found.items() if part is not None},
+    }
+
+
 def describe_run(
     config: RunConfig, split: Split, clips: Mapping[str, int], *, parameters: int, where: str
 ) -> str:

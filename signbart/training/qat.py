@@ -215,6 +215,6 @@ def train_quantized(
         output,
         test_signers=test_signers,
         announce=describe,
-        start=Start(checkpoint, source, identity, quantization),
+        start=Start(checkpoint, source, identity, quantization, progress=checkpoint.progress),
         **options,
     )

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -28,7 +28,13 @@ class Split:
     test_signers: tuple[str, ...] = ()
 
 
-def split_clips(clips: ClipSet, config: TrainConfig, test_signers: Sequence[str] = ()) -> Split:
+def split_clips(
+    clips: ClipSet,
+    config: TrainConfig,
+    test_signers: Sequence[str] = (),
+    *,
+    after: str | None = None,
+) -> Split:
     """Holds out clips to test on, then clips to choose the best epoch by.
 
     The test signers' clips are tested on; without any, those that the recordings themselves mark
@@ -41,7 +47,9 @@ def split_clips(clips: ClipSet, config: TrainConfig, test_signers: Sequence[str]
     Args:
         clips: The recordings.
         config: Says how many signers or clips validate.
-        test_signers: Signers to test on, whatever the recordings mark.
+        test_signers: Signers to test on, whatever the recordings mark; in whatever order.
+        after: The one of them whom those that validate follow; by default the last in the sorted
+            order.
 
     Raises:
         ClipError: A test signer is unknown, or nothing is left to train on.
@@ -62,8 +70,8 @@ def split_clips(clips: ClipSet, config: TrainConfig, test_signers: Sequence[str]
     if not test_signers and (marked == "val").any():
         validating = marked == "val"
     elif config.val_signers and len(rest) - config.val_signers >= 2:
-        after = names.index(test_signers[-1]) + 1 if test_signers else len(names) - 1
-        ring = [name for name in names[after:] + names[:after] if name in rest]
+        begin = names.index(after or max(test_signers)) + 1 if test_signers else len(names) - 1
+        ring = [name for name in names[begin:] + names[:begin] if name in rest]
         val_signers = tuple(ring[: config.val_signers])
         validating = np.isin(signers, val_signers)
     else:
@@ -77,6 +85,24 @@ def split_clips(clips: ClipSet, config: TrainConfig, test_signers: Sequence[str]
         val_signers=val_signers,
         test_signers=tuple(test_signers),
     )
+
+
+def split_as_begun(clips: ClipSet, config: TrainConfig, recordings: Mapping[str, Any]) -> Split:
+    """The division of a run that goes on.
+
+    In runs of before, who validates follows the last test signer that was named. Their checkpoints
+    keep that order; those of today have the sorted one.
+
+    Args:
+        clips: The run's recordings.
+        config: The run's.
+        recordings: What its checkpoint says of them; see `progress.identify_recordings`.
+
+    Raises:
+        ClipError: See `split_clips`.
+    """
+    named = recordings["test_signers"]
+    return split_clips(clips, config, sorted(set(named)), after=named[-1] if named else None)
 
 
 def _stratified_share(clips: ClipSet, candidates: np.ndarray, config: TrainConfig) -> np.ndarray:

@@ -26,7 +26,7 @@ from pathlib import Path
 from typing import Any
 
 from signbart.engines import Engine, run_tasks
-from signbart.errors import ClipError, ConfigError
+from signbart.errors import ClipError, ConfigError, DivergedError
 from signbart.json_text import read_json_file
 from signbart.recordings.clip import ClipSet
 from signbart.training.run_folder import RESULTS
@@ -76,6 +76,21 @@ class Judged:
     epochs: int
     validation: float
     score: float | None = None
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What came of one training.
+
+    Attributes:
+        validation: Its best validation accuracy, in percent.
+        tested: Accuracy on the signer left out, in percent; None where training has not ended.
+        failure: Why nothing came of it, both numbers being 0; empty otherwise.
+    """
+
+    validation: float
+    tested: float | None
+    failure: str = ""
 
 
 def settings_of(overrides: Sequence[str], count: int | None = None, seed: int = 0) -> list[Setting]:
@@ -163,6 +178,9 @@ def sweep(
 
     Returns:
         The best first: those trained to the end by their score, then by how far they came.
+
+    Raises:
+        ConfigError: All trainings of a rung diverge; where some do, they count as 0 %.
     """
     configs = {setting.folder: config_of(setting) for setting in settings}
     left, stopped = list(settings), []
@@ -183,11 +201,12 @@ def sweep(
             for setting, signer in runs
         ]
         names = [f"{setting.folder}/{signer}" for setting, signer in runs]
-        found: dict[str, list[tuple[float, float | None]]] = {s.folder: [] for s in left}
+        found: dict[str, list[Outcome]] = {s.folder: [] for s in left}
         said = [
             f"up to epoch {epochs}, training {n} of {len(runs)}" for n in range(1, len(runs) + 1)
         ]
-        for at, scores in run_tasks(
+        failures = []
+        for at, outcome in run_tasks(
             [partial(within, what, task) for what, task in zip(said, tasks, strict=True)],
             jobs,
             engine=engine,
@@ -198,7 +217,12 @@ def sweep(
             remedy="go on with --resume, and fewer --jobs",
             folder=output,
         ):
-            found[runs[at][0].folder].append(scores)
+            found[runs[at][0].folder].append(outcome)
+            if outcome.failure:
+                failures.append(outcome.failure)
+                report(f"{names[at]} counts as 0 %: {outcome.failure}")
+        if len(failures) == len(runs):
+            raise ConfigError(f"no training kept a finite loss up to epoch {epochs}: {failures[0]}")
         last = epochs == levels[-1]
         judged = [_judge(setting, epochs, found[setting.folder], last) for setting in left]
         if last:
@@ -212,14 +236,11 @@ def sweep(
     raise AssertionError("the last rung returns")
 
 
-def _judge(
-    setting: Setting, epochs: int, found: Sequence[tuple[float, float | None]], last: bool
-) -> Judged:
-    validations, scores = zip(*found, strict=True)
+def _judge(setting: Setting, epochs: int, found: Sequence[Outcome], last: bool) -> Judged:
+    validation = statistics.fmean(one.validation for one in found)
     # What stops here may have been tested by an earlier sweep, in which it went on.
-    return Judged(
-        setting, epochs, statistics.fmean(validations), statistics.fmean(scores) if last else None
-    )
+    score = statistics.fmean(one.tested for one in found) if last else None
+    return Judged(setting, epochs, validation, score)
 
 
 def train_until(
@@ -229,25 +250,23 @@ def train_until(
     output: Path,
     epochs: int,
     **options: Any,
-) -> tuple[float, float | None]:
-    """Trains, or goes on, up to an epoch.
-
-    Returns:
-        The best validation accuracy up to there, and the accuracy on the signer left out where
-        training has ended, in percent.
-    """
+) -> Outcome:
+    """Trains, or goes on, up to an epoch."""
     history = output / "summary.csv"
-    if epochs >= config.train.epochs:
-        train(clips, config, output, resume=True, **options)
-    elif len(_rows(history)) < epochs:
-        with suppress(_EnoughEpochs):
-            train(clips, config, output, resume=True, report=partial(_stop, epochs), **options)
+    try:
+        if epochs >= config.train.epochs:
+            train(clips, config, output, resume=True, **options)
+        elif len(_rows(history)) < epochs:
+            with suppress(_EnoughEpochs):
+                train(clips, config, output, resume=True, report=partial(_stop, epochs), **options)
+    except DivergedError as error:  # of this setting, and not of the sweep
+        return Outcome(0.0, 0.0, str(error))
     rows = _rows(history)[:epochs]
     tested = None
     if (output / RESULTS).is_file():
         results = read_json_file(output / RESULTS)
         tested = results["test"]["accuracy"]
-    return max(float(row["val_accuracy"]) for row in rows), tested
+    return Outcome(max(float(row["val_accuracy"]) for row in rows), tested)
 
 
 def _stop(epochs: int, row: Mapping[str, Any]) -> None:

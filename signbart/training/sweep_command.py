@@ -20,7 +20,9 @@ from signbart.training.options import add_run_arguments, print_skipped
 from signbart.training.progress import identify_recordings
 from signbart.training.requirements import require_trainable, with_labels
 from signbart.training.run_folder import csv_text, find_run, holds_run
+from signbart.training.splits import split_clips
 from signbart.training.sweep import Judged, choose_signers, settings_of, sweep
+from signbart.weights.state_dicts import shortened
 
 if TYPE_CHECKING:
     from signbart.configuration.schema import RunConfig
@@ -86,7 +88,7 @@ def run_sweep(
         train: Its function, picklable.
 
     Raises:
-        ConfigError: A setting cannot be trained, or the folder is in use.
+        ConfigError: A setting cannot be trained or validated, or the folder is in use.
         ClipError: There are too few signers.
     """
     engine, output = engine_of(options), Path(options.output)
@@ -109,16 +111,16 @@ def run_sweep(
         raise ConfigError(f"{output} already holds a sweep; pass --resume to go on with it")
     clips = read_data(options, layout=layouts[0])
     print_skipped(clips.skipped)
-    tested = set(options.test_signers)
-    if unknown := tested - set(clips.signer_names):
-        raise ConfigError(f"--test-signers {min(unknown)}: {options.data} has no clip of them")
+    tested, marked = _tested(clips, options)
     clips = clips.select(at for at, signer in enumerate(clips.signers) if signer not in tested)
     signers = choose_signers(clips, options.signers)
+    _require_validation(options.config, configs, clips, signers)
     _require_one_sweep(output, configs, clips, signers, framework)
     make_folder(output)
     print(
         f"{len(settings)} settings, each with {', '.join(signers)} left out in turn"
-        + (f"; {', '.join(sorted(tested))} take no part" if tested else ""),
+        + (f"; {', '.join(tested)} take no part" if tested else "")
+        + (": the recordings mark clips of theirs test" if marked else ""),
         flush=True,
     )
     judged = sweep(
@@ -137,13 +139,61 @@ def run_sweep(
         data_name=options.data,
     )
     _write(judged, output, configs[judged[0].setting.folder].to_dict())
-    testing = f" --test-signers {' '.join(sorted(tested))}" if tested else ""
+    # Marked clips are tested on unasked.
+    testing = f" --test-signers {' '.join(tested)}" if tested and not marked else ""
     module = f"{framework.package}.train"
     print("next:")
     print(
         f"  {next_command(module)} --config {output / WINNER} --data {options.data} "
         f"--output runs/NAME{testing}"
     )
+
+
+def _tested(clips: ClipSet, options: argparse.Namespace) -> tuple[list[str], bool]:
+    """Who takes no part, in order, and whether it is the recordings that say so.
+
+    Without signers who are named it is everybody of whom a clip is marked ``test``, as training
+    would test on those.
+
+    Raises:
+        ConfigError: There are no clips by one who is named, or too few signers without such a clip.
+    """
+    names = clips.signer_names
+    if unknown := set(options.test_signers) - set(names):
+        raise ConfigError(f"--test-signers {min(unknown)}: {options.data} has no clip of them")
+    if options.test_signers:
+        return sorted(options.test_signers), False
+    tested = sorted({clip.signer for clip in clips.clips if clip.split == "test"})
+    if tested and len(names) - len(tested) < 3:
+        raise ConfigError(
+            f"{options.data}: the recordings mark clips of {shortened(tested)} test, and a sweep "
+            f"takes three signers without such a clip; there are {len(names) - len(tested)}. Say "
+            "by --test-signers whom to test on instead"
+        )
+    return tested, bool(tested)
+
+
+def _require_validation(
+    source: str, configs: Mapping[str, RunConfig], clips: ClipSet, signers: Sequence[str]
+) -> None:
+    """Before anything is trained: whether each training has validation clips to be stopped by.
+
+    Raises:
+        ConfigError: A training has none: few signers are left, and no share stands in.
+        ClipError: Its share cannot be drawn.
+    """
+    trainings = [config.train for config in configs.values()]
+    # Settings of one division are asked about once.
+    divisions = {(one.val_signers, one.val_fraction, one.seed): one for one in trainings}
+    for train in divisions.values():
+        for signer in signers:
+            if not len(split_clips(clips, train, [signer]).val):
+                raise ConfigError(
+                    f"{source}: with {signer} left out, nothing validates, and a sweep stops "
+                    f"settings by validation clips: {len(clips.signer_names) - 1} signers are too "
+                    f"few for train.val_signers={train.val_signers} to leave two to train "
+                    "on, and train.val_fraction is 0; pass --set train.val_fraction=0.1"
+                )
 
 
 def _require_one_sweep(

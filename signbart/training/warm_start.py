@@ -206,9 +206,12 @@ def start_from(
         "values_taken": found.values[0],
         "freeze": sorted(init.freeze),
     }
-    unseen = stored.progress.get("recordings", {}).get("test_signers", [])
     return Start(
-        to_checkpoint(found.tensors), init.checkpoint, identity, notes=notes, unseen=tuple(unseen)
+        to_checkpoint(found.tensors),
+        init.checkpoint,
+        identity,
+        notes=notes,
+        progress=stored.progress,
     )
 
 

@@ -221,7 +221,7 @@ def parse_header(path: Path, header: Any) -> tuple[RunConfig, tuple[str, ...], M
 
 
 def _check_progress(progress: Mapping[str, Any]) -> None:
-    """Of what commands take from it as it is: who was held out, and whom teachers have seen."""
+    """Of what commands take from it as it is: who was held out, and whom start or teachers saw."""
     match progress.get("recordings"):
         case {"fingerprint": str(), "clips": int(), "test_signers": [*names]}:
             sound = all(isinstance(name, str) for name in names)
@@ -229,14 +229,15 @@ def _check_progress(progress: Mapping[str, Any]) -> None:
             sound = "recordings" not in progress
     if not sound:
         raise ValueError("its recordings need a fingerprint, clips (a count) and test_signers")
-    match progress.get("teachers", {}):
-        case {"seen": [*names]} if all(isinstance(name, str) for name in names):
-            return
-        case {"seen": _}:
-            pass
-        case {}:
-            return
-    raise ValueError("its teachers need keys, and of these 'seen' a list of texts")
+    for part, need in (("start", "its start needs"), ("teachers", "its teachers need")):
+        match progress.get(part, {}):
+            case {"seen": [*names]} if all(isinstance(name, str) for name in names):
+                continue
+            case {"seen": _}:
+                pass
+            case {}:
+                continue
+        raise ValueError(f"{need} keys, and of these 'seen' a list of texts")
 
 
 def check_sizes(path: Path, config: Any, tensors: Mapping[str, np.ndarray]) -> None:

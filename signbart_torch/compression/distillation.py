@@ -22,8 +22,8 @@ from signbart.training.distillation import (
     class_order,
     identity_of,
     require_unseen,
-    seen_by,
 )
+from signbart.training.seen import seen_by
 from signbart_torch.models import class_scores, num_parameters
 from signbart_torch.training.checkpoint import build_model, load_checkpoint
 from signbart_torch.training.data import Batch

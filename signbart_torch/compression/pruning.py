@@ -193,7 +193,7 @@ def train_pruned(
         output,
         test_signers=test_signers,
         announce=announce,
-        start=Start(pruned, source, identity, notes=[line]),
+        start=Start(pruned, source, identity, notes=[line], progress=checkpoint.progress),
         **options,
     )
 

@@ -225,9 +225,20 @@ def test_a_fold_learns_from_models_of_the_same_fold(finished, arguments, tmp_pat
         main(arguments(tmp_path / "run", *untaught))
 
 
+def test_teachers_whose_fold_is_not_finished(finished, arguments, tmp_path):
+    """Their best so far is not what they become."""
+    begun = tmp_path / "begun"
+    shutil.copytree(finished, begun)
+    (begun / "ben" / "results.json").unlink()
+    with pytest.raises(ConfigError, match=r"begun: .*ben is not finished; go on with it by --resu"):
+        main(arguments(tmp_path / "run", "--teachers", str(finished), str(begun)))
+    assert not (tmp_path / "run").exists()
+
+
 def test_teachers_that_lack_a_fold(finished, arguments, tmp_path):
     (tmp_path / "few" / "anna").mkdir(parents=True)
-    shutil.copy(finished / "anna" / "best.safetensors", tmp_path / "few" / "anna")
+    for name in ("best.safetensors", "results.json"):
+        shutil.copy(finished / "anna" / name, tmp_path / "few" / "anna")
     few = ["--teachers", str(tmp_path / "few")]
     with pytest.raises(ConfigError, match=r"nobody teaches the fold of ben.*--signers"):
         main(arguments(tmp_path / "run", *few))

@@ -15,6 +15,7 @@ import pytest
 from signbart.batches import evaluation_batches, training_batches
 from signbart.configuration.reading import from_dict
 from signbart.errors import ConfigError, SignBartError
+from signbart.recordings.clip import ClipSet
 from signbart.training import lifecycle, run_folder
 from signbart.training.frameworks import FRAMEWORKS, TORCH
 from signbart.training.learner import Evaluation, Learner, Start, mixed_seed
@@ -308,6 +309,58 @@ def test_the_best_epochs_temperature_and_what_it_said_of_the_test_clips_are_kept
     assert results["temperature"] == load(folder / NUMPY.best).progress["temperature"] == 1.0
 
 
+# The order of the test signers
+
+
+@pytest.fixture
+def divide(tiny_clips, with_train, tmp_path):
+    """`divide("name", ["eve", "ben"])`: results, and the last checkpoint, of six signers."""
+    names = {("anna", 2): "eve", ("ben", 2): "fay"}
+    clips = ClipSet(
+        tuple(
+            dataclasses.replace(clip, signer=names.get((clip.signer, clip.repetition), clip.signer))
+            for clip in tiny_clips.clips
+        ),
+        tiny_clips.class_names,
+    )
+
+    def run(name, test_signers, **options):
+        results = lifecycle.train(
+            clips, with_train(epochs=2), tmp_path / name, framework=NUMPY, load=load,
+            make_learner=Softmax, test_signers=test_signers, **options,
+        )  # fmt: skip
+        return results, load(tmp_path / name / NUMPY.last)
+
+    return run
+
+
+def test_the_order_of_the_test_signers_changes_nothing(divide):
+    results, last = divide("one", ["eve", "ben"])
+    assert (results["test_signers"], results["val_signers"]) == (["ben", "eve"], ["fay"])
+    other, found = divide("other", ["ben", "eve", "ben"])
+    assert other == results
+    np.testing.assert_array_equal(found.weights, last.weights)
+    assert divide("one", ["ben", "eve"], resume=True)[0] == results
+
+
+def test_a_run_of_before_goes_on_with_who_validated_in_its_order(divide, tmp_path):
+    def stop(row):
+        raise Killed
+
+    with pytest.raises(Killed):
+        divide("run", ["ben", "eve"], report=stop)
+    path = tmp_path / "run" / NUMPY.last
+    with np.load(path) as file:
+        arrays = dict(file)
+    progress = json.loads(str(arrays["progress"]))
+    progress["recordings"]["test_signers"] = ["eve", "ben"]
+    np.savez(path, **{**arrays, "progress": json.dumps(progress)})
+    results, last = divide("run", ["ben", "eve"], resume=True)
+    assert results["val_signers"] == ["cleo"] and results["test_signers"] == ["ben", "eve"]
+    # For the next time as well.
+    assert last.progress["recordings"]["test_signers"] == ["eve", "ben"]
+
+
 # A start
 
 
@@ -316,7 +369,8 @@ def start(fit):
     """A trained model, and a preparation that shows in the logits' spread."""
     _, folder = fit("before")
     source = folder / NUMPY.best
-    return Start(load(source), source, {"scheme": "scaled"}, preparation=True)
+    trained = load(source)
+    return Start(trained, source, {"scheme": "scaled"}, preparation=True, progress=trained.progress)
 
 
 def test_the_start_is_a_candidate_and_is_scored_as_it_came_and_as_prepared(fit, start, with_train):

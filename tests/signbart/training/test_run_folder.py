@@ -87,3 +87,35 @@ def test_a_key_that_is_not_written_is_named_where_it_differs(tmp_path, tiny_conf
         state = SimpleNamespace(config=there, class_names=(), progress={})
         with pytest.raises(ConfigError, match=said):
             find_run(tmp_path, here, (), {}, True, framework=TORCH, load=lambda path, s=state: s)
+
+
+def test_a_run_of_before_that_does_not_note_whom_its_start_knows_is_gone_on_with(
+    tmp_path, tiny_config
+):
+    (tmp_path / TORCH.last).touch()
+    start = {"checkpoint": "ab12", "values_taken": 3}
+    state = SimpleNamespace(config=tiny_config, class_names=(), progress={"start": start})
+
+    def find(start):
+        identity = {"start": start}
+        options = {"framework": TORCH, "load": lambda path: state}
+        return find_run(tmp_path, tiny_config, (), identity, True, **options)
+
+    assert find({**start, "seen": ["S1"]}) is state
+    with pytest.raises(ConfigError, match="values_taken was 3 and is 4 now"):
+        find({**start, "values_taken": 4})
+
+
+def test_the_order_of_the_test_signers_is_none_of_the_division(tmp_path, tiny_config):
+    (tmp_path / TORCH.last).touch()
+    recordings = {"fingerprint": "ab12", "clips": 3, "test_signers": ["S3", "S1"]}
+    state = SimpleNamespace(config=tiny_config, class_names=(), progress={"recordings": recordings})
+
+    def find(*test_signers):
+        identity = {"recordings": {**recordings, "test_signers": [*test_signers]}}
+        options = {"framework": TORCH, "load": lambda path: state}
+        return find_run(tmp_path, tiny_config, (), identity, True, **options)
+
+    assert find("S1", "S3") is find("S3", "S1") is state
+    with pytest.raises(ConfigError, match=r"another division.*\['S3', 'S1'\] and is \['S1'\] now"):
+        find("S1")

@@ -6,7 +6,7 @@ import pytest
 from signbart.configuration.schema import TrainConfig
 from signbart.errors import ClipError
 from signbart.recordings.clip import Clip, ClipSet
-from signbart.training.splits import Split, split_clips
+from signbart.training.splits import Split, split_as_begun, split_clips
 
 
 def make_clips(counts: dict[str, list[int]]) -> ClipSet:
@@ -94,6 +94,20 @@ def test_validation_signers_follow_the_test_signers_in_a_ring():
     assert found(["S4"], 2) == ("S5", "S1")
     assert found(["S2", "S3"]) == ("S4",)
     assert found([]) == ("S5",)
+    # The order in which they are named is no part of the question.
+    assert found(["S3", "S1"]) == found(["S1", "S3"]) == ("S4",)
+    assert found(["S1", "S5"]) == found(["S5", "S1"]) == found(["S5", "S1", "S5"]) == ("S2",)
+
+
+def test_a_run_of_before_keeps_its_division():
+    """Who validated followed the last test signer that was named."""
+    config, known = TrainConfig(), {"test_signers": ["S3", "S1"]}
+    assert split_as_begun(FIVE, config, known).val_signers == ("S2",)
+    known = {"test_signers": ["S1", "S3"]}
+    split, again = split_as_begun(FIVE, config, known), split_clips(FIVE, config, ["S1", "S3"])
+    assert split.val_signers == again.val_signers == ("S4",)
+    assert split.test_signers == again.test_signers
+    assert split_as_begun(FIVE, config, {"test_signers": []}).val_signers == ("S5",)
 
 
 @pytest.mark.parametrize(

@@ -1,6 +1,7 @@
 """A sweep: who is tested has no say, the hopeless stop early, and nothing is trained twice."""
 
 import csv
+import dataclasses
 import json
 from pathlib import Path
 
@@ -8,7 +9,8 @@ import pytest
 import yaml
 
 from signbart.configuration.reading import load_config
-from signbart.errors import ClipError, ConfigError
+from signbart.errors import ClipError, ConfigError, DivergedError
+from signbart.recordings.clip import ClipSet
 from signbart.recordings.packed import write_packed
 from signbart.training.sweep import choose_signers, rungs, settings_of, sweep
 from signbart_torch.sweep import main
@@ -144,3 +146,129 @@ def test_user_errors(arguments, tmp_path, options, message):
     with pytest.raises(ConfigError, match=message):
         main([*arguments, "--output", str(tmp_path / "new"), *options])
     assert not (tmp_path / "new").exists()
+
+
+# Recordings that come divided
+
+
+@pytest.fixture
+def divided(tmp_path, tiny_clips, arguments):
+    """`divided(is_tested)`: the command line of a sweep over clips, some of them marked test."""
+
+    def made(is_tested):
+        clips = tuple(
+            dataclasses.replace(clip, split="test" if is_tested(clip) else "train")
+            for clip in tiny_clips.clips
+        )
+        write_packed(ClipSet(clips, tiny_clips.class_names), tmp_path / "divided.npz")
+        return [
+            *arguments[:2], "--data", str(tmp_path / "divided.npz"), "--device", "cpu",
+            "--set", "train.lr=0.01,0.005", "--set", "train.epochs=1", "--signers", "1",
+            "--halving", "1", "--output", str(tmp_path / "out"),
+        ]  # fmt: skip
+
+    return made
+
+
+def test_whose_clips_are_marked_for_testing_takes_no_part(divided, capsys):
+    # One clip of theirs is enough: who is tested in the end chooses nothing.
+    command = divided(lambda clip: clip.signer == "dan" and clip.repetition == 0)
+    assert main(command) == 0
+    printed = capsys.readouterr().out
+    assert "; dan take no part: the recordings mark clips of theirs test" in printed
+    assert "--test-signers" not in printed
+    for path in Path(command[-1]).glob("*/*/results.json"):
+        results = json.loads(path.read_text())
+        assert results["test_signers"] == ["anna"] and "dan" not in results["val_signers"]
+        assert sum(results["clips"].values()) == 27  # of 36
+    # Signers who are named are tested on instead, as in a training.
+    assert main([*command, "--output", f"{command[-1]}2", "--test-signers", "ben"]) == 0
+    printed = capsys.readouterr().out
+    assert "; ben take no part\n" in printed and "--test-signers ben" in printed
+
+
+def test_a_division_within_signers_leaves_nobody_to_choose_by(divided):
+    command = divided(lambda clip: clip.repetition == 0)
+    with pytest.raises(ConfigError, match=r"mark clips of anna, ben, cleo, dan test.*0.*--test-s"):
+        main(command)
+    assert not Path(command[-1]).exists()
+
+
+# What cannot be validated
+
+
+@pytest.mark.parametrize("values", ["train.val_fraction=0", "train.val_fraction=0.2,0"])
+def test_a_training_that_nothing_would_validate_is_refused_before_any_begins(
+    arguments, tiny_clips, tmp_path, values
+):
+    """Of three signers one is left out, and the two others are too few for one to validate."""
+    three = tiny_clips.select(at for at, name in enumerate(tiny_clips.signers) if name != "dan")
+    write_packed(three, tmp_path / "three.npz")
+    command = [
+        *arguments[:2], "--data", str(tmp_path / "three.npz"), "--device", "cpu",
+        "--set", values, "--set", "train.lr=0.01,0.005", "--signers", "2",
+        "--output", str(tmp_path / "new"),
+    ]  # fmt: skip
+    with pytest.raises(ConfigError, match=r"anna left out, nothing validates.*train.val_fraction="):
+        main(command)
+    assert not (tmp_path / "new").exists()
+
+
+# A loss that is no number
+
+
+def diverging(rate: str, after: int):
+    """Instead of a training: at that rate the loss is NaN behind so many epochs."""
+
+    def train(clips, config, output, *, report=lambda row: None, **options):
+        def until(row):
+            if str(config.train.lr) == rate and row["epoch"] > after:
+                raise DivergedError("the training loss is nan; lower train.lr")
+            report(row)
+
+        learn_at_once(clips, config, output, report=until, **options)
+
+    return train
+
+
+@pytest.mark.parametrize("after", [0, 1, 4])
+def test_a_setting_whose_loss_is_no_number_is_the_worst(tiny_clips, with_train, tmp_path, after):
+    said = []
+    judged = sweep(
+        settings_of(["train.lr=9.0,2.0,3.0,1.0"]),
+        tiny_clips,
+        tmp_path,
+        config_of=lambda setting: with_train(lr=float(setting.values["train.lr"]), epochs=9),
+        train=diverging("9.0", after),
+        signers=["anna", "cleo"],
+        eta=2,
+        report=said.append,
+    )
+    found = [(one.setting.values["train.lr"], one.validation, one.score) for one in judged]
+    if after < 3:  # epochs of the first rung
+        assert found[0] == ("3.0", 3.0, 3.0) and found[-1] == ("9.0", 0.0, None)
+    else:  # it goes on to the second, beside one other
+        assert found[:2] == [("3.0", 3.0, 3.0), ("9.0", 0.0, None)]
+    failed = [line for line in said if "the training loss is nan; lower train.lr" in line]
+    assert len(failed) == 2 and all("counts as 0 %" in line for line in failed)
+    assert any("/anna" in line for line in failed)
+
+
+def test_a_sweep_of_settings_that_all_diverge_has_no_winner(arguments, tmp_path, capsys):
+    rates = ["--set", "train.lr=1e30,1e31", "--set", "train.epochs=1", "--set", "train.grad_clip=0"]
+    command = [
+        *arguments[:4], "--device", "cpu", *rates, "--set", "train.warmup_epochs=0",
+        "--signers", "1", "--output", str(tmp_path / "out"),
+    ]  # fmt: skip
+    with pytest.raises(
+        ConfigError, match=r"no training kept a finite loss up to epoch 1.*train.lr"
+    ):
+        main(command)
+    assert "/anna counts as 0 %: the training loss is " in capsys.readouterr().out
+    assert not (tmp_path / "out" / "winner.yaml").exists()
+    # Beside a possible rate it is the last.
+    command[command.index("train.lr=1e30,1e31")] = "train.lr=1e30,0.01"
+    assert main([*command, "--halving", "1", "--resume"]) == 0
+    with (tmp_path / "out" / "settings.csv").open() as file:
+        rows = list(csv.DictReader(file))
+    assert [row["train.lr"] for row in rows] == ["0.01", "1e30"] and rows[1]["score"] == "0.0"

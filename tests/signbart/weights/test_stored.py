@@ -458,6 +458,10 @@ RECORDINGS = {"fingerprint": "ab12", "clips": 3, "test_signers": ["S1"]}
         ({"recordings": {**RECORDINGS, "test_signers": ["S1", ["S2"]]}}, "recordings"),
         ({"teachers": ["S1"]}, "teachers"),
         ({"teachers": {"seen": [1]}}, "teachers"),
+        ({"start": None}, "start"),
+        ({"start": ["S1"]}, "start"),
+        ({"start": {"seen": "S1"}}, "start"),
+        ({"start": {"seen": [1]}}, "start"),
     ],
 )
 def test_a_header_that_says_of_training_what_nobody_can_use(tmp_path, progress, key):
@@ -466,6 +470,8 @@ def test_a_header_that_says_of_training_what_nobody_can_use(tmp_path, progress, 
     with pytest.raises(CheckpointError, match=rf"x\.safetensors: damaged header: its {key} need"):
         parse_header(path, {**header, "progress": progress})
     sound = {"recordings": RECORDINGS, "teachers": {"seen": ["S1"]}}
+    assert parse_header(path, {**header, "progress": sound})[2] == sound
+    sound |= {"start": {"checkpoint": "ab12", "seen": ["S1"]}}
     assert parse_header(path, {**header, "progress": sound})[2] == sound
 
 

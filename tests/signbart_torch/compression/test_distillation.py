@@ -17,7 +17,8 @@ from signbart.errors import CheckpointError, ConfigError
 from signbart.files import file_sha256
 from signbart.recordings.clip import ClipSet
 from signbart.recordings.packed import write_packed
-from signbart.training.distillation import Settings, seen_by
+from signbart.training.distillation import Settings
+from signbart.training.seen import seen_by
 from signbart.training.warm_start import Init
 from signbart_torch import distill
 from signbart_torch.compression.distillation import Distillation, Teacher, train_distilled
