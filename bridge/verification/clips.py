@@ -25,8 +25,10 @@ from signbart.models.io_spec import ATTENTION_MASK, KEYPOINTS, LOGITS, SIGNATURE
 from signbart.preprocessing import model_inputs
 from signbart.training.calibration import MIN_CLIPS
 from signbart.training.metrics import compare_scores
-from signbart.training.splits import divide
+from signbart.training.seen import seen_before
+from signbart.training.splits import UNSEEN, divide
 from signbart.waiting import track
+from signbart.weights.stored import read_progress
 
 if TYPE_CHECKING:
     from bridge.weights.source import Source
@@ -158,6 +160,8 @@ def clips_to_judge(
     trained_on, judged, how = divide(
         recordings, source.config, test_signers, count=count, seed=seed
     )
+    if how == UNSEEN and seen_before(read_progress(source.checkpoint)):
+        how = "that it was not trained on, but perhaps its teachers, or what it started from"
     text = f"{len(judged)} clips {how} ({data})"
     return trained_on, judged_clips(judged, source.config, reference, labelled=True, source=text)
 

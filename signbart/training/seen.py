@@ -39,8 +39,17 @@ def kept_out(model: Trained, clips: ClipSet) -> list[str]:
     names = list(recordings.get("test_signers", ()))
     if not names and recordings and recordings["fingerprint"] == clips.fingerprint():
         names = [MARKED]  # what training that names no signers holds out of these recordings
-    known = {name for part in _SOURCES for name in model.progress.get(part, {}).get("seen", ())}
+    known = seen_before(model.progress)
     return [name for name in names if name not in known]
+
+
+def seen_before(progress: Mapping[str, Any]) -> set[str]:
+    """Who is tested on and may be known to what a model started from, or to its teachers.
+
+    Args:
+        progress: What its header says.
+    """
+    return {name for part in _SOURCES for name in progress.get(part, {}).get("seen", ())}
 
 
 def seen_by(model: Trained, clips: ClipSet, test_signers: Sequence[str]) -> list[str]:

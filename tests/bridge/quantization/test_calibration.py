@@ -18,7 +18,7 @@ from signbart.recordings.clip import ClipSet
 from signbart.recordings.packed import write_packed
 from signbart.training.calibration import calibrate_on, calibrate_on_noise, calibrated_among
 from signbart.training.splits import divide
-from signbart_torch.training.checkpoint import load_model
+from signbart_torch.training.checkpoint import load_checkpoint, load_model, save_checkpoint
 
 
 def sources(clips: ClipSet) -> set[str]:
@@ -233,3 +233,15 @@ def test_what_a_file_says_of_its_making(quantized, calibration):
     assert record["calibration"] == dict(calibration.record)
     dynamic = quantized("onnx", "dynamic_int8")
     assert quantization_record(dynamic, SCHEMES["dynamic_int8"], calibration)["calibration"] is None
+
+
+def test_whom_a_teacher_may_know_is_no_stranger(job, trained, tmp_path):
+    assert "that were not trained on" in job("dynamic_int8").clips.source
+    known = load_checkpoint(trained)
+    for part in ("teachers", "start"):
+        progress = {**known.progress, part: {"seen": ["d"]}}
+        taught = tmp_path / f"{part}.safetensors"
+        save_checkpoint(dataclasses.replace(known, progress=progress), taught)
+        made = job("dynamic_int8", checkpoint=taught)
+        assert len(made.clips) == 120 and "perhaps its teachers" in made.clips.source
+        assert "that were not trained on" not in made.clips.source
