@@ -157,27 +157,29 @@ def _print_events(
     """The signs in a long recording; the exit status."""
     from signbart.recordings.reading import read_single_clip
     from signbart.streaming.rule import describe_event, spot
-    from signbart.video.clips import clip_of_video
-    from signbart.video.frames import Video, is_video
+    from signbart.video.clips import stream_of_video
+    from signbart.video.frames import is_video
     from signbart_runtime.evaluation.stream import window_probabilities
 
-    (source,), names = options.clips, None
+    (source,), names, remedy = options.clips, None, "give --window"
     if is_video(Path(source)):
         if options.fps is not None:
             raise BridgeError("--fps: a video has its own; leave it out")
-        clip, fps = clip_of_video(source, options.task, **reading), Video(source).fps
+        clip, shown = stream_of_video(source, options.task, **reading)
     else:
         clips = read_single_clip(source, **reading)
         (clip,), names, fps = clips.clips, clips.landmark_names, fps_of(options)
         if options.fps is None:
             print(f"note: {fps:g} frames a second are supposed; --fps says it", file=sys.stderr)
-    landmarks = np.asarray(clip.landmarks)
-    frames = [(at / fps, frame) for at, frame in enumerate(landmarks)]
+        shown, remedy = [at / fps for at in range(len(clip.landmarks))], "give --window or --fps"
+    # The last frame is shown as long as the others in the mean.
+    seconds = shown[-1] * len(shown) / max(1, len(shown) - 1)
+    frames = [*zip(shown, np.asarray(clip.landmarks), strict=True)]
     times, found = window_probabilities(model, frames, rule, source=source, landmark_names=names)
     if not times:
         raise BridgeError(
-            f"{source}: {len(frames)} frames at {fps:g} a second are {len(frames) / fps:.1f} "
-            f"s, and no window of {rule.window:g} s; leave --stream out, or give --window or --fps"
+            f"{source}: {len(shown)} frames in {seconds:.1f} s, and no window of {rule.window:g} "
+            f"s; leave --stream out, or {remedy}"
         )
     events = spot(times, found, rule, model.class_names)
     if options.json:
@@ -192,7 +194,7 @@ def _print_events(
     for event in events:
         print(describe_event(event))
     if not events:
-        print(f"no sign is seen in {len(frames) / fps:.1f} s")
+        print(f"no sign is seen in {seconds:.1f} s")
     return 0
 
 

@@ -14,6 +14,7 @@ from signbart.errors import ClipError
 from signbart.files import atomic_write
 from signbart.landmarks.layouts import LAYOUTS
 from signbart.recordings.clip import ClipSet
+from signbart.recordings.moving import write_moving
 
 _SIDE = 240  # pixels of a frame's picture
 _FRAMES_OF_STRIP = 8
@@ -36,16 +37,14 @@ def draw_clip(clips: ClipSet, index: int, path: Path) -> list[Path]:
     if not 0 <= index < len(clips):
         raise ClipError(f"clip {index}: there are clips 0 to {len(clips) - 1}")
     points, names, edges = _drawable(clips, index)
-    pictures = [_draw(frame, names, edges) for frame in points]
-    chosen = np.linspace(0, len(pictures) - 1, min(len(pictures), _FRAMES_OF_STRIP)).astype(int)
-    strip = _beside([pictures[at] for at in chosen])
+    chosen = np.linspace(0, len(points) - 1, min(len(points), _FRAMES_OF_STRIP)).astype(int)
+    strip = _beside([_draw(points[at], names, edges) for at in chosen])
     written = [path.with_name(f"{path.name}.png"), path.with_name(f"{path.name}.gif")]
     with atomic_write(written[0]) as beside:
         strip.save(beside, format="PNG")
-    with atomic_write(written[1]) as beside:
-        first, *rest = pictures
-        first.save(beside, format="GIF", save_all=True, append_images=rest,
-                   duration=_MILLISECONDS, loop=0)  # fmt: skip
+    with atomic_write(written[1]) as beside, beside.open("wb") as file:
+        # Recordings of a camera may be of any length.
+        write_moving((_draw(frame, names, edges) for frame in points), file, _MILLISECONDS)
     return written
 
 

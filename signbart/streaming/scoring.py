@@ -29,7 +29,7 @@ class Spotting:
         signs: How many there were.
         hits: Signs with an event of their label.
         substitutions: Other signs with an event of another label.
-        misses: Signs without any event.
+        misses: Signs for which no event is left.
         false_alarms: Events.
         minutes: Length of the streams.
         delays: Seconds from each hit's beginning to when it was decided.

@@ -12,8 +12,8 @@ from signbart.landmarks.source import as_source
 from signbart.recordings.clip import Clip, find_fault
 from signbart.recordings.names import UNKNOWN_SIGNER
 from signbart.recordings.recording import Changes, Reading, Recording, to_landmarks
-from signbart.video.extraction import landmarks_of_video
 from signbart.video.holistic import LAYOUT, describe_found
+from signbart.video.one_video import timed_landmarks
 
 NO_CHANGES = Changes()
 
@@ -38,6 +38,24 @@ def clip_of_video(
     Raises:
         SignBartError: The video cannot be read, nobody was found, or `task` is none.
     """
+    return stream_of_video(
+        path, task, changes=changes, source_layout=source_layout, image_size=image_size
+    )[0]
+
+
+def stream_of_video(
+    path: str,
+    task: str | None,
+    *,
+    changes: Changes = NO_CHANGES,
+    source_layout: str | None = None,
+    image_size: str | None = None,
+) -> tuple[Clip, list[float]]:
+    """`clip_of_video`, and when each of its frames is shown: seconds since the first one.
+
+    Raises:
+        SignBartError: See `clip_of_video`.
+    """
     for option, value in (("--source-layout", source_layout), ("--image-size", image_size)):
         if value is not None:
             raise ConfigError(f"{option}: not for a video, whose landmarks are known; leave it out")
@@ -45,9 +63,9 @@ def clip_of_video(
         raise ConfigError(
             f"{path}: a video; pass --task holistic_landmarker.task, see docs/data.md"
         )
-    landmarks = landmarks_of_video(Path(path), Path(task))
+    landmarks, times = timed_landmarks(Path(path), Path(task))
     print(describe_found(landmarks), file=sys.stderr)
-    return as_clip(landmarks, path, changes)
+    return as_clip(landmarks, path, changes), times
 
 
 def as_clip(landmarks: np.ndarray, source: str, changes: Changes = NO_CHANGES) -> Clip:

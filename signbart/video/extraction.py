@@ -215,7 +215,12 @@ def _check_same_maker(output: Path, task: Path) -> None:
 
     record = Path(f"{output}.json")
     begun = any(n.endswith(_SUFFIX) for folder in list_folder(output).walk() for n in folder.files)
-    maker = {"task_sha256": file_sha256(task), "mediapipe": version("mediapipe")}
+    # MediaPipe's tracking heeds the times of frames: landmarks are others if they were counted.
+    maker = {
+        "task_sha256": file_sha256(task),
+        "mediapipe": version("mediapipe"),
+        "times": "of the video",
+    }
     if begun:
         try:
             made_by = read_json_file(record)
@@ -223,8 +228,9 @@ def _check_same_maker(output: Path, task: Path) -> None:
             made_by = None
         if made_by != maker:
             raise SignBartError(
-                f"{record}: the landmarks there were made by another task file or version of "
-                f"MediaPipe ({str(made_by)[:200]}); name another --output"
+                f"{record}: the landmarks there were made by another task file, version of "
+                f"MediaPipe or rule for the times of frames ({str(made_by)[:200]}); name another "
+                "--output"
             )
     write_text(record, json.dumps(maker, indent=2) + "\n")
 

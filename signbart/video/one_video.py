@@ -41,7 +41,22 @@ def landmarks_of_video(
     Raises:
         SignBartError: The video cannot be decoded whole, or the task file is none.
     """
-    frames, found = Video(video), []
+    return timed_landmarks(video, task, drawn=drawn, log=log)[0]
+
+
+def timed_landmarks(
+    video: Path,
+    task: Path,
+    *,
+    drawn: Path | None = None,
+    log: Path | None = None,
+) -> tuple[np.ndarray, list[float]]:
+    """`landmarks_of_video`, and T times: seconds since the first frame.
+
+    Raises:
+        SignBartError: See `landmarks_of_video`.
+    """
+    frames, found, times = Video(video), [], []
     with contextlib.ExitStack() as stack:
         stack.enter_context(stage(str(video)))  # before stderr goes into the log
         stack.enter_context(native_noise(log))
@@ -54,6 +69,7 @@ def landmarks_of_video(
             )
         for frame in track(frames, "frames", frames.frames):
             found.append(landmarker.find(frame))
+            times.append(frame.milliseconds / 1000)
             if drawing is not None:
                 drawing.add(frame, found[-1])
-    return stacked(found)
+    return stacked(found), times

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import sys
+import threading
 import webbrowser
 from collections.abc import Sequence
 from pathlib import Path
@@ -70,7 +71,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     with make_server(site, options.port) as server:
         print(f"page       {address(server)}  Ctrl-C ends it", flush=True)
         if not options.no_browser:
-            webbrowser.open(address(server))
+            # Some browsers, w3m among them, end before this returns; they need the page by then.
+            threading.Thread(target=webbrowser.open, args=[address(server)], daemon=True).start()
         try:
             server.serve_forever()
         except KeyboardInterrupt:

@@ -2,12 +2,12 @@
 
 import itertools
 import json
-import os
 import signal
 import subprocess
 import sys
 import time
 import zipfile
+from importlib.metadata import version
 from pathlib import Path
 
 import numpy as np
@@ -15,6 +15,7 @@ import pytest
 
 from signbart.engines import CRASHED, Engine
 from signbart.errors import ClipError, ConfigError, SignBartError
+from signbart.files import file_sha256
 from signbart.recordings.reading import read_clips, read_single_clip
 from signbart.recordings.recording import Changes
 from signbart.streaming.rule import Spotter, StreamRule
@@ -26,22 +27,13 @@ from signbart.video.frames import Video, is_video, read_camera
 from signbart.video.holistic import LAYOUT, Landmarker, describe_found, native_noise, shares_found
 from signbart.video.running import running_events
 from signbart.video.task_file import assemble_task, check_task
-from tests.signbart.video.conftest import write_video
+from tests.signbart.video.conftest import write_timed_video, write_video
 
 pytest.importorskip("mediapipe", reason="the extra 'video' is not installed")
 pytestmark = pytest.mark.slow
 
 REPOSITORY = Path(__file__).resolve().parents[3]
 EXAMPLE = REPOSITORY / "exports" / "example" / "demo_litert_dynamic_int8.tflite"
-
-
-@pytest.fixture(scope="session")
-def selfie() -> Path:
-    folder = Path(os.environ.get("SIGNBART_DATA", REPOSITORY.parent / "shared" / "data"))
-    path = folder / "videos" / "selfie_portrait.mp4"
-    if not path.is_file():
-        pytest.skip(f"no {path}; SIGNBART_DATA names the folder of the data sets")
-    return path
 
 
 @pytest.fixture(scope="module")
@@ -158,6 +150,20 @@ def test_a_video_gives_events_with_its_own_times(still, task, capsys):
         classify([*arguments, *rule, "--fps", "30"])
 
 
+def test_a_video_of_uneven_frames_gives_events_at_their_times(task, portrait, tmp_path, capsys):
+    from signbart_runtime.classify import main as classify
+
+    # 30 frames a second, then 10: the last one is at 0.9 s, and by their number at 0.37 s.
+    video = write_timed_video(tmp_path / "x.webm", portrait, [*range(6), *range(9, 28, 3), 27][:12])
+    arguments = [str(EXAMPLE), str(video), "--stream", "--task", str(task), "--json"]
+    rule = ["--window", "0.2", "--stride", "0.1", "--smoothing", "1", "--threshold", "0.01"]
+    assert classify([*arguments, *rule]) == 0
+    events = json.loads(capsys.readouterr().out)["events"]
+    assert events[0]["start"] == pytest.approx(0.2) and events[-1]["end"] == pytest.approx(0.7)
+    with pytest.raises(SignBartError, match=r"12 frames .*no window of 9 s.*give --window$"):
+        classify([*arguments, "--window", "9"])
+
+
 # Folders
 
 
@@ -239,6 +245,11 @@ def test_landmarks_of_two_makers_are_not_mixed(tmp_path, still, portrait, task):
     (tmp_path / "out" / "train" / "made.npy").touch()
     record.write_text(json.dumps({"task_sha256": "0" * 64, "mediapipe": "0.10.33"}))
     with pytest.raises(SignBartError, match=r"out\.json: .*another task file.*another --output"):
+        extract_folder(root, task, tmp_path / "out")
+    # Made when frames were stamped by their number, and the same otherwise.
+    maker = {"task_sha256": file_sha256(task), "mediapipe": version("mediapipe")}
+    record.write_text(json.dumps(maker))
+    with pytest.raises(SignBartError, match=r"out\.json: .*times of frames.*another --output"):
         extract_folder(root, task, tmp_path / "out")
     record.unlink()
     with pytest.raises(SignBartError, match=r"out\.json"):

@@ -6,11 +6,13 @@ import http.client
 import json
 import os
 import re
+import shlex
 import shutil
 import signal
 import socket
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import pytest
@@ -140,6 +142,33 @@ def test_the_command_serves_until_it_is_interrupted(brought):
     finally:
         process.kill()
     assert process.returncode == 0 and errors.startswith("note: no --task holistic_landmarker.task")
+
+
+def test_a_browser_that_stays_in_the_foreground_gets_the_page(brought, tmp_path):
+    """As w3m and lynx do, and whatever BROWSER names: it ends when the page was read."""
+    (tmp_path / "read.py").write_text(
+        "import sys, urllib.request\n"
+        "page = urllib.request.urlopen(sys.argv[1], timeout=20).read()\n"
+        "open(sys.argv[2], 'wb').write(page)\n"
+    )
+    command = [sys.executable, str(tmp_path / "read.py"), "%s", str(tmp_path / "got.html")]
+    process = subprocess.Popen(
+        [sys.executable, "-m", "signbart_runtime.web", str(EXAMPLE.parent),
+         "--packages", str(brought), "--port", "0"],
+        cwd=REPOSITORY, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
+        env={**os.environ, "BROWSER": shlex.join(command)},
+    )  # fmt: skip
+    try:
+        limit = time.monotonic() + 40
+        while not (tmp_path / "got.html").is_file():
+            assert time.monotonic() < limit and process.poll() is None
+            time.sleep(0.05)
+        process.send_signal(signal.SIGINT)
+        _, errors = process.communicate(timeout=30)
+    finally:
+        process.kill()
+    assert process.returncode == 0 and "Traceback" not in errors
+    assert (tmp_path / "got.html").read_text(encoding="utf-8") == INDEX
 
 
 # Written
