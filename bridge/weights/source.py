@@ -23,11 +23,7 @@ from signbart.files import file_sha256
 from signbart.models import kind_of
 from signbart.models.kind import ModelKind
 from signbart.recordings.labels import read_label_file
-from signbart.training.confidence import (
-    checked_temperature,
-    checked_threshold,
-    temperature_of,
-)
+from signbart.training.confidence import checked_temperature, checked_threshold, temperature_of
 from signbart.weights.stored import form_of, has_header, read_progress
 
 if TYPE_CHECKING:
