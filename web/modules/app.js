@@ -5,7 +5,6 @@ import {Collecting} from './collecting.js';
 import {download} from './downloads.js';
 import {clear, redraw} from './drawing.js';
 import {asProblem, Problem} from './problems.js';
-import {Recogniser} from './recogniser.js';
 import {Session} from './session.js';
 import {HOLISTIC} from './skeletons.js';
 import {closeVideo} from './sources.js';
@@ -45,6 +44,8 @@ async function start() {
     site.files[site.model],
   );
   view.showLoading('Starting the model');
+  // Not before: where LiteRT.js came damaged, the page shall still say so, and mend it.
+  const {Recogniser} = await import('./recogniser.js');
   const recogniser = await Recogniser.open(model);
   session = new Session(site, recogniser, takes, video, {
     changed: update,
