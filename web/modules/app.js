@@ -7,7 +7,6 @@ import {clear, redraw} from './drawing.js';
 import {asProblem, Problem} from './problems.js';
 import {Session} from './session.js';
 import {HOLISTIC} from './skeletons.js';
-import {closeVideo} from './sources.js';
 import {Takes} from './takes.js';
 import {initTheme} from './theme.js';
 import * as view from './view.js';
@@ -122,7 +121,8 @@ function update() {
 }
 
 function failed(error) {
-  closeVideo(video);
+  // Else it would go on behind the message, or take its place.
+  session?.end().catch((other) => console.error(other));
   clear(canvas);
   view.showSeen(undefined);
   view.showAnswer('Nothing yet'); // what stands there is of something else

@@ -18,7 +18,8 @@ export class Session {
    * @param {import('./takes.js').Takes} takes
    * @param {HTMLVideoElement} video
    * @param {{changed: () => void, failed: (error: Error) => void,
-   *   leaving: () => Promise<void>}} on What the page does then; `leaving` a source.
+   *   leaving: () => Promise<void>}} on What the page does then; `leaving` a source. Who is told
+   *   that something failed calls `end`.
    */
   constructor(site, recogniser, takes, video, on) {
     Object.assign(this, {site, recogniser, takes, video, on});
@@ -58,6 +59,19 @@ export class Session {
   turn() {
     this.facing = this.facing === 'user' ? 'environment' : 'user';
     return this.runCamera();
+  }
+
+  /** Ends what runs, if anything does; what was recorded of it is kept. */
+  async end() {
+    this.stop.abort();
+    sources.closeVideo(this.video);
+    const kept = this.on.leaving(); // of which only the answer takes a while
+    this.gate.set(true);
+    Object.assign(this, {source: undefined, ended: undefined});
+    view.showCamera({mirrored: false, others: false});
+    view.showWhole('');
+    this.on.changed();
+    await kept;
   }
 
   async runCamera() {
@@ -108,17 +122,13 @@ export class Session {
 
   /** Opens a source and follows it to its end; false where it did not get there. */
   async #run(source, open) {
-    this.stop.abort();
+    const ended = this.end();
     this.stop = new AbortController();
     const {signal} = this.stop;
-    sources.closeVideo(this.video);
-    await this.on.leaving();
-    this.gate.set(true);
-    Object.assign(this, {source, ended: undefined});
-    view.showCamera({mirrored: false, others: false});
-    view.showWhole('');
+    await ended;
+    if (signal.aborted) return false; // another source was asked for
+    this.source = source;
     this.on.changed();
-    let reached = false;
     try {
       const {aspect, title, moments} = await open(signal);
       if (signal.aborted) return false;
@@ -133,23 +143,23 @@ export class Session {
       );
       if (signal.aborted) return false;
       await this.on.leaving();
-      if (title) await this.#showWhole(title, frames);
-      reached = true;
+      if (title) await this.#showWhole(title, frames, signal);
+      if (signal.aborted) return false;
     } catch (error) {
       // MediaPipe that failed once fails ever after.
       if (!(error instanceof Problem)) this.opening = undefined;
-      if (signal.aborted) return false;
-      await this.on.leaving();
-      this.on.failed(error);
+      if (!signal.aborted) this.on.failed(error);
+      return false;
     }
     this.source = undefined;
     this.on.changed();
-    return reached;
+    return true;
   }
 
   /** What a recording shows as a whole, as signbart classify says it. */
-  async #showWhole(title, frames) {
+  async #showWhole(title, frames, signal) {
     const ranked = await this.classified(frames);
+    if (signal.aborted) return;
     if (!ranked.length) {
       view.showWhole(`${title}: nobody was seen`);
       return;
