@@ -27,7 +27,8 @@ export class Collecting {
     if (!about) return;
     const {signal} = session.stop;
     if (session.source === 'camera') await this.#count(signal);
-    if (!signal.aborted) this.takes.begin(about);
+    // A phone may have been turned meanwhile.
+    if (!signal.aborted) this.takes.begin({...about, aspect: session.aspect});
     this.changed();
   }
 

@@ -28,7 +28,7 @@ export class Session {
     this.source = undefined; // the id of its button
     this.aspect = PLAIN_ASPECT; // width by height of the picture
     this.ended = undefined; // the frames of a video or clip that has ended
-    this.facing = 'user';
+    this.wanted = {facingMode: 'user'}; // of a camera
   }
 
   /** Why no picture can be looked at; undefined where they can. */
@@ -55,10 +55,17 @@ export class Session {
     this.on.changed();
   }
 
-  /** Takes the other camera of a phone. */
-  turn() {
-    this.facing = this.facing === 'user' ? 'environment' : 'user';
-    return this.runCamera();
+  /** Takes the other camera of a phone, or the next one of a computer. */
+  async turn() {
+    const {facingMode, deviceId} = this.video.srcObject.getVideoTracks()[0].getSettings();
+    if (facingMode) {
+      this.wanted = {facingMode: facingMode === 'environment' ? 'user' : 'environment'};
+    } else {
+      // Where none says what it faces, asking for that would give the same one for ever.
+      const ids = (await sources.cameras()).map((camera) => camera.deviceId);
+      this.wanted = {deviceId: ids[(ids.indexOf(deviceId) + 1) % ids.length]};
+    }
+    await this.runCamera();
   }
 
   /** Ends what runs, if anything does; what was recorded of it is kept. */
@@ -78,15 +85,15 @@ export class Session {
     const {video} = this;
     await this.#run('camera', async (signal) => {
       // First, so that the browser asks at once whether it may.
-      await sources.openCamera(video, this.facing, signal);
+      await sources.openCamera(video, this.wanted, signal);
+      if (signal.aborted) return {};
+      this.#watch('The camera', signal);
       await this.#openLandmarker(signal);
       if (signal.aborted) return {};
-      const devices = await navigator.mediaDevices.enumerateDevices();
+      const others = (await sources.cameras()).length > 1;
+      if (signal.aborted) return {};
       const {facingMode} = video.srcObject.getVideoTracks()[0].getSettings();
-      view.showCamera({
-        mirrored: facingMode !== 'environment',
-        others: devices.filter(({kind}) => kind === 'videoinput').length > 1,
-      });
+      view.showCamera({mirrored: facingMode !== 'environment', others});
       return {aspect: video.videoWidth / video.videoHeight, moments: sources.cameraMoments};
     });
   }
@@ -95,6 +102,8 @@ export class Session {
     const {video} = this;
     await this.#run('open-video', async (signal) => {
       await sources.openVideo(video, file);
+      if (signal.aborted) return {};
+      this.#watch(file.name, signal);
       await this.#openLandmarker(signal);
       const rate = Number(new URLSearchParams(location.search).get('rate')) || RATE;
       return {
@@ -132,8 +141,7 @@ export class Session {
     try {
       const {aspect, title, moments} = await open(signal);
       if (signal.aborted) return false;
-      this.aspect = aspect;
-      view.showAspect(aspect);
+      this.#look(aspect);
       view.showState('running');
       const {recogniser, landmarker, takes} = this;
       const frames = await follow(
@@ -154,6 +162,17 @@ export class Session {
     this.source = undefined;
     this.on.changed();
     return true;
+  }
+
+  #watch(title, signal) {
+    const {video} = this;
+    const turned = () => this.#look(video.videoWidth / video.videoHeight);
+    sources.watch(video, title, {failed: this.on.failed, turned}, signal);
+  }
+
+  #look(aspect) {
+    this.aspect = aspect;
+    view.showAspect(aspect);
   }
 
   /** What a recording shows as a whole, as signbart classify says it. */

@@ -28,7 +28,8 @@ CAMERA = """
     const stream = picture.captureStream(20);
     const [track] = stream.getVideoTracks();
     const deviceId = video.deviceId ?? cameras[0];
-    track.getSettings = () => ({deviceId, facingMode: window.facing && (video.facingMode ?? facing)});
+    const facingMode = window.facing && (video.facingMode ?? facing);
+    track.getSettings = () => ({deviceId, facingMode});
     return stream;
   };
 """
@@ -106,3 +107,95 @@ def test_a_message_stays_where_clips_would_have_gone_on(held, tmp_path):
         held.wait_for_timeout(2500)
         assert runs(held) == STOPPED
         assert held.inner_text("#label") == "Nothing yet"
+
+
+def test_a_camera_that_goes_is_told(held):
+    record(held)
+    held.evaluate(
+        """() => document.getElementById('video').srcObject.getVideoTracks()[0]
+          .dispatchEvent(new Event('ended'))"""
+    )
+    assert "The camera has stopped" in problem_of(held)
+    assert runs(held) == STOPPED
+
+
+def test_a_browser_that_gives_no_picture_by_picture_is_told(held):
+    held.evaluate("HTMLVideoElement.prototype.requestVideoFrameCallback = undefined")
+    held.click("#start")
+    assert "lacks requestVideoFrameCallback" in problem_of(held)
+
+
+def test_a_phone_that_is_turned_changes_the_picture_and_the_takes(held):
+    held.click("#start")
+    held.wait_for_selector(RUNNING)
+    held.fill("#sign", "hello")
+    held.fill("#signer", "P07")
+    held.click("#record")  # and turned while it counts down
+    held.evaluate("Object.assign(picture, {width: 240, height: 320})")
+    held.wait_for_selector("#screen[data-recording=true]")
+    held.wait_for_timeout(800)
+    assert held.evaluate(ASPECT) == pytest.approx(0.75)
+    held.click("#record")
+    held.wait_for_selector("#takes li")
+    with held.expect_download() as event:
+        held.click("#save")
+    (take,) = json.loads(Path(event.value.path()).read_text(encoding="utf-8"))
+    assert take["aspect"] == 0.75
+
+
+ASPECT = "Number(document.getElementById('screen').style.getPropertyValue('--aspect'))"
+
+
+@pytest.mark.parametrize(
+    ("facing", "wanted"),
+    [
+        (None, [{"facingMode": "user"}, {"deviceId": "two"}, {"deviceId": "one"}]),
+        ("user", [{"facingMode": name} for name in ("user", "environment", "user")]),
+    ],
+)
+def test_the_other_camera_is_another(held, facing, wanted):
+    """Also where cameras do not say what they face."""
+    held.evaluate("(facing) => Object.assign(window, {cameras: ['one', 'two'], facing})", facing)
+    held.click("#start")
+    for _ in wanted[1:]:
+        held.click("#turn")
+        held.wait_for_selector(RUNNING)
+    held.wait_for_selector("#turn")
+    assert held.evaluate("asked") == wanted
+
+
+# Made by the browser itself: what of it can be played is then no question.
+RECORDED = """async (sound) => {
+  const audio = new AudioContext();
+  const [tone, to] = [audio.createOscillator(), audio.createMediaStreamDestination()];
+  tone.connect(to);
+  tone.start();
+  const stream = sound ? to.stream : picture.captureStream(25);
+  const recorder = new MediaRecorder(stream, {mimeType: `${sound ? 'audio' : 'video'}/webm`});
+  const parts = [];
+  recorder.ondataavailable = ({data}) => parts.push(data);
+  const ended = new Promise((resolve) => { recorder.onstop = resolve; });
+  recorder.start();
+  await new Promise((resolve) => setTimeout(resolve, 1500));
+  recorder.stop();
+  await ended;
+  return [...new Uint8Array(await new Blob(parts).arrayBuffer())];
+}"""
+
+
+def test_a_file_without_pictures_is_told(held, tmp_path):
+    path = tmp_path / "sound.webm"
+    path.write_bytes(bytes(held.evaluate(RECORDED, True)))
+    held.set_input_files("#video-file", str(path))
+    found = problem_of(held)
+    assert "sound.webm cannot be played" in found and "no pictures" in found
+
+
+def test_a_video_that_breaks_off_is_told(held, tmp_path):
+    path = tmp_path / "broken.webm"
+    path.write_bytes(bytes(held.evaluate(RECORDED, False)))
+    held.set_input_files("#video-file", str(path))
+    held.wait_for_selector(RUNNING)
+    held.evaluate("document.getElementById('video').dispatchEvent(new Event('error'))")
+    assert "broken.webm cannot be played on from" in problem_of(held)
+    assert runs(held) == STOPPED
