@@ -152,8 +152,14 @@ export async function* clipMoments(clip, gate, signal) {
 /** Resolves when `begin`'s callback is called, or when the signal aborts. */
 function until(signal, begin) {
   return new Promise((resolve) => {
-    signal.addEventListener('abort', () => resolve(), {once: true});
-    begin(resolve);
+    // A camera runs for hours: what is left of every picture would pile up.
+    const done = (given) => {
+      signal.removeEventListener('abort', aborted);
+      resolve(given);
+    };
+    const aborted = () => done();
+    signal.addEventListener('abort', aborted);
+    begin(done);
   });
 }
 
