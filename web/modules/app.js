@@ -171,7 +171,7 @@ function bindButtons() {
   chosen('clip-file', guarded(playFile));
   document.addEventListener('keydown', pressed);
   window.addEventListener('beforeunload', (event) => {
-    if (!takes.saved) event.preventDefault();
+    if (!takes.saved || takes.recording) event.preventDefault();
   });
 }
 
