@@ -126,7 +126,7 @@ function failed(error) {
   clear(canvas);
   view.showSeen(undefined);
   view.showAnswer('Nothing yet'); // what stands there is of something else
-  view.showWhole('');
+  view.showWhole();
   if (!(error instanceof Problem)) console.error(error);
   view.showProblem(asProblem(error));
 }

@@ -73,8 +73,7 @@ export class Collecting {
 
   async #kept(take, session) {
     if (take) {
-      const [best] = await session.classified(take.frames.map((frame) => ({frame})));
-      take.answer = best && `${best.label}, ${view.percent(best.probability)}`;
+      [take.answer] = await session.classified(take.frames.map((frame) => ({frame})));
     }
     view.showHint(
       !take ? 'That take was too short: nothing was kept.'

@@ -76,7 +76,7 @@ export class Session {
     this.gate.set(true);
     Object.assign(this, {source: undefined, ended: undefined});
     view.showCamera({mirrored: false, others: false});
-    view.showWhole('');
+    view.showWhole();
     this.on.changed();
     await kept;
   }
@@ -180,15 +180,15 @@ export class Session {
     const ranked = await this.classified(frames);
     if (signal.aborted) return;
     if (!ranked.length) {
-      view.showWhole(`${title}: nobody was seen`);
+      view.showWhole(title);
       return;
     }
-    const [{label, probability}] = ranked;
+    const [best] = ranked;
+    const {label, probability} = best;
     this.ended = frames;
     const {threshold, idle} = this.recogniser.rule;
     view.showAnswer(label, ranked, probability >= threshold && label !== idle);
-    const text = `${title}, as a whole: ${label}, ${view.percent(probability)}`;
-    view.showWhole(text, {keep: this.recogniser.skeleton === HOLISTIC});
+    view.showWhole(title, best, this.recogniser.skeleton === HOLISTIC);
   }
 
   /** Labels and probabilities of {seconds, frame} each; none where nobody is in them. */
