@@ -5,10 +5,8 @@ import {Collecting} from './collecting.js';
 import {download} from './downloads.js';
 import {clear, redraw} from './drawing.js';
 import {asProblem, Problem} from './problems.js';
-import {Recogniser} from './recogniser.js';
 import {Session} from './session.js';
 import {HOLISTIC} from './skeletons.js';
-import {closeVideo} from './sources.js';
 import {Takes} from './takes.js';
 import {initTheme} from './theme.js';
 import * as view from './view.js';
@@ -45,6 +43,8 @@ async function start() {
     site.files[site.model],
   );
   view.showLoading('Starting the model');
+  // Not before: where LiteRT.js came damaged, the page shall still say so, and mend it.
+  const {Recogniser} = await import('./recogniser.js');
   const recogniser = await Recogniser.open(model);
   session = new Session(site, recogniser, takes, video, {
     changed: update,
@@ -121,11 +121,12 @@ function update() {
 }
 
 function failed(error) {
-  closeVideo(video);
+  // Else it would go on behind the message, or take its place.
+  session?.end().catch((other) => console.error(other));
   clear(canvas);
   view.showSeen(undefined);
   view.showAnswer('Nothing yet'); // what stands there is of something else
-  view.showWhole('');
+  view.showWhole();
   if (!(error instanceof Problem)) console.error(error);
   view.showProblem(asProblem(error));
 }
@@ -170,7 +171,7 @@ function bindButtons() {
   chosen('clip-file', guarded(playFile));
   document.addEventListener('keydown', pressed);
   window.addEventListener('beforeunload', (event) => {
-    if (!takes.saved) event.preventDefault();
+    if (!takes.saved || takes.recording) event.preventDefault();
   });
 }
 

@@ -13,7 +13,7 @@ const PARTS = {
 const DECIMALS = 1e5; // a hundredth of a pixel
 
 /**
- * The clips of a JSON file: what `recordingsOf` makes, a golden.json, or (T, N, 2 or 3) numbers in
+ * The clips of a JSON file: what `recordingsIn` makes, a golden.json, or (T, N, 2 or 3) numbers in
  * the order of the model's landmarks.
  *
  * @param {string} text
@@ -63,13 +63,21 @@ function frameOf(parts) {
 
 /**
  * Takes as the JSON that `--data` of every command reads: a list of clips whose frames are objects
- * of MediaPipe's parts; null where a part was not found.
+ * of MediaPipe's parts; null where a part was not found. In parts, one a take: JavaScript's strings
+ * end at half a billion characters, which are 640 takes of two seconds.
  *
  * @param {{label: string, signer: string, take: number, fps: number, aspect: number,
  *   frames: Float32Array[]}[]} takes
+ * @returns {BlobPart[]} Of a file.
  */
-export function recordingsOf(takes) {
-  const clips = takes.map(({label, signer, take, fps, aspect, frames}) => ({
+export function recordingsIn(takes) {
+  // As Blobs, so that the texts need not all be in memory at the same time.
+  const texts = takes.map((take) => new Blob([recordingOf(take)]));
+  return ['[', ...texts.flatMap((text, at) => (at ? [',', text] : [text])), ']'];
+}
+
+function recordingOf({label, signer, take, fps, aspect, frames}) {
+  return JSON.stringify({
     label,
     signer,
     take,
@@ -80,8 +88,7 @@ export function recordingsOf(takes) {
         Object.entries(PARTS).map(([part, places]) => [part, pointsOf(frame, places)]),
       ),
     ),
-  }));
-  return JSON.stringify(clips);
+  });
 }
 
 function pointsOf(frame, places) {

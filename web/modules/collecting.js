@@ -27,7 +27,8 @@ export class Collecting {
     if (!about) return;
     const {signal} = session.stop;
     if (session.source === 'camera') await this.#count(signal);
-    if (!signal.aborted) this.takes.begin(about);
+    // A phone may have been turned meanwhile.
+    if (!signal.aborted) this.takes.begin({...about, aspect: session.aspect});
     this.changed();
   }
 
@@ -72,8 +73,7 @@ export class Collecting {
 
   async #kept(take, session) {
     if (take) {
-      const [best] = await session.classified(take.frames.map((frame) => ({frame})));
-      take.answer = best && `${best.label}, ${view.percent(best.probability)}`;
+      [take.answer] = await session.classified(take.frames.map((frame) => ({frame})));
     }
     view.showHint(
       !take ? 'That take was too short: nothing was kept.'

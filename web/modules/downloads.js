@@ -16,7 +16,8 @@ export async function download(url, what, report = () => {}, sha256 = undefined)
     new Problem(`${what} cannot be loaded`, `${url}: ${reason}. Reload the page to try again.`);
   let response;
   try {
-    response = await fetch(url);
+    // Else a reload may give again what the browser has kept, damaged, for a year.
+    response = await fetch(url, {cache: 'no-cache'});
   } catch {
     throw failed('the server does not answer');
   }

@@ -25,7 +25,7 @@ export async function follow(moments, tools, signal) {
   const canvas = document.getElementById('canvas');
   const times = {};
   const all = [];
-  let [windows, answers] = [new Windows(recogniser.rule), new Answers(recogniser)];
+  let [windows, answers] = [new Windows(recogniser.rule), new Answers(recogniser, signal)];
   let lastShown, lastTaken;
   view.clearSigns();
   for await (const moment of moments) {
@@ -34,7 +34,7 @@ export async function follow(moments, tools, signal) {
     if (moment.picture) times.finding = smooth(times.finding, performance.now() - begun);
     if (moment.seconds - lastTaken > GAP) {
       answers.end();
-      [windows, answers] = [new Windows(recogniser.rule), new Answers(recogniser)];
+      [windows, answers] = [new Windows(recogniser.rule), new Answers(recogniser, signal)];
     } else if (lastShown !== undefined) {
       times.apart = smooth(times.apart, begun - lastShown);
     }
@@ -58,10 +58,10 @@ export async function follow(moments, tools, signal) {
   return all;
 }
 
-/** The model's answers to windows, shown as they come. */
+/** The model's answers to windows, shown as they come; not once another source is shown. */
 class Answers {
-  constructor(recogniser) {
-    this.recogniser = recogniser;
+  constructor(recogniser, signal) {
+    Object.assign(this, {recogniser, signal});
     this.spotter = new Spotter(recogniser.labels, recogniser.rule);
     this.any = false;
   }
@@ -73,6 +73,7 @@ class Answers {
     const {probabilities, milliseconds} = anybody
       ? await recogniser.classify(frames)
       : {probabilities: new Float32Array(recogniser.labels.length)};
+    if (this.signal.aborted) return milliseconds;
     const before = spotter.event?.label;
     const ended = spotter.add(now, probabilities);
     this.any = true;
@@ -87,7 +88,7 @@ class Answers {
   /** The stream has ended, and with it the sign that went on. */
   end() {
     const ended = this.spotter.finish();
-    if (ended) view.addSign(ended.label);
+    if (ended && !this.signal.aborted) view.addSign(ended.label);
   }
 }
 

@@ -18,7 +18,8 @@ export class Session {
    * @param {import('./takes.js').Takes} takes
    * @param {HTMLVideoElement} video
    * @param {{changed: () => void, failed: (error: Error) => void,
-   *   leaving: () => Promise<void>}} on What the page does then; `leaving` a source.
+   *   leaving: () => Promise<void>}} on What the page does then; `leaving` a source. Who is told
+   *   that something failed calls `end`.
    */
   constructor(site, recogniser, takes, video, on) {
     Object.assign(this, {site, recogniser, takes, video, on});
@@ -27,7 +28,7 @@ export class Session {
     this.source = undefined; // the id of its button
     this.aspect = PLAIN_ASPECT; // width by height of the picture
     this.ended = undefined; // the frames of a video or clip that has ended
-    this.facing = 'user';
+    this.wanted = {facingMode: 'user'}; // of a camera
   }
 
   /** Why no picture can be looked at; undefined where they can. */
@@ -54,25 +55,45 @@ export class Session {
     this.on.changed();
   }
 
-  /** Takes the other camera of a phone. */
-  turn() {
-    this.facing = this.facing === 'user' ? 'environment' : 'user';
-    return this.runCamera();
+  /** Takes the other camera of a phone, or the next one of a computer. */
+  async turn() {
+    const {facingMode, deviceId} = this.video.srcObject.getVideoTracks()[0].getSettings();
+    if (facingMode) {
+      this.wanted = {facingMode: facingMode === 'environment' ? 'user' : 'environment'};
+    } else {
+      // Where none says what it faces, asking for that would give the same one for ever.
+      const ids = (await sources.cameras()).map((camera) => camera.deviceId);
+      this.wanted = {deviceId: ids[(ids.indexOf(deviceId) + 1) % ids.length]};
+    }
+    await this.runCamera();
+  }
+
+  /** Ends what runs, if anything does; what was recorded of it is kept. */
+  async end() {
+    this.stop.abort();
+    sources.closeVideo(this.video);
+    const kept = this.on.leaving(); // of which only the answer takes a while
+    this.gate.set(true);
+    Object.assign(this, {source: undefined, ended: undefined});
+    view.showCamera({mirrored: false, others: false});
+    view.showWhole();
+    this.on.changed();
+    await kept;
   }
 
   async runCamera() {
     const {video} = this;
     await this.#run('camera', async (signal) => {
       // First, so that the browser asks at once whether it may.
-      await sources.openCamera(video, this.facing, signal);
+      await sources.openCamera(video, this.wanted, signal);
+      if (signal.aborted) return {};
+      this.#watch('The camera', signal);
       await this.#openLandmarker(signal);
       if (signal.aborted) return {};
-      const devices = await navigator.mediaDevices.enumerateDevices();
+      const others = (await sources.cameras()).length > 1;
+      if (signal.aborted) return {};
       const {facingMode} = video.srcObject.getVideoTracks()[0].getSettings();
-      view.showCamera({
-        mirrored: facingMode !== 'environment',
-        others: devices.filter(({kind}) => kind === 'videoinput').length > 1,
-      });
+      view.showCamera({mirrored: facingMode !== 'environment', others});
       return {aspect: video.videoWidth / video.videoHeight, moments: sources.cameraMoments};
     });
   }
@@ -81,6 +102,8 @@ export class Session {
     const {video} = this;
     await this.#run('open-video', async (signal) => {
       await sources.openVideo(video, file);
+      if (signal.aborted) return {};
+      this.#watch(file.name, signal);
       await this.#openLandmarker(signal);
       const rate = Number(new URLSearchParams(location.search).get('rate')) || RATE;
       return {
@@ -108,22 +131,17 @@ export class Session {
 
   /** Opens a source and follows it to its end; false where it did not get there. */
   async #run(source, open) {
-    this.stop.abort();
+    const ended = this.end();
     this.stop = new AbortController();
     const {signal} = this.stop;
-    sources.closeVideo(this.video);
-    await this.on.leaving();
-    this.gate.set(true);
-    Object.assign(this, {source, ended: undefined});
-    view.showCamera({mirrored: false, others: false});
-    view.showWhole('');
+    await ended;
+    if (signal.aborted) return false; // another source was asked for
+    this.source = source;
     this.on.changed();
-    let reached = false;
     try {
       const {aspect, title, moments} = await open(signal);
       if (signal.aborted) return false;
-      this.aspect = aspect;
-      view.showAspect(aspect);
+      this.#look(aspect);
       view.showState('running');
       const {recogniser, landmarker, takes} = this;
       const frames = await follow(
@@ -133,33 +151,44 @@ export class Session {
       );
       if (signal.aborted) return false;
       await this.on.leaving();
-      if (title) await this.#showWhole(title, frames);
-      reached = true;
+      if (title) await this.#showWhole(title, frames, signal);
+      if (signal.aborted) return false;
     } catch (error) {
       // MediaPipe that failed once fails ever after.
       if (!(error instanceof Problem)) this.opening = undefined;
-      if (signal.aborted) return false;
-      await this.on.leaving();
-      this.on.failed(error);
+      if (!signal.aborted) this.on.failed(error);
+      return false;
     }
     this.source = undefined;
     this.on.changed();
-    return reached;
+    return true;
+  }
+
+  #watch(title, signal) {
+    const {video} = this;
+    const turned = () => this.#look(video.videoWidth / video.videoHeight);
+    sources.watch(video, title, {failed: this.on.failed, turned}, signal);
+  }
+
+  #look(aspect) {
+    this.aspect = aspect;
+    view.showAspect(aspect);
   }
 
   /** What a recording shows as a whole, as signbart classify says it. */
-  async #showWhole(title, frames) {
+  async #showWhole(title, frames, signal) {
     const ranked = await this.classified(frames);
+    if (signal.aborted) return;
     if (!ranked.length) {
-      view.showWhole(`${title}: nobody was seen`);
+      view.showWhole(title);
       return;
     }
-    const [{label, probability}] = ranked;
+    const [best] = ranked;
+    const {label, probability} = best;
     this.ended = frames;
     const {threshold, idle} = this.recogniser.rule;
     view.showAnswer(label, ranked, probability >= threshold && label !== idle);
-    const text = `${title}, as a whole: ${label}, ${view.percent(probability)}`;
-    view.showWhole(text, {keep: this.recogniser.skeleton === HOLISTIC});
+    view.showWhole(title, best, this.recogniser.skeleton === HOLISTIC);
   }
 
   /** Labels and probabilities of {seconds, frame} each; none where nobody is in them. */

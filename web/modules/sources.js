@@ -22,17 +22,24 @@ export class Gate {
   }
 }
 
-/** Opens a camera into a video element. */
-export async function openCamera(video, facing, signal) {
+/** Opens a camera into a video element; `wanted` are constraints, such as its `facingMode`. */
+export async function openCamera(video, wanted, signal) {
   if (!navigator.mediaDevices?.getUserMedia) {
     throw new Problem(
       'This page may not use a camera',
       'Browsers give cameras to https pages and to this machine’s own (127.0.0.1) only.',
     );
   }
+  if (!video.requestVideoFrameCallback) {
+    throw new Problem(
+      'This browser is too old for a camera',
+      'It lacks requestVideoFrameCallback, which gives this page picture by picture: update it ' +
+        '(Firefox 132, Chrome 83, Safari 15.4 have it). Videos and recorded clips work without it.',
+    );
+  }
   let stream;
   try {
-    stream = await navigator.mediaDevices.getUserMedia({video: {facingMode: facing}, audio: false});
+    stream = await navigator.mediaDevices.getUserMedia({video: wanted, audio: false});
   } catch (error) {
     throw cameraProblem(error);
   }
@@ -44,20 +51,47 @@ export async function openCamera(video, facing, signal) {
   await video.play();
 }
 
+/** The cameras that there are. */
+export async function cameras() {
+  const devices = await navigator.mediaDevices.enumerateDevices();
+  return devices.filter(({kind}) => kind === 'videoinput');
+}
+
 /** Opens a video file into a video element. */
 export async function openVideo(video, file) {
   video.src = URL.createObjectURL(file);
+  const unplayable = (why) =>
+    new Problem(`${file.name} cannot be played`, `${why}; most read .mp4 with H.264, and .webm.`);
   await new Promise((resolve, reject) => {
-    video.onloadeddata = resolve;
-    video.onerror = () =>
-      reject(
-        new Problem(
-          `${file.name} cannot be played`,
-          'This browser does not know its format; most read .mp4 with H.264, and .webm.',
-        ),
-      );
+    video.onloadeddata = () => knowDuration(video).then(resolve);
+    video.onerror = () => reject(unplayable('This browser does not know its format'));
   });
-  await knowDuration(video);
+  if (!video.videoWidth) throw unplayable('This browser finds no pictures in it, but sound alone');
+}
+
+/**
+ * Tells what becomes of an open source, until the signal aborts.
+ *
+ * @param {HTMLVideoElement} video
+ * @param {string} title Of what it shows.
+ * @param {{failed: (problem: Problem) => void, turned: () => void}} tell
+ * @param {AbortSignal} signal
+ */
+export function watch(video, title, {failed, turned}, signal) {
+  const [track] = video.srcObject?.getVideoTracks() ?? [];
+  const gone = new Problem(
+    'The camera has stopped',
+    'It was unplugged, or taken from this page. Connect it, or allow it in the browser’s address ' +
+      'bar, then start the camera again.',
+  );
+  track?.addEventListener('ended', () => failed(gone), {signal});
+  const broken = () => {
+    const at = video.currentTime.toFixed(1);
+    const advice = 'The file may be damaged or cut short: copy it anew, or choose another.';
+    return new Problem(`${title} cannot be played on from ${at} s`, advice);
+  };
+  video.addEventListener('error', () => failed(broken()), {signal});
+  video.addEventListener('resize', turned, {signal}); // a phone was
 }
 
 /** What recorders of browsers write does not say how long it is, before its end was looked for. */
@@ -118,8 +152,14 @@ export async function* clipMoments(clip, gate, signal) {
 /** Resolves when `begin`'s callback is called, or when the signal aborts. */
 function until(signal, begin) {
   return new Promise((resolve) => {
-    signal.addEventListener('abort', () => resolve(), {once: true});
-    begin(resolve);
+    // A camera runs for hours: what is left of every picture would pile up.
+    const done = (given) => {
+      signal.removeEventListener('abort', aborted);
+      resolve(given);
+    };
+    const aborted = () => done();
+    signal.addEventListener('abort', aborted);
+    begin(done);
   });
 }
 

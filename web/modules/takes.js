@@ -1,6 +1,6 @@
 // Takes: what was recorded here and not yet downloaded.
 
-import {recordingsOf} from './clips.js';
+import {recordingsIn} from './clips.js';
 import {partsSeen} from './skeletons.js';
 
 const SHORTEST = 2; // frames; fewer are no recording
@@ -69,6 +69,6 @@ export class Takes {
     const day = new Date().toISOString().slice(0, 10);
     const signers = [...new Set(this.all.map(({signer}) => signer))].join('_');
     const name = `${signers}_${day}.json`.replace(/[^\p{L}\p{N}._-]+/gu, '_');
-    return new File([recordingsOf(this.all)], name, {type: 'application/json'});
+    return new File(recordingsIn(this.all), name, {type: 'application/json'});
   }
 }

@@ -3,7 +3,8 @@
 const element = (id) => document.getElementById(id);
 const TOP = 5;
 const SIGNS = 20; // that are listed
-const FEW = 12; // signs that are told at once
+const FEW = 12; // signs that are told at once,
+const SHORT = 100; // in as many characters: a phone's picture has no room for more
 export const NOBODY = 'Nobody is seen';
 export const PRIVACY =
   'Landmarks are kept, never pictures. Takes stay in this tab until you download them.';
@@ -18,6 +19,9 @@ export function make(tag, properties = {}, ...children) {
   made.append(...children);
   return made;
 }
+
+/** A name inside a sentence: one from right to left shall not turn what stands beside it. */
+const isolated = (text) => make('bdi', {textContent: text});
 
 /** Which card lies on the picture: loading, welcome, problem, or none while it runs. */
 export function showState(state) {
@@ -83,15 +87,26 @@ export function showAnswer(text, ranked = [], known = false) {
   }
 }
 
-/** What a whole recording shows, and whether it may be kept; nothing while the answer runs. */
-export function showWhole(text, {keep} = {}) {
-  element('answer-title').textContent = text ? 'The whole recording' : 'Last two seconds';
-  element('whole').hidden = !text;
-  element('whole-text').textContent = text;
+/**
+ * What a whole recording shows; nothing while the answer runs.
+ *
+ * @param {string} [title] The recording's.
+ * @param {{label: string, probability: number}} [best] None where nobody was seen.
+ * @param {boolean} [keep] Whether it may be kept.
+ */
+export function showWhole(title, best, keep = false) {
+  element('answer-title').textContent = title ? 'The whole recording' : 'Last two seconds';
+  element('whole').hidden = !title;
   element('keep').hidden = !keep;
+  const found = best
+    ? [', as a whole: ', isolated(best.label), `, ${percent(best.probability)}`]
+    : [': nobody was seen'];
+  element('whole-text').replaceChildren(...(title ? [isolated(title), ...found] : []));
+  // Screen readers pass over what is only now to be seen.
+  if (title) speak(element('whole-text').textContent);
 }
 
-/** For screen readers: a sign when it begins; also the same one again. */
+/** For screen readers: a sign when it begins, the same one again, and what a recording shows. */
 export function speak(text) {
   element('spoken').replaceChildren(make('span', {textContent: text}));
 }
@@ -121,8 +136,9 @@ export function showPossible({pictures, example, takes, reason, signs}) {
     element('welcome-title').textContent = 'Play a recording';
     element('welcome-text').textContent = reason;
     element('start').textContent = example ? 'Play the example' : 'Open a recorded clip';
-  } else if (signs.length <= FEW) {
-    element('welcome-signs').textContent = `It knows ${signs.join(', ')}.`;
+  } else if (signs.length <= FEW && signs.join(', ').length <= SHORT) {
+    const names = signs.flatMap((sign, at) => [at ? ', ' : '', isolated(sign)]);
+    element('welcome-signs').replaceChildren('It knows ', ...names, '.');
   }
 }
 
@@ -162,12 +178,13 @@ export function showTakes(takes, {play, remove}) {
     ...takes.toReversed().map((take) => {
       const name = `${take.label}, ${take.signer}, take ${take.take}`;
       const hands = take.hands ? `hands in ${take.hands}` : 'no hand seen';
-      const said = take.answer ? ` · read as ${take.answer}` : '';
+      const {label, probability} = take.answer ?? {};
+      const said = label ? [' · read as ', isolated(label), `, ${percent(probability)}`] : [];
       return make('li', {},
-        make('span', {className: 'name', dir: 'auto'}, take.label, ' ',
-          make('small', {textContent: `${take.signer} · ${take.take}`})),
-        make('span', {className: 'detail', textContent:
-          `${take.seconds.toFixed(1)} s, ${take.frames.length} frames, ${hands}${said}`}),
+        make('span', {className: 'name'}, isolated(take.label), ' ',
+          make('small', {}, isolated(take.signer), ` · ${take.take}`)),
+        make('span', {className: 'detail'},
+          `${take.seconds.toFixed(1)} s, ${take.frames.length} frames, ${hands}`, ...said),
         make('button', {type: 'button', className: 'quiet', textContent: 'Play',
           ariaLabel: `Play ${name}`, onclick: () => play(take)}),
         make('button', {type: 'button', className: 'quiet', textContent: 'Delete',

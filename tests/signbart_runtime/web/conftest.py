@@ -23,6 +23,8 @@ task, wheel = video.task, video.wheel
 REPOSITORY = Path(__file__).resolve().parents[3]
 EXAMPLE = REPOSITORY / "exports" / "example" / "demo_litert_dynamic_int8.tflite"
 ASL10 = REPOSITORY / "exports" / "asl10" / "asl10_litert_dynamic_int8.tflite"
+RUNNING = "#screen[data-state=running]"
+WELCOME = "#screen[data-state=welcome]"
 # For root, who may not use Chromium's sandbox; a camera that plays a file, and asks nobody.
 ARGUMENTS = (["--no-sandbox"] if os.geteuid() == 0 else []) + ["--disable-dev-shm-usage"]
 
@@ -106,3 +108,36 @@ def served_example(packages, task) -> Iterator[str]:
     """The shipped example's page, with all that it can do."""
     with served(make_site(EXAMPLE, packages, task)) as url:
         yield url
+
+
+@pytest.fixture
+def context(browser):
+    with browser.new_context(permissions=["camera"], accept_downloads=True) as made:
+        made.set_default_timeout(60_000)
+        yield made
+
+
+@pytest.fixture
+def page(context, served_example):
+    """The example's page, ready; nothing may fail in it."""
+    opened, failures = context.new_page(), []
+    opened.on("pageerror", lambda error: failures.append(error))
+    opened.goto(served_example)
+    opened.wait_for_selector(WELCOME)
+    yield opened
+    assert not failures
+
+
+@pytest.fixture(scope="module")
+def shared_page(browser, served_example):
+    """The same for tests that leave it as it is."""
+    with browser.new_context() as made:
+        opened = made.new_page()
+        opened.goto(served_example)
+        opened.wait_for_selector(WELCOME)
+        yield opened
+
+
+def problem_of(page) -> str:
+    page.wait_for_selector("#screen[data-state=problem]")
+    return page.inner_text("#problem")

@@ -24,13 +24,19 @@ from signbart_runtime.evaluation.opened import open_model
 from signbart_runtime.web.packages import PAGE
 from signbart_runtime.web.site import choose_model, make_site
 from tests.docs.pages import all_blocks
-from tests.signbart_runtime.web.conftest import ASL10, EXAMPLE, REPOSITORY, served
+from tests.signbart_runtime.web.conftest import (
+    ASL10,
+    EXAMPLE,
+    REPOSITORY,
+    RUNNING,
+    WELCOME,
+    problem_of,
+    served,
+)
 
 pytestmark = pytest.mark.slow
 
 HOLISTIC = LAYOUTS["holistic543"]
-RUNNING = "#screen[data-state=running]"
-WELCOME = "#screen[data-state=welcome]"
 WIDTHS = {390: 844, 820: 1180, 1440: 900}
 
 
@@ -41,34 +47,6 @@ def selfie() -> Path:
     if not path.is_file():
         pytest.skip(f"no {path}; SIGNBART_DATA names the folder of the data sets")
     return path
-
-
-@pytest.fixture
-def context(browser):
-    with browser.new_context(permissions=["camera"], accept_downloads=True) as made:
-        made.set_default_timeout(60_000)
-        yield made
-
-
-@pytest.fixture
-def page(context, served_example):
-    """The example's page, ready; nothing may fail in it."""
-    opened, failures = context.new_page(), []
-    opened.on("pageerror", lambda error: failures.append(error))
-    opened.goto(served_example)
-    opened.wait_for_selector(WELCOME)
-    yield opened
-    assert not failures
-
-
-@pytest.fixture(scope="module")
-def shared_page(browser, served_example):
-    """The same for tests that leave it as it is."""
-    with browser.new_context() as made:
-        opened = made.new_page()
-        opened.goto(served_example)
-        opened.wait_for_selector(WELCOME)
-        yield opened
 
 
 # Numbers
@@ -332,11 +310,6 @@ def test_it_runs_without_a_network_after_the_first_load(context, packages, task,
 
 
 # What goes wrong
-
-
-def problem_of(page) -> str:
-    page.wait_for_selector("#screen[data-state=problem]")
-    return page.inner_text("#problem")
 
 
 def test_a_camera_that_is_not_allowed(browser, served_example):
