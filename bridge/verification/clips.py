@@ -149,17 +149,14 @@ def clips_to_judge(
         return None, clips_of_samples(samples, reference)
     recordings = recordings.relabel(source.class_names, str(data))
     known = source.test_signers(recordings)
-    if test_signers is None:
-        test_signers = known
-    elif known is not None and set(test_signers) != set(known):
+    tested = known if test_signers is None else test_signers
+    trained_on, judged, how = divide(recordings, source.config, tested, count=count, seed=seed)
+    if known is not None and set(tested) != set(known):
         raise BridgeError(
             f"{source.checkpoint}: was trained on these recordings without "
             f"{', '.join(known) or 'holding out a signer'}, and not without "
-            f"{', '.join(test_signers)}; leave --test-signers out"
+            f"{', '.join(tested)}; leave --test-signers out"
         )
-    trained_on, judged, how = divide(
-        recordings, source.config, test_signers, count=count, seed=seed
-    )
     if how == UNSEEN and seen_before(read_progress(source.checkpoint)):
         how = "that it was not trained on, but perhaps its teachers, or what it started from"
     text = f"{len(judged)} clips {how} ({data})"
