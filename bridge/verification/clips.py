@@ -149,8 +149,9 @@ def clips_to_judge(
         return None, clips_of_samples(samples, reference)
     recordings = recordings.relabel(source.class_names, str(data))
     known = source.test_signers(recordings)
-    tested = known if test_signers is None else test_signers
-    trained_on, judged, how = divide(recordings, source.config, tested, count=count, seed=seed)
+    tested = known if test_signers is None else sorted(test_signers)
+    order = tested if known is None or set(tested) != set(known) else known  # says who validated
+    trained_on, judged, how = divide(recordings, source.config, order, count=count, seed=seed)
     if known is not None and set(tested) != set(known):
         raise BridgeError(
             f"{source.checkpoint}: was trained on these recordings without "

@@ -10,7 +10,8 @@ from pathlib import Path
 from signbart.errors import ClipError
 from signbart.recordings.folders import Folder, ignored_note, list_folder, some
 from signbart.recordings.forms import form_of, is_packed, read_file
-from signbart.recordings.indexes import find_index, names_nothing, read_indexed
+from signbart.recordings.index_files import find_index
+from signbart.recordings.indexes import read_indexed
 from signbart.recordings.labels import LABEL_FILES, read_class_names
 from signbart.recordings.names import whole_number
 from signbart.recordings.packed_reading import read_packed
@@ -61,17 +62,8 @@ def _contents_of(folder: Folder, split: str) -> Contents:
         if contents is not None:
             return contents
     if is_set or any(inner.files or inner.folders for inner in folder.folders.values()):
-        if index.entries and not is_set:
-            raise ClipError(
-                f"{names_nothing(folder, index)}; correct its names, or move it elsewhere if it is "
-                "no index of these recordings"
-            )
-        if index.notes and not is_set and len(folder.folders) == 1:
-            raise ClipError(index.notes[0])  # nothing else names the signs
         contents = read_tree(folder, split, read_file)
         contents.notes.extend(index.notes)
-        if index.entries:
-            contents.notes.append(f"{names_nothing(folder, index)}; it is not read")
         return contents
     files = [path / name for name in folder.files if name not in LABEL_FILES]
     looked_at = track(files, "looking at files")

@@ -1,100 +1,30 @@
-"""Index files beside a folder of clips: which clip shows what, by whom, of which split.
-
-Tables in CSV: Google's ``train.csv`` (path, participant_id, sequence_id, sign), and any other with
-a column that names the clip and one that names the sign; AUTSL's without a head (name, label).
-JSON: WLASL's (``gloss`` with ``instances`` that have ``video_id``, ``split``, ``signer_id``) and
-MS-ASL's (``text``, ``label``, ``signer_id``, ``file`` or ``video_id``; the file's name says the
-split).
-"""
+"""Clips below a folder whose index says what each shows, by whom, of which split."""
 
 from __future__ import annotations
 
-import csv
 import dataclasses
-import io
 import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
 
+from signbart.class_names import looks
 from signbart.errors import ClipError
 from signbart.recordings.folders import Folder, some
-from signbart.recordings.labels import LABEL_FILES, read_class_names
+from signbart.recordings.forms import form_of
+from signbart.recordings.index_files import Entry, Index
+from signbart.recordings.labels import read_class_names
 from signbart.recordings.names import split_named
-from signbart.recordings.recording import Contents, Recording, faults_of
-from signbart.recordings.tables import CLASSES, SIGNERS
-from signbart.recordings.text_files import delimiter_of, load_json, read_text
+from signbart.recordings.recording import Contents, Recording
 from signbart.recordings.tree import ReadFile, frame_files, read_frames
 
-_CLIPS = ("path", "file", "filename", "video_id", "video", "clip", "clip_id", "sequence_id", "name",
-          "id")  # fmt: skip
-_TEXTS = (*CLASSES, "text", "clean_text")
-_VIDEOS = (".3gp", ".avi", ".m4v", ".mkv", ".mov", ".mp4", ".mpg", ".webm")
 _ENDING = re.compile(r"\.[A-Za-z][A-Za-z0-9]{0,7}$")
-_LARGEST = 200 * 2**20  # bytes of an index; WLASL's has 6 million
-
-
-@dataclass(frozen=True)
-class Entry:
-    """What an index says of one clip."""
-
-    class_name: str
-    signer: str | None
-    split: str
-
-
-@dataclass
-class Index:
-    """What the index files of a folder say.
-
-    Attributes:
-        entries: By clip, as the files name it.
-        files: The files' names.
-        notes: What of them was not read, and why.
-    """
-
-    entries: dict[str, Entry] = field(default_factory=dict)
-    files: list[str] = field(default_factory=list)
-    notes: list[str] = field(default_factory=list)
-
-
-def find_index(root: Folder) -> Index:
-    """What a folder's index files say; without entries where there is none.
-
-    Raises:
-        ClipError: Two entries of one clip contradict each other.
-    """
-    index = Index()
-    for name in root.files:
-        path = root.path / name
-        if not name.lower().endswith((".csv", ".json")) or name in LABEL_FILES:
-            continue
-        if path.stat().st_size > _LARGEST:
-            continue
-        try:
-            with faults_of(path):
-                is_json = name.lower().endswith(".json")
-                entries = _read_json(path) if is_json else _read_csv(path, index.notes)
-        except ClipError as error:
-            # What else it may be, others say. As an index it is lost, and nobody else says that.
-            index.notes.append(f"not read as an index: {error}")
-            continue
-        if not entries:
-            continue
-        index.files.append(name)
-        for clip, entry in entries:
-            other = index.entries.setdefault(clip, entry)
-            if other.class_name != entry.class_name:
-                raise ClipError(
-                    f"{path}: clip '{clip}' is '{entry.class_name}', but was "
-                    f"'{other.class_name}' before; correct the index"
-                )
-    return index
 
 
 def read_indexed(root: Folder, index: Index, split: str, read_file: ReadFile) -> Contents | None:
-    """The clips below a folder that its index names; None where it names none of them.
+    """The clips below a folder by its index; None, with a note in the index, where folders decide.
+
+    They do where they are called as its signs are, unless it names every clip in them and says the
+    same: a list of classes may look like an index, and one may be of something else.
 
     Args:
         root: The folder.
@@ -103,24 +33,48 @@ def read_indexed(root: Folder, index: Index, split: str, read_file: ReadFile) ->
         read_file: Reads a file of whatever form.
 
     Raises:
-        ClipError: Several files may be the same entry's.
+        ClipError: The index names none of the clips, or several may be the same entry's, and the
+            folders are no signs.
     """
     named: dict[str, list[tuple[Path, tuple[Path, ...]]]] = {}
-    unnamed: list[str] = []
+    unnamed: list[Path] = []
     of_key = _keys(index.entries)
     for path, frames in _candidates(root):
         key = of_key(path.relative_to(root.path))
         if key is None:
-            unnamed.append(path.name)
+            unnamed.append(path)
         else:
             named.setdefault(key, []).append((path, frames))
-    if not named:
-        return None
     files = some(index.files)
+    in_folders = _signs_of_folders(root, index)
+    if in_folders:
+        wrong = [
+            (path, index.entries[key].class_name)
+            for key, places in named.items()
+            for path, _ in places
+            if in_folders(path) != looks(index.entries[key].class_name)
+        ]
+        missing = [path for path in unnamed if in_folders(path)]
+        if wrong or missing:
+            said = f"says '{wrong[0][1]}' of" if wrong else "does not name"
+            path = (wrong[0][0] if wrong else missing[0]).relative_to(root.path).as_posix()
+            index.notes.append(
+                f"{root.path}: {files} is not read, as it {said} {path}, and the folders are signs"
+            )
+            return None
+    if not named:
+        if not any(inner.files or inner.folders for inner in root.folders.values()):
+            return None  # no index but a table of recordings, perhaps
+        there = next((path.relative_to(root.path).as_posix() for path in unnamed), "nothing")
+        raise ClipError(
+            f"{root.path}: {files} names none of the files here: it has "
+            f"'{next(iter(index.entries))}', say, and the folder '{there}'; correct its names, or "
+            "move it elsewhere if it is no index of these recordings"
+        )
     found = []
     for key, places in named.items():
-        # The video that landmarks were found in may stand beside them.
-        places = [place for place in places if place[0].suffix.lower() not in _VIDEOS] or places
+        if len(places) > 1:
+            places = _recordings(places)
         if len(places) > 1:
             several = some([path.relative_to(root.path).as_posix() for path, _ in places])
             raise ClipError(
@@ -135,8 +89,10 @@ def read_indexed(root: Folder, index: Index, split: str, read_file: ReadFile) ->
             found.append((path, entry, frames))
     notes = [*index.notes]
     if unnamed:
-        notes.append(f"{root.path}: {len(unnamed)} files that {files} does not name are "
-                     f"not read: {some(unnamed)}")  # fmt: skip
+        names = some([path.name for path in unnamed])
+        notes.append(
+            f"{root.path}: {len(unnamed)} files that {files} does not name are not read: {names}"
+        )
     lost = [key for key in index.entries if key not in named]
     if lost:
         notes.append(
@@ -147,32 +103,49 @@ def read_indexed(root: Folder, index: Index, split: str, read_file: ReadFile) ->
     return Contents(_clips(found, read_file), read_class_names(root.path), notes, len(found))
 
 
-def names_nothing(root: Folder, index: Index) -> str:
-    """What to say of an index that names none of a folder's files."""
-    there = next((path.relative_to(root.path).as_posix() for path, _ in _candidates(root)), "none")
-    return (
-        f"{root.path}: {some(index.files)} names none of the files here: it has "
-        f"'{next(iter(index.entries))}', say, and the folder '{there}'"
-    )
+def _signs_of_folders(root: Folder, index: Index) -> Callable[[Path], str | None] | None:
+    """Which of the index's signs a clip's folder is called as; None if no folder is called so."""
+    signs = {looks(entry.class_name) for entry in index.entries.values()}
+    inner = [name for folder in root.folders.values() for name in folder.folders]
+    if not signs.intersection(map(looks, [*root.folders, *inner])):
+        return None
+
+    def sign_of(path: Path) -> str | None:
+        parents = map(looks, path.relative_to(root.path).parts[:-1])
+        return next((name for name in parents if name in signs), None)
+
+    return sign_of
+
+
+def _recordings(places: list[tuple[Path, tuple[Path, ...]]]) -> list[tuple[Path, tuple[Path, ...]]]:
+    """Those of an entry's files that hold recordings: no video, and no JSON that describes one."""
+    read = [place for place in places if place[1] or form_of(place[0]) is not None] or places
+    return [place for place in read if place[0].suffix.lower() != ".json"] or read
 
 
 def _keys(entries: Mapping[str, Entry]) -> Callable[[Path], str | None]:
     """Which entry a clip's path, below the folder of the index, is that of; None of none.
 
     Where no entry has the name as it is, endings do not count, for landmarks have others than the
-    videos that an index names; nor does the ``_color`` of AUTSL's videos.
+    videos that an index names; nor do the folders above those that are here, nor the ``_color`` of
+    AUTSL's videos.
     """
     bare: dict[str, set[str]] = {}
     for key in entries:
-        bare.setdefault(_bare(key), set()).add(key)
+        parts = _bare(key).split("/")
+        for start in range(len(parts)):
+            bare.setdefault("/".join(parts[start:]), set()).add(key)
 
     def key_of(path: Path) -> str | None:
-        names = (path.as_posix(), path.name, path.stem)
-        found = next((name for name in names if name in entries), None)
+        whole = path.as_posix()
+        found = next((name for name in (whole, path.name, path.stem) if name in entries), None)
         if found is not None:
             return found
-        for name in names[:2]:
-            keys = bare.get(_bare(name)) or bare.get(_bare(name).removesuffix("_color"), ())
+        name = _bare(whole)
+        for text in (name, name.removesuffix("_color")):
+            keys = bare.get(text) or {
+                key for key in bare.get(text.rpartition("/")[2], ()) if "/" not in _bare(key)
+            }
             if len(keys) == 1:
                 return next(iter(keys))
         return None
@@ -215,79 +188,3 @@ def _clips(
                 )
         except ClipError as error:
             yield error
-
-
-def _read_csv(path: Path, notes: list[str]) -> list[tuple[str, Entry]]:
-    text = read_text(path)
-    lines = list(csv.reader(io.StringIO(text), delimiter=delimiter_of(text)))
-    if not lines:
-        return []
-    head = [name.strip().lower() for name in lines[0]]
-    clip = next((head.index(name) for name in _CLIPS if name in head), None)
-    sign = next((head.index(name) for name in _TEXTS if name in head), None)
-    split_of_file = split_named(path.stem) or "all"
-    if clip is None or sign is None:
-        # AUTSL: name, label, and no head.
-        if len(head) != 2 or not all(len(line) == 2 and line[1].isdecimal() for line in lines):
-            return []
-        split = split_named(path.stem.split("_")[0]) or "all"
-        return [(name, Entry(label, None, split)) for name, label in lines]
-    signer = next((head.index(name) for name in SIGNERS if name in head), None)
-    split = head.index("split") if "split" in head else None
-    entries, bad = [], []
-    for number, line in enumerate(lines[1:], start=2):
-        while len(line) > len(head) and not line[-1].strip():
-            line.pop()  # a delimiter at the end
-        if len(line) != len(head):
-            bad += [number] if line else []
-            continue
-        said = split_of_file if split is None else split_named(line[split]) or "all"
-        who = line[signer].strip() if signer is not None else ""
-        entries.append((line[clip].strip(), Entry(line[sign].strip(), who or None, said)))
-    if bad:
-        notes.append(
-            f"{path}: {len(bad)} rows not read, as they have not {len(head)} columns like the "
-            f"first one: rows {some([*map(str, bad)])}"
-        )
-    # Google's train.csv is the whole set, and no half of a division.
-    return entries if path.stem != "train" or _has_test(path) else [
-        (clip, dataclasses.replace(entry, split="all") if split is None else entry)
-        for clip, entry in entries
-    ]  # fmt: skip
-
-
-def _has_test(path: Path) -> bool:
-    return any(path.with_name(f"{name}{path.suffix}").is_file() for name in ("test", "val", "dev"))
-
-
-def _read_json(path: Path) -> list[tuple[str, Entry]]:
-    tree = load_json(path)
-    if not isinstance(tree, list) or not all(isinstance(entry, dict) for entry in tree):
-        return []
-    if all("gloss" in entry and isinstance(entry.get("instances"), list) for entry in tree):
-        instances = [
-            (entry["gloss"], instance)
-            for entry in tree
-            for instance in entry["instances"]
-            if isinstance(instance, dict)
-        ]
-        return [found for gloss, one in instances if (found := _entry(path, one, str(gloss)))]
-    if not all(("text" in entry or "clean_text" in entry) and "label" in entry for entry in tree):
-        return []
-    return [
-        found
-        for entry in tree
-        if (found := _entry(path, entry, str(entry.get("clean_text") or entry["text"])))
-    ]
-
-
-def _entry(path: Path, fields: Mapping[str, Any], class_name: str) -> tuple[str, Entry] | None:
-    key = next((key for key in _CLIPS if isinstance(fields.get(key), str | int)), None)
-    if key is None:
-        return None
-    signer = fields.get("signer_id")
-    split = split_named(str(fields.get("split", "")))
-    split = split or split_named(path.stem.rpartition("_")[2]) or "all"
-    # WLASL writes -1 for a signer that is not known.
-    who = None if signer is None or signer == -1 else f"signer{signer}"
-    return str(fields[key]), Entry(class_name, who, split)

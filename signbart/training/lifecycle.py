@@ -38,7 +38,7 @@ from signbart.training.progress import (
 from signbart.training.requirements import require_trainable, with_labels
 from signbart.training.run_folder import EVALUATION, RESULTS, csv_text, find_run, run_lock
 from signbart.training.schedule import Plateau, learning_rate
-from signbart.training.splits import Split, split_as_begun, split_clips
+from signbart.training.splits import Split, split_as_begun, split_further
 from signbart.waiting import stage
 
 
@@ -86,7 +86,7 @@ def train(
     output = Path(output)
     require_trainable(config, framework)
     config = with_labels(config, clips)
-    split = split_clips(clips, config.train, sorted(set(test_signers)))
+    split = split_further(clips, config.train, test_signers, start.progress if start else {})
     start = start and start.tested_on(clips, split.test_signers)
     identity = identify_run(clips, split.test_signers, start and start.identity, teachers)
     state = find_run(
@@ -204,7 +204,7 @@ class _Run:
             "clips": {name: len(data) for name, data in self.data.items()},
             **{k: self.progress[k] for k in ("made_from", "teachers") if k in self.progress},
             "val_signers": list(self.split.val_signers),
-            "test_signers": list(self.split.test_signers),
+            "test_signers": sorted(self.split.test_signers),
             "epochs": self.progress["epoch"],
             "best_epoch": self.progress["best"]["epoch"],
             "temperature": round(temperature_of(self.progress, best), 4),

@@ -186,13 +186,13 @@ def train_quantized(
     from signbart.training.calibration import calibration_inputs
     from signbart.training.learner import Start
     from signbart.training.requirements import require_fake_quantized
-    from signbart.training.splits import split_clips
+    from signbart.training.splits import split_further
 
     require_fake_quantized(config)
     if checkpoint.class_names and checkpoint.class_names != clips.class_names:
         raise CheckpointError(f"{source} was trained on other classes than these recordings have")
     test_signers = unseen_signers(checkpoint.progress, clips, test_signers, source)
-    split = split_clips(clips, config.train, test_signers)
+    split = split_further(clips, config.train, test_signers, checkpoint.progress)
     # The clips that bridge/convert.py takes by default, from the same recordings and with seed 0.
     calibration = calibration_inputs(clips.select(split.train), config) if static else None
     quantization = fake_quantization(calibration)

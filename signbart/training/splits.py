@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -102,7 +102,30 @@ def split_as_begun(clips: ClipSet, config: TrainConfig, recordings: Mapping[str,
         ClipError: See `split_clips`.
     """
     named = recordings["test_signers"]
-    return split_clips(clips, config, sorted(set(named)), after=named[-1] if named else None)
+    split = split_clips(clips, config, sorted(set(named)), after=named[-1] if named else None)
+    return replace(split, test_signers=tuple(named))
+
+
+def split_further(
+    clips: ClipSet, config: TrainConfig, test_signers: Sequence[str], before: Mapping[str, Any]
+) -> Split:
+    """The division of a run that begins, with what was trained before or without.
+
+    Args:
+        clips: The run's recordings.
+        config: The run's.
+        test_signers: Signers to test on, in whatever order.
+        before: What is noted of that training; empty without any. Where it was on the same
+            recordings, and tested on the same signers, the same ones validate.
+
+    Raises:
+        ClipError: See `split_clips`.
+    """
+    known = before.get("recordings")
+    same = known and set(known["test_signers"]) == set(test_signers)
+    if same and known["fingerprint"] == clips.fingerprint():
+        return split_as_begun(clips, config, known)
+    return split_clips(clips, config, sorted(set(test_signers)))
 
 
 def _stratified_share(clips: ClipSet, candidates: np.ndarray, config: TrainConfig) -> np.ndarray:
@@ -145,7 +168,8 @@ def divide(
     Args:
         clips: All recordings.
         config: The run's configuration.
-        test_signers: Those that the run was tested on; None: not known.
+        test_signers: Those that the run was tested on, in the order of its checkpoint, which
+            says who validated; None: not known.
         count: How many clips calibration will take.
         seed: Of that choice.
 
@@ -158,7 +182,7 @@ def divide(
     from signbart.training.calibration import balanced_choice
 
     if test_signers is not None:
-        split = split_clips(clips, config.train, test_signers)
+        split = split_as_begun(clips, config.train, {"test_signers": list(test_signers)})
         held_out = [*split.val, *split.test]
         if held_out:
             return clips.select(split.train), clips.select(held_out), UNSEEN

@@ -24,7 +24,7 @@ from signbart.training.learner import Start
 from signbart.training.pruning import Target, narrowed
 from signbart.training.qat import unseen_signers
 from signbart.training.requirements import require_prunable
-from signbart.training.splits import split_clips
+from signbart.training.splits import split_further
 from signbart.waiting import track
 from signbart_torch.models import new_model, num_parameters, prunable_units
 from signbart_torch.models.units import Units
@@ -179,7 +179,7 @@ def train_pruned(
         raise CheckpointError(f"{source} was trained on other classes than these recordings have")
     narrow = narrowed(config, target, _count)
     test_signers = unseen_signers(checkpoint.progress, clips, test_signers, source)
-    split = split_clips(clips, config.train, test_signers)
+    split = split_further(clips, config.train, test_signers, checkpoint.progress)
     pruned = prune(checkpoint, narrow, clips.select(split.train), source)
     before, after = _count(config.model), _count(narrow.model)
     line = (

@@ -82,7 +82,7 @@ def test_a_damaged_file_is_named(damage: Callable[[Path], Path], tmp_path):
 def test_an_index_with_an_endless_cell_is_none(tmp_path):
     root = forms.write_google(tmp_path / "set", CLIPS)
     (root / "train.csv").write_text("path,sign\nx," + "x" * 200_000 + "\n")
-    with pytest.raises(ClipError, match=r"train\.csv: .*field larger than field limit"):
+    with pytest.raises(ClipError, match="no clips"):
         read_clips(root)
 
 

@@ -3,10 +3,18 @@
 import numpy as np
 import pytest
 
+from signbart.configuration.reading import from_dict
 from signbart.configuration.schema import TrainConfig
 from signbart.errors import ClipError
 from signbart.recordings.clip import Clip, ClipSet
-from signbart.training.splits import Split, split_as_begun, split_clips
+from signbart.training.splits import (
+    UNSEEN,
+    Split,
+    divide,
+    split_as_begun,
+    split_clips,
+    split_further,
+)
 
 
 def make_clips(counts: dict[str, list[int]]) -> ClipSet:
@@ -201,3 +209,19 @@ def test_recordings_that_come_divided_stay_divided():
     assert {clips.clips[i].split for i in split.val} == {"val"}
     undivided = ClipSet(tuple(marked("all", c.label, c.signer) for c in clips.clips), ("a", "b"))
     assert len(split_clips(undivided, TrainConfig()).test) == 0
+
+
+def test_a_checkpoint_of_before_keeps_its_validation_signer_apart():
+    """Its order says who validated; by today's another signer, whom it was trained on, would."""
+    config = TrainConfig(val_signers=1)
+    names = FIVE.signer_names
+    named = [names[2], names[0]]  # so names[1] validated
+    known = {"recordings": {"test_signers": named, "fingerprint": FIVE.fingerprint()}}
+    for tested in (named, named[::-1]):
+        split = split_further(FIVE, config, tested, known)
+        assert split.val_signers == (names[1],) and split.test_signers == tuple(named)
+    assert split_further(FIVE, config, named, {}).val_signers == (names[3],)
+    run = from_dict({"train": {"val_signers": 1}}, source="tests")
+    trained_on, judged, how = divide(FIVE, run, named, count=0, seed=0)
+    assert how == UNSEEN and set(judged.signers) == set(names[:3])
+    assert set(trained_on.signers) == set(names[3:])
