@@ -111,17 +111,25 @@ def seen_in_training(path: Path, clips: ClipSet, chosen: ClipSet) -> str:
     Only checkpoints know it, and only of the very recordings that they were trained with.
     """
     from bridge.weights.source import test_signers
+    from signbart.training.seen import seen_before
+    from signbart.weights.stored import read_progress
 
     if path.suffix in (".tflite", ".onnx") or lacks_header(path):
         return ""
     tested = test_signers(path, clips)
-    others = sorted(set(chosen.signer_names).difference(tested or ()))
-    if tested is None or not others:
+    if tested is None:
         return ""
-    held_out = f" (held out: {', '.join(tested)}; see --signers)" if tested else ""
+    # A teacher, or what it started from, may know those whom it was tested on.
+    known = seen_before(read_progress(path))
+    strangers = [name for name in tested if name not in known]
+    others = sorted(set(chosen.signer_names).difference(strangers))
+    if not others:
+        return ""
+    held_out = f" (held out: {', '.join(strangers)}; see --signers)" if strangers else ""
+    trained = "may have been" if known.intersection(others) else "was"
     return (
-        f"{path.name} was trained on recordings of {', '.join(others)}, so its score says little "
-        f"about strangers{held_out}"
+        f"{path.name} {trained} trained on recordings of {', '.join(others)}, so its score says "
+        f"little about strangers{held_out}"
     )
 
 

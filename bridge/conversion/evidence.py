@@ -236,9 +236,11 @@ def with_clips(
     if not schemes:
         return evidence
     takes_from_data = options.calibration_data is None or same_file(options.calibration_data, data)
+    shown = None
     if calibrated and not takes_from_data and recordings is not None:  # or a copy of them
         shown = read_recordings(options.calibration_data)
-        takes_from_data = shown.fingerprint() == recordings.fingerprint()
+        same = len(shown) == len(recordings)
+        takes_from_data = same and shown.fingerprint() == recordings.fingerprint()
     trained_on, clips = clips_to_judge(
         source,
         evidence.reference,
@@ -251,9 +253,11 @@ def with_clips(
     )
     calibration = None
     if calibrated:
-        calibration = calibrate(
-            options, source.config, trained_on if takes_from_data else None, data, seed
-        )
+        if takes_from_data:
+            shown, path = trained_on, data
+        else:
+            path = options.calibration_data
+        calibration = calibrate(options, source.config, shown, path, seed)
     limits = {scheme.name: load_limits(scheme.name) for scheme in schemes}
     return dataclasses.replace(
         evidence,

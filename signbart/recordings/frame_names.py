@@ -9,7 +9,7 @@ from signbart.errors import ClipError
 from signbart.recordings.folders import naturally
 
 _DIGITS = re.compile(r"(\d+)")
-_WHOLE = re.compile(r"[+-]?\d+")
+_WHOLE = re.compile(r"[+-]?\d{1,4000}")  # Python reads no integers of over 4,300
 _DECIMAL = re.compile(r"[+-]?(\d+\.?\d*|\.\d+)(e[+-]?\d+)?", re.IGNORECASE)
 _MOST_DIGITS = 9  # of numbers that `naturally` takes for such
 _REMEDY = "number them from 0"

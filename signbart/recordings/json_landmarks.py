@@ -141,7 +141,7 @@ def _clip(fields: Any, source: str) -> Recording:
 
 def _frames(frames: list[Any], source: str) -> tuple[np.ndarray, SourceLayout | None]:
     """Frames that are objects, and what their landmarks are."""
-    own = [{} if frame is None else frame for frame in frames]
+    own = [{} if frame is None or frame == [] else frame for frame in frames]
     odd = next((at for at, frame in enumerate(own) if not isinstance(frame, dict)), None)
     if odd is not None:
         raise ClipError(

@@ -6,6 +6,7 @@ Legend: T frames, K landmarks, D numbers a landmark.
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Iterable, Mapping
 from typing import Any
 
@@ -22,6 +23,8 @@ PARTS = {
 }
 LAYOUT = "holistic543"
 _WITH_IRISES = 478  # landmarks of a face that has the irises behind it
+# Names of what is about landmarks, and none; MediaPipe's world ones are the same in metres.
+_NO_POINTS = re.compile("world|visib|presence|confidence|score|veloc|feature|embed|angle")
 _HAND_ROW = 42  # x and y of one hand: what has fewer numbers a frame is no set of points
 
 
@@ -102,19 +105,22 @@ def find_points(
     numbers = {key: own for key, own in sets.items() if own.dtype.kind in "fiu"}
     found = (key for key in names if key in numbers and len(numbers[key].shape) >= axes)
     name = next(found, None)
-    if name is not None and part_of(name) is None:
-        return (name,)
     # An empty part is one that was never found.
     parts = [key for key, own in numbers.items() if part_of(key) and math.prod(own.shape)]
     parts.sort(key=lambda key: PARTS[part_of(key)])
+    pose = PARTS["pose"][1] - PARTS["pose"][0]
+    # Of another number of landmarks, and beside no other part, it is no part but all of them.
+    if name is not None and (
+        part_of(name) is None or (len(parts) < 2 and sets[name].shape[-2:-1] != (pose,))
+    ):
+        return (name,)
     chosen = tuple(parts) if len(parts) > 1 else (name,) if name is not None else ()
     if not chosen:
         return ()
     shape = sets[chosen[0]].shape
     apart = {*chosen, *parts, *others}
-    # MediaPipe's world landmarks are the same ones in metres.
     lost = [key for key, own in numbers.items() if key not in apart
-            and _are_points(own.shape, shape) and "world" not in key.lower()]  # fmt: skip
+            and _are_points(own.shape, shape) and not _NO_POINTS.search(key.lower())]  # fmt: skip
     if lost:
         raise ClipError(
             f"{source}: {_quoted(chosen)} beside {_quoted(lost)}, of which nothing says what its "

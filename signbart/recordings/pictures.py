@@ -5,6 +5,7 @@ Drawn with Pillow, which Matplotlib brings. Legend: T frames, K landmarks.
 
 from __future__ import annotations
 
+import math
 from pathlib import Path
 from typing import Any
 
@@ -14,11 +15,12 @@ from signbart.errors import ClipError
 from signbart.files import atomic_write
 from signbart.landmarks.layouts import LAYOUTS
 from signbart.recordings.clip import ClipSet
-from signbart.recordings.moving import write_moving
 
 _SIDE = 240  # pixels of a frame's picture
 _FRAMES_OF_STRIP = 8
 _MILLISECONDS = 80
+_FRAMES_OF_GIF = 500  # Pillow holds all that it writes
+_LONGEST = 655_350  # milliseconds that a GIF can show one picture
 _DOT = 2
 _COLOURS = {"left_hand_": (31, 119, 180), "right_hand_": (214, 39, 40), "face_": (150, 150, 150)}
 _BODY = (40, 40, 40)
@@ -28,7 +30,7 @@ def draw_clip(clips: ClipSet, index: int, path: Path) -> list[Path]:
     """Draws one clip; returns the files: PATH.png and PATH.gif.
 
     The left hand is blue, the right one red. What lies beyond the picture is cut off; the frame is
-    the picture's edge.
+    the picture's edge. Of a clip of over 500 frames the GIF shows every second one, or fewer.
 
     Raises:
         ClipError: There is no such clip.
@@ -42,9 +44,12 @@ def draw_clip(clips: ClipSet, index: int, path: Path) -> list[Path]:
     written = [path.with_name(f"{path.name}.png"), path.with_name(f"{path.name}.gif")]
     with atomic_write(written[0]) as beside:
         strip.save(beside, format="PNG")
-    with atomic_write(written[1]) as beside, beside.open("wb") as file:
-        # Recordings of a camera may be of any length.
-        write_moving((_draw(frame, names, edges) for frame in points), file, _MILLISECONDS)
+    step = math.ceil(len(points) / _FRAMES_OF_GIF)
+    first, *rest = (_draw(frame, names, edges) for frame in points[::step])
+    # Pillow adds up the times of pictures that are alike.
+    shown = min(_MILLISECONDS * step, _LONGEST // (len(rest) + 1))
+    with atomic_write(written[1]) as beside:
+        first.save(beside, format="GIF", save_all=True, append_images=rest, duration=shown, loop=0)
     return written
 
 

@@ -227,6 +227,10 @@ def _column(where: str, name: str, column: Any, text: bool) -> Column:
 def _texts(where: str, name: str, column: Any) -> Texts:
     import pyarrow
 
+    if pyarrow.types.is_temporal(column.type):
+        # As a count: text leaves out a fraction of 0, and Python has no nanoseconds.
+        wide = pyarrow.int32() if column.type.bit_width == 32 else pyarrow.int64()
+        column = column.cast(wide)
     coded = column if pyarrow.types.is_dictionary(column.type) else column.dictionary_encode()
     coded = coded.unify_dictionaries().combine_chunks()
     codes = coded.indices.cast(pyarrow.int64()).fill_null(-1).to_numpy(zero_copy_only=False)

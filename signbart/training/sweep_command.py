@@ -188,11 +188,13 @@ def _require_validation(
     for train in divisions.values():
         for signer in signers:
             if not len(split_clips(clips, train, [signer]).val):
+                left = len(clips.signer_names) - 1
+                few = f"{left} signers are too few for train.val_signers={train.val_signers} to "
+                why = f"{few}leave two to train on" if train.val_signers else "val_signers is 0"
                 raise ConfigError(
                     f"{source}: with {signer} left out, nothing validates, and a sweep stops "
-                    f"settings by validation clips: {len(clips.signer_names) - 1} signers are too "
-                    f"few for train.val_signers={train.val_signers} to leave two to train "
-                    "on, and train.val_fraction is 0; pass --set train.val_fraction=0.1"
+                    f"settings by validation clips: {why}, and train.val_fraction is 0; pass --set "
+                    "train.val_fraction=0.1"
                 )
 
 

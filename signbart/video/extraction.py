@@ -226,7 +226,12 @@ def _check_same_maker(output: Path, task: Path) -> None:
             made_by = read_json_file(record)
         except (OSError, ValueError):
             made_by = None
-        if made_by != maker:
+        if isinstance(made_by, dict) and made_by == {k: maker[k] for k in maker if k != "times"}:
+            _say(
+                f"{record}: made by a version that counted frames instead of asking the video when "
+                "they are shown; landmarks of videos whose rate varies differ, so make those anew"
+            )
+        elif made_by != maker:
             raise SignBartError(
                 f"{record}: the landmarks there were made by another task file, version of "
                 f"MediaPipe or rule for the times of frames ({str(made_by)[:200]}); name another "

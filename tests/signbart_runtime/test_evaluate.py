@@ -339,6 +339,14 @@ def test_a_model_that_saw_the_clips_says_so(performances, tmp_path, config):
     assert evaluate.seen_in_training(path, performances, of_d) == ""
     note = evaluate.seen_in_training(path, performances, performances)
     assert "was trained on recordings of a, b, c" in note and "held out: d" in note
+    # Whom a teacher may know is no stranger.
+    known = load_checkpoint(path)
+    taught = path.with_name("taught.safetensors")
+    progress = {**known.progress, "teachers": {"seen": ["d"]}}
+    save_checkpoint(dataclasses.replace(known, progress=progress), taught)
+    note = evaluate.seen_in_training(taught, performances, of_d)
+    assert "may have been trained on recordings of d" in note and "held out" not in note
+    taught.unlink()
 
 
 def test_signs_are_spotted_in_streams_of_their_clips(

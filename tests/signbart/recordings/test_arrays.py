@@ -209,3 +209,21 @@ def test_signers_that_are_not_read_are_noted(tmp_path):
     assert set(clips.signers) == {"unknown"}
     (note,) = clips.notes
     assert "x.npz: array 'signer'" in note and "signer.astype(str)" in note
+
+
+@pytest.mark.parametrize(
+    ("pose", "beside"),
+    [
+        (75, {"visibility": (5, 75)}),
+        (75, {"features": (5, 512)}),
+        (75, {"other": (5, 75, 3)}),
+        (33, {"velocity": (5, 33, 3)}),
+        (33, {"joint_angles": (5, 60)}),
+    ],
+)
+def test_what_is_about_a_pose_does_not_make_it_a_part(tmp_path, pose, beside):
+    arrays = {"pose": np.full((5, pose, 3), 0.5, np.float32)}
+    arrays |= {name: np.ones(shape, np.float32) for name, shape in beside.items()}
+    (tmp_path / "hello").mkdir()
+    np.savez(tmp_path / "hello" / "a.npz", **arrays)
+    assert read_clips(tmp_path).clips[0].landmarks.shape[:2] == (5, pose)

@@ -294,3 +294,20 @@ def test_text_in_parquet_as_older_programs_write_it(tmp_path):
     path = write_with(tmp_path / "b.parquet", "sign", pyarrow.array([b"\xff"] * 330))
     with pytest.raises(ClipError, match=r"b\.parquet, row 1: column 'sign' .*no UTF-8"):
         found(path)
+
+
+@pytest.mark.parametrize("kind", ["timestamp[us]", "timestamp[ns]", "duration[ns]", "time64[us]"])
+def test_a_frame_may_be_a_time(tmp_path, kind):
+    import pyarrow
+    from pyarrow import parquet
+
+    step = 40_000_000 if kind.endswith("[ns]") else 40_000
+    order = [3, 0, 2, 1, 4, 25]  # 25: a whole second, which text writes without its fraction
+    frames = pyarrow.array([at * step for at in order], pyarrow.int64()).cast(kind)
+    parts, values = {}, [0.1 + at / 100 for at in order]
+    for at in range(33):
+        parts |= {f"x_pose_{at}": values, f"y_pose_{at}": [0.5] * 6}
+    (tmp_path / "hello").mkdir()
+    parquet.write_table(pyarrow.table({"frame": frames, **parts}), tmp_path / "hello" / "a.parquet")
+    (clip,) = read_clips(tmp_path).clips
+    np.testing.assert_allclose(clip.landmarks[:, 0, 0], sorted(values), rtol=1e-6)
