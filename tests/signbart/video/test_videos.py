@@ -254,7 +254,7 @@ def test_landmarks_of_two_makers_are_not_mixed(tmp_path, still, portrait, task, 
     maker = {"task_sha256": file_sha256(task), "mediapipe": version("mediapipe")}
     record.write_text(json.dumps(maker))
     extract_folder(root, task, tmp_path / "out")
-    assert "counted frames" in capsys.readouterr().err
+    assert "counted frames" in capsys.readouterr().out
     assert json.loads(record.read_text())["times"] == "of the video"
 
 
